@@ -1,0 +1,1 @@
+"""RoI operators: RoIPool, RoIWarp and RoIAlign, one definition and several backends. Start at `geometry.py`."""
