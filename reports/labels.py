@@ -1,0 +1,98 @@
+"""How figures, metrics, arms and contrasts are written in reports: one place, so that text and plots agree."""
+
+import math
+from collections.abc import Mapping
+
+from reports.load import DIFFERENCE, Study
+
+NOTHING = "–"  # where a figure is not defined
+MINUS = "−"
+
+KINDS = {"segm": "mask", "bbox": "box", "proposals": "proposal"}
+KEYS = {
+    "APs": "AP, small objects",
+    "APm": "AP, medium objects",
+    "APl": "AP, large objects",
+    "AR100": "AR at 100 detections",
+}
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A figure with a real minus sign; never "-0.0"."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "" if float(text) == 0 else MINUS)
+
+
+def signed(value: float | None, digits: int = 1) -> str:
+    """A difference with its sign: "+3.4", "−0.2", "0.0"."""
+    text = number(value, digits)
+    return f"+{text}" if value is not None and math.isfinite(value) and float(f"{value:.{digits}f}") > 0 else text
+
+
+def interval(low: float | None, high: float | None, digits: int = 1) -> str:
+    return NOTHING if low is None or high is None else f"{signed(low, digits)} to {signed(high, digits)}"
+
+
+def p_value(p: float | None) -> str:
+    if p is None:
+        return NOTHING
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def metric_label(metric: str) -> str:
+    """"segm.AP75" -> "mask AP75"; "segm.AP75 - segm.AP50" -> "mask AP75 − mask AP50"."""
+    if DIFFERENCE in metric:
+        return f" {MINUS} ".join(metric_label(part) for part in metric.split(DIFFERENCE, 1))
+    kind, _, key = metric.partition(".")
+    return f"{KINDS.get(kind, kind)} {KEYS.get(key, key.replace('_', ' '))}"
+
+
+def contrast_label(study: Study, weights: Mapping[str, float]) -> str:
+    """What is subtracted from what, with what both arms share said once: "RoIAlign − RoIPool, stride 16"."""
+    plus, minus = difference_of(weights)
+    if plus is None or minus is None:
+        return f" {MINUS} ".join(_sum_label(study, weights, sign) for sign in (1, -1))
+    first, second = study.label(plus).split(", "), study.label(minus).split(", ")
+    shared = [part for part in first if part in second]
+    ours = ", ".join(part for part in first if part not in shared)
+    theirs = ", ".join(part for part in second if part not in shared)
+    if not ours or not theirs:
+        return f"{study.label(plus)} {MINUS} {study.label(minus)}"
+    return ", ".join([f"{ours} {MINUS} {theirs}", *shared])
+
+
+def context_label(study: Study, weights: Mapping[str, float]) -> str:
+    """What the two arms of a contrast share ("stride 16"), or the whole contrast where they share nothing."""
+    plus, minus = difference_of(weights)
+    if plus is not None and minus is not None:
+        second = study.label(minus).split(", ")
+        shared = [part for part in study.label(plus).split(", ") if part in second]
+        if shared:
+            return ", ".join(shared)
+    return contrast_label(study, weights)
+
+
+def difference_of(weights: Mapping[str, float]) -> tuple[str | None, str | None]:
+    """(arm with weight 1, arm with weight -1) of a plain difference of two arms, else (None, None)."""
+    if sorted(weights.values()) != [-1, 1]:
+        return None, None
+    return max(weights, key=lambda arm: weights[arm]), min(weights, key=lambda arm: weights[arm])
+
+
+def _sum_label(study: Study, weights: Mapping[str, float], sign: int) -> str:
+    parts = []
+    for arm, weight in weights.items():
+        if weight * sign > 0:
+            parts.append(study.label(arm) if abs(weight) == 1 else f"{abs(weight):g} x {study.label(arm)}")
+    return "(" + " + ".join(parts) + ")"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def and_list(words: list[str]) -> str:
+    """"a, b and c"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

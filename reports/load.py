@@ -1,0 +1,171 @@
+"""Finds the records of studies under an output folder. Nothing else in `reports/` opens a run's files."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from ablations.record import RecordError, RunRecord, StudyRecord, load_run, load_study
+
+Trouble = Literal["missing", "failed", "unreadable", "unplanned"]
+
+DIFFERENCE = " - "  # "segm.AP75 - segm.AP50": how much more one figure changes than another
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A run that the study planned and the report cannot use, or one it did not plan."""
+
+    arm: str
+    seed: int
+    kind: Trouble
+    detail: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study with those of its planned runs that are done.
+
+    runs:     (arm, seed) -> RunRecord.
+    problems: the planned runs that are not done, and finished ones that were not planned.
+    """
+
+    folder: Path
+    record: StudyRecord
+    runs: dict[tuple[str, int], RunRecord]
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    def label(self, arm: str) -> str:
+        return self.record.arms[arm].label
+
+    def seeds(self, arms: list[str] | None = None) -> list[int]:
+        """The planned seeds for which every one of `arms` (default: all) is done."""
+        arms = list(self.record.arms) if arms is None else arms
+        return [seed for seed in self.record.seeds if all((arm, seed) in self.runs for arm in arms)]
+
+    def value(self, arm: str, seed: int, metric: str) -> float | None:
+        """A run's figure, such as "segm.AP75" or "segm.AP75 - segm.AP50"; None where it is not defined."""
+        run = self.runs.get((arm, seed))
+        return None if run is None else metric_of(run, metric)
+
+    def values(self, arm: str, metric: str) -> dict[int, float]:
+        """Seed -> figure, over the arm's finished runs in which the figure is defined."""
+        found = {seed: self.value(arm, seed, metric) for seed in self.record.seeds}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    def metrics(self) -> list[str]:
+        """Every metric that some finished run holds, in the order in which they first appear."""
+        names = [f"{kind}.{key}" for run in self.runs.values() for kind, table in run.metrics.items() for key in table]
+        return list(dict.fromkeys(names))
+
+    def run_folder(self, arm: str, seed: int) -> Path:
+        return self.folder / arm / f"seed{seed}"
+
+    def detections(self, arm: str, seed: int) -> list[dict[str, Any]] | None:
+        """COCO results of a run; None when the file is missing or unreadable."""
+        content = _json(self.run_folder(arm, seed) / "detections.json")
+        return content if isinstance(content, list) else None
+
+    def curves(self, arm: str, seed: int) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl that can be read, by step. A run that was resumed may repeat a step: the last
+        line of a step counts."""
+        path = self.run_folder(arm, seed) / "metrics.jsonl"
+        lines = {}
+        for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+            try:
+                line = json.loads(text)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(line, dict) and isinstance(line.get("step"), int):
+                lines[line["step"]] = line
+        return [lines[step] for step in sorted(lines)]
+
+    @cached_property
+    def ground_truth(self) -> dict[str, Any] | None:
+        """COCO JSON of the validation images; None when the file is missing or unreadable."""
+        content = _json(self.folder / "ground_truth.json")
+        return content if isinstance(content, dict) and "annotations" in content and "images" in content else None
+
+    def sample_images(self) -> list[tuple[int, Path]]:
+        """(image id, file) of the validation images that were chosen before training, where the file is there."""
+        paths = [(image, self.folder / "samples" / f"{image}.png") for image in self.record.sample_image_ids]
+        return [(image, path) for image, path in paths if path.is_file()]
+
+
+def metric_of(run: RunRecord, metric: str) -> float | None:
+    """`metric` of a run; None when the run does not have it or when it is not a finite number."""
+    if DIFFERENCE in metric:
+        minuend, subtrahend = (metric_of(run, part) for part in metric.split(DIFFERENCE, 1))
+        return None if minuend is None or subtrahend is None else minuend - subtrahend
+    kind, _, key = metric.partition(".")
+    value = run.metrics.get(kind, {}).get(key)
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def find_studies(outputs: Path) -> list[str]:
+    """Names of the folders under `outputs` that hold a study record."""
+    return sorted(path.parent.name for path in outputs.glob("*/study.json"))
+
+
+def read_study(outputs: Path, name: str) -> Study:
+    """Reads a study and its runs.
+
+    Raises RecordError when there is no readable study record; an unreadable run is a Problem of the study instead.
+    """
+    folder = outputs / name
+    if not (folder / "study.json").is_file():
+        there = ", ".join(find_studies(outputs)) or "none"
+        raise RecordError(
+            f"expected the record of study '{name}' at {folder / 'study.json'}, found no such file (studies with "
+            f"records under {outputs}: {there}); run `python run.py study={name}` first"
+        )
+    record = load_study(folder / "study.json")
+    runs: dict[tuple[str, int], RunRecord] = {}
+    problems: list[Problem] = []
+    for arm in record.arms:
+        for seed in record.seeds:
+            outcome = _read_run(folder, arm, seed)
+            if isinstance(outcome, Problem):
+                problems.append(outcome)
+            else:
+                runs[arm, seed] = outcome
+    problems += _unplanned(folder, record)
+    return Study(folder=folder, record=record, runs=runs, problems=problems)
+
+
+def _read_run(folder: Path, arm: str, seed: int) -> RunRecord | Problem:
+    path = folder / arm / f"seed{seed}" / "run.json"
+    if not path.is_file():
+        started = path.parent.is_dir()
+        return Problem(arm, seed, "missing", "started, no result yet" if started else "not started")
+    try:
+        run = load_run(path)
+    except (RecordError, OSError) as error:
+        return Problem(arm, seed, "unreadable", str(error).replace(f"{folder}/", ""))
+    if run.status != "done":
+        return Problem(arm, seed, "failed", f"status '{run.status}'")
+    if (run.arm, run.seed) != (arm, seed):
+        return Problem(arm, seed, "unreadable", f"the record says arm '{run.arm}', seed {run.seed}")
+    return run
+
+
+def _unplanned(folder: Path, record: StudyRecord) -> Iterator[Problem]:
+    """Finished runs that the study record does not name: leftovers of an earlier plan, never used."""
+    for path in sorted(folder.glob("*/seed*/run.json")):
+        arm, number = path.parent.parent.name, path.parent.name.removeprefix("seed")
+        if number.isdigit() and (arm not in record.arms or int(number) not in record.seeds):
+            yield Problem(arm, int(number), "unplanned", "not part of the study's plan; left out")
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

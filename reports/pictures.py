@@ -1,0 +1,162 @@
+"""The sample images under each arm: the same validation images, chosen before training, with the masks drawn on them.
+
+An object has one colour in the whole row: a detection takes the colour of the ground-truth object that it covers best.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from PIL import Image
+from pycocotools import mask as rle
+
+from reports.figure import INK, figure, save
+from reports.load import Study
+
+SCORE = 0.5  # detections below this are not drawn
+SATURATION = 0.45  # of the image's own colour, so that the masks' colours stand out
+MATCH = 0.3  # mask IoU from which a detection takes an object's colour
+SCALE = 3  # output pixels for a pixel of the image, so that outlines follow the mask's own edges
+OBJECT_COLOURS = ("#FFB000", "#0090FF", "#FF4F6B", "#00C08B", "#C77DFF", "#FFF04D", "#FF8AD8", "#7CFF6B")
+UNMATCHED = "#FFFFFF"
+ROWS = 4  # pictures of more than this many images would not be looked at
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One mask to draw. mask: [H, W] bool; note: text at its top, such as a score or a wrong class."""
+
+    mask: np.ndarray
+    colour: str
+    note: str
+    matched: bool = True
+
+
+def samples(study: Study, folder: Path, name: str = "samples") -> int | None:
+    """A row for each sample image: ground truth, then every arm's detections of one seed, the first that all have.
+
+    Returns that seed, or None when there was nothing to draw.
+    """
+    images, truth = study.sample_images()[:ROWS], study.ground_truth
+    seeds = study.seeds()
+    if not images or truth is None or not seeds:
+        return None
+    seed = seeds[0]
+    names = {category["id"]: category["name"] for category in truth.get("categories", [])}
+    arms = [arm for arm in study.record.arms if _has_masks(study.detections(arm, seed))]
+    found = {arm: _by_image(study.detections(arm, seed) or []) for arm in arms}
+    objects = _by_image(truth["annotations"])
+    columns = 1 + len(arms)
+    drawn, grid = figure(len(images), columns, width=2.15 * columns, height=2.2 * len(images),
+                         gridspec_kw={"wspace": 0.03, "hspace": 0.03})
+    for row, (image_id, path) in enumerate(images):
+        pixels = np.asarray(Image.open(path).convert("RGB"))
+        ground = [decode(item["segmentation"], pixels.shape[:2]) for item in objects[image_id]]
+        labels = [item["category_id"] for item in objects[image_id]]
+        columns_of = [_truth(ground, labels, names)]
+        columns_of += [_detections(found[arm][image_id], ground, labels, names) for arm in arms]
+        for axes, instances in zip(grid[row], columns_of, strict=True):
+            paint(axes, pixels, instances)
+    for axes, title in zip(grid[0], ["ground truth", *(study.label(arm) for arm in arms)], strict=True):
+        axes.set_title(title.replace(", ", "\n"), loc="center", fontsize=9)
+    save(drawn, folder, name, vector=False)
+    return seed
+
+
+def decode(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
+    """A COCO segmentation (RLE, compressed or not, or polygons) as a [H, W] bool mask."""
+    if isinstance(segmentation, list):
+        segmentation = rle.merge(rle.frPyObjects(segmentation, *size))
+    elif isinstance(segmentation["counts"], list):
+        segmentation = rle.frPyObjects(segmentation, *segmentation["size"])
+    return rle.decode(segmentation).astype(bool)
+
+
+def paint(axes: Axes, pixels: np.ndarray, instances: list[Instance]) -> None:
+    """Draws `instances` over the image `pixels` [H, W, 3]: a tint, a sharp outline, and a note."""
+    canvas = np.asarray(Image.fromarray(pixels).resize((pixels.shape[1] * SCALE, pixels.shape[0] * SCALE),
+                                                       Image.Resampling.BICUBIC)).astype(float)
+    canvas = SATURATION * canvas + (1 - SATURATION) * canvas.mean(axis=2, keepdims=True)
+    for item in sorted(instances, key=lambda item: -int(item.mask.sum())):
+        mask = np.kron(item.mask, np.ones((SCALE, SCALE), bool))
+        colour = 255 * np.array(to_rgb(item.colour))
+        canvas[mask] = 0.62 * canvas[mask] + 0.38 * colour
+    for item in instances:
+        edge = outline(np.kron(item.mask, np.ones((SCALE, SCALE), bool)), SCALE + 1)
+        if not item.matched:  # a dashed outline: no object is there
+            rows, columns = np.indices(edge.shape)
+            edge &= (rows + columns) // (3 * SCALE) % 2 == 0
+        canvas[edge] = 255 * np.array(to_rgb(item.colour))
+    height, width = pixels.shape[:2]
+    axes.imshow(canvas.round().clip(0, 255).astype(np.uint8), extent=(0, width, height, 0), interpolation="none")
+    for item in instances:
+        _note(axes, item)
+    axes.set_axis_off()
+
+
+def outline(mask: np.ndarray, thickness: int) -> np.ndarray:
+    """The pixels of `mask` within `thickness` steps of its border."""
+    inner = mask.copy()
+    for _ in range(thickness):
+        padded = np.pad(inner, 1)
+        inner = padded[1:-1, 1:-1] & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inner
+
+
+def _note(axes: Axes, item: Instance) -> None:
+    rows, columns = np.nonzero(item.mask)
+    if not len(rows) or not item.note:
+        return
+    height, width = item.mask.shape
+    x = float(np.clip(columns.mean(), 0.1 * width, 0.9 * width))
+    text = axes.text(x, float(np.clip(rows.mean(), 8, height - 8)), item.note, ha="center", va="center", fontsize=6,
+                     color="white")
+    text.set_path_effects([patheffects.withStroke(linewidth=1.6, foreground=INK)])
+
+
+def _truth(masks: list[np.ndarray], labels: list[int], names: dict[int, str]) -> list[Instance]:
+    return [Instance(mask, OBJECT_COLOURS[index % len(OBJECT_COLOURS)], names.get(label, str(label)))
+            for index, (mask, label) in enumerate(zip(masks, labels, strict=True))]
+
+
+def _detections(
+    results: list[dict[str, Any]], ground: list[np.ndarray], labels: list[int], names: dict[int, str]
+) -> list[Instance]:
+    drawn = []
+    for result in sorted(results, key=lambda result: -result["score"]):
+        if result["score"] <= SCORE or "segmentation" not in result:
+            continue
+        mask = rle.decode(result["segmentation"]).astype(bool)
+        overlaps = [iou(mask, other) for other in ground]
+        best = int(np.argmax(overlaps)) if overlaps else -1
+        name = names.get(result["category_id"], str(result["category_id"]))
+        if best < 0 or overlaps[best] < MATCH:
+            drawn.append(Instance(mask, UNMATCHED, f"{name}? {result['score']:.2f}", matched=False))
+            continue
+        note = f"{result['score']:.2f}"
+        if labels[best] != result["category_id"]:
+            note = f"{name}? {note}"
+        drawn.append(Instance(mask, OBJECT_COLOURS[best % len(OBJECT_COLOURS)], note))
+    return drawn
+
+
+def iou(one: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union of two [H, W] bool masks; 0 where both are empty."""
+    union = int((one | other).sum())
+    return int((one & other).sum()) / union if union else 0.0
+
+
+def _has_masks(results: list[dict[str, Any]] | None) -> bool:
+    return results is not None and (not results or any("segmentation" in result for result in results))
+
+
+def _by_image(items: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    grouped: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for item in items:
+        grouped[item["image_id"]].append(item)
+    return grouped

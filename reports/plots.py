@@ -1,0 +1,307 @@
+"""The charts of a report. Every seed is a dot; an interval is always drawn with the values that it comes from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from reports.contrasts import Interaction, Weights, contrast_of, differences, paper_contrast
+from reports.figure import COLOURS, INK, MARKERS, MUTED, PAPER_MARK, arm_styles, despine, figure, save
+from reports.labels import context_label, contrast_label, difference_of, interval, metric_label, signed
+from reports.load import Study
+from reports.stats import Estimate, estimate
+
+PANELS_IN_A_ROW = 3
+FOREST_METRICS = ("segm.AP", "segm.AP50", "segm.AP75", "segm.APs", "segm.APm", "segm.APl",
+                  "bbox.AP", "bbox.AP50", "bbox.AP75")
+
+
+def paired(study: Study, metric: str, folder: Path, name: str = "paired") -> bool:
+    """One panel a contrast: the two arms' seeds joined in pairs, and beside them, on the same scale, the differences.
+
+    The axis of differences is shifted so that its 0 stands at the first arm's mean. Returns whether there was
+    anything to draw.
+    """
+    drawable = [weights for weights in differences(study) if contrast_of(study, weights, metric).n]
+    if not drawable:
+        return False
+    styles = arm_styles(study)
+    panels = []
+    for weights in drawable:
+        plus, minus = difference_of(weights)
+        titles = [_short(study, arm, weights) for arm in (minus, plus)]
+        panels.append(
+            Panel(
+                title=context_label(study, weights),
+                pairs=_pairs(study.values(minus, metric), study.values(plus, metric)),
+                names=titles,
+                styles=[styles[minus], styles[plus]],
+                paper=paper_contrast(study, weights, metric),
+            )
+        )
+    _draw_panels(panels, f"{metric_label(metric)} (points)", folder, name)
+    return True
+
+
+def interaction(study: Study, found: Interaction, folder: Path, name: str = "interaction") -> bool:
+    """The two differences of an interaction, seed by seed, and how much the second exceeds the first."""
+    gains = [contrast_of(study, weights, found.metric).values for weights in (found.first, found.second)]
+    pairs = _pairs(*gains)
+    if not pairs:
+        return False
+    styles = arm_styles(study)
+    plus = [difference_of(weights)[0] for weights in (found.first, found.second)]
+    panel = Panel(
+        title="",
+        pairs=pairs,
+        names=[context_label(study, found.first), context_label(study, found.second)],
+        styles=[(INK, styles[arm][1]) for arm in plus if arm is not None],
+        paper=paper_contrast(study, found.weights, found.metric),
+    )
+    label = contrast_label(study, found.first).split(", ")[0]
+    _draw_panels([panel], f"{label},\n{metric_label(found.metric)} (points)", folder, name, from_zero=True)
+    return True
+
+
+class Panel:
+    """One paired comparison to draw. pairs: seed -> (first, second); styles: (colour, marker) of each."""
+
+    def __init__(
+        self,
+        title: str,
+        pairs: dict[int, tuple[float, float]],
+        names: Sequence[str],
+        styles: Sequence[tuple[str, str]],
+        paper: float | None,
+    ) -> None:
+        self.title, self.pairs, self.names, self.styles, self.paper = title, pairs, names, styles, paper
+        self.difference = estimate({seed: second - first for seed, (first, second) in pairs.items()})
+        self.base = float(np.mean([first for first, _ in pairs.values()]))
+
+
+def _draw_panels(panels: list[Panel], label: str, folder: Path, name: str, from_zero: bool = False) -> None:
+    columns = min(len(panels), PANELS_IN_A_ROW)
+    rows = -(-len(panels) // columns)
+    drawn, grid = figure(rows, 2 * columns, width=3.6 * columns + 0.5, height=3.6 * rows,
+                         gridspec_kw={"width_ratios": [2.3, 1] * columns, "wspace": 0.0, "hspace": 0.35})
+    low, high = _range(panels, from_zero)
+    for index in range(rows * columns):
+        left, right = grid[index // columns][2 * (index % columns) : 2 * (index % columns) + 2]
+        if index >= len(panels):
+            left.set_axis_off()
+            right.set_axis_off()
+            continue
+        _slopes(left, panels[index])
+        left.set_ylim(low, high)
+        _differences(right, panels[index], low, high)
+        left.set_title(panels[index].title, pad=8)
+        if index % columns == 0:
+            left.set_ylabel(label)
+        else:
+            left.tick_params(axis="y", labelleft=False, length=0)
+            despine(left, "left")
+    _legend(drawn, any(panel.paper is not None for panel in panels))
+    save(drawn, folder, name)
+
+
+def _range(panels: list[Panel], from_zero: bool) -> tuple[float, float]:
+    """One scale for all panels: values, and the differences drawn from the first arm's mean."""
+    values = [value for panel in panels for pair in panel.pairs.values() for value in pair]
+    for panel in panels:
+        found = panel.difference
+        values += [panel.base + value for value in (found.low, found.high, panel.paper) if value is not None]
+    if from_zero:
+        values.append(0.0)
+    spare = 0.07 * (max(values) - min(values)) or 1.0
+    return min(values) - spare, max(values) + spare
+
+
+def _slopes(axes: Axes, panel: Panel) -> None:
+    for first, second in panel.pairs.values():
+        axes.plot([0, 1], [first, second], color=MUTED, linewidth=0.8, alpha=0.6, zorder=1)
+    for side, (colour, marker) in enumerate(panel.styles):
+        values = [pair[side] for pair in panel.pairs.values()]
+        axes.plot([side] * len(values), values, marker, color=colour, markersize=6, markeredgecolor="white",
+                  markeredgewidth=0.7, zorder=3)
+        outward = -1 if side == 0 else 1
+        mean = float(np.mean(values))
+        axes.plot([side + 0.10 * outward, side + 0.22 * outward], [mean, mean], color=colour, linewidth=2.6,
+                  solid_capstyle="butt")
+        axes.annotate(f"{mean:.1f}", (side + 0.26 * outward, mean), ha="right" if side == 0 else "left", va="center",
+                      fontsize=9, fontweight="bold")
+        axes.plot([side + (0.26 if side == 0 else 0.55), 1.75], [mean, mean], color=MUTED, linewidth=0.8,
+                  linestyle=(0, (1, 2)), zorder=0)
+    axes.set_xlim(-0.65, 1.75)
+    axes.set_xticks([0, 1], panel.names)
+    axes.grid(axis="y")
+    despine(axes, "bottom")
+
+
+def _differences(axes: Axes, panel: Panel, low: float, high: float) -> None:
+    found = panel.difference
+    axes.set_ylim(low - panel.base, high - panel.base)
+    axes.plot([-0.7, 0.5], [0, 0], color=INK, linewidth=1)
+    near = 0.07 * (high - low)
+    if all(value is None or abs(value) > near for value in (found.mean, panel.paper)):
+        axes.annotate("0", (0.55, 0), va="center", fontsize=9)
+    values = list(found.values.values())
+    axes.plot(_spread(values, -0.34), values, "o", color=MUTED, markersize=3.6, alpha=0.75, markeredgewidth=0)
+    if found.low is not None and found.high is not None:
+        axes.plot([0, 0], [found.low, found.high], color=INK, linewidth=2.2, solid_capstyle="butt")
+    axes.plot([0], [found.mean], "o", color=INK, markersize=7)
+    axes.annotate(signed(found.mean), (0, found.mean or 0.0), xytext=(8, 0), textcoords="offset points", va="center",
+                  fontsize=10, fontweight="bold")
+    if panel.paper is not None:
+        axes.plot([0], [panel.paper], linestyle="none", markersize=6.5, **PAPER_MARK)
+        axes.annotate(signed(panel.paper), (0, panel.paper), xytext=(8, 0), textcoords="offset points", va="center",
+                      fontsize=9, color=MUTED)
+    axes.set_xlim(-0.7, 1.5)
+    axes.set_xticks([0.0], ["difference"])
+    axes.tick_params(axis="y", labelleft=False)
+    despine(axes, "left", "bottom")
+
+
+def forest(study: Study, folder: Path, name: str = "forest") -> bool:
+    """Rows of metrics, and in each the study's differences of two arms with their intervals and the paper's figure."""
+    contrasts = differences(study)
+    asked = [item.metric for item in study.record.hypotheses if difference_of(item.contrast)[0] is not None]
+    known = [metric for metric in FOREST_METRICS if metric in study.metrics()]
+    metrics = [metric for metric in dict.fromkeys([*known, *asked])
+               if any(contrast_of(study, weights, metric).n for weights in contrasts)]
+    if not metrics:
+        return False
+    step = 0.27
+    block = step * len(contrasts) + 0.2
+    drawn, [[axes]] = figure(width=8.2, height=0.9 + block * len(metrics))
+    axes.axvline(0, color=INK, linewidth=1)
+    for row, metric in enumerate(metrics):
+        top = -row * block
+        upper = top + 0.5 * step + 0.1
+        axes.axhspan(upper - block, upper, color="#f5f5f5" if row % 2 == 0 else "white", linewidth=0, zorder=-2)
+        for index, weights in enumerate(contrasts):
+            _forest_line(axes, study, weights, metric, top - index * step, index)
+    axes.set_yticks([-row * block - step * (len(contrasts) - 1) / 2 for row in range(len(metrics))],
+                    [metric_label(metric) for metric in metrics])
+    axes.set_ylim(-len(metrics) * block + 0.5 * step + 0.1, 0.5 * step + 0.1)
+    axes.xaxis.set_major_formatter(lambda value, _: signed(value, 0))
+    axes.grid(axis="x")
+    despine(axes, "left")
+    labels = [contrast_label(study, weights) for weights in contrasts]
+    heads = {label.split(", ")[0] for label in labels}
+    axes.set_xlabel(f"{heads.pop()} (points)" if len(heads) == 1 else "difference (points)")
+    _forest_legend(axes, labels if heads else [context_label(study, weights) for weights in contrasts])
+    save(drawn, folder, name)
+    return True
+
+
+def _forest_line(axes: Axes, study: Study, weights: Weights, metric: str, y: float, index: int) -> None:
+    found = contrast_of(study, weights, metric)
+    colour, marker = _contrast_style(index)
+    values = list(found.values.values())
+    axes.plot(values, [y + 0.075] * len(values), "o", color=colour, markersize=3, alpha=0.5, markeredgewidth=0)
+    if found.low is not None and found.high is not None:
+        axes.plot([found.low, found.high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
+    if found.mean is not None:
+        axes.plot([found.mean], [y], marker, color=colour, markersize=6.5, markeredgecolor="white")
+    paper = paper_contrast(study, weights, metric)
+    if paper is not None:
+        axes.plot([paper], [y], linestyle="none", markersize=5.5, **PAPER_MARK)
+    axes.annotate(_estimate_text(found), (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8,
+                  color=INK if found.mean is not None else MUTED)
+
+
+def _estimate_text(found: Estimate) -> str:
+    if found.mean is None:
+        return "not defined"
+    return f"{signed(found.mean)}  ({interval(found.low, found.high)})" if found.low is not None else signed(found.mean)
+
+
+def _forest_legend(axes: Axes, labels: list[str]) -> None:
+    handles = []
+    for index, label in enumerate(labels):
+        colour, marker = _contrast_style(index)
+        handles.append(Line2D([], [], color=colour, marker=marker, markeredgecolor="white", label=label, linewidth=1.8))
+    handles.append(Line2D([], [], linestyle="none", markersize=5.5, label="the paper's difference", **PAPER_MARK))
+    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(3, len(handles)), fontsize=8.5,
+                handletextpad=0.5, columnspacing=1.6)
+
+
+def _contrast_style(index: int) -> tuple[str, str]:
+    """Contrasts take the palette from the other end, so that no contrast looks like an arm."""
+    colours = ("#6699CC", "#994455", "#000000", "#997700", *COLOURS)
+    return colours[index % len(colours)], MARKERS[index % len(MARKERS)]
+
+
+def curves(study: Study, folder: Path, name: str = "curves") -> bool:
+    """Every logged loss over the steps: a thin line a seed, a thick one for the mean over an arm's seeds."""
+    logged = {(arm, seed): study.curves(arm, seed) for arm, seed in study.runs}
+    skipped = {"step", "lr", "seconds", "time"}
+    losses = list(dict.fromkeys(
+        key for lines in logged.values() for line in lines for key, value in line.items()
+        if key not in skipped and isinstance(value, int | float)
+    ))
+    if not losses:
+        return False
+    columns = min(len(losses), PANELS_IN_A_ROW)
+    rows = -(-len(losses) // columns)
+    drawn, grid = figure(rows, columns, width=3.1 * columns + 0.4, height=2.5 * rows + 0.4, layout="constrained")
+    styles = arm_styles(study)
+    for index, axes in enumerate(grid.flat):
+        if index >= len(losses):
+            axes.set_axis_off()
+            continue
+        for arm in study.record.arms:
+            _curve(axes, [logged[key] for key in logged if key[0] == arm], losses[index], *styles[arm], study)
+        axes.set_title(losses[index].removeprefix("loss_").replace("_", " ") + " loss")
+        axes.set_xlabel("step")
+        axes.set_ylim(bottom=0)
+        axes.grid(axis="y")
+    handles = [Line2D([], [], color=colour, marker=marker, label=study.label(arm), linewidth=1.8)
+               for arm, (colour, marker) in styles.items()]
+    drawn.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8.5)
+    save(drawn, folder, name)
+    return True
+
+
+def _curve(axes: Axes, runs: list[list[dict]], loss: str, colour: str, marker: str, study: Study) -> None:
+    series = [{line["step"]: line[loss] for line in lines if loss in line} for lines in runs]
+    steps = sorted(set.intersection(*map(set, series))) if series else []
+    if not steps:
+        return
+    for one in series:
+        axes.plot(steps, [one[step] for step in steps], color=colour, linewidth=0.5, alpha=0.35)
+    mean = np.mean([[one[step] for step in steps] for one in series], axis=0)
+    contexts = [style[1] for style in arm_styles(study).values()]
+    every = max(1, len(steps) // 6)
+    start = every * (1 + MARKERS.index(marker) % len(set(contexts))) // (1 + len(set(contexts)))
+    axes.plot(steps, mean, color=colour, linewidth=1.8, marker=marker, markersize=4.5, markevery=(start, every),
+              markeredgecolor="white", markeredgewidth=0.5)
+
+
+def _legend(drawn, with_paper: bool) -> None:
+    handles = [
+        Line2D([], [], color=MUTED, marker="o", markersize=5, linewidth=0.8, label="one seed"),
+        Line2D([], [], color=INK, marker="o", markersize=7, linewidth=2.2, label="mean and 95 % paired t interval"),
+    ]
+    if with_paper:
+        handles.append(Line2D([], [], linestyle="none", markersize=6.5, label="the paper's difference", **PAPER_MARK))
+    drawn.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.03), ncols=3, fontsize=8.5)
+
+
+def _pairs(first: dict[int, float], second: dict[int, float]) -> dict[int, tuple[float, float]]:
+    return {seed: (first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())}
+
+
+def _short(study: Study, arm: str, weights: Weights) -> str:
+    """The part of an arm's label that the contrast's other arm does not share."""
+    other = next(name for name in difference_of(weights) if name != arm)
+    theirs = study.label(other).split(", ")
+    own = [part for part in study.label(arm).split(", ") if part not in theirs]
+    return "\n".join(own) or study.label(arm)
+
+
+def _spread(values: Sequence[float], centre: float) -> list[float]:
+    """Positions around `centre` that keep equal or near values from hiding each other; the same on every run."""
+    return [centre + 0.09 * ((index % 3) - 1) for index in range(len(values))]

@@ -1,0 +1,192 @@
+"""Small hand-made records of a study: four arms, drawn discs and boxes, detections that are shifted ground truths."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as rle
+
+from ablations.record import Arm, Hypothesis, RunRecord, StudyRecord, save
+
+SIDE = 256
+CATEGORIES = ["disc", "box"]
+ARMS = {
+    "pool16": ("RoIPool, stride 16", "pool", 16, 36.0, 4),
+    "align16": ("RoIAlign, stride 16", "align", 16, 50.0, 1),
+    "pool32": ("RoIPool, stride 32", "pool", 32, 22.0, 9),
+    "align32": ("RoIAlign, stride 32", "align", 32, 37.0, 3),
+}
+PAPER = {
+    "pool16": {"segm.AP": 26.9, "segm.AP50": 48.8, "segm.AP75": 26.4},
+    "align16": {"segm.AP": 30.3, "segm.AP50": 51.2, "segm.AP75": 31.5},
+    "pool32": {"segm.AP": 23.6, "segm.AP50": 46.5, "segm.AP75": 21.6, "bbox.AP": 28.2, "bbox.AP75": 26.9},
+    "align32": {"segm.AP": 30.9, "segm.AP50": 51.8, "segm.AP75": 32.1, "bbox.AP": 34.0, "bbox.AP75": 36.4},
+}
+AT_16, AT_32 = {"align16": 1.0, "pool16": -1.0}, {"align32": 1.0, "pool32": -1.0}
+MORE_AT_32 = {"align32": 1.0, "pool32": -1.0, "align16": -1.0, "pool16": 1.0}
+
+
+def study_record(seeds: int = 5) -> StudyRecord:
+    arms = {
+        name: Arm(label, [f"roi={op}", f"stride={stride}"], {"roi": op, "stride": stride}, PAPER[name])
+        for name, (label, op, stride, *_) in ARMS.items()
+    }
+    hypotheses = [
+        Hypothesis("mask16", "RoIAlign beats RoIPool in mask AP at stride 16", "segm.AP", AT_16, paper=3.4,
+                   source="table 2c"),
+        Hypothesis("mask32", "RoIAlign beats RoIPool in mask AP at stride 32", "segm.AP", AT_32, paper=7.3,
+                   source="table 2d"),
+        Hypothesis("interaction", "The gain in mask AP is larger at stride 32 than at stride 16", "segm.AP",
+                   MORE_AT_32, paper=3.9, source="tables 2c and 2d"),
+        Hypothesis("strict", "AP75 gains more than AP50 at stride 16", "segm.AP75 - segm.AP50", AT_16, paper=2.7,
+                   source="table 2c"),
+        Hypothesis("box32", "RoIAlign beats RoIPool in box AP at stride 32", "bbox.AP", AT_32, paper=5.8,
+                   source="table 2d"),
+    ]
+    return StudyRecord(
+        name="roialign",
+        title="RoIPool against RoIAlign",
+        question="What does it cost a mask to round its region to the feature grid, and does it cost more on a "
+        "coarser grid?",
+        factors=["roi", "stride"],
+        arms=arms,
+        seeds=list(range(seeds)),
+        hypotheses=hypotheses,
+        sample_image_ids=[1, 3, 5],
+        config=config("align", 16, 0),
+        data={"name": "shapes", "digest": "0123456789abcdef", "num_train": 2000, "num_val": 300},
+    )
+
+
+def config(op: str, stride: int, seed: int) -> dict:
+    return {
+        "model": {"pooled": 7, "channels": [12, 24, 48, 96]},
+        "roi": {"op": op, "reduce": "max" if op == "pool" else "ave", "sampling_ratio": 0 if op == "pool" else 2,
+                "aligned": False},
+        "mask_loss": {"name": "sigmoid"},
+        "stride": stride,
+        "seed": seed,
+    }
+
+
+def figures(rng: np.random.Generator, level: float) -> dict[str, dict[str, float | None]]:
+    """Plausible AP tables around a mask AP of `level`."""
+    base = level + rng.normal(0, 0.8)
+
+    def table(ap: float) -> dict[str, float | None]:
+        return {
+            "AP": ap, "AP50": ap + 27 - 0.2 * ap, "AP75": 1.3 * ap - 9, "APs": None, "APm": ap - 6 + rng.normal(0, 1),
+            "APl": ap + 5 + rng.normal(0, 1), "AR100": ap + 8 + rng.normal(0, 0.4),
+        }
+
+    return {"segm": table(base), "bbox": table(base * 0.8 + 16 + rng.normal(0, 0.4))}
+
+
+def run_record(arm: str, seed: int) -> RunRecord:
+    _, op, stride, level, _ = ARMS[arm]
+    rng = np.random.default_rng([seed, *arm.encode()])
+    effect = np.random.default_rng(seed).normal(0, 0.6)  # what arms of a seed share
+    return RunRecord(
+        study="roialign", arm=arm, seed=seed, config=config(op, stride, seed), config_hash=f"{arm}{seed}",
+        data={"name": "shapes", "digest": "0123456789abcdef"},
+        stages={"backbone": f"backbone-{stride}", "rpn": f"rpn-{stride}"}, steps=400,
+        num_parameters=812_345 if stride == 16 else 1_412_345,
+        losses={"loss_mask": 0.31 + 0.01 * stride / 16, "loss_box": 0.12, "loss_class": 0.4},
+        metrics=figures(rng, level + effect),
+        cost={"train_seconds": 40.0 + stride / 8 + seed, "eval_seconds": 5.0, "seconds_per_step": 0.09 + stride / 900,
+              "peak_memory_bytes": 8.1e8, "threads": 1},
+        provenance={"git": {"commit": "abc1234", "dirty": False}, "versions": {"python": "3.11.2", "torch": "2.15"},
+                    "machine": {"cpu": "a processor", "cores": 2}, "started": "2026-01-01T00:00:00Z",
+                    "finished": f"2026-01-01T00:0{seed % 10}:00Z"},
+    )
+
+
+def draw_object(rng: np.random.Generator, shape: str) -> np.ndarray:
+    """A [SIDE, SIDE] mask of a disc or a box somewhere in the image."""
+    radius, (x, y) = rng.uniform(14, 48), rng.uniform(50, SIDE - 50, 2)
+    rows, columns = np.mgrid[:SIDE, :SIDE] + 0.5
+    if shape == "disc":
+        return (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
+    return (abs(columns - x) <= radius) & (abs(rows - y) <= 0.7 * radius)
+
+
+def encode(mask: np.ndarray) -> dict:
+    found = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": list(found["size"]), "counts": found["counts"].decode()}
+
+
+def ground_truth(folder: Path, images: int = 6) -> tuple[dict, dict[int, np.ndarray]]:
+    """COCO JSON and annotation id -> mask; writes the sample images."""
+    rng = np.random.default_rng(0)
+    annotations, masks = [], {}
+    for image in range(1, images + 1):
+        canvas = np.clip(rng.normal(150, 12, (SIDE, SIDE, 3)) + np.linspace(-40, 40, SIDE)[:, None], 0, 255)
+        for _ in range(4):
+            category = int(rng.integers(1, 3))
+            mask = draw_object(rng, CATEGORIES[category - 1])
+            canvas[mask] = rng.uniform(20, 235, 3) + rng.normal(0, 8, (int(mask.sum()), 3))
+            rows, columns = np.nonzero(mask)
+            box = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
+            masks[len(annotations) + 1] = mask
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": image, "category_id": category, "iscrowd": 0,
+                "segmentation": encode(mask), "area": int(mask.sum()), "bbox": [float(side) for side in box],
+            })
+        (folder / "samples").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(canvas.clip(0, 255).astype(np.uint8)).save(folder / "samples" / f"{image}.png")
+    truth = {
+        "info": {}, "images": [{"id": image, "width": SIDE, "height": SIDE} for image in range(1, images + 1)],
+        "annotations": annotations,
+        "categories": [{"id": index + 1, "name": name} for index, name in enumerate(CATEGORIES)],
+    }
+    return truth, masks
+
+
+def detections(truth: dict, masks: dict[int, np.ndarray], arm: str, seed: int) -> list[dict]:
+    """The ground truths shifted by about the arm's error, with scores, some false positives and some misses."""
+    error = ARMS[arm][4]
+    rng = np.random.default_rng([seed, *arm.encode(), 1])
+    found = []
+    for annotation in truth["annotations"]:
+        if rng.random() < 0.08:
+            continue
+        right, down = rng.integers(-error, error + 1, 2)
+        mask = np.roll(masks[annotation["id"]], (down, right), (0, 1))
+        wrong = rng.random() < 0.05
+        x, y, width, height = annotation["bbox"]
+        found.append({
+            "image_id": annotation["image_id"], "category_id": 3 - annotation["category_id"] if wrong
+            else annotation["category_id"], "score": round(float(rng.uniform(0.4, 1)), 6),
+            "bbox": [x + float(right), y + float(down), width, height], "segmentation": encode(mask),
+        })
+    return found
+
+
+def write_study(outputs: Path, seeds: int = 5, skip: tuple[tuple[str, int], ...] = ()) -> Path:
+    """A whole study folder under `outputs`; `skip` names (arm, seed) without a result."""
+    folder = outputs / "roialign"
+    save(study_record(seeds), folder / "study.json")
+    truth, masks = ground_truth(folder)
+    (folder / "ground_truth.json").write_text(json.dumps(truth))
+    for arm in ARMS:
+        for seed in range(seeds):
+            if (arm, seed) in skip:
+                continue
+            run = folder / arm / f"seed{seed}"
+            save(run_record(arm, seed), run / "run.json")
+            (run / "detections.json").write_text(json.dumps(detections(truth, masks, arm, seed)))
+            lines = [{"step": step, "lr": 2e-3 * (1 - step / 400), "loss_mask": 0.7 * 0.99 ** (step / 4) + 0.2,
+                      "loss_box": 0.3 * 0.99 ** (step / 3), "loss_class": 1.5 * 0.99 ** (step / (3 + seed / 9)) + 0.1}
+                     for step in range(0, 400, 10)]
+            (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder with one complete study. Read only: tests that damage records write their own."""
+    root = tmp_path_factory.mktemp("outputs")
+    write_study(root)
+    return root
