@@ -1,0 +1,24 @@
+"""From a data specification to an instance set: the one place that knows all kinds of data."""
+
+from pathlib import Path
+
+from data import coco, shapes
+from data.dataset import InstanceSet
+
+SPECS = {"shapes": shapes.ShapesSpec, "coco": coco.CocoSpec}
+SPLITS = ("train", "val")
+
+
+def build(spec: "shapes.ShapesSpec | coco.CocoSpec", split: str, cache_dir: str | Path | None = None) -> InstanceSet:
+    """The training or validation part of what `spec` describes.
+
+    split:     "train" or "val"
+    cache_dir: where drawn images are kept between runs; None draws them anew, in memory
+    Raises ValueError on an unknown split, a specification out of range, or a folder that is not what it should be.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+    spec.validate()
+    if isinstance(spec, coco.CocoSpec):
+        return coco.load(spec, split)
+    return shapes.draw(spec, split) if cache_dir is None else shapes.cache(spec, split, cache_dir)

@@ -1,0 +1,189 @@
+"""One image of the drawn set: what may be in it (ShapesSpec) and how it comes about (draw_image).
+
+A class is known by its outline only: colours and textures of objects and background come from the same families.
+Object sizes follow COCO's at 800 px in units of the stride, as far as the image reaches, because what RoI operators
+lose by rounding depends on how many feature cells an object spans (paper, section 4.2 and table 2d).
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.paint import photograph, random_colour, texture
+from data.silhouettes import OUTLINES, rasterise, turned
+
+# Raised whenever the same specification gives other pixels.
+GENERATOR = 1
+CLASSES = list(OUTLINES)
+STREAMS = {"train": 0, "val": 1}
+STRIDE = 16
+
+# Positions tried for an object before it is left out.
+_TRIES = 40
+
+
+@dataclass(frozen=True)
+class ShapesSpec:
+    """What to draw. Every field that makes the task harder or easier is here.
+
+    num_train, num_val: images of the two splits; image i does not depend on how many there are
+    seed:          the splits are disjoint streams of the same seed
+    image_side:    images are square, in pixels
+    min_objects, max_objects: objects in an image; one that finds no place is left out, but never below the minimum
+    size_cells:    the objects' sides (square root of the box's area) in cells of 16 px at equally spaced quantiles
+                   from 0 to 1, with linear interpolation between, before anything hides them. The default makes the
+                   visible boxes' percentiles COCO's.
+    rotation:      greatest angle either way, in degrees
+    stretch:       greatest factor of width against height, either way
+    min_visible:   no object is hidden beyond this part of its silhouette; 1 forbids overlap
+    contrast:      least distance of an object's colour from the background's and its companions', in RGB levels
+                   (Euclidean), as far as 16 random candidates allow
+    texture:       greatest swing of a texture around its colour, in levels of each channel
+    noise:         greatest deviation of a pixel by the camera's noise, in levels
+    """
+
+    num_train: int = 2000
+    num_val: int = 300
+    seed: int = 0
+    image_side: int = 256
+    min_objects: int = 2
+    max_objects: int = 6
+    size_cells: tuple[float, ...] = (1.0, 1.55, 2.3, 3.4, 4.8, 6.3, 7.8, 9.3, 10.6, 11.7, 12.6)
+    rotation: float = 20.0
+    stretch: float = 1.25
+    min_visible: float = 0.4
+    contrast: int = 90
+    texture: int = 36
+    noise: int = 6
+
+    def validate(self) -> None:
+        """Raises ValueError naming the first field that is out of its range."""
+        checks = [
+            ("num_train", self.num_train >= 1, "1 or more"),
+            ("num_val", self.num_val >= 1, "1 or more"),
+            ("seed", self.seed >= 0, "0 or more"),
+            ("image_side", 64 <= self.image_side <= 2048, "64 to 2048"),
+            ("image_side", self.image_side % 32 == 0, "a multiple of 32, the coarsest stride"),
+            ("min_objects", self.min_objects >= 1, "1 or more"),
+            ("max_objects", self.min_objects <= self.max_objects <= 100, "min_objects to 100"),
+            ("size_cells", len(self.size_cells) >= 2, "two quantiles or more"),
+            ("size_cells", list(self.size_cells) == sorted(self.size_cells), "quantiles in rising order"),
+            ("size_cells", min(self.size_cells) * STRIDE >= 8, "sides of half a cell (8 px) or more"),
+            ("size_cells", max(self.size_cells) * STRIDE <= self.image_side, "sides that fit into the image"),
+            ("rotation", 0 <= self.rotation <= 180, "0 to 180 degrees"),
+            ("stretch", 1 <= self.stretch <= 3, "1 to 3"),
+            ("min_visible", 0.1 <= self.min_visible <= 1, "0.1 to 1"),
+            ("contrast", 0 <= self.contrast <= 200, "0 to 200"),
+            ("texture", 0 <= self.texture <= 120, "0 to 120"),
+            ("noise", 0 <= self.noise <= 60, "0 to 60"),
+        ]
+        for name, good, expected in checks:
+            if not good:
+                raise ValueError(f"data.{name}: expected {expected}, got {getattr(self, name)!r}")
+
+    def digest(self, split: str) -> str:
+        """Names the content of a split: 16 hex digits."""
+        fields = dataclasses.asdict(self) | {"num_train": 0, "num_val": 0, "count": self.count(split)}
+        text = json.dumps([GENERATOR, split, fields], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def count(self, split: str) -> int:
+        """The number of images of a split."""
+        return self.num_train if split == "train" else self.num_val
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One image: pixels uint8 [S, S, 3]; per object a label, the visible box (xyxy pixel edges) and its bool mask."""
+
+    pixels: np.ndarray
+    labels: list[int]
+    boxes: list[tuple[int, int, int, int]]
+    crops: list[np.ndarray]
+
+
+def draw_image(spec: ShapesSpec, split: str, index: int) -> Drawing:
+    """Image `index` of a split, from its own stream of random numbers."""
+    sequence = np.random.SeedSequence([spec.seed, STREAMS[split], index])
+    # Only Generator.random and the raw words are used: their meaning is fixed, that of other methods may change.
+    rng = np.random.Generator(np.random.PCG64(sequence))
+    labels: list[int] = []
+    while len(labels) < spec.min_objects:
+        depth, labels = _arrange(spec, rng)
+    boxes = [_bounds(depth == place) for place in range(1, len(labels) + 1)]
+    crops = [depth[y1:y2, x1:x2] == place for place, (x1, y1, x2, y2) in enumerate(boxes, start=1)]
+    return Drawing(_paint(spec, rng, boxes, crops), labels, boxes, crops)
+
+
+def _arrange(spec: ShapesSpec, rng: np.random.Generator) -> tuple[np.ndarray, list[int]]:
+    """Lay silhouettes over each other, back to front.
+
+    Returns uint8 [S, S], at each pixel the place in the list (from 1) of the object seen there or 0, and the labels.
+    """
+    count = spec.min_objects + int(rng.random() * (spec.max_objects - spec.min_objects + 1))
+    sides = _quantile(spec.size_cells, rng.random(count)) * STRIDE
+    # Large objects tend to lie further back, or they would hide the small ones altogether.
+    order = np.argsort(-sides * (0.5 + rng.random(count)))
+    depth = np.zeros((spec.image_side, spec.image_side), np.uint8)
+    labels: list[int] = []
+    areas, visible = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
+    for side in sides[order].tolist():
+        label, shape = _silhouette(spec, rng, side)
+        height, width = shape.shape
+        room = np.array([spec.image_side - width + 1, spec.image_side - height + 1])
+        for x, y in (rng.random((_TRIES, 2)) * room).astype(np.int64).tolist():
+            crop = depth[y : y + height, x : x + width]
+            hidden = np.bincount(crop[shape], minlength=count + 1)
+            if (visible - hidden >= spec.min_visible * areas)[1:].all():
+                labels.append(label)
+                place = len(labels)
+                crop[shape] = place
+                visible -= hidden
+                areas[place] = visible[place] = np.count_nonzero(shape)
+                break
+    return depth, labels
+
+
+def _quantile(table: tuple[float, ...], where: np.ndarray) -> np.ndarray:
+    """Linear interpolation in a table of equally spaced quantiles at places within 0..1."""
+    values = np.array(table)
+    place = where * (len(table) - 1)
+    cell = np.minimum(place.astype(np.int64), len(table) - 2)
+    return values[cell] + (place - cell) * (values[cell + 1] - values[cell])
+
+
+def _silhouette(spec: ShapesSpec, rng: np.random.Generator, side: float) -> tuple[int, np.ndarray]:
+    """A random class at a random attitude: its label and a bool mask that its outline touches on all sides."""
+    label = 1 + int(rng.random() * len(CLASSES))
+    limit = round(math.tan(math.radians(spec.rotation) / 2) * 2**20) / 2**20
+    turn = (rng.random() * 2 - 1) * limit
+    stretch = 1 + rng.random() * (spec.stretch - 1)
+    stretch = stretch if rng.random() < 0.5 else 1 / stretch
+    polygon = turned(OUTLINES[CLASSES[label - 1]], turn, stretch, side, spec.image_side - 1)
+    # A part of a pixel of shift, so that outlines meet the pixel grid anywhere.
+    polygon = polygon + rng.random(2)
+    width, height = np.ceil(polygon.max(axis=0)).astype(int).tolist()
+    return label, rasterise(polygon, height, width)
+
+
+def _bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """The bounding box of a mask with at least one pixel: x1, y1, x2, y2 as pixel edges."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _paint(
+    spec: ShapesSpec, rng: np.random.Generator, boxes: list[tuple[int, int, int, int]], crops: list[np.ndarray]
+) -> np.ndarray:
+    """uint8 [S, S, 3]: the background, then each object's visible part in a colour that stands out."""
+    colours = [random_colour(rng, [], spec.contrast)]
+    scene = texture(rng, colours[0], spec.texture, spec.image_side, spec.image_side)
+    for (x1, y1, x2, y2), crop in zip(boxes, crops, strict=True):
+        colours.append(random_colour(rng, colours, spec.contrast))
+        paint = texture(rng, colours[-1], spec.texture, y2 - y1, x2 - x1)
+        np.copyto(scene[y1:y2, x1:x2], paint, where=crop[:, :, None])
+    return photograph(rng, scene, spec.noise)
