@@ -72,7 +72,7 @@ def save(drawn: Figure, folder: Path, name: str, vector: bool = True) -> None:
         (folder / f"{name}.svg").write_text(text.getvalue(), encoding="utf-8")
     else:
         image = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    image.save(folder / f"{name}.png", optimize=True)
+    image.save(folder / f"{name}.png", compress_level=7)
     plt.close(drawn)
 
 

@@ -74,7 +74,7 @@ def decode(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
         segmentation = rle.merge(rle.frPyObjects(segmentation, *size))
     elif isinstance(segmentation["counts"], list):
         segmentation = rle.frPyObjects(segmentation, *segmentation["size"])
-    return rle.decode(segmentation).astype(bool)
+    return np.asarray(rle.decode([segmentation]))[:, :, 0].astype(bool)
 
 
 def paint(axes: Axes, pixels: np.ndarray, instances: list[Instance]) -> None:
@@ -131,7 +131,7 @@ def _detections(
     for result in sorted(results, key=lambda result: -result["score"]):
         if result["score"] <= SCORE or "segmentation" not in result:
             continue
-        mask = rle.decode(result["segmentation"]).astype(bool)
+        mask = decode(result["segmentation"], (0, 0))
         overlaps = [iou(mask, other) for other in ground]
         best = int(np.argmax(overlaps)) if overlaps else -1
         name = names.get(result["category_id"], str(result["category_id"]))

@@ -11,7 +11,7 @@ from reports.contrasts import contrast_of, interactions, paper_contrast, primary
 from reports.html import to_html
 from reports.labels import and_list, context_label, contrast_label, interval, metric_label, number, plural, signed
 from reports.load import Study
-from reports.stats import MOST_SEEDS, POWER, Verdict, detectable_effect
+from reports.stats import MOST_SEEDS, POWER, Verdict, detectable_effect, seeds_for
 from reports.why import Displacements, why
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -174,11 +174,8 @@ def limits(study: Study, found: list[Verdict]) -> list[str]:
 
 
 def _needed(spread: float, effect: float) -> str:
-    for count in range(2, MOST_SEEDS + 1):
-        enough = detectable_effect(spread, count)
-        if enough is not None and enough <= effect:
-            return str(count)
-    return f"more than {MOST_SEEDS}"
+    count = seeds_for(effect, spread)
+    return str(count) if count <= MOST_SEEDS else f"more than {MOST_SEEDS}"
 
 
 def _duration(seconds: float) -> str:

@@ -122,15 +122,18 @@ def power_of_t(effect: float, sd: float, count: int, alpha: float = ALPHA) -> fl
     """Chance that a two-sided t test on `count` paired differences finds a true mean of `effect`."""
     critical = stats.t.ppf(1 - alpha / 2, count - 1)
     shift = effect / sd * math.sqrt(count)
-    return float(stats.nct.sf(critical, count - 1, shift) + stats.nct.cdf(-critical, count - 1, shift))
+    # scipy gives NaN for tails that are too thin to compute.
+    tails = stats.nct.sf(critical, count - 1, abs(shift)), stats.nct.cdf(-critical, count - 1, abs(shift))
+    return float(np.nansum(tails))
 
 
 def power_of_equivalence(mean: float, sd: float, count: int, margin: float, alpha: float = ALPHA) -> float:
     """Chance that the two one-sided tests find equivalence (by the usual noncentral-t approximation)."""
     critical = stats.t.ppf(1 - alpha, count - 1)
     error = sd / math.sqrt(count)
-    below = stats.nct.cdf(-critical, count - 1, (mean - margin) / error)
-    return float(max(0.0, below - stats.nct.cdf(critical, count - 1, (mean + margin) / error)))
+    below = stats.nct.sf(critical, count - 1, (margin - mean) / error)
+    above = stats.nct.cdf(critical, count - 1, (margin + mean) / error)
+    return float(max(0.0, np.nan_to_num(below) - np.nan_to_num(above)))
 
 
 def seeds_needed(found: Estimate, margin: float | None = None, alpha: float = ALPHA) -> int | None:
@@ -145,14 +148,17 @@ def seeds_needed(found: Estimate, margin: float | None = None, alpha: float = AL
     if found.sd == 0:
         return None if size == (margin or 0.0) else 2
 
-    def enough(count: int) -> bool:
-        if margin is not None and size < margin:
-            return power_of_equivalence(size, found.sd, count, margin, alpha) >= POWER
-        return power_of_t(size - (margin or 0.0), found.sd, count, alpha) >= POWER
-
     if size == (margin or 0.0):
         return None
-    return _first(enough, 2, MOST_SEEDS)
+    if margin is None or size > margin:
+        return seeds_for(size - (margin or 0.0), found.sd, alpha)
+    spread = found.sd
+    return _first(lambda count: power_of_equivalence(size, spread, count, margin, alpha) >= POWER)
+
+
+def seeds_for(effect: float, sd: float, alpha: float = ALPHA) -> int:
+    """The number of seeds that find a true mean of `effect` with `POWER`; MOST_SEEDS + 1 for more than MOST_SEEDS."""
+    return _first(lambda count: power_of_t(effect, sd, count, alpha) >= POWER)
 
 
 def detectable_effect(sd: float | None, count: int) -> float | None:
@@ -164,7 +170,7 @@ def detectable_effect(sd: float | None, count: int) -> float | None:
     low, high = 0.0, sd
     while power_of_t(high, sd, count) < POWER:
         high *= 2
-    for _ in range(40):
+    for _ in range(24):
         middle = (low + high) / 2
         low, high = (low, middle) if power_of_t(middle, sd, count) >= POWER else (middle, high)
     return high
@@ -222,10 +228,9 @@ def _spread(sample: np.ndarray) -> float:
     return 0.0 if sd <= 1e-9 * max(1.0, float(np.abs(sample).max())) else sd
 
 
-def _first(enough: Callable[[int], bool], low: int, high: int) -> int:
-    """The smallest count in [low, high] for which `enough` holds, or high + 1; `enough` is monotone."""
-    if not enough(high):
-        return high + 1
+def _first(enough: Callable[[int], bool]) -> int:
+    """The smallest count from 2 to MOST_SEEDS for which `enough` holds, or MOST_SEEDS + 1; `enough` is monotone."""
+    low, high = 2, MOST_SEEDS + 1
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle + 1, high)

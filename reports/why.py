@@ -210,11 +210,9 @@ def _pool_panel(axes: Axes, box: list[float], size: tuple[int, int], bins: int, 
     _true_box(axes, box)
     columns = bin_centres(x, x + width, bins, math.ceil(size[0] / stride), stride)
     rows = bin_centres(y, y + height, bins, math.ceil(size[1] / stride), stride)
-    for wanted_x, read_x in zip(*columns, strict=True):
-        for wanted_y, read_y in zip(*rows, strict=True):
-            axes.annotate("", (read_x, read_y), (wanted_x, wanted_y), zorder=5,
-                          arrowprops={"arrowstyle": "-|>", "color": ARROW, "linewidth": 1.0, "mutation_scale": 6,
-                                      "shrinkA": 0, "shrinkB": 0})
+    starts, ends = (np.stack(np.meshgrid(columns[which], rows[which])) for which in (0, 1))
+    axes.quiver(*starts, *(ends - starts), angles="xy", scale_units="xy", scale=1, units="dots", width=2.2,
+                headwidth=4.5, headlength=5, headaxislength=5, color=ARROW, zorder=5)
 
 
 def _align_panel(axes: Axes, box: list[float], bins: int, stride: int) -> None:

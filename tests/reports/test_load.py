@@ -1,0 +1,84 @@
+"""What is found under an output folder, and what is said of what is missing."""
+
+import json
+import shutil
+
+import pytest
+
+from ablations.record import RecordError
+from reports.load import find_studies, read_study
+from tests.reports.conftest import ARMS, write_study
+
+
+def test_a_complete_study(outputs):
+    study = read_study(outputs, "roialign")
+    assert find_studies(outputs) == ["roialign"]
+    assert study.problems == [] and len(study.runs) == 20 and study.seeds() == [0, 1, 2, 3, 4]
+    assert study.value("pool16", 0, "segm.AP") == pytest.approx(37.9, abs=0.05)
+    gap = study.value("pool16", 0, "segm.AP75") - study.value("pool16", 0, "segm.AP50")
+    assert study.value("pool16", 0, "segm.AP75 - segm.AP50") == gap
+    assert study.value("pool16", 0, "segm.APs") is None and study.value("pool16", 0, "nothing.there") is None
+    assert [image for image, _ in study.sample_images()] == [1, 3, 5]
+
+
+def test_every_kind_of_trouble_is_told_apart(tmp_path):
+    folder = write_study(tmp_path, seeds=3, skip=(("pool16", 1),))
+    (folder / "align16" / "seed0" / "run.json").write_text("{ half a rec")
+    failed = folder / "pool32" / "seed2" / "run.json"
+    failed.write_text(json.dumps(json.loads(failed.read_text()) | {"status": "failed"}))
+    (folder / "align32" / "seed0" / "run.json").unlink()
+    shutil.copytree(folder / "pool16" / "seed0", folder / "pool16" / "seed7")
+    swapped = folder / "align32" / "seed1" / "run.json"
+    swapped.write_text((folder / "align32" / "seed2" / "run.json").read_text())
+
+    study = read_study(tmp_path, "roialign")
+    assert {(item.arm, item.seed): item.kind for item in study.problems} == {
+        ("pool16", 1): "missing", ("align16", 0): "unreadable", ("pool32", 2): "failed", ("align32", 0): "missing",
+        ("pool16", 7): "unplanned", ("align32", 1): "unreadable",
+    }
+    details = {(item.arm, item.seed): item.detail for item in study.problems}
+    assert details["pool16", 1] == "not started" and details["align32", 0].startswith("started")
+    assert "not JSON" in details["align16", 0] and str(tmp_path) not in details["align16", 0]
+    assert len(study.runs) == 7 and study.seeds() == []
+
+
+def test_a_study_that_is_not_there(tmp_path, outputs):
+    with pytest.raises(RecordError, match="expected the record of study 'maskloss'.*roialign.*study=maskloss"):
+        read_study(outputs, "maskloss")
+    assert find_studies(tmp_path / "nowhere") == []
+
+
+def test_a_study_record_that_cannot_be_read(tmp_path):
+    folder = write_study(tmp_path, seeds=1)
+    (folder / "study.json").write_text('{"schema": 99}')
+    with pytest.raises(RecordError, match="expected a record of schema 1, got 99"):
+        read_study(tmp_path, "roialign")
+
+
+def test_figures_that_are_no_numbers_count_as_undefined(tmp_path):
+    folder = write_study(tmp_path, seeds=2)
+    path = folder / "pool16" / "seed0" / "run.json"
+    record = json.loads(path.read_text())
+    record["metrics"]["segm"] |= {"AP": float("nan"), "AP50": None}
+    path.write_text(json.dumps(record))
+    study = read_study(tmp_path, "roialign")
+    assert study.value("pool16", 0, "segm.AP") is None and study.value("pool16", 0, "segm.AP50") is None
+    assert set(study.values("pool16", "segm.AP")) == {1}
+
+
+def test_curves_keep_the_last_line_of_a_step(tmp_path):
+    folder = write_study(tmp_path, seeds=1)
+    lines = ['{"step": 0, "loss": 2}', '{"step": 10, "loss": 1}', "cut off {", '{"step": 0, "loss": 3}', "[]"]
+    (folder / "pool16" / "seed0" / "metrics.jsonl").write_text("\n".join(lines))
+    study = read_study(tmp_path, "roialign")
+    assert study.curves("pool16", 0) == [{"step": 0, "loss": 3}, {"step": 10, "loss": 1}]
+    assert study.curves("pool16", 99) == []
+
+
+def test_unreadable_side_files_are_none(tmp_path):
+    folder = write_study(tmp_path, seeds=1)
+    (folder / "ground_truth.json").write_text("no")
+    (folder / "pool16" / "seed0" / "detections.json").unlink()
+    study = read_study(tmp_path, "roialign")
+    assert study.ground_truth is None and study.detections("pool16", 0) is None
+    assert all(study.detections(arm, 0) for arm in ARMS if arm != "pool16")

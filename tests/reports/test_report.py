@@ -1,0 +1,179 @@
+"""Whole reports from fixed records: what they say, that they stand alone, and that the same records give the same."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from ablations.record import Arm, Hypothesis, load_study, save
+from reports import pictures, plots, why
+from reports import render as render_module
+from reports.__main__ import main
+from reports.load import read_study
+from reports.render import render
+from tests.reports.conftest import ARMS, write_study
+
+
+@pytest.fixture(scope="module")
+def report(outputs, tmp_path_factory) -> Path:
+    """The folder of the complete study's report."""
+    folder = tmp_path_factory.mktemp("report")
+    render(read_study(outputs, "roialign"), folder)
+    return folder
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made but no files: for tests of what a report says."""
+    for module in (plots, pictures, why):
+        monkeypatch.setattr(module, "save", lambda drawn, *_, **__: plt.close(drawn))
+    monkeypatch.setattr(render_module, "to_html", lambda *_: "")
+
+
+def read(folder: Path) -> str:
+    return (folder / "report.md").read_text(encoding="utf-8")
+
+
+def edit(path: Path, change) -> None:
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+
+
+def test_the_answer_comes_first_with_interval_seeds_and_the_papers_figure(report):
+    text = read(report)
+    assert text.startswith("# RoIPool against RoIAlign\n\n**What does it cost")
+    assert "Of 5 claims, 4 are reproduced and 1 is not resolvable." in text
+    assert ("**✔ Reproduced.** RoIAlign beats RoIPool in mask AP at stride 16: **+14.3 points** (95 % interval +12.5 "
+            "to +16.0, n = 5 seeds; the paper +3.4, table 2c).") in text
+    assert "**○ Not resolvable with 5 seeds.** The gain in mask AP is larger" in text
+    assert "deciding it would take about 55 seeds" in text
+
+
+def test_the_parts_come_in_order(report):
+    headings = re.findall(r"^## (.+)$", read(report), re.MULTILINE)
+    assert headings == ["The figures", "Every metric", "Does the difference depend on the stride?",
+                        "Why: one object on the feature grid", "The same images under each arm", "Every seed",
+                        "By size of the object", "Training", "What differs between the arms", "Cost", "Provenance",
+                        "Missing and failed runs", "Limits", "Words"]
+    assert "| RoIPool, stride 16 | 5 | 36.4 ± 1.0 (26.9) |" in read(report)
+    assert "None: all 20 planned runs are done." in read(report)
+
+
+def test_every_picture_is_there_and_charts_have_an_svg(report):
+    text = read(report)
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+    assert len(pictures) == 6 and all((report / picture).is_file() for picture in pictures)
+    for name in ("paired", "forest", "interaction", "curves", "why"):
+        assert (report / "figures" / f"{name}.svg").is_file()
+
+
+def test_the_page_needs_nothing_from_elsewhere(report):
+    page = (report / "report.html").read_text(encoding="utf-8")
+    targets = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert targets and all(target.startswith(("data:", "#")) for target in targets)
+    assert "<link" not in page and "<script" not in page and "url(" not in page and "@import" not in page
+    assert page.count("<img") == 6 and 'class="reproduced"' in page and "{{" not in page
+    anchors = {target[1:] for target in targets if target.startswith("#")}
+    assert all(f'id="{anchor}"' in page for anchor in anchors)
+
+
+def test_the_same_records_give_the_same_bytes(outputs, report, tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "stale.png").write_bytes(b"")
+    render(read_study(outputs, "roialign"), tmp_path)
+    first = {path.relative_to(report): path.read_bytes() for path in report.rglob("*") if path.is_file()}
+    second = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert first.keys() == second.keys() and all(first[name] == second[name] for name in first)
+
+
+def test_the_tables_hold_every_figure(outputs, report):
+    runs = pd.read_csv(report / "runs.csv")
+    study = read_study(outputs, "roialign")
+    assert len(runs.groupby(["arm", "seed"])) == 20
+    row = runs.query("arm == 'align32' and seed == 3 and quantity == 'bbox.AP75'")
+    assert row["value"].item() == pytest.approx(study.value("align32", 3, "bbox.AP75"))
+    assert (row["roi"].item(), row["stride"].item()) == ("align", 32)
+    contrasts = pd.read_csv(report / "contrasts.csv")
+    asked = contrasts.dropna(subset="hypothesis")
+    assert set(asked["hypothesis"]) == {"mask16", "mask32", "interaction", "strict", "box32"}
+    interaction = asked.set_index("hypothesis").loc["interaction"]
+    assert interaction["contrast"] == "RoIAlign − RoIPool, stride 32 − stride 16"
+    assert interaction["paper"] == pytest.approx(3.9)
+
+
+def test_missing_runs_are_listed_and_the_rest_is_provisional(tmp_path, undrawn):
+    write_study(tmp_path / "outputs", seeds=4, skip=(("pool16", 1), ("align32", 3)))
+    render(read_study(tmp_path / "outputs", "roialign"), tmp_path)
+    text = read(tmp_path)
+    assert "**Provisional.**" in text and "| RoIPool, stride 16 | 1 | missing | not started |" in text
+    assert "n = 3 seeds" in text and "n = 2 seeds" in text  # each contrast uses the seeds that its own arms share
+
+
+@pytest.mark.parametrize("seeds", [0, 1])
+def test_fewer_than_two_seeds_get_no_verdict(tmp_path, undrawn, seeds):
+    skip = () if seeds else tuple((arm, 0) for arm in ARMS)
+    write_study(tmp_path / "outputs", seeds=1, skip=skip)
+    render(read_study(tmp_path / "outputs", "roialign"), tmp_path)
+    text = read(tmp_path)
+    assert "5 are without a verdict" in text and "Reproduced." not in text
+    assert "A verdict needs the same figure from at least 2 seeds in every arm" in text
+
+
+def test_equal_undefined_and_damaged_figures_do_not_stop_a_report(tmp_path):
+    folder = write_study(tmp_path / "outputs", seeds=2)
+    for path in sorted(folder.glob("*/seed*/run.json")):
+        edit(path, lambda record: record["metrics"].update(
+            segm=dict.fromkeys(record["metrics"]["segm"], 30.0), bbox=dict.fromkeys(record["metrics"]["bbox"])))
+    (folder / "pool16" / "seed0" / "detections.json").write_text("[]")
+    (folder / "pool16" / "seed0" / "metrics.jsonl").unlink()
+    (folder / "samples" / "1.png").unlink()
+    render(read_study(tmp_path / "outputs", "roialign"), tmp_path)
+    text = read(tmp_path)
+    assert "Every seed gave exactly the same difference" in text
+    assert "No number of seeds would decide it" in text
+    assert "RoIAlign beats RoIPool in box AP at stride 32: no complete seed" in text
+
+
+def test_an_undeclared_difference_is_shouted(tmp_path, undrawn):
+    folder = write_study(tmp_path / "outputs", seeds=2)
+    edit(folder / "align16" / "seed1" / "run.json", lambda record: record["config"].update(lr=0.02))
+    edit(folder / "align32" / "seed0" / "run.json", lambda record: record["provenance"]["git"].update(dirty=True))
+    render(read_study(tmp_path / "outputs", "roialign"), tmp_path)
+    text = read(tmp_path)
+    assert "> **Warning.** The runs differ in more than the declared factors: `lr`." in text
+    assert "uncommitted changes" in text and "nothing else differs" not in text
+
+
+def test_a_clean_study_proves_that_only_its_factors_differ(report):
+    text = read(report)
+    assert "All of them belong to the declared factors: `roi` and `stride`." in text and "Warning" not in text
+    assert "| `roi.op` | pool | align | pool | align |" in text
+
+
+def test_a_study_of_another_kind(tmp_path, undrawn):
+    """One factor, no paper figures, an equivalence, no RoI operator: nothing of RoIAlign is left in the page."""
+    folder = write_study(tmp_path / "outputs", seeds=3)
+    record = load_study(folder / "study.json")
+    arms = {"pool16": Arm("class-specific", [], {"mask_class": "specific"}),
+            "align16": Arm("class-agnostic", [], {"mask_class": "agnostic"})}
+    equal = Hypothesis("same", "Both are equally good", "segm.AP", {"align16": 1, "pool16": -1}, "equal", margin=1.0)
+    save(dataclasses.replace(record, title="Masks for each class, or for all", factors=["mask_class"], arms=arms,
+                             hypotheses=[equal]), folder / "study.json")
+    render(read_study(tmp_path / "outputs", "roialign"), tmp_path)
+    text = read(tmp_path)
+    assert "**✘ Contradicted.** Both are equally good" in text and "outside ±1 points" in text
+    assert "the paper gives no figure" in text and "In brackets" not in text and "RoI" not in text
+
+
+def test_the_command(outputs, tmp_path, capsys, undrawn):
+    assert main(["--outputs", str(outputs), "--out", str(tmp_path)]) == 0
+    assert f"roialign: {tmp_path / 'roialign' / 'report.md'}" in capsys.readouterr().out
+    assert main(["nothing", "--outputs", str(outputs), "--out", str(tmp_path)]) == 1
+    assert "expected the record of study 'nothing'" in capsys.readouterr().err
+    assert main(["--outputs", str(tmp_path / "empty")]) == 1
+    assert "no study has records" in capsys.readouterr().err
