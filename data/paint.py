@@ -23,12 +23,14 @@ def random_colour(rng: np.random.Generator, others: list[np.ndarray], contrast: 
 
 
 def texture(rng: np.random.Generator, colour: np.ndarray, strength: int, height: int, width: int) -> np.ndarray:
-    """int16 [height, width, 3]: a random pattern around a colour, each channel within `strength` of it."""
+    """int16 [3, height, width]: a random pattern around a colour, each channel within `strength` of it."""
     pattern = PATTERNS[int(rng.random() * len(PATTERNS))]
     # From channel to channel the pattern differs in strength and sign, so it changes hue as well as brightness.
     swing = ((rng.random(3) * 2 - 1) * strength).astype(np.int16)
-    tone = _tone(rng, pattern, height, width)
-    return colour.astype(np.int16) + ((tone[:, :, None] * swing) >> 7)
+    levels = _tone(rng, pattern, height, width) * swing[:, None, None]
+    levels >>= 7
+    levels += colour.astype(np.int16)[:, None, None]
+    return levels
 
 
 def _tone(rng: np.random.Generator, pattern: str, height: int, width: int) -> np.ndarray:
@@ -68,15 +70,23 @@ def _interpolation(length: int, cell: int) -> np.ndarray:
 
 
 def photograph(rng: np.random.Generator, scene: np.ndarray, noise: int) -> np.ndarray:
-    """uint8 [H, W, 3] from int16 levels: a lens that blurs by [1 2 1] / 4, then noise.
+    """uint8 [H, W, 3] from int16 levels [3, H, W]: a lens that blurs by [1 2 1] / 4 both ways, then noise.
 
-    The blur makes an edge between two pixels look as in photographs: neither a staircase nor a giveaway.
+    noise: greatest deviation, in levels. The blur makes an edge between two pixels look as in photographs: neither a
+    staircase nor a giveaway.
     """
-    padded = np.pad(scene, ((1, 1), (1, 1), (0, 0)), mode="edge")
-    down = padded[:-2] + 2 * padded[1:-1] + padded[2:]
-    levels = (down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:] + 8) >> 4
+    padded = np.pad(scene, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    down = padded[:, :-2] + padded[:, 2:]
+    down += 2 * padded[:, 1:-1]
+    levels = down[:, :, :-2] + down[:, :, 2:]
+    levels += 2 * down[:, :, 1:-1]
+    levels += 8
+    levels >>= 4
     if noise:
         words = rng.bit_generator.random_raw(-(-scene.size // 8)).astype("<u8")
         grain = words.view(np.uint8)[: scene.size].reshape(scene.shape).astype(np.int16)
-        levels += (grain * (2 * noise + 1) >> 8) - noise
-    return np.clip(levels, 0, 255).astype(np.uint8)
+        grain *= 2 * noise + 1
+        grain >>= 8
+        levels += grain
+        levels -= noise
+    return np.clip(levels, 0, 255, out=levels).astype(np.uint8).transpose(1, 2, 0)

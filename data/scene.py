@@ -17,13 +17,19 @@ from data.paint import photograph, random_colour, texture
 from data.silhouettes import OUTLINES, rasterise, turned
 
 # Raised whenever the same specification gives other pixels.
-GENERATOR = 1
+GENERATOR = 2
 CLASSES = list(OUTLINES)
 STREAMS = {"train": 0, "val": 1}
 STRIDE = 16
 
 # Positions tried for an object before it is left out.
 _TRIES = 40
+
+# Arrangements tried for an image before the specification is refused.
+_ARRANGEMENTS = 50
+
+# What is left of an object has at least this many pixels, or all that it has.
+_MIN_PIXELS = 64
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class ShapesSpec:
     image_side: int = 256
     min_objects: int = 2
     max_objects: int = 6
-    size_cells: tuple[float, ...] = (1.0, 1.55, 2.3, 3.4, 4.8, 6.3, 7.8, 9.3, 10.6, 11.7, 12.6)
+    size_cells: tuple[float, ...] = (1.05, 1.6, 2.35, 3.5, 4.95, 6.4, 7.85, 9.3, 10.6, 11.7, 12.6)
     rotation: float = 20.0
     stretch: float = 1.25
     min_visible: float = 0.4
@@ -107,13 +113,22 @@ class Drawing:
 
 
 def draw_image(spec: ShapesSpec, split: str, index: int) -> Drawing:
-    """Image `index` of a split, from its own stream of random numbers."""
+    """Image `index` of a split, from its own stream of random numbers.
+
+    Raises ValueError when so many objects of such sizes find no room in the image.
+    """
     sequence = np.random.SeedSequence([spec.seed, STREAMS[split], index])
     # Only Generator.random and the raw words are used: their meaning is fixed, that of other methods may change.
     rng = np.random.Generator(np.random.PCG64(sequence))
-    labels: list[int] = []
-    while len(labels) < spec.min_objects:
+    for _ in range(_ARRANGEMENTS):
         depth, labels = _arrange(spec, rng)
+        if len(labels) >= spec.min_objects:
+            break
+    else:
+        raise ValueError(
+            f"data.min_objects: expected a number of objects that find room, got {spec.min_objects}, and image {index} "
+            f"held fewer in {_ARRANGEMENTS} arrangements; lower min_objects, size_cells or min_visible"
+        )
     boxes = [_bounds(depth == place) for place in range(1, len(labels) + 1)]
     crops = [depth[y1:y2, x1:x2] == place for place, (x1, y1, x2, y2) in enumerate(boxes, start=1)]
     return Drawing(_paint(spec, rng, boxes, crops), labels, boxes, crops)
@@ -130,7 +145,7 @@ def _arrange(spec: ShapesSpec, rng: np.random.Generator) -> tuple[np.ndarray, li
     order = np.argsort(-sides * (0.5 + rng.random(count)))
     depth = np.zeros((spec.image_side, spec.image_side), np.uint8)
     labels: list[int] = []
-    areas, visible = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
+    visible, least = np.zeros(count + 1, np.int64), np.zeros(count + 1)
     for side in sides[order].tolist():
         label, shape = _silhouette(spec, rng, side)
         height, width = shape.shape
@@ -138,12 +153,13 @@ def _arrange(spec: ShapesSpec, rng: np.random.Generator) -> tuple[np.ndarray, li
         for x, y in (rng.random((_TRIES, 2)) * room).astype(np.int64).tolist():
             crop = depth[y : y + height, x : x + width]
             hidden = np.bincount(crop[shape], minlength=count + 1)
-            if (visible - hidden >= spec.min_visible * areas)[1:].all():
+            if (visible - hidden >= least)[1:].all():
                 labels.append(label)
                 place = len(labels)
                 crop[shape] = place
                 visible -= hidden
-                areas[place] = visible[place] = np.count_nonzero(shape)
+                visible[place] = np.count_nonzero(shape)
+                least[place] = max(spec.min_visible * visible[place], min(_MIN_PIXELS, visible[place]))
                 break
     return depth, labels
 
@@ -185,5 +201,5 @@ def _paint(
     for (x1, y1, x2, y2), crop in zip(boxes, crops, strict=True):
         colours.append(random_colour(rng, colours, spec.contrast))
         paint = texture(rng, colours[-1], spec.texture, y2 - y1, x2 - x1)
-        np.copyto(scene[y1:y2, x1:x2], paint, where=crop[:, :, None])
+        np.copyto(scene[:, y1:y2, x1:x2], paint, where=crop)
     return photograph(rng, scene, spec.noise)
