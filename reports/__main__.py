@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from ablations.record import RecordError
+from reports.bootstrap import RESAMPLES
 from reports.load import find_studies, read_study
 from reports.render import render
 
@@ -14,6 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("study", nargs="*", help="names of studies; all with records when none is given")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="where the records are")
     parser.add_argument("--out", type=Path, default=Path("reports/out"), help="where the reports go")
+    parser.add_argument("--resamples", type=int, default=RESAMPLES, help="resamples of the images; 0 leaves them out")
     options = parser.parse_args(arguments)
     names = options.study or find_studies(options.outputs)
     if not names:
@@ -23,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     failed = 0
     for name in names:
         try:
-            path = render(read_study(options.outputs, name), options.out / name)
+            path = render(read_study(options.outputs, name), options.out / name, options.resamples)
         except (RecordError, OSError) as error:
             print(f"{name}: {error}", file=sys.stderr)
             failed = 1

@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reports import pictures, plots, provenance, tables, wording
+from reports.bootstrap import RESAMPLES, ImageBootstrap, ImageNoise
 from reports.contrasts import contrast_of, interactions, paper_contrast, primary_metric, verdicts
 from reports.html import to_html
 from reports.labels import and_list, context_label, contrast_label, interval, metric_label, number, plural, signed
@@ -17,16 +18,18 @@ from reports.why import Displacements, why
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render(study: Study, folder: Path) -> Path:
-    """Writes the report into `folder` and returns the path of report.md."""
+def render(study: Study, folder: Path, resamples: int = RESAMPLES) -> Path:
+    """Writes the report into `folder` and returns the path of report.md. resamples: of the images; 0 for none."""
     figures = folder / "figures"
     for stale in [*figures.glob("*.png"), *figures.glob("*.svg")]:
         stale.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     found = verdicts(study)
+    noise = image_noise(study, found, resamples)
     tables.runs_frame(study).to_csv(folder / "runs.csv", index=False, lineterminator="\n")
-    tables.contrasts_frame(study, found).to_csv(folder / "contrasts.csv", index=False, lineterminator="\n")
-    text = template("report.md.j2").render(content(study, found, figures))
+    tables.contrasts_frame(study, found, noise).to_csv(folder / "contrasts.csv", index=False, lineterminator="\n")
+    text = template("report.md.j2").render(content(study, found, figures) | {
+        "noise": tables.image_noise(found, noise), "resamples": f"{resamples:,}"})
     (folder / "report.md").write_text(text, encoding="utf-8")
     (folder / "report.html").write_text(to_html(text, folder), encoding="utf-8")
     return folder / "report.md"
@@ -37,6 +40,14 @@ def template(name: str):
     loader = FileSystemLoader(TEMPLATES)
     return Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
                        keep_trailing_newline=True).get_template(name)
+
+
+def image_noise(study: Study, found: list[Verdict], resamples: int) -> dict[str, ImageNoise]:
+    """Hypothesis -> bootstrap over the images, where the stored detections allow it."""
+    bootstrap = ImageBootstrap(study, resamples)
+    noise = {item.hypothesis.name: bootstrap.noise(item.hypothesis.contrast, item.hypothesis.metric)
+             for item in found if resamples and item.estimate.n}
+    return {name: value for name, value in noise.items() if value is not None}
 
 
 def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]:
@@ -69,8 +80,6 @@ def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]
         "headline": tables.headline(study),
         "figures": {name: f"figures/{name}.png" if there else "" for name, there in drawn.items()},
         "tests": tables.tests(study, found) or "The study states no hypotheses.",
-        "noise": "",
-        "resamples": 0,
         "interactions": [_interaction(study, index, figures) for index in range(len(interactions(study)))],
         "why": _why_text(displacements) if displacements else None,
         "sample_seed": seed,

@@ -1,11 +1,12 @@
 """The tables of a report, as rows of text, and the tidy CSV files with every figure behind them."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from reports.bootstrap import ImageNoise
 from reports.contrasts import contrast_of, differences, interactions, label_of, paper_contrast
 from reports.labels import (
     NOTHING,
@@ -101,6 +102,17 @@ def tests(study: Study, verdicts: Sequence[Verdict]) -> str:
     return markdown(header, rows, left=2)
 
 
+def image_noise(verdicts: Sequence[Verdict], noise: Mapping[str, ImageNoise]) -> str:
+    """The two kinds of interval beside each other, for the hypotheses whose image noise could be computed."""
+    rows = []
+    for item in verdicts:
+        found = noise.get(item.hypothesis.name)
+        if found is not None:
+            rows.append([item.hypothesis.claim, signed(found.mean), interval(item.estimate.low, item.estimate.high),
+                         interval(found.low, found.high), str(found.num_seeds), str(found.num_images)])
+    return markdown(["claim", "mean", "other seeds", "other images", "seeds", "images"], rows)
+
+
 def relative(study: Study, metric: str) -> str:
     """Differences as a share of the first arm's own level, which scales on which APs differ can be compared by."""
     rows = []
@@ -176,7 +188,7 @@ def runs_frame(study: Study) -> pd.DataFrame:
     return frame if len(frame) else pd.DataFrame(columns=list(dict.fromkeys(columns)))
 
 
-def contrasts_frame(study: Study, verdicts: Sequence[Verdict]) -> pd.DataFrame:
+def contrasts_frame(study: Study, verdicts: Sequence[Verdict], noise: Mapping[str, ImageNoise]) -> pd.DataFrame:
     """Every contrast in every metric, and with its verdict where it was a hypothesis."""
     asked = {(tuple(sorted(item.hypothesis.contrast.items())), item.hypothesis.metric): item for item in verdicts}
     contrasts = [*differences(study), *(item.weights for item in interactions(study))]
@@ -187,6 +199,7 @@ def contrasts_frame(study: Study, verdicts: Sequence[Verdict]) -> pd.DataFrame:
     for key, weights in keyed.items():
         for metric in metrics:
             found, verdict = contrast_of(study, weights, metric), asked.get((key, metric))
+            images = noise.get(verdict.hypothesis.name) if verdict else None
             rows.append({
                 "study": study.name, "contrast": label_of(study, weights), "metric": metric,
                 "n": found.n, "mean": found.mean, "sd": found.sd, "low": found.low, "high": found.high, "p": found.p,
@@ -196,5 +209,6 @@ def contrasts_frame(study: Study, verdicts: Sequence[Verdict]) -> pd.DataFrame:
                 "p_test": verdict.p if verdict else None, "p_holm": verdict.p_corrected if verdict else None,
                 "detectable": verdict.detectable if verdict else None,
                 "seeds_needed": verdict.seeds_needed if verdict else None,
+                "images_low": images.low if images else None, "images_high": images.high if images else None,
             })
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["study", "contrast"])

@@ -124,7 +124,7 @@ def test_fewer_than_two_seeds_get_no_verdict(tmp_path, undrawn, seeds):
     assert "A verdict needs the same figure from at least 2 seeds in every arm" in text
 
 
-def test_equal_undefined_and_damaged_figures_do_not_stop_a_report(tmp_path):
+def test_equal_undefined_and_damaged_figures_do_not_stop_a_report(tmp_path, undrawn):
     folder = write_study(tmp_path / "outputs", seeds=2)
     for path in sorted(folder.glob("*/seed*/run.json")):
         edit(path, lambda record: record["metrics"].update(
