@@ -1,25 +1,237 @@
-"""Any folder in COCO format as an instance set."""
+"""Any folder in COCO format as an instance set: photographs, polygons and RLE, resized when they are asked for.
 
+    python run.py data=coco data.root=FOLDER
+
+What is skipped, and what refused, is said in annotations.py; `python -m data.check FOLDER` lists it.
+"""
+
+import hashlib
+import json
+import logging
+from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
-from data.dataset import InstanceSet
+import numpy as np
+import torch
+from PIL import Image
+from pycocotools import mask as rle
+
+from data import annotations
+from data.dataset import InstanceSet, Sample
+from data.images import fitted_size, read_image
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CocoSpec:
-    """Where a COCO-format set is.
+    """Where a COCO-format set is, and how large its images are made.
 
-    root: its folder
+    root:         its folder
+    train_json, val_json: annotation files in it; a pattern with * must fit exactly one
+    train_images, val_images: folders of images in it; by default instances_NAME.json is taken to go with NAME
+    image_size:   the images' shorter side is resized to this, in pixels (the paper: 800) ...
+    max_size:     ... unless the longer side would then exceed this
+    max_objects:  the most objects to train on in an image; of more, the largest are kept
+    keep_empty:   train on images without objects too
     """
 
     root: str = ""
+    train_json: str = "annotations/instances_train*.json"
+    val_json: str = "annotations/instances_val*.json"
+    train_images: str = ""
+    val_images: str = ""
+    image_size: int = 800
+    max_size: int = 1333
+    max_objects: int = 100
+    keep_empty: bool = False
 
     def validate(self) -> None:
-        """Raises ValueError when no folder is given."""
+        """Raises ValueError naming the first field that cannot work; looks into the folder, but opens no file."""
         if not self.root:
             raise ValueError("data.root: expected the folder of a COCO-format set, got nothing; pass data.root=FOLDER")
+        if not Path(self.root).is_dir():
+            raise ValueError(f"data.root: expected a folder in COCO format, got {self.root}: no such folder")
+        checks = [
+            ("image_size", 32 <= self.image_size <= 4096, "32 to 4096"),
+            ("max_size", self.max_size >= self.image_size, "image_size or more"),
+            ("max_objects", self.max_objects >= 1, "1 or more"),
+        ]
+        for name, good, expected in checks:
+            if not good:
+                raise ValueError(f"data.{name}: expected {expected}, got {getattr(self, name)!r}")
+        for split in ("train", "val"):
+            self.paths(split)
+
+    def paths(self, split: str) -> tuple[Path, Path]:
+        """The annotation file and the image folder of a split. Raises ValueError when they are not there."""
+        root, pattern = Path(self.root), getattr(self, f"{split}_json")
+        found = sorted(root.glob(pattern))
+        if len(found) != 1:
+            at_hand = [str(path.relative_to(root)) for path in sorted(root.glob("**/*.json"))[:10]]
+            raise ValueError(
+                f"data.{split}_json: expected one annotation file {root / pattern}, found {len(found)}; "
+                f"JSON files in {root}: {', '.join(at_hand) or 'none'}; pass data.{split}_json=FILE"
+            )
+        folder = root / (getattr(self, f"{split}_images") or found[0].stem.removeprefix("instances_"))
+        if not folder.is_dir():
+            raise ValueError(
+                f"data.{split}_images: expected the folder of the images of {found[0]}, got {folder}: no such folder; "
+                f"pass data.{split}_images=FOLDER"
+            )
+        return found[0], folder
 
 
-def load(spec: CocoSpec, split: str) -> InstanceSet:
-    """The split's images and objects."""
-    raise NotImplementedError
+@dataclass(frozen=True)
+class _Object:
+    """An object to train on: box xyxy in the file's pixels; mask as polygons (float64 arrays) or compressed RLE."""
+
+    label: int
+    box: tuple[float, float, float, float]
+    polygons: list[np.ndarray]
+    encoded: dict[str, Any] | None
+
+
+@dataclass
+class _Picture:
+    """An image file: its id, place, size in the file and objects."""
+
+    image_id: int
+    path: Path
+    height: int
+    width: int
+    objects: list[_Object]
+
+
+class CocoSet(InstanceSet):
+    """A split of a COCO-format set. Pixels are read from the files at each access, from any number of threads.
+
+    skipped: how many entries were skipped, dropped or clipped, by what was done about them
+    """
+
+    same_size = False
+
+    def __init__(self, spec: CocoSpec, split: str):
+        self.spec, self.split = spec, split
+        self._json, self._folder = spec.paths(split)
+        content = annotations.load(self._json, self._folder)
+        self._category_ids = sorted(content.categories)
+        self.name = f"{Path(spec.root).resolve().name}/{split}"
+        self.classes = [str(content.categories[key]["name"]) for key in self._category_ids]
+        self.skipped = Counter(f"{problem.entry} {problem.rule}" for problem in content.problems)
+        if self.skipped:
+            counts = ", ".join(f"{count} x {what}" for what, count in sorted(self.skipped.items()))
+            log.warning("%s: %s; python -m data.check %s lists them", self._json, counts, spec.root)
+        self._pictures = self._compact(content)
+        if not self._pictures:
+            raise ValueError(f"{self._json}: expected at least one image with an object, got none that can be used")
+        self.max_objects = max(1, max(len(picture.objects) for picture in self._pictures))
+        self.digest = self._digest()
+
+    def _compact(self, content: annotations.Annotations) -> list[_Picture]:
+        """Objects in a fraction of the JSON's memory, image by image in the order of ids; crowd regions left out."""
+        pictures = {
+            key: _Picture(key, self._folder / image["file_name"], image["height"], image["width"], [])
+            for key, image in sorted(content.images.items())
+        }
+        labels = {key: label for label, key in enumerate(self._category_ids, start=1)}
+        content.annotations.reverse()
+        while content.annotations:
+            entry = content.annotations.pop()
+            if not entry["iscrowd"]:
+                x, y, w, h = entry["bbox"]
+                shape = entry["segmentation"]
+                polygons = [] if isinstance(shape, dict) else [np.array(part, np.float64) for part in shape]
+                encoded = shape if isinstance(shape, dict) else None
+                item = _Object(labels[entry["category_id"]], (x, y, x + w, y + h), polygons, encoded)
+                pictures[entry["image_id"]].objects.append(item)
+        for picture in pictures.values():
+            if len(picture.objects) > self.spec.max_objects:
+                picture.objects.sort(key=_box_area, reverse=True)
+                del picture.objects[self.spec.max_objects :]
+        keep_empty = self.spec.keep_empty or self.split == "val"
+        return [picture for picture in pictures.values() if picture.objects or keep_empty]
+
+    def _digest(self) -> str:
+        """Of the annotation file, the images in use and what is made of them; not of where they lie."""
+        digest = hashlib.sha256()
+        with open(self._json, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+        spec = self.spec
+        settings = [self.split, spec.image_size, spec.max_size, spec.max_objects]
+        digest.update(json.dumps([settings, [picture.image_id for picture in self._pictures]]).encode())
+        return digest.hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The image resized, with those objects of which a pixel is left. Raises ValueError for a broken file."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name} has {len(self)} images, got index {index}")
+        picture = self._pictures[index]
+        height, width = fitted_size(picture.height, picture.width, self.spec.image_size, self.spec.max_size)
+        image = read_image(picture.path, picture.height, picture.width)
+        pixels = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
+        scale = np.array([width / picture.width, height / picture.height])
+        masks = np.zeros((len(picture.objects), height, width), np.uint8)
+        for mask, item in zip(masks, picture.objects, strict=True):
+            mask[:] = _rasterise(item, scale, height, width)
+        seen = masks.any(axis=(1, 2))
+        boxes = np.array([item.box for item in picture.objects], np.float64).reshape(-1, 4) * np.tile(scale, 2)
+        labels = np.array([item.label for item in picture.objects], np.int64)
+        return Sample(
+            image=torch.from_numpy(pixels).permute(2, 0, 1),
+            boxes=torch.from_numpy(boxes[seen].astype(np.float32)),
+            labels=torch.from_numpy(labels[seen]),
+            masks=torch.from_numpy(masks[seen]),
+            image_id=picture.image_id,
+            original_size=(picture.height, picture.width),
+        )
+
+    @property
+    def wide(self) -> np.ndarray:
+        """bool [N]: images that are wider than high, for batches of like shapes."""
+        return np.array([picture.width > picture.height for picture in self._pictures])
+
+    @cached_property
+    def coco(self) -> dict[str, Any]:
+        """The ground truth in the files' own pixels, crowd regions included, with categories numbered 1..K."""
+        content = annotations.load(self._json, self._folder)
+        labels = {key: label for label, key in enumerate(self._category_ids, start=1)}
+        used = {picture.image_id for picture in self._pictures}
+        keep = ("id", "file_name", "height", "width")
+        return {
+            "info": {"description": self.name, "digest": self.digest},
+            "licenses": [],
+            "images": [{key: image[key] for key in keep} for image in content.images.values() if image["id"] in used],
+            "annotations": [
+                {**entry, "category_id": labels[entry["category_id"]]}
+                for entry in content.annotations
+                if entry["image_id"] in used
+            ],
+            "categories": [{"id": label, "name": name} for label, name in enumerate(self.classes, start=1)],
+        }
+
+
+def _box_area(item: _Object) -> float:
+    x1, y1, x2, y2 = item.box
+    return (x2 - x1) * (y2 - y1)
+
+
+def _rasterise(item: _Object, scale: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 [height, width]: polygons are scaled before they are filled, an RLE is resized to the nearest pixel."""
+    if item.encoded is None:
+        scaled = [(part.reshape(-1, 2) * scale).ravel().tolist() for part in item.polygons]
+        return rle.decode(rle.merge(rle.frPyObjects(scaled, height, width)))
+    mask = Image.fromarray(rle.decode(item.encoded))
+    return np.asarray(mask.resize((width, height), Image.Resampling.NEAREST))
+
+
+def load(spec: CocoSpec, split: str) -> CocoSet:
+    """The split's images and objects. Raises ValueError when the folder is not in COCO format."""
+    spec.validate()
+    return CocoSet(spec, split)

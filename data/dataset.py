@@ -28,6 +28,7 @@ class Sample:
     labels:   int64 [n], 1..K
     masks:    uint8 [n, H, W], 0 or 1
     image_id: the id that COCO annotations and results use
+    original_size: (height, width) of the picture that annotations and results refer to; None if it is the image's own
     """
 
     image: torch.Tensor
@@ -35,6 +36,7 @@ class Sample:
     labels: torch.Tensor
     masks: torch.Tensor
     image_id: int
+    original_size: tuple[int, int] | None = None
 
 
 @dataclass
@@ -49,6 +51,7 @@ class Batch:
     image_ids: int64 [B]
     flipped:   bool [B], whether the image was mirrored left to right
     indices:   int64 [B], the images' positions in their set
+    original_sizes: int64 [B, 2], height and width in which results are wanted: differs from sizes in resized images
     """
 
     images: torch.Tensor
@@ -59,6 +62,11 @@ class Batch:
     image_ids: torch.Tensor
     flipped: torch.Tensor
     indices: torch.Tensor
+    original_sizes: torch.Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch in another device's memory."""
+        return Batch(**{name: value.to(device) for name, value in self.__dict__.items()})
 
 
 class InstanceSet:
@@ -68,18 +76,25 @@ class InstanceSet:
     classes:     names of classes 1..K, in order
     digest:      changes whenever the content does; caches and records are keyed by it
     max_objects: no image has more objects than this
+    same_size:   all images have one size, so that batches have fixed shapes
     """
 
     name: str
     classes: list[str]
     digest: str
     max_objects: int
+    same_size: bool = True
 
     def __len__(self) -> int:
         raise NotImplementedError
 
     def __getitem__(self, index: int) -> Sample:
         raise NotImplementedError
+
+    @property
+    def wide(self) -> np.ndarray | None:
+        """bool [N], images that are wider than high, where batches of like shapes save padding; else None."""
+        return None
 
     @cached_property
     def coco(self) -> dict[str, Any]:
@@ -180,4 +195,5 @@ def collate(
         image_ids=torch.tensor([sample.image_id for sample in samples]),
         flipped=torch.tensor(flips),
         indices=torch.arange(count) if indices is None else torch.tensor(list(indices)),
+        original_sizes=torch.tensor([sample.original_size or sample.image.shape[-2:] for sample in samples]),
     )

@@ -1,38 +1,65 @@
 """Batches by step number. A step's batch depends on (set, seed, step) alone, so resuming needs only the step."""
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
 
 from data.dataset import Batch, InstanceSet, collate
 
-# Keys that keep the two streams of random numbers apart.
-_ORDER, _FLIP = 0, 1
+# Keys that keep the streams of random numbers apart.
+_ORDER, _FLIP, _CHUNKS = 0, 1, 2
 
 
 class TrainBatches:
     """Training batches, each epoch in its own random order, each image mirrored with probability 1/2.
 
     dataset:         an InstanceSet with at least one image
-    images_per_step: B; a batch may span two epochs, so every batch is full
+    images_per_step: B, over all processes; a batch may span two epochs, so every batch is full
     seed:            fixes order and flips
     flip:            False switches mirroring off
+    workers:         threads that prepare the following steps' batches ahead; 0 prepares each when it is asked for
+    rank, world_size: this process takes every world_size-th image of each step, from `rank` on
     """
 
-    def __init__(self, dataset: InstanceSet, images_per_step: int, seed: int, flip: bool = True):
+    def __init__(
+        self,
+        dataset: InstanceSet,
+        images_per_step: int,
+        seed: int,
+        flip: bool = True,
+        workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
         if len(dataset) == 0:
             raise ValueError(f"expected at least one training image, got an empty set: {dataset.name}")
-        if images_per_step < 1:
-            raise ValueError(f"images_per_step: expected 1 or more, got {images_per_step}")
+        if images_per_step < 1 or images_per_step % world_size:
+            raise ValueError(f"images_per_step: expected a multiple of {world_size} processes, got {images_per_step}")
         self.dataset, self.images_per_step, self.seed, self.flip = dataset, images_per_step, seed, flip
+        self.rank, self.world_size = rank, world_size
         self._order = lru_cache(maxsize=2)(self._draw_order)
+        self._workers, self._pool = workers, ThreadPoolExecutor(workers) if workers else None
+        self._ahead: dict[int, Future[Batch]] = {}
 
     def _draw_order(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([_ORDER, self.seed, epoch]).permutation(len(self.dataset))
+        """A permutation of the set. Where shapes differ, wide and high images mostly come in different batches."""
+        order = np.random.default_rng([_ORDER, self.seed, epoch]).permutation(len(self.dataset))
+        wide = self.dataset.wide
+        if wide is None:
+            return order
+        order = np.concatenate((order[wide[order]], order[~wide[order]]))
+        # The batch that began in the epoch before is completed first; full batches are then shuffled.
+        first = -epoch * len(order) % self.images_per_step
+        count = max(0, len(order) - first) // self.images_per_step
+        last = first + count * self.images_per_step
+        chunks = order[first:last].reshape(count, self.images_per_step)
+        shuffled = np.random.default_rng([_CHUNKS, self.seed, epoch]).permutation(chunks)
+        return np.concatenate((order[:first], shuffled.ravel(), order[last:]))
 
     def indices(self, step: int) -> list[int]:
-        """Positions in the set of the images of this step, in the order of the batch."""
+        """Positions in the set of all images of this step, in the order of the batch."""
         places = range(step * self.images_per_step, (step + 1) * self.images_per_step)
         return [int(self._order(place // len(self.dataset))[place % len(self.dataset)]) for place in places]
 
@@ -44,14 +71,51 @@ class TrainBatches:
         return (rng.random(self.images_per_step) < 0.5).tolist()
 
     def batch(self, step: int) -> Batch:
-        """The batch of this step, 0 being the first, padded to the most objects that the set has in an image."""
-        indices = self.indices(step)
-        samples = [self.dataset[index] for index in indices]
-        return collate(samples, self.dataset.max_objects, self.flips(step), indices)
+        """This process's part of the batch of a step, 0 being the first."""
+        if self._pool is None:
+            return self._load(step)
+        # Steps nobody asked for in order (after a jump) are forgotten; asking in order finds its batch ready.
+        wanted = range(step, step + 1 + self._workers)
+        for other in [key for key in self._ahead if key not in wanted]:
+            self._ahead.pop(other).cancel()
+        for ahead in wanted:
+            if ahead not in self._ahead:
+                self._ahead[ahead] = self._pool.submit(self._load, ahead)
+        return self._ahead.pop(step).result()
+
+    def _load(self, step: int) -> Batch:
+        mine = slice(self.rank, None, self.world_size)
+        return _collate(self.dataset, self.indices(step)[mine], self.flips(step)[mine])
 
 
-def eval_batches(dataset: InstanceSet, images_per_batch: int) -> Iterator[Batch]:
-    """All images once, in order, unmirrored; the last batch may be smaller."""
-    for start in range(0, len(dataset), images_per_batch):
-        indices = range(start, min(start + images_per_batch, len(dataset)))
-        yield collate([dataset[index] for index in indices], dataset.max_objects, indices=indices)
+def eval_batches(
+    dataset: InstanceSet, images_per_batch: int, workers: int = 0, rank: int = 0, world_size: int = 1
+) -> Iterator[Batch]:
+    """All images once, in order, unmirrored; the last batch may be smaller.
+
+    workers:          threads that prepare batches ahead
+    rank, world_size: this process takes every world_size-th batch, from `rank` on
+    """
+    starts = range(rank * images_per_batch, len(dataset), images_per_batch * world_size)
+    groups = [range(start, min(start + images_per_batch, len(dataset))) for start in starts]
+    if not workers:
+        for indices in groups:
+            yield _collate(dataset, indices)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: list[Future[Batch]] = []
+        for indices in groups:
+            ahead.append(pool.submit(_collate, dataset, indices))
+            if len(ahead) > workers:
+                yield ahead.pop(0).result()
+        for batch in ahead:
+            yield batch.result()
+
+
+def _collate(dataset: InstanceSet, indices: range | list[int], flips: list[bool] | None = None) -> Batch:
+    """Fixed shapes where all images have one size; else as small as the images allow, in steps of 32 pixels."""
+    samples = [dataset[index] for index in indices]
+    if dataset.same_size:
+        return collate(samples, dataset.max_objects, flips, indices)
+    height, width = (max(sample.image.shape[axis] for sample in samples) for axis in (1, 2))
+    return collate(samples, None, flips, indices, size=(-(-height // 32) * 32, -(-width // 32) * 32))
