@@ -62,6 +62,10 @@ def save(drawn: Figure, folder: Path, name: str, vector: bool = True) -> None:
     vector: False for photographs, which an SVG would only wrap, at ten times the size.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    layout = drawn.get_layout_engine()
+    if layout is not None:  # once is enough: every file would lay the figure out again, twice
+        layout.execute(drawn)
+        drawn.set_layout_engine("none")
     tight = {"bbox_inches": "tight", "pad_inches": 0.08}
     pixels = io.BytesIO()
     drawn.savefig(pixels, format="png", dpi=PNG_DPI, metadata={"Software": None}, **tight)

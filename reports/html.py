@@ -17,8 +17,9 @@ def to_html(text: str, folder: Path) -> str:
     body = re.sub(r'src="([^":]+)"', lambda match: f'src="{_data_uri(folder / match.group(1))}"', body)
     body = re.sub(r'<a href="([^"#:]+\.csv)">', lambda match: f'<a href="{_data_uri(folder / match.group(1))}" '
                   f'download="{Path(match.group(1)).name}">', body)
+    body = re.sub(r'href="(\.\./[^":]+)\.md"', r'href="\1.html"', body)
     body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
-    body = re.sub(r"<td([^>]*)>([^<]{70,})</td>", r'<td class="long"\1>\2</td>', body)
+    body = re.sub(r"<td([^>]*)>([^<]{31,})</td>", r'<td class="long"\1>\2</td>', body)  # long texts wrap, figures not
     body = _mark_verdicts(body)
     title = re.search(r"^# (.+)$", text, re.MULTILINE)
     page = (TEMPLATES / "page.html").read_text(encoding="utf-8")

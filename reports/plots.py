@@ -1,5 +1,6 @@
 """The charts of a report. Every seed is a dot; an interval is always drawn with the values that it comes from."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,9 +10,9 @@ from matplotlib.lines import Line2D
 
 from reports.contrasts import Interaction, Weights, contrast_of, differences, paper_contrast
 from reports.figure import COLOURS, INK, MARKERS, MUTED, PAPER_MARK, arm_styles, despine, figure, save
-from reports.labels import context_label, contrast_label, difference_of, interval, metric_label, signed
+from reports.labels import context_label, contrast_label, difference_of, interval, metric_label, signed, tick
 from reports.load import Study
-from reports.stats import Estimate, estimate
+from reports.stats import Estimate, Verdict, estimate
 
 PANELS_IN_A_ROW = 3
 FOREST_METRICS = ("segm.AP", "segm.AP50", "segm.AP75", "segm.APs", "segm.APm", "segm.APl",
@@ -185,7 +186,7 @@ def forest(study: Study, folder: Path, name: str = "forest") -> bool:
     axes.set_yticks([-row * block - step * (len(contrasts) - 1) / 2 for row in range(len(metrics))],
                     [metric_label(metric) for metric in metrics])
     axes.set_ylim(-len(metrics) * block + 0.5 * step + 0.1, 0.5 * step + 0.1)
-    axes.xaxis.set_major_formatter(lambda value, _: signed(value, 0))
+    axes.xaxis.set_major_formatter(tick)
     axes.grid(axis="x")
     despine(axes, "left")
     labels = [contrast_label(study, weights) for weights in contrasts]
@@ -210,6 +211,34 @@ def _forest_line(axes: Axes, study: Study, weights: Weights, metric: str, y: flo
         axes.plot([paper], [y], linestyle="none", markersize=5.5, **PAPER_MARK)
     axes.annotate(_estimate_text(found), (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8,
                   color=INK if found.mean is not None else MUTED)
+
+
+def verdict_forest(judged: Sequence[tuple[Study, Verdict]], folder: Path, name: str) -> bool:
+    """A line for each verdict of several studies. Returns whether there was anything to draw."""
+    lines = [(study, item) for study, item in judged if item.estimate.mean is not None]
+    if not lines:
+        return False
+    drawn, [[axes]] = figure(width=8.6, height=0.9 + 0.42 * len(lines))
+    axes.axvline(0, color=INK, linewidth=1)
+    for row, (_, item) in enumerate(lines):
+        found, y = item.estimate, -row
+        values = list(found.values.values())
+        axes.plot(values, [y + 0.24] * len(values), "o", color=MUTED, markersize=3, alpha=0.75, markeredgewidth=0)
+        if found.low is not None and found.high is not None:
+            axes.plot([found.low, found.high], [y, y], color=INK, linewidth=2, solid_capstyle="butt")
+        axes.plot([found.mean], [y], "o", color=INK, markersize=6, markeredgecolor="white")
+        if item.hypothesis.paper is not None:
+            axes.plot([item.hypothesis.paper], [y], linestyle="none", markersize=5.5, **PAPER_MARK)
+        axes.annotate(_estimate_text(found), (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+    axes.set_yticks([-row for row in range(len(lines))],
+                    ["\n".join(textwrap.wrap(item.hypothesis.claim, 46)) for _, item in lines], fontsize=8)
+    axes.set_ylim(0.6 - len(lines), 0.6)
+    axes.xaxis.set_major_formatter(tick)
+    axes.grid(axis="x")
+    axes.set_xlabel("difference (points)")
+    despine(axes, "left")
+    save(drawn, folder, name)
+    return True
 
 
 def _estimate_text(found: Estimate) -> str:

@@ -54,7 +54,7 @@ def study_record(seeds: int = 5) -> StudyRecord:
         arms=arms,
         seeds=list(range(seeds)),
         hypotheses=hypotheses,
-        sample_image_ids=[1, 3, 5],
+        sample_image_ids=[1, 5],
         config=config("align", 16, 0),
         data={"name": "shapes", "digest": "0123456789abcdef", "num_train": 2000, "num_val": 300},
     )

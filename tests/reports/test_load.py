@@ -18,7 +18,7 @@ def test_a_complete_study(outputs):
     gap = study.value("pool16", 0, "segm.AP75") - study.value("pool16", 0, "segm.AP50")
     assert study.value("pool16", 0, "segm.AP75 - segm.AP50") == gap
     assert study.value("pool16", 0, "segm.APs") is None and study.value("pool16", 0, "nothing.there") is None
-    assert [image for image, _ in study.sample_images()] == [1, 3, 5]
+    assert [image for image, _ in study.sample_images()] == [1, 5]
 
 
 def test_every_kind_of_trouble_is_told_apart(tmp_path):

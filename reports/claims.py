@@ -1,0 +1,231 @@
+"""python -m reports.claims: the video's slides, claim by claim, against whatever studies have records.
+
+The claims and where their evidence is to be found stand in claims.toml; figures and verdicts come from the records.
+"""
+
+import argparse
+import shutil
+import sys
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ablations.record import Hypothesis, RecordError
+from reports import pictures, plots, tables, why, wording
+from reports.contrasts import interactions, verdicts
+from reports.html import to_html
+from reports.labels import NOTHING, difference_of, interval, signed
+from reports.load import Study, find_studies, read_study
+from reports.render import template
+from reports.stats import Verdict
+
+CLAIMS = Path(__file__).parent / "claims.toml"
+FLIPPED = {"reproduced": "contradicted", "contradicted": "reproduced"}
+NOT_RUN = "not run yet"
+DESCRIBES = "nothing to measure"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Which hypotheses of a study speak to a claim. metric "" is any; where: factor values that all arms share."""
+
+    study: str
+    metric: str = ""
+    where: dict[str, Any] = field(default_factory=dict)
+    interaction: bool = False
+    against: bool = False
+
+    def speaks(self, study: Study, hypothesis: Hypothesis) -> bool:
+        if self.metric and hypothesis.metric != self.metric:
+            return False
+        if self.metric and self.interaction == (difference_of(hypothesis.contrast)[0] is not None):
+            return False
+        arms = [study.record.arms[name] for name in hypothesis.contrast]
+        return all(arm.factors.get(name) == value for arm in arms for name, value in self.where.items())
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A verdict as it bears on a claim: `kind` is turned round where the hypothesis speaks against the claim."""
+
+    study: Study
+    verdict: Verdict
+    kind: str
+    family: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of a slide with what the records say about it."""
+
+    slide: int
+    says: str
+    paper: str
+    note: str
+    studies: list[str]
+    costs: str
+    picture: dict[str, str]
+    findings: list[Finding]
+    measurable: bool
+
+    @property
+    def status(self) -> str:
+        """One word for the claim; "mixed" when its findings do not agree."""
+        if not self.measurable:
+            return DESCRIBES
+        kinds = {finding.kind for finding in self.findings}
+        if not kinds:
+            return NOT_RUN
+        return kinds.pop() if len(kinds) == 1 else "mixed"
+
+
+def read_claims(studies: dict[str, Study]) -> list[Claim]:
+    """The claims of claims.toml with their findings from `studies`."""
+    judged = {name: verdicts(study) for name, study in studies.items()}
+    claims = []
+    for entry in tomllib.loads(CLAIMS.read_text(encoding="utf-8"))["claim"]:
+        sources = [Evidence(**source) for source in entry.get("evidence", [])]
+        claims.append(
+            Claim(
+                slide=entry["slide"],
+                says=entry["says"],
+                paper=entry.get("paper", ""),
+                note=entry.get("note", ""),
+                studies=list(dict.fromkeys(source.study for source in sources)),
+                costs=entry.get("costs", ""),
+                picture=entry.get("picture", {}),
+                findings=[finding for source in sources if source.study in studies
+                          for finding in _findings(source, studies[source.study], judged[source.study])],
+                measurable=bool(sources),
+            )
+        )
+    return claims
+
+
+def _findings(source: Evidence, study: Study, judged: list[Verdict]) -> list[Finding]:
+    family = sum(item.p is not None for item in judged)
+    return [
+        Finding(study, item, FLIPPED.get(item.kind, item.kind) if source.against else item.kind, family)
+        for item in judged if source.speaks(study, item.hypothesis)
+    ]
+
+
+def render_claims(outputs: Path, folder: Path) -> Path:
+    """Writes claims.md, claims.html and their pictures into `folder`; returns the path of claims.md."""
+    studies, unreadable = _read_studies(outputs)
+    claims = read_claims(studies)
+    if (folder / "figures").is_dir():
+        shutil.rmtree(folder / "figures")
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {index: _picture(claim, studies, folder / "figures", index) for index, claim in enumerate(claims)}
+    findings = list({(item.study.name, item.verdict.hypothesis.name): item for claim in claims
+                     for item in claim.findings}.values())
+    overview = plots.verdict_forest([(item.study, item.verdict) for item in findings], folder / "figures", "overview")
+    slides: dict[int, list[dict[str, Any]]] = {}
+    for index, claim in enumerate(claims):
+        slides.setdefault(claim.slide, []).append(_entry(claim, studies, drawn[index]))
+    text = template("claims.md.j2").render(
+        slides=slides,
+        table=overview_table(claims),
+        overview="figures/overview.png" if overview else "",
+        counts=_counts(claims),
+        missing=sorted({name for claim in claims for name in claim.studies} - set(studies)),
+        unreadable=unreadable,
+    )
+    (folder / "claims.md").write_text(text, encoding="utf-8")
+    (folder / "claims.html").write_text(to_html(text, folder), encoding="utf-8")
+    return folder / "claims.md"
+
+
+def _read_studies(outputs: Path) -> tuple[dict[str, Study], list[str]]:
+    """The readable studies, and what is wrong with the others."""
+    studies, problems = {}, []
+    for name in find_studies(outputs):
+        try:
+            studies[name] = read_study(outputs, name)
+        except RecordError as error:
+            problems.append(f"{name}: {str(error).replace(f'{outputs}/', '')}")
+    return studies, problems
+
+
+def _entry(claim: Claim, studies: dict[str, Study], picture: str) -> dict[str, Any]:
+    """What the template shows of a claim."""
+    turned = [finding for finding in claim.findings if finding.kind != finding.verdict.kind]
+    return {
+        "claim": claim,
+        "mark": _mark(claim.status),
+        "status": claim.status,
+        "sentences": [wording.sentence(finding.verdict, finding.family) for finding in claim.findings],
+        "turned": bool(turned),
+        "picture": picture,
+        "costs": tables.cost(studies[claim.costs]) if claim.costs in studies else "",
+        "links": [name for name in claim.studies if name in studies],
+        "absent": [name for name in claim.studies if name not in studies],
+        "silent": [name for name in claim.studies if name in studies and name not in
+                   {finding.study.name for finding in claim.findings}],
+    }
+
+
+def overview_table(claims: list[Claim]) -> str:
+    """A line for each finding, and for each claim that has none."""
+    rows = []
+    for claim in claims:
+        head = [str(claim.slide), claim.says]
+        if not claim.findings:
+            rows.append([*head, NOTHING, NOTHING, NOTHING, NOTHING, f"{_mark(claim.status)} {claim.status}"])
+        for finding in claim.findings:
+            found, hypothesis = finding.verdict.estimate, finding.verdict.hypothesis
+            rows.append([*head, signed(hypothesis.paper), signed(found.mean), interval(found.low, found.high),
+                         str(found.n), f"{_mark(finding.kind)} {finding.kind}"])
+            head = ["", ""]
+    return tables.markdown(["slide", "claim", "paper", "ours", "95 % interval", "n", "verdict"], rows, left=2)
+
+
+def _mark(status: str) -> str:
+    return wording.MARKS.get(status, "◐" if status == "mixed" else NOTHING)
+
+
+def _counts(claims: list[Claim]) -> str:
+    order = ["reproduced", "mixed", "contradicted", "not resolvable", "no verdict", NOT_RUN, DESCRIBES]
+    statuses = [claim.status for claim in claims]
+    parts = [f"{statuses.count(status)} {status}" for status in order if status in statuses]
+    return f"{len(claims)} claims on eleven slides: {', '.join(parts)}."
+
+
+def _picture(claim: Claim, studies: dict[str, Study], folder: Path, index: int) -> str:
+    """Draws the claim's picture; "" where its study has nothing to show yet."""
+    study, kind = studies.get(claim.picture.get("study", "")), claim.picture.get("kind")
+    if study is None:
+        return ""
+    name = f"slide{claim.slide:02d}-{index:02d}-{kind}"
+    found: object = None
+    if kind == "paired":
+        found = plots.paired(study, claim.picture["metric"], folder, name)
+    elif kind == "forest":
+        found = plots.forest(study, folder, name)
+    elif kind == "interaction" and interactions(study):
+        found = plots.interaction(study, interactions(study)[0], folder, name)
+    elif kind == "why":
+        found = why.why(study, folder, name)
+    elif kind == "samples":
+        found = pictures.samples(study, folder, name) is not None
+    return f"figures/{name}.png" if found else ""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m reports.claims", description=__doc__)
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="where the records are")
+    parser.add_argument("--out", type=Path, default=Path("reports/out/claims"), help="where the ledger goes")
+    options = parser.parse_args(arguments)
+    try:
+        path = render_claims(options.outputs, options.out)
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"claims: {path} and {path.with_suffix('.html')}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

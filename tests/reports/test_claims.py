@@ -1,0 +1,85 @@
+"""The ledger: every slide is there, verdicts bear on claims the right way round, and nothing breaks without records."""
+
+import dataclasses
+import re
+
+import pytest
+
+from ablations.record import load_study, save
+from reports.claims import Claim, Finding, main, read_claims, render_claims
+from reports.load import read_study
+from tests.reports.conftest import write_study
+
+
+@pytest.fixture(scope="module")
+def ledger(outputs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("claims")
+    render_claims(outputs, folder)
+    return folder
+
+
+def test_all_eleven_slides_are_there(ledger):
+    text = (ledger / "claims.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## Slide (\d+)$", text, re.MULTILINE) == [str(number) for number in range(1, 12)]
+    counts = "2 reproduced, 1 mixed, 1 contradicted, 8 not run yet, 1 nothing to measure"
+    assert f"13 claims on eleven slides: {counts}." in text
+    assert "Not run yet: fcis, maskclass, maskhead, maskloss, multitask, roiops, rpn." in text
+    assert "[roialign](../roialign/report.md)" in text
+    assert "| 8 | At stride 16 RoIAlign brings more than three points of AP. | +3.4 | +14.3 |" in text
+
+
+def test_the_page_needs_nothing_from_elsewhere(ledger):
+    page = (ledger / "claims.html").read_text(encoding="utf-8")
+    assert all(source.startswith("data:") for source in re.findall(r'src="([^"]*)"', page))
+    links = {link for link in re.findall(r'href="([^"]*)"', page) if not link.startswith(("#", "data:"))}
+    assert links == {"../roialign/report.html"}
+
+
+def test_the_same_records_give_the_same_bytes(outputs, ledger, tmp_path):
+    render_claims(outputs, tmp_path)
+    files = [path.relative_to(ledger) for path in ledger.rglob("*") if path.is_file()]
+    assert len(files) > 6 and all((tmp_path / name).read_bytes() == (ledger / name).read_bytes() for name in files)
+
+
+def test_evidence_finds_its_hypotheses(outputs):
+    claims = read_claims({"roialign": read_study(outputs, "roialign")})
+    named = {(claim.slide, claim.says[:12]): [item.verdict.hypothesis.name for item in claim.findings]
+             for claim in claims if claim.findings}
+    assert named == {(5, "RoIPool roun"): ["mask32"], (5, "Boxes and cl"): ["box32"],
+                     (8, "At stride 16"): ["mask16"], (8, "At stride 32"): ["mask32", "interaction"]}
+
+
+def test_evidence_against_a_claim_turns_the_verdict_round(outputs):
+    claims = read_claims({"roialign": read_study(outputs, "roialign")})
+    boxes = next(claim for claim in claims if claim.says.startswith("Boxes"))
+    assert boxes.findings[0].verdict.kind == "reproduced" and boxes.status == "contradicted"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "status"),
+    [(["reproduced", "reproduced"], "reproduced"), (["reproduced", "contradicted"], "mixed"),
+     (["no verdict"], "no verdict"), ([], "not run yet")],
+)
+def test_the_status_of_a_claim(kinds, status):
+    findings = [Finding(None, None, kind, 1) for kind in kinds]
+    assert Claim(1, "", "", "", [], "", {}, findings, measurable=True).status == status
+    assert Claim(1, "", "", "", [], "", {}, [], measurable=False).status == "nothing to measure"
+
+
+def test_without_any_records(tmp_path):
+    render_claims(tmp_path / "nothing", tmp_path)
+    text = (tmp_path / "claims.md").read_text(encoding="utf-8")
+    assert "12 not run yet, 1 nothing to measure" in text and "![" not in text
+
+
+def test_unreadable_and_silent_studies_are_named(tmp_path):
+    folder = write_study(tmp_path, seeds=1)
+    record = load_study(folder / "study.json")
+    for name, hypotheses in (("maskloss", record.hypotheses[4:]), ("fcis", record.hypotheses[:1])):
+        save(dataclasses.replace(record, name=name, hypotheses=hypotheses), tmp_path / name / "study.json")
+    (folder / "study.json").write_text("[]")
+    assert main(["--outputs", str(tmp_path), "--out", str(tmp_path / "claims")]) == 0
+    text = (tmp_path / "claims" / "claims.md").read_text(encoding="utf-8")
+    assert "> **Warning.** roialign: roialign/study.json: expected a record of schema 1, got list" in text
+    assert "The study `maskloss` has records but states no hypothesis about this." in text
+    assert "**– No verdict.**" in text
