@@ -82,12 +82,16 @@ def _each_roi(
         one(wide[image], box) if bool(box.isfinite().all()) else zero
         for box, image in zip(rois.boxes, rois.image.tolist(), strict=True)
     ]
-    stacked = torch.stack(pooled) if pooled else zero.new_zeros(0, *zero.shape) + wide.sum() * 0
-    return stacked.unflatten(2, output_size).to(feature.dtype)
+    stacked = torch.stack(pooled) if pooled else zero.new_zeros(0, *zero.shape)
+    # The empty sums are 0 and keep the result connected to its inputs where every RoI is empty.
+    connected = stacked + wide[:0].sum() + rois.boxes[:0].sum().to(wide.dtype)
+    return connected.unflatten(2, output_size).to(feature.dtype)
 
 
 def _samples(start: Tensor, size: Tensor, num_bins: int, sampling_ratio: int) -> list[list[Tensor]]:
-    return geometry.sample_positions(start, size, num_bins, geometry.num_samples(size, num_bins, sampling_ratio))
+    return geometry.sample_positions(
+        start, size, num_bins, geometry.num_samples(size.detach(), num_bins, sampling_ratio)
+    )
 
 
 def _bilinear(plane: Tensor, y: Tensor, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ops import reference, separable
+from ops import bilinear, reference
 from ops.backends import accumulation_dtype, choose
 from ops.sampling import hide_nonfinite
 from ops.validate import Boxes, Rois, check_boxes, check_map, check_options, check_output_size
@@ -48,4 +48,4 @@ def roi_align(
             return reference.roi_align(input, rois, size, spatial_scale, sampling_ratio, aligned, reduce)
         scaled = Rois(hide_nonfinite(rois.boxes * spatial_scale), rois.image, rois.per_image)
         wide = input.to(accumulation_dtype(input.dtype))
-        return separable.roi_align(wide, scaled, size, sampling_ratio, aligned, reduce).to(input.dtype)
+        return bilinear.roi_align(wide, scaled, size, sampling_ratio, aligned, reduce).to(input.dtype)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ops import range_max, reference
+from ops import bag_max, reference
 from ops.backends import accumulation_dtype, choose
 from ops.sampling import hide_nonfinite
 from ops.validate import Boxes, Rois, check_boxes, check_map, check_options, check_output_size
@@ -35,4 +35,4 @@ def roi_pool(
             return reference.roi_pool(input, rois, size, spatial_scale)
         scaled = Rois(hide_nonfinite(rois.boxes * spatial_scale), rois.image, rois.per_image)
         wide = input.to(accumulation_dtype(input.dtype))
-        return range_max.roi_pool(wide, scaled, size).to(input.dtype)
+        return bag_max.roi_pool(wide, scaled, size).to(input.dtype)

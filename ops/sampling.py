@@ -54,26 +54,43 @@ def axis_samples(
     return left[..., None] + (slot + 0.5) * gap, used & (count[:, None, None] > 0), count
 
 
-def hat(positions: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Positions moved into [0, L - 1], and whether each reads the map at all (within one cell of it)."""
-    return positions.clamp(0, length - 1), (positions >= -1) & (positions <= length)
+def _share(positions: Tensor, used: Tensor, count: Tensor, length: int) -> Tensor:
+    """Each sample's share of its bin's mean, [K, P, S]: 1 / count, or 0 where it reads nothing."""
+    reads = used & (positions >= -1) & (positions <= length)
+    return reads.to(positions.dtype) / count.clamp(min=1)[:, None, None]
 
 
-def mean_weights(positions: Tensor, used: Tensor, count: Tensor, length: int) -> Tensor:
-    """The weight of each cell in the mean of a bin's samples: [K, P, L]."""
-    inside, valid = hat(positions, length)
-    share = (valid & used).to(positions.dtype) / count.clamp(min=1)[:, None, None]
-    cells = torch.arange(length, device=positions.device, dtype=positions.dtype)
-    total = None
-    for slot in range(positions.shape[2]):
-        weights = (1 - (inside[..., slot, None] - cells).abs()).clamp_(min=0) * share[..., slot, None]
-        total = weights if total is None else total + weights
-    return total
+def _validity(positions: Tensor, count: Tensor, length: int) -> Tensor:
+    """1 for samples that read the map, 0 for the others, [K, P, S]; used or not makes no difference to a maximum."""
+    return ((positions >= -1) & (positions <= length) & (count > 0)[:, None, None]).to(positions.dtype)
 
 
-def sample_weights(positions: Tensor, count: Tensor, length: int) -> Tensor:
-    """The weight of each cell in each single sample: [K, P * S, L]; all 0 for RoIs without samples."""
-    inside, valid = hat(positions, length)
-    cells = torch.arange(length, device=positions.device, dtype=positions.dtype)
-    weights = (1 - (inside[..., None] - cells).abs()).clamp(min=0)
-    return (weights * (valid & (count > 0)[:, None, None])[..., None]).flatten(1, 2)
+def _neighbours(positions: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """The two cells beside each position and their weights: int64 [..., 2] and [..., 2]."""
+    inside = positions.clamp(0, length - 1)
+    below = inside.detach().floor().clamp(max=max(length - 2, 0))
+    above = inside - below
+    cells = torch.stack([below, (below + 1).clamp(max=length - 1)], dim=-1).long()
+    return cells, torch.stack([1 - above, above], dim=-1)
+
+
+def mean_pairs(positions: Tensor, used: Tensor, count: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """The cells in the mean of a bin's samples and their weights: int64 [K, P, N] and [K, P, N].
+
+    N is two a sample, or the number of cells that the bins span where that is less. A cell may come twice.
+    """
+    cells, weights = _neighbours(positions, length)
+    cells = cells.flatten(2)
+    weights = (weights * _share(positions, used, count, length)[..., None]).flatten(2)
+    first = cells.amin(dim=2, keepdim=True)
+    span = int((cells.amax(dim=2, keepdim=True) - first).max()) + 1 if cells.numel() else 1
+    if span >= cells.shape[2]:
+        return cells, weights
+    merged = weights.new_zeros(*weights.shape[:2], span).scatter_add(2, cells - first, weights)
+    return (first + torch.arange(span, device=cells.device)).clamp(max=length - 1), merged
+
+
+def sample_pairs(positions: Tensor, count: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """The two cells of each single sample and their weights: int64 [K, P * S, 2] and [K, P * S, 2]."""
+    cells, weights = _neighbours(positions, length)
+    return cells.flatten(1, 2), (weights * _validity(positions, count, length)[..., None]).flatten(1, 2)

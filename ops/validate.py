@@ -95,7 +95,7 @@ def check_boxes(boxes: Boxes, num_images: int, device: torch.device) -> Rois:
             raise ValueError(f"boxes: expected {BOXES_FORMS}, got {describe(boxes)}")
         _check_tensor("boxes", boxes, 5, device)
         image = boxes[:, 0].detach().long()
-        if device.type == "cpu" and len(image) and not (0 <= int(image.min()) and int(image.max()) < num_images):
+        if device.type == "cpu" and len(image) and (int(image.min()) < 0 or int(image.max()) >= num_images):
             raise ValueError(
                 f"boxes: expected image indices from 0 to {num_images - 1} in column 0,"
                 f" got {int(image.min())} to {int(image.max())}"
