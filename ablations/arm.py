@@ -1,0 +1,140 @@
+"""One run: an arm of a study with one seed, from the shared stages to its record."""
+
+import json
+import resource
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ablations.config import Config
+from ablations.evaluate import average_precision, coco_results
+from ablations.provenance import provenance
+from ablations.record import RunRecord, load_run, save, write_atomically
+from ablations.stages import EVAL_BATCH, Log, Stages, plain_state, proposals_of, uniform
+from ablations.train import fit
+from data.loaders import TrainBatches, eval_batches
+from models.build import build_mask_rcnn
+from models.initialise import initialise
+from models.mask_rcnn import GroundTruth, MaskRCNN
+
+
+def finished(folder: Path, config: Config) -> RunRecord | None:
+    """The record of this run if it is done with this very configuration, else None."""
+    path = folder / "run.json"
+    if not path.exists():
+        return None
+    record = load_run(path)
+    return record if record.config_hash == config.hash() else None
+
+
+def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, log: Log) -> RunRecord:
+    """Trains and evaluates one arm; leaves its files in `folder`, run.json last."""
+    started = datetime.now(UTC)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").unlink(missing_ok=True)
+    write_atomically(folder / "config.yaml", yaml.safe_dump(config.settings(), sort_keys=False))
+    train, val = stages.dataset("train"), stages.dataset("val")
+    model = build(config, stages, len(train.classes))
+
+    lines: list[str] = []
+
+    def log_line(step: int, values: dict[str, float]) -> None:
+        lines.append(json.dumps({"step": step, **values}))
+        log(step, values)
+
+    losses, budget = losses_of(config, model, stages), config.budget
+    fitted = fit(model, losses, budget.train, log_line, budget.log_every, slow=model.backbone)
+    write_atomically(folder / "metrics.jsonl", "\n".join(lines) + "\n")
+    save_file(plain_state(model.state_dict()), folder / "model.safetensors")
+
+    began = time.perf_counter()
+    results = detect(model.eval(), stages, config)
+    write_atomically(folder / "detections.json", json.dumps(results))
+    kinds = ["bbox"] + (["segm"] if model.mask_head is not None else [])
+    metrics = {kind: average_precision(val.coco, results, kind) for kind in kinds}
+    record = RunRecord(
+        study=study,
+        arm=arm,
+        seed=config.seed,
+        config=config.settings(),
+        config_hash=config.hash(),
+        data={
+            "name": train.name.partition("/")[0],
+            "digest": {"train": train.digest, "val": val.digest},
+            "num_train": len(train),
+            "num_val": len(val),
+            "classes": list(train.classes),
+        },
+        stages=stages.keys,
+        steps=config.budget.train.steps,
+        num_parameters=sum(p.numel() for p in model.parameters()),
+        losses=fitted.losses,
+        metrics=metrics,
+        cost={
+            "train_seconds": round(fitted.seconds, 2),
+            "eval_seconds": round(time.perf_counter() - began, 2),
+            "seconds_per_step": round(fitted.seconds_per_step, 4),
+            "peak_memory_bytes": peak_memory(),
+            "threads": torch.get_num_threads(),
+        },
+        provenance=provenance(started),
+    )
+    save(record, folder / "run.json")
+    return record
+
+
+def build(config: Config, stages: Stages, num_classes: int) -> MaskRCNN:
+    """The arm's network: pretrained trunk, and heads whose first weights depend on the seed and their place only."""
+    model = build_mask_rcnn(
+        config.model,
+        config.roi,
+        config.mask_loss,
+        config.mask_class,
+        config.mask_head,
+        config.stride,
+        num_classes,
+        joint_rpn=config.rpn == "joint",
+    )
+    initialise(model, config.seed)
+    model.backbone.load_state_dict(stages.backbone())
+    return model.to(stages.device, memory_format=torch.channels_last).train()
+
+
+def losses_of(config: Config, model: MaskRCNN, stages: Stages) -> Any:
+    """The function from a step to its losses: same images, mirroring, proposals and draws in all arms of a seed."""
+    train = stages.dataset("train")
+    cached = None if model.rpn is not None else stages.proposals("train")
+    batches = TrainBatches(train, config.budget.train.images_per_step, config.seed)
+
+    def losses(step: int) -> dict[str, Tensor]:
+        batch = batches.batch(step).to(stages.device)
+        truth = GroundTruth(batch.boxes, batch.labels, batch.masks)
+        proposals = None if cached is None else proposals_of(cached, batch)
+        draw = lambda name, shape: uniform(shape, config.seed, name, step).to(stages.device)  # noqa: E731
+        return model.losses(batch.images, batch.sizes, truth, proposals, draw)
+
+    return losses
+
+
+def detect(model: MaskRCNN, stages: Stages, config: Config) -> list[dict[str, Any]]:
+    """COCO results on all validation images."""
+    cached = None if model.rpn is not None else stages.proposals("val")
+    results: list[dict[str, Any]] = []
+    for batch in eval_batches(stages.dataset("val"), EVAL_BATCH):
+        batch = batch.to(stages.device)
+        proposals = None if cached is None else proposals_of(cached, batch)
+        results.extend(coco_results(model.detect(batch.images, batch.sizes, proposals), batch))
+    return results
+
+
+def peak_memory() -> int:
+    """The most memory that this process has held, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

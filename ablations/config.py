@@ -1,0 +1,188 @@
+"""The configuration as dataclasses: Hydra composes, `from_hydra` converts, and nothing behind it sees a DictConfig."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+
+from data.build import SPECS
+from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, ModelConfig, RoIConfig
+
+STRIDES = (16, 32)
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work: the message says what was expected, what came and what to do."""
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """One training stage: AdamW under a one-cycle learning rate that peaks at `lr`.
+
+    pretrained_lr: the pretrained trunk's rate as a share of it.
+    """
+
+    steps: int
+    images_per_step: int = 16
+    lr: float = 2e-3
+    weight_decay: float = 1e-4
+    pretrained_lr: float = 1.0
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """How much is spent: seeds of a study, images, and the length of each stage."""
+
+    name: str
+    seeds: int
+    train_images: int
+    val_images: int
+    backbone: ScheduleConfig
+    rpn: ScheduleConfig
+    train: ScheduleConfig
+    log_every: int = 10
+
+
+@dataclass(frozen=True)
+class LoggerConfig:
+    """Where curves go besides metrics.jsonl."""
+
+    kind: Literal["none", "wandb"] = "none"
+    project: str = "mask-rcnn-ablations"
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run. The first block decides the result and is what runs are told apart by; the second does not."""
+
+    data: Any  # one of data.build.SPECS
+    model: ModelConfig
+    roi: RoIConfig
+    mask_loss: MaskLossConfig
+    mask_class: MaskClassConfig
+    mask_head: MaskHeadConfig
+    budget: BudgetConfig
+    stride: int = 16
+    rpn: Literal["separate", "joint"] = "separate"
+    seed: int = 0
+
+    outputs: str = "outputs"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int | None = None
+    threads: int | None = None
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the result, as plain data."""
+        settings = dataclasses.asdict(self)
+        for name in ("outputs", "device", "workers", "threads", "logger"):
+            del settings[name]
+        return settings
+
+    def hash(self) -> str:
+        return digest(self.settings())
+
+
+def digest(content: Any) -> str:
+    """A short name for plain data: the same data, the same name, on every machine."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def from_hydra(composed: DictConfig) -> Config:
+    """The typed configuration, checked. Raises ConfigError."""
+    try:
+        plain = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the configuration does not resolve: {error}") from error
+    plain.pop("study", None)
+    data = dict(plain.pop("data", {}))
+    kind = data.pop("kind", None)
+    if kind not in SPECS:
+        raise ConfigError(f"data.kind: expected one of {', '.join(SPECS)}, got {kind!r}")
+    if kind == "shapes":
+        data |= {"num_train": plain["budget"]["train_images"], "num_val": plain["budget"]["val_images"]}
+    config = typed(Config, plain | {"data": typed(SPECS[kind], data, "data.")})
+    validate(config)
+    return config
+
+
+def typed(kind: type, values: dict[str, Any], prefix: str = "") -> Any:
+    """An instance of dataclass `kind` from plain values. Raises ConfigError on a wrong type or an unknown name."""
+    try:
+        built = TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_describe(problem, prefix) for problem in error.errors())) from error
+    unknown = _unknown(values, dataclasses.asdict(built), prefix)
+    if unknown:
+        raise ConfigError("; ".join(unknown))
+    return built
+
+
+def _describe(problem: dict[str, Any], prefix: str) -> str:
+    name = prefix + ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"{name}: missing"
+    return f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
+
+
+def _unknown(values: dict[str, Any], known: dict[str, Any], prefix: str) -> list[str]:
+    problems = []
+    for name, value in values.items():
+        if name not in known:
+            problems.append(f"{prefix}{name}: no such setting; there are {', '.join(known)}")
+        elif isinstance(value, dict):
+            problems += _unknown(value, known[name], f"{prefix}{name}.")
+    return problems
+
+
+def validate(config: Config) -> None:
+    """Refuses what cannot work, with the reason, before any work is done. Raises ConfigError."""
+
+    def require(holds: bool, expected: str, got: object) -> None:
+        if not holds:
+            raise ConfigError(f"{expected}, got {got!r}")
+
+    try:
+        config.data.validate()
+    except ValueError as error:
+        raise ConfigError(f"data: {error}") from error
+    require(config.stride in STRIDES, f"stride: expected one of {', '.join(map(str, STRIDES))}", config.stride)
+    require(config.seed >= 0, "seed: expected 0 or more", config.seed)
+    for name in ("workers", "threads"):
+        value = getattr(config, name)
+        require(value is None or value >= 1, f"{name}: expected 1 or more, or null for automatic", value)
+
+    budget, model, roi, head = config.budget, config.model, config.roi, config.mask_head
+    for name in ("seeds", "train_images", "val_images", "log_every"):
+        require(getattr(budget, name) >= 1, f"budget.{name}: expected 1 or more", getattr(budget, name))
+    for stage in ("backbone", "rpn", "train"):
+        schedule = getattr(budget, stage)
+        for name in ("steps", "images_per_step", "lr"):
+            require(
+                getattr(schedule, name) > 0, f"budget.{stage}.{name}: expected more than 0", getattr(schedule, name)
+            )
+
+    require(len(model.channels) == 4, "model.channels: expected four (the stem and three stages)", model.channels)
+    require(len(model.blocks) == 3, "model.blocks: expected three, one for each stage", model.blocks)
+    require(all(n >= 1 for n in [*model.channels, *model.blocks]), "model.channels, blocks: expected 1 or more", model)
+    depth = 1 + STRIDES.index(config.stride) + 2
+    require(0 <= model.freeze <= depth, f"model.freeze: expected 0 to {depth} stages", model.freeze)
+    require(0 < model.positive_fraction < 1, "model.positive_fraction: expected in (0, 1)", model.positive_fraction)
+    slots = int(model.rois_per_image * model.positive_fraction)
+    require(slots >= 1, "model.rois_per_image x positive_fraction: expected at least one positive", slots)
+    require(
+        model.rois_per_image <= model.proposals,
+        f"model.rois_per_image: expected at most model.proposals = {model.proposals}",
+        model.rois_per_image,
+    )
+    require(roi.sampling_ratio >= 0, "roi.sampling_ratio: expected 0 (adaptive) or more", roi.sampling_ratio)
+    require(
+        roi.op != "pool" or roi.reduce == "max", "roi.reduce: RoIPool is a maximum by definition; use max", roi.reduce
+    )
+    require(roi.op == "align" or not roi.aligned, "roi.aligned: only RoIAlign has it; leave it false", roi.aligned)
+    require(head.depth >= 0 and head.channels >= 1, "mask_head: expected depth >= 0 and channels >= 1", head)

@@ -1,0 +1,16 @@
+"""Where a run computes, and why."""
+
+import torch
+
+from ablations.config import ConfigError
+
+
+def choose_device(wanted: str) -> tuple[torch.device, str]:
+    """The device for `wanted` (auto, cpu or cuda) and the reason, in words. Raises ConfigError for a missing GPU."""
+    if wanted == "cpu":
+        return torch.device("cpu"), "device=cpu was asked for"
+    if torch.cuda.is_available():
+        return torch.device("cuda"), torch.cuda.get_device_name()
+    if wanted == "cuda":
+        raise ConfigError("device: expected a CUDA GPU for device=cuda, found none; use device=auto or device=cpu")
+    return torch.device("cpu"), "no CUDA GPU was found"

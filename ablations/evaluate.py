@@ -1,0 +1,74 @@
+"""Detections to COCO's average precision, with pycocotools."""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from data.dataset import Batch
+from models.mask_rcnn import Detections
+from models.masks import paste_masks
+
+# COCOeval's summary, in its order; AR1 and AR10 are left out of the records.
+SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
+REPORTED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+
+
+def coco_results(detections: Detections, batch: Batch) -> Iterator[dict[str, Any]]:
+    """One COCO result for each detection: box as xywh, mask as compressed RLE in the image's own size.
+
+    Labels are COCO category ids already: see data.dataset.
+    """
+    height, width = batch.images.shape[-2:]
+    for i, (image_id, size) in enumerate(zip(batch.image_ids.tolist(), batch.sizes.tolist(), strict=True)):
+        kept = detections.scores[i] > 0
+        boxes = detections.boxes[i][kept]
+        encoded = [None] * len(boxes)
+        if detections.masks is not None and len(boxes):
+            pasted = paste_masks(detections.masks[i][kept], boxes, height, width)[:, : size[0], : size[1]]
+            encoded = rle.encode(np.asfortranarray(pasted.permute(1, 2, 0).to(torch.uint8).cpu().numpy()))
+        corners = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).double()
+        scores, labels = detections.scores[i][kept].double(), detections.labels[i][kept]
+        for box, score, label, mask in zip(corners.tolist(), scores.tolist(), labels.tolist(), encoded, strict=True):
+            result = {"image_id": image_id, "category_id": label, "score": round(score, 6)}
+            result["bbox"] = [round(value, 3) for value in box]
+            if mask is not None:
+                result["segmentation"] = {"size": mask["size"], "counts": mask["counts"].decode("ascii")}
+            yield result
+
+
+def average_precision(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> dict[str, float | None]:
+    """COCO's figures in points, for kind "segm" or "bbox"; None where there is nothing to find.
+
+    truth is a COCO JSON dictionary. Without any detection every figure that is defined is 0.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = {"info": {}, **truth}
+        coco.createIndex()
+        found = coco.loadRes([dict(result) for result in results]) if results else _nothing(coco)
+        evaluation = COCOeval(coco, found, kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    figures = dict(zip(SUMMARY, evaluation.stats.tolist(), strict=False))
+    return {name: None if figures[name] < 0 else 100 * figures[name] for name in REPORTED}
+
+
+def _nothing(coco: COCO) -> COCO:
+    """An empty set of results: `COCO.loadRes` refuses an empty list."""
+    empty = COCO()
+    empty.dataset = {
+        "info": {},
+        "images": coco.dataset["images"],
+        "categories": coco.dataset["categories"],
+        "annotations": [],
+    }
+    empty.createIndex()
+    return empty

@@ -1,0 +1,80 @@
+"""What a trunk is pretrained on where there is no ImageNet: a dense task that knows nothing of RoIs.
+
+At every cell the network describes the image around it: which class is seen and where outlines run, on a grid of
+FINE pixels, and how far the sides of the object at the cell's centre are.
+
+Letters: B images, K classes, G padded ground truths, h and w cells, n and m fine positions (h * stride / FINE).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from data.dataset import Batch
+from models.backbone import Trunk
+
+FINE = 4
+"""Pixels between the positions at which classes and outlines are predicted."""
+
+SIDE_UNIT = 32.0
+"""Pixels by which distances to an object's sides are divided, so that the loss is of order one."""
+
+
+class DenseNetwork(nn.Module):
+    """A trunk and one 1x1 convolution, whose channels are spread over the pixels that a cell stands for."""
+
+    def __init__(self, trunk: Trunk, num_classes: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.factor = trunk.stride // FINE
+        self.fine = nn.Conv2d(trunk.out_channels, (num_classes + 2) * self.factor**2, 1)
+        self.sides = nn.Conv2d(trunk.out_channels, 4, 1)
+        self.fine.init_std = self.sides.init_std = 0.01
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """images [B, 3, H, W] -> class logits [B, K + 1, n, m], outline logits [B, n, m], sides [B, 4, h, w]."""
+        features = self.trunk(images)
+        fine = F.pixel_shuffle(self.fine(features), self.factor)
+        return fine[:, :-1], fine[:, -1], self.sides(features)
+
+
+def dense_losses(network: DenseNetwork, batch: Batch) -> dict[str, Tensor]:
+    classes, outlines, sides = network(batch.images)
+    stride = network.trunk.stride
+    places = _places(batch, -stride // 2 + FINE // 2, FINE, classes.shape[-2:])  # [B, n, m]
+    centres = _places(batch, 0, stride, sides.shape[-2:])  # [B, h, w]
+    labels = F.pad(batch.labels, (1, 0)).gather(1, places.flatten(1)).view_as(places)
+    distance, inside = _sides(batch, centres, stride)
+    return {
+        "dense_class": F.cross_entropy(classes, labels),
+        "dense_outline": F.binary_cross_entropy_with_logits(outlines, _outlines(places).to(outlines.dtype)),
+        "dense_sides": (F.smooth_l1_loss(sides, distance, reduction="none") * inside).sum() / inside.sum().clamp(min=1),
+    }
+
+
+def _places(batch: Batch, first: int, step: int, shape: tuple[int, int]) -> Tensor:
+    """[B, *shape]: which ground truth (from 1) is seen at pixels first + step * i, 0 for background."""
+    at = lambda count, side: (first + step * torch.arange(count, device=batch.masks.device)).clamp(0, side - 1)  # noqa: E731
+    rows, columns = at(shape[0], batch.masks.shape[2]), at(shape[1], batch.masks.shape[3])
+    seen = batch.masks[:, :, rows][..., columns].long()  # [B, G, *shape], at most one of G
+    place = torch.arange(1, seen.shape[1] + 1, device=seen.device)
+    return (seen * place[:, None, None]).amax(1)
+
+
+def _outlines(places: Tensor) -> Tensor:
+    """[B, n, m]: whether something else is seen at the next position to the right or below."""
+    right = F.pad(places[:, :, 1:] != places[:, :, :-1], (0, 1))
+    below = F.pad(places[:, 1:] != places[:, :-1], (0, 0, 0, 1))
+    return right | below
+
+
+def _sides(batch: Batch, centres: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Distances [B, 4, h, w] from each cell's centre to its object's left, top, right and bottom side, in SIDE_UNIT,
+    and [B, 1, h, w]: where there is an object at all."""
+    boxes = F.pad(batch.boxes, (0, 0, 1, 0))  # a box without area for the background
+    box = boxes.gather(1, centres.flatten(1)[..., None].expand(-1, -1, 4)).unflatten(1, centres.shape[1:])
+    y = stride * torch.arange(centres.shape[1], device=box.device)[:, None]
+    x = stride * torch.arange(centres.shape[2], device=box.device)[None, :]
+    x1, y1, x2, y2 = box.unbind(-1)
+    distance = torch.stack([x - x1, y - y1, x2 - x, y2 - y], dim=1) / SIDE_UNIT
+    return distance, (centres > 0)[:, None]

@@ -1,0 +1,169 @@
+"""The records that runs leave behind, and the only thing that reports read.
+
+A study folder looks like this (every file is written atomically, `run.json` last):
+
+    outputs/<study>/study.json                   StudyRecord: what was asked, fixed before the first run
+    outputs/<study>/ground_truth.json            COCO JSON of the validation images
+    outputs/<study>/samples/<image_id>.png       the validation images that reports draw, chosen beforehand
+    outputs/<study>/<arm>/seed<k>/config.yaml    the run's composed configuration
+    outputs/<study>/<arm>/seed<k>/metrics.jsonl  one line of losses and learning rate per logged step
+    outputs/<study>/<arm>/seed<k>/detections.json  COCO results: RLE masks, xywh boxes, scores
+    outputs/<study>/<arm>/seed<k>/model.safetensors
+    outputs/<study>/<arm>/seed<k>/run.json       RunRecord: its presence means that the run is done
+
+This module imports neither torch nor Hydra, so that a report needs neither.
+"""
+
+import dataclasses
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+SCHEMA = 1
+
+Direction = Literal["greater", "less", "equal"]
+
+
+class RecordError(ValueError):
+    """A record that cannot be read: the message names the file, what was expected and what to do."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One setting that a study compares.
+
+    overrides: Hydra overrides that make this arm out of the study's base configuration.
+    factors:   the declared factors' values in this arm, for tables (`{"roi": "pool", "stride": 16}`).
+    paper:     the paper's figures for this arm by metric name (`{"segm.AP": 26.9}`), in points.
+    """
+
+    label: str
+    overrides: list[str]
+    factors: dict[str, Any] = field(default_factory=dict)
+    paper: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A statement about a contrast, sum over arms of weight x metric, fixed before running.
+
+    A difference of two arms has weights +1 and -1; an interaction has four arms.
+    direction "equal" is an equivalence within +-margin points.
+    """
+
+    name: str
+    claim: str
+    metric: str
+    contrast: dict[str, float]
+    direction: Direction = "greater"
+    paper: float | None = None
+    source: str = ""
+    margin: float | None = None
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """What a study asks, written before its first run starts."""
+
+    name: str
+    title: str
+    question: str
+    factors: list[str]
+    arms: dict[str, Arm]
+    seeds: list[int]
+    hypotheses: list[Hypothesis]
+    sample_image_ids: list[int]
+    config: dict[str, Any]
+    data: dict[str, Any]
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One finished run. Everything but `cost` and `provenance` is the same when the run is repeated.
+
+    metrics: {"segm": {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"}, "bbox": {...}} in points (0 to 100);
+             a value that is not defined (no such objects) is None.
+    losses:  the mean of each loss over the last tenth of training.
+    stages:  key of each shared stage that the run stands on.
+    cost:    train_seconds, eval_seconds, seconds_per_step (median), peak_memory_bytes, threads.
+    provenance: git, versions, machine, started and finished (ISO 8601, UTC).
+    """
+
+    study: str
+    arm: str
+    seed: int
+    config: dict[str, Any]
+    config_hash: str
+    data: dict[str, Any]
+    stages: dict[str, str]
+    steps: int
+    num_parameters: int
+    losses: dict[str, float]
+    metrics: dict[str, dict[str, float | None]]
+    cost: dict[str, float]
+    provenance: dict[str, Any]
+    status: str = "done"
+    schema: int = SCHEMA
+
+    def metric(self, name: str) -> float | None:
+        """The figure called `name`, such as "segm.AP75", or a difference such as "segm.AP75 - segm.AP50"."""
+        values = []
+        for term in name.split(" - "):
+            kind, _, key = term.partition(".")
+            values.append(self.metrics[kind][key])
+        return None if None in values else values[0] - sum(values[1:])
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes `text` so that `path` holds either its old content or all of the new one, whatever happens."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def save(record: StudyRecord | RunRecord, path: Path) -> None:
+    write_atomically(path, json.dumps(dataclasses.asdict(record), indent=1) + "\n")
+
+
+def load_run(path: Path) -> RunRecord:
+    return _build(RunRecord, _read(path), path)
+
+
+def load_study(path: Path) -> StudyRecord:
+    content = _read(path)
+    try:
+        content["arms"] = {name: Arm(**arm) for name, arm in content["arms"].items()}
+        content["hypotheses"] = [Hypothesis(**hypothesis) for hypothesis in content["hypotheses"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RecordError(f"{path}: not a study record ({error}); delete it and run the study again") from error
+    return _build(StudyRecord, content, path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: not JSON ({error}); delete it and run again") from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        got = content.get("schema") if isinstance(content, dict) else type(content).__name__
+        raise RecordError(f"{path}: expected a record of schema {SCHEMA}, got {got}; delete it and run again")
+    return content
+
+
+def _build(kind: type, content: dict[str, Any], path: Path) -> Any:
+    try:
+        return kind(**content)
+    except TypeError as error:
+        raise RecordError(f"{path}: not a {kind.__name__} ({error}); delete it and run again") from error

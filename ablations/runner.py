@@ -1,0 +1,238 @@
+"""Carries out runs and the stages that they share, on all cores, and says how far it is."""
+
+import contextlib
+import functools
+import json
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from ablations.arm import finished, run_arm
+from ablations.config import Config, ConfigError
+from ablations.device import choose_device
+from ablations.provenance import cores, git_state
+from ablations.record import RunRecord, StudyRecord, save, write_atomically
+from ablations.stages import Log, Stages, make_backbone, make_data, make_proposals
+from ablations.study import NUM_SAMPLES, Run, Study
+from ablations.train import TrainingError
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something that a worker does once what it needs is done. `run` is set for runs, which are counted."""
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    needs: frozenset[str]
+    run: Run | None = None
+
+
+@dataclass
+class Outcome:
+    """records by run folder; failures by task: what went wrong."""
+
+    records: dict[Path, RunRecord] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def stages_of(config: Config) -> Stages:
+    return Stages(Path(config.outputs) / "stages", config)
+
+
+def plan(runs: list[Run]) -> list[Task]:
+    """The runs and, once each, the stages that they stand on."""
+    tasks: dict[str, Task] = {}
+    for run in runs:
+        stages = stages_of(run.config)
+        data = f"data {stages.data_key}"
+        backbone = f"backbone stride {run.config.stride} {stages.backbone_key}"
+        proposals = f"proposals stride {run.config.stride} {stages.rpn_key}"
+        steps = [
+            Task(data, _stage, (make_data, stages, data), frozenset()),
+            Task(backbone, _stage, (make_backbone, stages, backbone), frozenset({data})),
+        ]
+        if run.config.rpn == "separate":
+            steps.append(Task(proposals, _stage, (make_proposals, stages, proposals), frozenset({backbone})))
+        for step in steps:
+            tasks.setdefault(step.name, step)
+        name = f"{run.study}: {run}"
+        tasks[name] = Task(name, _arm, (run,), frozenset({steps[-1].name}), run)
+    return list(tasks.values())
+
+
+def execute(runs: list[Run], report: Callable[[str], None] = print) -> Outcome:
+    """Carries out what is not done yet. A failure stops only what stands on it."""
+    outcome = Outcome()
+    for run in runs:
+        record = finished(run.folder, run.config)
+        if record is not None:
+            outcome.records[run.folder] = record
+    left = [run for run in runs if run.folder not in outcome.records]
+    if outcome.records:
+        report(f"{len(outcome.records)} of {len(runs)} runs are done already")
+    if not left:
+        return outcome
+    tasks = plan(left)
+    workers = min(left[0].config.workers or cores(), len(left))
+    threads = left[0].config.threads or max(cores() // workers, 1)
+    progress = Progress(len(runs), len(outcome.records), workers, report)
+    with worker_pool(workers, threads) as pool:
+        pending: dict[Future[Any], Task] = {}
+        waiting, done = list(tasks), set()
+        while waiting or pending:
+            for task in [task for task in waiting if task.needs <= done]:
+                waiting.remove(task)
+                pending[pool.submit(task.function, *task.arguments)] = task
+            if not pending:
+                for task in waiting:
+                    outcome.failures[task.name] = "not started, because a stage that it needs failed"
+                break
+            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                task = pending.pop(future)
+                try:
+                    result = future.result()
+                except Exception as error:
+                    outcome.failures[task.name] = _message(error)
+                    report(f"FAILED {task.name}: {outcome.failures[task.name]}")
+                    if isinstance(error, BrokenProcessPool):
+                        return outcome
+                    continue
+                done.add(task.name)
+                if task.run is not None:
+                    outcome.records[task.run.folder] = result
+                progress.done(task, result)
+    return outcome
+
+
+@contextlib.contextmanager
+def worker_pool(workers: int, threads: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that import everything once and then take one task after another."""
+    context = get_context("spawn")  # a forked process would inherit thread pools that do not run in it
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(threads,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Progress:
+    """One line for each finished task, with the time that is left."""
+
+    def __init__(self, total: int, already: int, workers: int, report: Callable[[str], None]) -> None:
+        self.total, self.finished, self.workers, self.report = total, already, workers, report
+        self.began = time.monotonic()
+        self.seconds: list[float] = []
+
+    def done(self, task: Task, result: Any) -> None:
+        elapsed = time.monotonic() - self.began
+        if task.run is None:
+            self.report(f"[{elapsed:5.0f} s] {task.name} ready")
+            return
+        self.finished += 1
+        self.seconds.append(result.cost["train_seconds"] + result.cost["eval_seconds"])
+        left = (self.total - self.finished) * sum(self.seconds) / len(self.seconds) / self.workers
+        ap = ", ".join(
+            f"{name} AP {result.metrics[kind]['AP'] or 0:.1f}" for kind, name in SHOWN if kind in result.metrics
+        )
+        self.report(
+            f"[{elapsed:5.0f} s] run {self.finished} of {self.total}: {task.run}: {ap}; about {left:.0f} s left"
+        )
+
+
+SHOWN = (("segm", "mask"), ("bbox", "box"))
+
+
+def start_study(study: Study, runs: list[Run]) -> None:
+    """Writes what is asked, and what reports draw, before anything is trained."""
+    config = runs[0].config
+    folder = Path(config.outputs) / study.name
+    val = stages_of(config).dataset("val")
+    count = min(NUM_SAMPLES, len(val))
+    chosen = [index * len(val) // count for index in range(count)]
+    for index in chosen:
+        sample = val[index]
+        path = folder / "samples" / f"{sample.image_id}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(path)
+    write_atomically(folder / "ground_truth.json", json.dumps(val.coco))
+    record = StudyRecord(
+        name=study.name,
+        title=study.title,
+        question=study.question,
+        factors=study.factors,
+        arms=study.arms,
+        seeds=sorted({run.config.seed for run in runs}),
+        hypotheses=study.hypotheses,
+        sample_image_ids=[val[index].image_id for index in chosen],
+        config=config.settings(),
+        data={"digest": val.digest, "num_val": len(val), "classes": list(val.classes)},
+    )
+    save(record, folder / "study.json")
+
+
+def check_outputs(config: Config) -> None:
+    """Raises ConfigError if nothing can be written where runs go."""
+    folder = Path(config.outputs)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"outputs: expected a folder that can be written, got {folder} ({error.strerror})") from error
+
+
+def describe(config: Config) -> str:
+    """The first lines of a run: where it computes and why, and which code this is."""
+    device, reason = choose_device(config.device)
+    git = git_state()
+    state = f"commit {git['commit'][:10]}" + (" with changes" if git["dirty"] else "") if git["commit"] else "no git"
+    return f"device {device} (float32; {reason}), {cores()} cores; {state}; torch {torch.__version__}"
+
+
+def _start_worker(threads: int) -> None:
+    torch.set_num_threads(threads)
+
+
+def _stage(make: Callable[[Stages, Log], None], stages: Stages, name: str) -> None:
+    _with_log(stages.root / f"{name.replace(' ', '-')}.log", functools.partial(make, stages))
+
+
+def _arm(run: Run) -> RunRecord:
+    work = functools.partial(run_arm, run.study, run.arm, run.config, run.folder, stages_of(run.config))
+    return _with_log(run.folder / "log.txt", work)
+
+
+def _with_log(path: Path, work: Callable[[Log], Any]) -> Any:
+    """Calls work(log) with a log that goes to a file, which also gets the traceback of what goes wrong."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8", buffering=1) as file:
+
+        def log(step: int, values: dict[str, float]) -> None:
+            print(f"step {step}", *(f"{name} {value:.4g}" for name, value in values.items()), sep="  ", file=file)
+
+        print(f"started {time.strftime('%Y-%m-%d %H:%M:%S')}", file=file)
+        try:
+            return work(log)
+        except Exception:
+            traceback.print_exc(file=file)
+            raise
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, BrokenProcessPool):
+        return "a worker process died (killed, or out of memory?); finished runs are kept: give the same command again"
+    if isinstance(error, (ConfigError, TrainingError, OSError, ValueError)):
+        return str(error)
+    return f"{type(error).__name__}: {error} (the traceback is in its log)"

@@ -1,0 +1,203 @@
+"""What all arms of a study share, made once: data, pretrained backbone, proposal network, proposals.
+
+Each product lives in outputs/stages/<name>-<key>/, where the key is a hash of everything that it depends on, so that
+a changed setting makes a new one and an unchanged one is found again. A folder appears under its name only when its
+content is complete.
+"""
+
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ablations.config import Config, digest
+from ablations.device import choose_device
+from ablations.pretrain import DenseNetwork, dense_losses
+from ablations.train import fit
+from data.build import build
+from data.dataset import Batch, InstanceSet, flip_boxes
+from data.loaders import TrainBatches, eval_batches
+from models.backbone import Trunk, fold_batch_norm
+from models.build import build_rpn_head, build_trunk
+from models.initialise import initialise, stream
+from models.mask_rcnn import Proposals
+from models.rpn import RPNHead, propose, rpn_losses
+
+STAGE_VERSION = 1
+"""Raised when the code of a stage changes what it produces."""
+
+EVAL_BATCH = 20
+
+Log = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Where a run's shared stages are, and the keys that name what they depend on."""
+
+    root: Path
+    config: Config
+
+    def dataset(self, split: str) -> InstanceSet:
+        return build(self.config.data, split, cache_dir=self.root / "data")
+
+    @property
+    def data_key(self) -> str:
+        return digest([dataclasses.asdict(self.config.data), type(self.config.data).__name__])
+
+    @property
+    def backbone_key(self) -> str:
+        config = self.config
+        model = config.model
+        trunk = [model.channels, model.blocks, model.roi_channels, config.stride]
+        schedule = dataclasses.asdict(config.budget.backbone)
+        return digest([STAGE_VERSION, self.data_key, trunk, schedule])
+
+    @property
+    def rpn_key(self) -> str:
+        model, schedule = self.config.model, dataclasses.asdict(self.config.budget.rpn)
+        fields = ("freeze", "anchor_sizes", "anchor_ratios", "anchors_per_image", "proposals_before", "proposals")
+        return digest([self.backbone_key, schedule, {name: getattr(model, name) for name in fields}])
+
+    @property
+    def device(self) -> torch.device:
+        return choose_device(self.config.device)[0]
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The stages that this run stands on."""
+        keys = {"backbone": self.backbone_key}
+        return keys if self.config.rpn == "joint" else keys | {"rpn": self.rpn_key}
+
+    @property
+    def backbone_folder(self) -> Path:
+        return self.root / f"backbone-{self.backbone_key}"
+
+    @property
+    def rpn_folder(self) -> Path:
+        return self.root / f"rpn-{self.rpn_key}"
+
+    def backbone(self) -> dict[str, Tensor]:
+        """The pretrained trunk's state, with batch normalisation folded."""
+        return load_file(self.backbone_folder / "model.safetensors")
+
+    def proposals(self, split: str) -> Proposals:
+        """The cached proposals of all images of a split, in the order of its dataset."""
+        tensors = load_file(self.rpn_folder / f"{split}.safetensors")
+        return Proposals(tensors["boxes"], tensors["scores"])
+
+
+def complete(folder: Path, make: Callable[[Path], None]) -> None:
+    """Calls make(partial folder) and moves the result to `folder`, unless it is there already."""
+    if folder.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+    try:
+        make(partial)
+        partial.chmod(0o755)
+        os.rename(partial, folder)
+    except OSError:
+        if not folder.is_dir():  # otherwise another process finished the same stage meanwhile
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def make_data(stages: Stages, log: Log) -> None:
+    """Draws the images, or checks that they can be read."""
+    for split in ("train", "val"):
+        log(len(stages.dataset(split)), {})
+
+
+def make_backbone(stages: Stages, log: Log) -> None:
+    """Pretrains the trunk; what is kept has its batch normalisation folded."""
+
+    def make(folder: Path) -> None:
+        config, dataset = stages.config, stages.dataset("train")
+        trunk = build_trunk(config.model, config.stride, pretraining=True)
+        network = DenseNetwork(trunk, len(dataset.classes))
+        initialise(network, seed=0)
+        network.to(stages.device, memory_format=torch.channels_last).train()
+        schedule = config.budget.backbone
+        batches = TrainBatches(dataset, schedule.images_per_step, stream(0, "backbone"))
+        losses_of = lambda step: dense_losses(network, batches.batch(step).to(stages.device))  # noqa: E731
+        fit(network, losses_of, schedule, log, config.budget.log_every)
+        save_file(plain_state(fold_batch_norm(trunk.eval()).state_dict()), folder / "model.safetensors")
+
+    complete(stages.backbone_folder, make)
+
+
+class ProposalNetwork(nn.Module):
+    """A trunk and an RPN head of its own: in the ablations proposals share no features with the detector (section 4)."""
+
+    def __init__(self, trunk: Trunk, head: RPNHead) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = head
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.head(self.trunk(images))
+
+
+def make_proposals(stages: Stages, log: Log) -> None:
+    """Trains the proposal network, then caches its proposals for all images."""
+
+    def make(folder: Path) -> None:
+        config, dataset = stages.config, stages.dataset("train")
+        trunk = build_trunk(config.model, config.stride)
+        network = ProposalNetwork(trunk, build_rpn_head(config.model, trunk.out_channels, config.stride))
+        initialise(network.head, seed=0)
+        trunk.load_state_dict(stages.backbone())
+        network.to(stages.device, memory_format=torch.channels_last).train()
+        schedule = config.budget.rpn
+        batches = TrainBatches(dataset, schedule.images_per_step, stream(0, "rpn"))
+
+        def losses_of(step: int) -> dict[str, Tensor]:
+            batch = batches.batch(step).to(stages.device)
+            scores, deltas, anchors = network(batch.images)
+            keys = uniform(scores.shape, 0, "anchors", step).to(scores.device)
+            count = config.model.anchors_per_image
+            return rpn_losses(scores, deltas, anchors, batch.boxes, batch.labels, count, keys)
+
+        fit(network, losses_of, schedule, log, config.budget.log_every, slow=network.trunk)
+        save_file(plain_state(network.state_dict()), folder / "model.safetensors")
+        for split in ("train", "val"):
+            batches = eval_batches(stages.dataset(split), EVAL_BATCH)
+            found = [_propose(network.eval(), batch.to(stages.device), config) for batch in batches]
+            boxes, scores = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
+            save_file({"boxes": boxes, "scores": scores}, folder / f"{split}.safetensors")
+
+    complete(stages.rpn_folder, make)
+
+
+@torch.no_grad()
+def _propose(network: ProposalNetwork, batch: Batch, config: Config) -> tuple[Tensor, Tensor]:
+    return propose(*network(batch.images), batch.sizes, config.model.proposals_before, config.model.proposals)
+
+
+def proposals_of(cached: Proposals, batch: Batch) -> Proposals:
+    """The cached proposals of a batch's images, mirrored where the images are."""
+    device, indices = batch.boxes.device, batch.indices.cpu()
+    boxes, scores = cached.boxes[indices].to(device), cached.scores[indices].to(device)
+    mirrored = flip_boxes(boxes, batch.sizes[:, 1:].to(boxes.dtype))
+    boxes = torch.where(batch.flipped[:, None, None], mirrored, boxes)
+    return Proposals(boxes, scores)
+
+
+def uniform(shape: tuple[int, ...], seed: int, *names: object) -> Tensor:
+    """Uniform random numbers that depend on the seed and the names only, not on what was drawn before."""
+    generator = torch.Generator().manual_seed(stream(seed, *names))
+    return torch.rand(shape, generator=generator)
+
+
+def plain_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state that safetensors can write: in main memory and densely laid out."""
+    return {name: value.cpu().contiguous() for name, value in state.items()}

@@ -1,0 +1,105 @@
+"""Which box is which object, and which boxes are trained on: matching and sampling, whole batches at a time.
+
+Letters: B images, N candidate boxes (anchors or proposals), G padded ground truths, R sampled RoIs.
+Ground truths are padded to G with label 0.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+
+@dataclass(frozen=True)
+class RoISample:
+    """The RoIs of a training step, positives first.
+
+    boxes [B, R, 4]; valid [B, R] (False pads an image that has too few candidates);
+    positive [B, R], only within the first `num_positive_slots` of each image;
+    matched [B, R]: index of the ground truth that each RoI overlaps most; labels [B, R]: its class, 0 for negatives.
+    """
+
+    boxes: Tensor
+    valid: Tensor
+    positive: Tensor
+    matched: Tensor
+    labels: Tensor
+    num_positive_slots: int
+
+
+def match(candidates: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Each candidate's best ground truth.
+
+    candidates [B, N, 4], boxes [B, G, 4], labels [B, G] -> overlaps [B, N] (0 without ground truth),
+    indices [B, N], and the full table [B, N, G], in which padded ground truths overlap nothing.
+    """
+    table = box_iou(candidates, boxes) * (labels > 0)[:, None]  # [B, N, G]
+    table = table.nan_to_num()  # two boxes without area: 0 / 0
+    overlaps, indices = table.max(dim=2)
+    return overlaps, indices, table
+
+
+def sample_rois(
+    proposals: Tensor,
+    proposals_valid: Tensor,
+    boxes: Tensor,
+    labels: Tensor,
+    num_rois: int,
+    positive_fraction: float,
+    keys: Tensor,
+) -> RoISample:
+    """Draws each image's RoIs from its proposals and its ground truth boxes (section 3.1 of the paper).
+
+    proposals [B, N, 4] with their validity [B, N]; boxes [B, G, 4] and labels [B, G] of the ground truth;
+    keys [B, N + G]: uniform random numbers that decide the draw, so that the same keys draw the same in every arm.
+    A RoI is positive when it overlaps an object by an IoU of 0.5 or more; at most `positive_fraction` of them are.
+    """
+    candidates = torch.cat([proposals, boxes], dim=1)
+    valid = torch.cat([proposals_valid, labels > 0], dim=1)
+    overlaps, matched, _ = match(candidates, boxes, labels)
+    positive = valid & (overlaps >= 0.5)
+
+    slots = int(num_rois * positive_fraction)
+    # A positive's rank among its image's positives, in the order of the keys: the first `slots` are kept.
+    order = (keys + ~positive).argsort(dim=1).argsort(dim=1)
+    chosen = positive & (order < slots)
+    priority = keys + 2.0 * chosen + 1.0 * (valid & ~positive)  # chosen positives, then negatives, then the rest
+    top, index = priority.topk(num_rois, dim=1)
+
+    pick = lambda values: values.gather(1, index)  # noqa: E731
+    chosen = pick(chosen)
+    matched = pick(matched)
+    return RoISample(
+        boxes=candidates.gather(1, index[..., None].expand(-1, -1, 4)),
+        valid=top >= 1.0,
+        positive=chosen,
+        matched=matched,
+        labels=labels.gather(1, matched) * chosen,
+        num_positive_slots=slots,
+    )
+
+
+def sample_anchors(
+    anchors: Tensor, boxes: Tensor, labels: Tensor, num_anchors: int, keys: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The anchors that a step of the proposal network is trained on (Faster R-CNN, section 3.1.2).
+
+    anchors [N, 4], boxes [B, G, 4], labels [B, G], keys [B, N] -> positive [B, N], negative [B, N], matched [B, N].
+    Positive: an IoU of 0.7 or more with an object, or the highest of all anchors for some object; negative: below 0.3.
+    At most half of `num_anchors` are positive; negatives fill up the rest.
+    """
+    overlaps, matched, table = match(anchors.expand(len(boxes), -1, -1), boxes, labels)
+    best = table.amax(dim=1, keepdim=True)  # [B, 1, G]: what the best anchor of each object reaches
+    is_best = ((table == best) & (table > 0)).any(dim=2)
+    positive = is_best | (overlaps >= 0.7)
+    negative = ~positive & (overlaps < 0.3)
+
+    positive &= _first(positive, keys, torch.full_like(matched[:, :1], num_anchors // 2))
+    negative &= _first(negative, keys, num_anchors - positive.sum(dim=1, keepdim=True))
+    return positive, negative, matched
+
+
+def _first(members: Tensor, keys: Tensor, count: Tensor) -> Tensor:
+    """The `count` [B, 1] members [B, N] with the lowest keys."""
+    return (keys + ~members).argsort(dim=1).argsort(dim=1) < count

@@ -1,0 +1,77 @@
+"""Trunks: images to one feature map.
+
+Letters: B images, H and W image side, h = H / stride, w = W / stride, C channels.
+
+Every stride here is made of 3x3 (or 7x7) convolutions padded symmetrically, so cell i of a map of stride s is
+centred on image pixel s * i: the convention of the original RoIAlign (`aligned=False`).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.resnet import BasicBlock
+
+
+class Trunk(nn.Module):
+    """Stages in sequence, the first `freeze` of which are not trained (as in Fast R-CNN: early layers are generic)."""
+
+    def __init__(self, stages: list[nn.Module], out_channels: int, stride: int, freeze: int = 0) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.out_channels = out_channels
+        self.stride = stride
+        self.freeze = freeze
+        for stage in self.stages[:freeze]:
+            stage.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] to features [B, C, h, w]."""
+        x = images
+        with torch.no_grad():
+            for stage in self.stages[: self.freeze]:
+                x = stage(x)
+        for stage in self.stages[self.freeze :]:
+            x = stage(x)
+        return x
+
+
+def toy_trunk(channels: list[int], blocks: list[int], out_channels: int, stride: int, freeze: int = 0) -> Trunk:
+    """A small ResNet: a 7x7 stem of stride 4, then stages of basic blocks, each halving the resolution, then a 1x1.
+
+    channels: of the stem and of the stages at strides 8, 16, 32; blocks: blocks of each stage.
+    stride 16 stops after the second stage (C4), stride 32 after the third (C5); the 1x1 convolution gives both the
+    same number of channels, so that the same heads fit behind them.
+    """
+    depth = {16: 2, 32: 3}[stride]
+    stem = nn.Sequential(
+        nn.Conv2d(3, channels[0], 7, stride=4, padding=3, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU(True)
+    )
+    stages: list[nn.Module] = [stem]
+    for before, after, count in zip(channels[:depth], channels[1 : depth + 1], blocks[:depth], strict=True):
+        stages.append(_stage(before, after, count))
+    stages.append(nn.Conv2d(channels[depth], out_channels, 1))
+    return Trunk(stages, out_channels, stride, freeze)
+
+
+def _stage(channels_in: int, channels_out: int, num_blocks: int) -> nn.Module:
+    shortcut = nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 1, stride=2, bias=False), nn.BatchNorm2d(channels_out)
+    )
+    first = BasicBlock(channels_in, channels_out, stride=2, downsample=shortcut)
+    return nn.Sequential(first, *(BasicBlock(channels_out, channels_out) for _ in range(num_blocks - 1)))
+
+
+def fold_batch_norm(module: nn.Module) -> nn.Module:
+    """Folds each batch normalisation of a pretrained trunk into the convolution before it, in place.
+
+    Detectors freeze these statistics when they fine-tune (batches are too small to estimate them); a frozen
+    normalisation is an affine map, and folding it saves a pass over each feature map.
+    """
+    children = list(module.named_children())
+    for (name, child), (next_name, following) in zip(children, children[1:], strict=False):
+        if isinstance(child, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+            setattr(module, name, fuse_conv_bn_eval(child.eval(), following.eval()))
+            setattr(module, next_name, nn.Identity())
+    for child in module.children():
+        fold_batch_norm(child)
+    return module

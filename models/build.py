@@ -1,0 +1,86 @@
+"""Configuration to networks: the only place below run.py where a factor's value is looked at."""
+
+from functools import partial
+
+from torch import nn
+
+from models.backbone import Trunk, fold_batch_norm, toy_trunk
+from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, ModelConfig, RoIConfig
+from models.heads import BoxHead, ConvHead, FCNMaskHead, MLPMaskHead
+from models.mask_objective import MaskObjective, SigmoidMask, SoftmaxMask
+from models.mask_rcnn import MaskRCNN, RoIOperator, RoISettings
+from models.rpn import RPNHead
+from ops.roi_align import roi_align
+from ops.roi_pool import roi_pool
+from ops.roi_warp import roi_warp
+
+
+def build_trunk(model: ModelConfig, stride: int, pretraining: bool = False) -> Trunk:
+    """The trunk as it is pretrained (batch normalisation, all stages trained), or as every later stage uses it."""
+    if pretraining:
+        return toy_trunk(model.channels, model.blocks, model.roi_channels, stride)
+    trunk = toy_trunk(model.channels, model.blocks, model.roi_channels, stride, freeze=model.freeze)
+    return fold_batch_norm(trunk.eval())
+
+
+def build_roi_operator(roi: RoIConfig) -> RoIOperator:
+    if roi.op == "pool":
+        return partial(roi_pool, backend=roi.backend)
+    sampling = {"sampling_ratio": roi.sampling_ratio, "reduce": roi.reduce, "backend": roi.backend}
+    if roi.op == "warp":
+        return partial(roi_warp, **sampling)
+    return partial(roi_align, aligned=roi.aligned, **sampling)
+
+
+def build_mask_objective(mask_loss: MaskLossConfig, mask_class: MaskClassConfig, num_classes: int) -> MaskObjective:
+    objective = {"sigmoid": SigmoidMask, "softmax": SoftmaxMask}[mask_loss.kind]
+    return objective(num_classes, agnostic=mask_class.kind == "agnostic")
+
+
+def build_mask_head(
+    mask_head: MaskHeadConfig, in_channels: int, pooled_size: int, num_channels: int
+) -> nn.Module | None:
+    if mask_head.kind == "none":
+        return None
+    if mask_head.kind == "fcn":
+        return FCNMaskHead(in_channels, mask_head.channels, mask_head.depth, num_channels)
+    return MLPMaskHead(in_channels, pooled_size, mask_head.channels, mask_head.depth, num_channels)
+
+
+def build_rpn_head(model: ModelConfig, in_channels: int, stride: int) -> RPNHead:
+    return RPNHead(in_channels, stride, list(model.anchor_sizes), list(model.anchor_ratios))
+
+
+def build_mask_rcnn(
+    model: ModelConfig,
+    roi: RoIConfig,
+    mask_loss: MaskLossConfig,
+    mask_class: MaskClassConfig,
+    mask_head: MaskHeadConfig,
+    stride: int,
+    num_classes: int,
+    joint_rpn: bool = False,
+) -> MaskRCNN:
+    trunk = build_trunk(model, stride)
+    shared = ConvHead(model.roi_channels, model.shared_channels, model.shared_depth)
+    objective = build_mask_objective(mask_loss, mask_class, num_classes)
+    return MaskRCNN(
+        backbone=trunk,
+        roi_operator=build_roi_operator(roi),
+        shared_head=shared,
+        box_head=BoxHead(shared.out_channels, model.pooled_size, model.box_hidden, num_classes),
+        mask_head=build_mask_head(mask_head, shared.out_channels, model.pooled_size, objective.num_channels),
+        mask_objective=objective,
+        settings=RoISettings(
+            pooled_size=model.pooled_size,
+            rois_per_image=model.rois_per_image,
+            positive_fraction=model.positive_fraction,
+            score_threshold=model.score_threshold,
+            nms_threshold=model.nms_threshold,
+            detections_per_image=model.detections_per_image,
+            anchors_per_image=model.anchors_per_image,
+            proposals_before=model.proposals_before,
+            proposals=model.proposals,
+        ),
+        rpn=build_rpn_head(model, trunk.out_channels, stride) if joint_rpn else None,
+    )

@@ -1,0 +1,69 @@
+"""What a model is made of. Each field is a key of the Hydra groups of the same name; build.py turns them into parts."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class RoIConfig:
+    """The RoI operator (tables 2c, 2d).
+
+    aligned: whether cell i of the feature map is centred on pixel s * (i + 1/2) instead of s * i.
+    sampling_ratio: samples along each side of a bin; 2 gives the paper's four points, 0 adapts to the bin.
+    """
+
+    op: Literal["pool", "warp", "align"] = "align"
+    reduce: Literal["max", "ave"] = "ave"
+    aligned: bool = False
+    sampling_ratio: int = 2
+    backend: str = "auto"
+
+
+@dataclass(frozen=True)
+class MaskLossConfig:
+    kind: Literal["sigmoid", "softmax"] = "sigmoid"
+
+
+@dataclass(frozen=True)
+class MaskClassConfig:
+    kind: Literal["specific", "agnostic"] = "specific"
+
+
+@dataclass(frozen=True)
+class MaskHeadConfig:
+    """depth: convolutions before the deconvolution (fcn), or hidden layers (mlp); none is Faster R-CNN."""
+
+    kind: Literal["fcn", "mlp", "none"] = "fcn"
+    depth: int = 0
+    channels: int = 64
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network around the factors.
+
+    channels, blocks: of the stem and stages of the trunk; freeze: stages that are not trained after pretraining.
+    roi_channels: of the map that RoIs are pooled from; shared_channels, shared_depth: 3x3 convolutions that both
+    branches share, as C4 shares res5.
+    proposals_before, proposals: kept by score, and after suppression.
+    """
+
+    name: Literal["toy"] = "toy"
+    channels: list[int] = field(default_factory=lambda: [24, 48, 96, 192])
+    blocks: list[int] = field(default_factory=lambda: [1, 2, 1])
+    freeze: int = 2
+    roi_channels: int = 96
+    shared_channels: int = 64
+    shared_depth: int = 2
+    box_hidden: int = 128
+    pooled_size: int = 7
+    rois_per_image: int = 16
+    positive_fraction: float = 0.25
+    anchor_sizes: list[float] = field(default_factory=lambda: [24.0, 48.0, 96.0, 176.0])
+    anchor_ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
+    anchors_per_image: int = 64
+    proposals_before: int = 300
+    proposals: int = 48
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.5
+    detections_per_image: int = 100

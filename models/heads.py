@@ -1,0 +1,67 @@
+"""The heads: what is computed from a RoI's features.
+
+Letters: N RoIs, C channels, P pooled side, M mask side, K classes.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ConvHead(nn.Sequential):
+    """3x3 convolutions with ReLU that keep the resolution: [N, C, P, P] to [N, channels, P, P]."""
+
+    def __init__(self, in_channels: int, channels: int, depth: int) -> None:
+        layers: list[nn.Module] = []
+        for i in range(depth):
+            layers += [nn.Conv2d(channels if i else in_channels, channels, 3, padding=1), nn.ReLU(True)]
+        super().__init__(*layers)
+        self.out_channels = channels if depth else in_channels
+
+
+class BoxHead(nn.Module):
+    """Fully connected layers to class scores and class-specific box deltas (Fast R-CNN)."""
+
+    def __init__(self, in_channels: int, pooled_size: int, hidden: int, num_classes: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(in_channels * pooled_size**2, hidden)
+        self.scores = nn.Linear(hidden, num_classes + 1)
+        self.deltas = nn.Linear(hidden, 4 * num_classes)
+        self.scores.init_std, self.deltas.init_std = 0.01, 0.001
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, C, P, P] -> logits [N, K + 1] (background first), deltas [N, K, 4]."""
+        x = F.relu(self.hidden(x.flatten(1)))
+        return self.scores(x), self.deltas(x).unflatten(1, (-1, 4))
+
+
+class FCNMaskHead(nn.Module):
+    """Convolutions, a 2x2 deconvolution, a 1x1 convolution: pixel-to-pixel, layout kept (section 3, figure 4)."""
+
+    def __init__(self, in_channels: int, channels: int, depth: int, num_channels: int) -> None:
+        super().__init__()
+        self.convs = ConvHead(in_channels, channels, depth)
+        self.deconv = nn.ConvTranspose2d(self.convs.out_channels, channels, 2, stride=2)
+        self.logits = nn.Conv2d(channels, num_channels, 1)
+        self.logits.init_std = 0.01
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, P, P] -> [N, num_channels, M, M] with M = 2 P."""
+        return self.logits(F.relu(self.deconv(self.convs(x))))
+
+
+class MLPMaskHead(nn.Module):
+    """Fully connected layers that predict the whole mask as one vector (table 2e)."""
+
+    def __init__(self, in_channels: int, pooled_size: int, hidden: int, depth: int, num_channels: int) -> None:
+        super().__init__()
+        self.mask_size = 2 * pooled_size
+        widths = [in_channels * pooled_size**2] + [hidden] * depth
+        layers: list[nn.Module] = [nn.Flatten()]
+        for before, after in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(before, after), nn.ReLU(True)]
+        self.layers = nn.Sequential(*layers, nn.Linear(hidden, num_channels * self.mask_size**2))
+        self.layers[-1].init_std = 0.01
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, P, P] -> [N, num_channels, M, M] with M = 2 P."""
+        return self.layers(x).unflatten(1, (-1, self.mask_size, self.mask_size))

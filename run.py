@@ -1,0 +1,34 @@
+"""Trains and evaluates one setting, or all arms of a study.
+
+python run.py roi=pool stride=32                 one run; prints its AP table and where its files are
+python run.py study=roialign                     all arms and seeds; give it again after a kill and it goes on
+python run.py -m roi=pool,align seed=0,1,2       a sweep of single runs
+python run.py --help                             every setting and every group's options
+"""
+
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from ablations.cli import run
+from ablations.config import ConfigError
+from ablations.record import RecordError
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(composed: DictConfig) -> None:
+    overrides = list(HydraConfig.get().overrides.task)
+    try:
+        code = run(composed, overrides, lambda more: hydra.compose("config", more))
+    except (ConfigError, RecordError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; finished runs are kept: give the same command again to go on")
+    if code:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
