@@ -58,7 +58,8 @@ def contrast_label(study: Study, weights: Mapping[str, float]) -> str:
     """What is subtracted from what, with what both arms share said once: "RoIAlign − RoIPool, stride 16"."""
     plus, minus = difference_of(weights)
     if plus is None or minus is None:
-        return f" {MINUS} ".join(_sum_label(study, weights, sign) for sign in (1, -1))
+        sides = [_sum_label(study, weights, sign) for sign in (1, -1)]
+        return f" {MINUS} ".join(f"({side})" if " + " in side else side for side in sides if side)
     first, second = study.label(plus).split(", "), study.label(minus).split(", ")
     shared = [part for part in first if part in second]
     ours = ", ".join(part for part in first if part not in shared)
@@ -91,7 +92,7 @@ def _sum_label(study: Study, weights: Mapping[str, float], sign: int) -> str:
     for arm, weight in weights.items():
         if weight * sign > 0:
             parts.append(study.label(arm) if abs(weight) == 1 else f"{abs(weight):g} x {study.label(arm)}")
-    return "(" + " + ".join(parts) + ")"
+    return " + ".join(parts)
 
 
 def plural(count: int, noun: str) -> str:

@@ -60,6 +60,11 @@ class Study:
         found = {seed: self.value(arm, seed, metric) for seed in self.record.seeds}
         return {seed: value for seed, value in found.items() if value is not None}
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """What is known of the data: from the study's record, and from a run's where there is one."""
+        return self.record.data | next((run.data for run in self.runs.values()), {})
+
     def metrics(self) -> list[str]:
         """Every metric that some finished run holds, in the order in which they first appear."""
         names = [f"{kind}.{key}" for run in self.runs.values() for kind, table in run.metrics.items() for key in table]
@@ -143,6 +148,9 @@ def read_study(outputs: Path, name: str) -> Study:
 def _read_run(folder: Path, arm: str, seed: int) -> RunRecord | Problem:
     path = folder / arm / f"seed{seed}" / "run.json"
     if not path.is_file():
+        failure = _failure(path.parent / "log.txt")
+        if failure:
+            return Problem(arm, seed, "failed", failure)
         started = path.parent.is_dir()
         return Problem(arm, seed, "missing", "started, no result yet" if started else "not started")
     try:
@@ -154,6 +162,17 @@ def _read_run(folder: Path, arm: str, seed: int) -> RunRecord | Problem:
     if (run.arm, run.seed) != (arm, seed):
         return Problem(arm, seed, "unreadable", f"the record says arm '{run.arm}', seed {run.seed}")
     return run
+
+
+def _failure(log: Path) -> str | None:
+    """The last line of the traceback in a run's log, if its last start ended in one."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    starts = [index for index, line in enumerate(lines) if line.startswith("started ")]
+    last = [line.strip() for line in lines[starts[-1] if starts else 0 :] if line.strip()]
+    return last[-1] if any(line.startswith("Traceback") for line in last) else None
 
 
 def _unplanned(folder: Path, record: StudyRecord) -> Iterator[Problem]:

@@ -152,12 +152,14 @@ def _differences(axes: Axes, panel: Panel, low: float, high: float) -> None:
     if found.low is not None and found.high is not None:
         axes.plot([0, 0], [found.low, found.high], color=INK, linewidth=2.2, solid_capstyle="butt")
     axes.plot([0], [found.mean], "o", color=INK, markersize=7)
-    axes.annotate(signed(found.mean), (0, found.mean or 0.0), xytext=(8, 0), textcoords="offset points", va="center",
-                  fontsize=10, fontweight="bold")
+    crowded = panel.paper is not None and found.mean is not None and abs(found.mean - panel.paper) < near
+    lift = 0 if not crowded else 6 if found.mean >= panel.paper else -6
+    label = {"textcoords": "offset points", "va": "center",
+             "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8}}
+    axes.annotate(signed(found.mean), (0, found.mean), xytext=(8, lift), fontsize=10, fontweight="bold", **label)
     if panel.paper is not None:
         axes.plot([0], [panel.paper], linestyle="none", markersize=6.5, **PAPER_MARK)
-        axes.annotate(signed(panel.paper), (0, panel.paper), xytext=(8, 0), textcoords="offset points", va="center",
-                      fontsize=9, color=MUTED)
+        axes.annotate(signed(panel.paper), (0, panel.paper), xytext=(8, -lift), fontsize=9, color=MUTED, **label)
     axes.set_xlim(-0.7, 1.5)
     axes.set_xticks([0.0], ["difference"])
     axes.tick_params(axis="y", labelleft=False)

@@ -85,7 +85,7 @@ def provenance_table(study: Study) -> str:
     for run in study.runs.values():
         flat = {f"data.{key}": value for key, value in flatten(run.data).items()} | flatten(run.provenance)
         for name, value in flat.items():
-            facts.setdefault(name, []).append(value)
+            facts.setdefault(name, []).append(", ".join(map(str, value)) if isinstance(value, list) else value)
     rows = []
     for name, values in facts.items():
         distinct = _values(values)

@@ -106,10 +106,9 @@ def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]
 def setting(study: Study) -> str:
     """One sentence on the size of the experiment, from what the records say."""
     record = study.record
-    runs = list(study.runs.values())
-    data = record.data | (runs[0].data if runs else {})
+    data = study.data
     text = f"{plural(len(record.arms), 'arm')} x {plural(len(record.seeds), 'seed')}"
-    steps = sorted({run.steps for run in runs})
+    steps = sorted({run.steps for run in study.runs.values()})
     if steps:
         text += f", {' or '.join(f'{count:,}' for count in steps)} training steps each"
     if data.get("num_train") and data.get("num_val"):
@@ -166,7 +165,7 @@ def limits(study: Study, found: list[Verdict]) -> list[str]:
     if shared:
         texts.append(f"All seeds of an arm stand on the same {and_list(shared)}: trained once, so the luck of that "
                      f"training is in every run and in no interval.")
-    if study.record.data.get("name") == "shapes":
+    if study.data.get("name") == "shapes":
         texts.append("The images are drawn, small, and of few classes. What holds here need not hold on photographs, "
                      "in size above all; the paper's figures stand beside for the direction.")
     spreads = [item.estimate.sd for item in found if item.estimate.sd]

@@ -27,19 +27,22 @@ def test_every_kind_of_trouble_is_told_apart(tmp_path):
     failed = folder / "pool32" / "seed2" / "run.json"
     failed.write_text(json.dumps(json.loads(failed.read_text()) | {"status": "failed"}))
     (folder / "align32" / "seed0" / "run.json").unlink()
+    (folder / "align32" / "seed2" / "run.json").rename(folder / "align32" / "seed1" / "run.json")
+    log = "started 2026\nTraceback (most recent call last):\n  File\nTrainingError: step 3: expected finite losses\n"
+    (folder / "align32" / "seed2" / "log.txt").write_text(log)
     shutil.copytree(folder / "pool16" / "seed0", folder / "pool16" / "seed7")
-    swapped = folder / "align32" / "seed1" / "run.json"
-    swapped.write_text((folder / "align32" / "seed2" / "run.json").read_text())
 
     study = read_study(tmp_path, "roialign")
     assert {(item.arm, item.seed): item.kind for item in study.problems} == {
         ("pool16", 1): "missing", ("align16", 0): "unreadable", ("pool32", 2): "failed", ("align32", 0): "missing",
-        ("pool16", 7): "unplanned", ("align32", 1): "unreadable",
+        ("pool16", 7): "unplanned", ("align32", 1): "unreadable", ("align32", 2): "failed",
     }
     details = {(item.arm, item.seed): item.detail for item in study.problems}
     assert details["pool16", 1] == "not started" and details["align32", 0].startswith("started")
     assert "not JSON" in details["align16", 0] and str(tmp_path) not in details["align16", 0]
-    assert len(study.runs) == 7 and study.seeds() == []
+    assert details["align32", 2] == "TrainingError: step 3: expected finite losses"
+    assert details["align32", 1] == "the record says arm 'align32', seed 2"
+    assert len(study.runs) == 6 and study.seeds() == []
 
 
 def test_a_study_that_is_not_there(tmp_path, outputs):
