@@ -131,7 +131,7 @@ def annotation(annotation_id: int, image_id: int, label: int, mask: np.ndarray) 
     }
 
 
-def flip_boxes(boxes: torch.Tensor, width: int) -> torch.Tensor:
+def flip_boxes(boxes: torch.Tensor, width: int | torch.Tensor) -> torch.Tensor:
     """Mirror xyxy boxes [..., 4] left to right in an image of this width."""
     x1, y1, x2, y2 = boxes.unbind(-1)
     return torch.stack((width - x2, y1, width - x1, y2), dim=-1)
