@@ -66,8 +66,10 @@ def match(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> li
         evaluation.params.maxDets = [100]
         evaluation.evaluate()
     num_images, num_thresholds = len(evaluation.params.imgIds), len(evaluation.params.iouThrs)
-    rows = [evaluation.evalImgs[start : start + num_images]
-            for start in range(0, len(evaluation.evalImgs), max(1, num_images))]
+    rows = [
+        evaluation.evalImgs[start : start + num_images]
+        for start in range(0, len(evaluation.evalImgs), max(1, num_images))
+    ]
     return [_class_matches(row, num_images, num_thresholds) for row in rows]
 
 
@@ -145,8 +147,11 @@ class ImageBootstrap:
         self.study, self.truth = study, study.ground_truth
         self.num_images = len(self.truth["images"]) if self.truth else 0
         # The first row draws every image once: the value on the images as they are.
-        self.draws = np.vstack([np.ones((1, self.num_images), dtype=np.int64),
-                                draw_images(self.num_images, resamples)]) if self.num_images else None
+        self.draws = (
+            np.vstack([np.ones((1, self.num_images), dtype=np.int64), draw_images(self.num_images, resamples)])
+            if self.num_images
+            else None
+        )
         self.matches: dict[tuple[str, int, str], list[ClassMatches] | None] = {}
         self.values: dict[tuple[str, int, str], np.ndarray | None] = {}
 
@@ -164,7 +169,9 @@ class ImageBootstrap:
         parts = [self._value(arm, seed, metric) for arm in weights]
         if any(part is None for part in parts):
             return None
-        return sum(weight * part for weight, part in zip(weights.values(), parts, strict=True) if part is not None)
+        return np.sum(
+            [weight * part for weight, part in zip(weights.values(), parts, strict=True) if part is not None], 0
+        )
 
     def _value(self, arm: str, seed: int, metric: str) -> np.ndarray | None:
         if DIFFERENCE in metric:
@@ -186,5 +193,9 @@ class ImageBootstrap:
         matches = self.matches[arm, seed, kind]
         if matches is None:
             return None
-        return np.concatenate([average_precision(matches, self.draws[start : start + CHUNK], key)
-                               for start in range(0, len(self.draws), CHUNK)])
+        return np.concatenate(
+            [
+                average_precision(matches, self.draws[start : start + CHUNK], key)
+                for start in range(0, len(self.draws), CHUNK)
+            ]
+        )

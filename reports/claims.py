@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ablations.record import Hypothesis, RecordError
-from reports import pictures, plots, tables, why, wording
+from reports import forest, pictures, plots, tables, why, wording
 from reports.contrasts import interactions, verdicts
 from reports.html import to_html
-from reports.labels import NOTHING, difference_of, interval, signed
+from reports.labels import NOTHING, interval, is_pair, signed
 from reports.load import Study, find_studies, read_study
 from reports.render import template
 from reports.stats import Verdict
@@ -39,7 +39,7 @@ class Evidence:
     def speaks(self, study: Study, hypothesis: Hypothesis) -> bool:
         if self.metric and hypothesis.metric != self.metric:
             return False
-        if self.metric and self.interaction == (difference_of(hypothesis.contrast)[0] is not None):
+        if self.metric and self.interaction == is_pair(hypothesis.contrast):
             return False
         arms = [study.record.arms[name] for name in hypothesis.contrast]
         return all(arm.factors.get(name) == value for arm in arms for name, value in self.where.items())
@@ -95,8 +95,12 @@ def read_claims(studies: dict[str, Study]) -> list[Claim]:
                 studies=list(dict.fromkeys(source.study for source in sources)),
                 costs=entry.get("costs", ""),
                 picture=entry.get("picture", {}),
-                findings=[finding for source in sources if source.study in studies
-                          for finding in _findings(source, studies[source.study], judged[source.study])],
+                findings=[
+                    finding
+                    for source in sources
+                    if source.study in studies
+                    for finding in _findings(source, studies[source.study], judged[source.study])
+                ],
                 measurable=bool(sources),
             )
         )
@@ -107,7 +111,8 @@ def _findings(source: Evidence, study: Study, judged: list[Verdict]) -> list[Fin
     family = sum(item.p is not None for item in judged)
     return [
         Finding(study, item, FLIPPED.get(item.kind, item.kind) if source.against else item.kind, family)
-        for item in judged if source.speaks(study, item.hypothesis)
+        for item in judged
+        if source.speaks(study, item.hypothesis)
     ]
 
 
@@ -119,9 +124,10 @@ def render_claims(outputs: Path, folder: Path) -> Path:
         shutil.rmtree(folder / "figures")
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {index: _picture(claim, studies, folder / "figures", index) for index, claim in enumerate(claims)}
-    findings = list({(item.study.name, item.verdict.hypothesis.name): item for claim in claims
-                     for item in claim.findings}.values())
-    overview = plots.verdict_forest([(item.study, item.verdict) for item in findings], folder / "figures", "overview")
+    findings = list(
+        {(item.study.name, item.verdict.hypothesis.name): item for claim in claims for item in claim.findings}.values()
+    )
+    overview = forest.verdict_forest([(item.study, item.verdict) for item in findings], folder / "figures", "overview")
     slides: dict[int, list[dict[str, Any]]] = {}
     for index, claim in enumerate(claims):
         slides.setdefault(claim.slide, []).append(_entry(claim, studies, drawn[index]))
@@ -162,8 +168,11 @@ def _entry(claim: Claim, studies: dict[str, Study], picture: str) -> dict[str, A
         "costs": tables.cost(studies[claim.costs]) if claim.costs in studies else "",
         "links": [name for name in claim.studies if name in studies],
         "absent": [name for name in claim.studies if name not in studies],
-        "silent": [name for name in claim.studies if name in studies and name not in
-                   {finding.study.name for finding in claim.findings}],
+        "silent": [
+            name
+            for name in claim.studies
+            if name in studies and name not in {finding.study.name for finding in claim.findings}
+        ],
     }
 
 
@@ -176,8 +185,16 @@ def overview_table(claims: list[Claim]) -> str:
             rows.append([*head, NOTHING, NOTHING, NOTHING, NOTHING, f"{_mark(claim.status)} {claim.status}"])
         for finding in claim.findings:
             found, hypothesis = finding.verdict.estimate, finding.verdict.hypothesis
-            rows.append([*head, signed(hypothesis.paper), signed(found.mean), interval(found.low, found.high),
-                         str(found.n), f"{_mark(finding.kind)} {finding.kind}"])
+            rows.append(
+                [
+                    *head,
+                    signed(hypothesis.paper),
+                    signed(found.mean),
+                    interval(found.low, found.high),
+                    str(found.n),
+                    f"{_mark(finding.kind)} {finding.kind}",
+                ]
+            )
             head = ["", ""]
     return tables.markdown(["slide", "claim", "paper", "ours", "95 % interval", "n", "verdict"], rows, left=2)
 
@@ -203,7 +220,7 @@ def _picture(claim: Claim, studies: dict[str, Study], folder: Path, index: int) 
     if kind == "paired":
         found = plots.paired(study, claim.picture["metric"], folder, name)
     elif kind == "forest":
-        found = plots.forest(study, folder, name)
+        found = forest.forest(study, folder, name)
     elif kind == "interaction" and interactions(study):
         found = plots.interaction(study, interactions(study)[0], folder, name)
     elif kind == "why":

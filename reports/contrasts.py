@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reports.labels import MINUS, context_label, contrast_label, difference_of
+from reports.labels import MINUS, arms_of, context_label, contrast_label, is_pair
 from reports.load import DIFFERENCE, Study
 from reports.stats import Estimate, Verdict, contrast_values, estimate, judge
 
@@ -46,27 +46,30 @@ def differences(study: Study) -> list[dict[str, float]]:
 
     Where a study has hypotheses on none, every other arm is compared with the first.
     """
-    found = [item.contrast for item in study.record.hypotheses if difference_of(item.contrast)[0] is not None]
+    found = [dict(item.contrast) for item in study.record.hypotheses if is_pair(item.contrast)]
     if not found:
         arms = list(study.record.arms)
         found = [{arm: 1.0, arms[0]: -1.0} for arm in arms[1:]]
-    distinct: dict[tuple[str | None, str | None], dict[str, float]] = {}
+    distinct: dict[tuple[str, str], dict[str, float]] = {}
     for weights in found:
-        distinct.setdefault(difference_of(weights), dict(weights))
+        distinct.setdefault(arms_of(weights), weights)
     return list(distinct.values())
 
 
 def interactions(study: Study) -> list[Interaction]:
     """The hypotheses' differences of two differences, split into the two so that each is a difference of its own."""
-    known = [difference_of(weights) for weights in differences(study)]
+    known = [arms_of(weights) for weights in differences(study)]
     found = []
     for item in study.record.hypotheses:
         plus = [arm for arm, weight in item.contrast.items() if weight == 1]
         minus = [arm for arm, weight in item.contrast.items() if weight == -1]
         if len(plus) != 2 or len(minus) != 2 or len(item.contrast) != 4:
             continue
-        splits = [((one, two), (other_two, other_one)) for one, other_one in (plus, plus[::-1])
-                  for two, other_two in (minus, minus[::-1])]
+        splits = [
+            ((one, two), (other_two, other_one))
+            for one, other_one in (plus, plus[::-1])
+            for two, other_two in (minus, minus[::-1])
+        ]
         # Among the ways to write the contrast, take the one whose differences the study asks about by themselves.
         second, first = max(splits, key=lambda split: (split[0] in known) + ((split[1][0], split[1][1]) in known))
         found.append(

@@ -1,8 +1,8 @@
 """What all figures share: palette, type, and files whose bytes depend on the records alone."""
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -19,10 +19,16 @@ from reports.load import Study
 COLOURS = ("#DDAA33", "#004488", "#BB5566", "#000000", "#6699CC", "#997700", "#EE99AA", "#777777")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 INK, MUTED, RULE = "#1a1a1a", "#6b6b6b", "#dddddd"
-PAPER_MARK = {"marker": "D", "markerfacecolor": "white", "markeredgecolor": INK, "markeredgewidth": 1.2, "color": INK}
+PAPER_MARK: dict[str, Any] = {
+    "marker": "D",
+    "markerfacecolor": "white",
+    "markeredgecolor": INK,
+    "markeredgewidth": 1.2,
+    "color": INK,
+}
 PNG_DPI = 160
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same glyphs on every machine
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -48,10 +54,10 @@ STYLE = {
     "svg.hashsalt": "reports",  # without it the ids in an SVG are drawn by chance
 }
 plt.rcdefaults()  # a reader's own matplotlibrc must not change the figures
-plt.rcParams.update(STYLE)
+matplotlib.rcParams.update(STYLE)  # type: ignore[arg-type]
 
 
-def figure(rows: int = 1, columns: int = 1, *, width: float, height: float, **options) -> tuple[Figure, Sequence]:
+def figure(rows: int = 1, columns: int = 1, *, width: float, height: float, **options: Any) -> tuple[Figure, Any]:
     """A figure in the reports' style with a 2-d array of axes; sizes in inches."""
     return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **options)
 
@@ -66,7 +72,7 @@ def save(drawn: Figure, folder: Path, name: str, vector: bool = True) -> None:
     if layout is not None:  # once is enough: every file would lay the figure out again, twice
         layout.execute(drawn)
         drawn.set_layout_engine("none")
-    tight = {"bbox_inches": "tight", "pad_inches": 0.08}
+    tight: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.08}
     pixels = io.BytesIO()
     drawn.savefig(pixels, format="png", dpi=PNG_DPI, metadata={"Software": None}, **tight)
     image = Image.open(pixels).convert("RGB")

@@ -47,7 +47,7 @@ def p_value(p: float | None) -> str:
 
 
 def metric_label(metric: str) -> str:
-    """"segm.AP75" -> "mask AP75"; "segm.AP75 - segm.AP50" -> "mask AP75 − mask AP50"."""
+    """ "segm.AP75" -> "mask AP75"; "segm.AP75 - segm.AP50" -> "mask AP75 − mask AP50"."""
     if DIFFERENCE in metric:
         return f" {MINUS} ".join(metric_label(part) for part in metric.split(DIFFERENCE, 1))
     kind, _, key = metric.partition(".")
@@ -56,10 +56,10 @@ def metric_label(metric: str) -> str:
 
 def contrast_label(study: Study, weights: Mapping[str, float]) -> str:
     """What is subtracted from what, with what both arms share said once: "RoIAlign − RoIPool, stride 16"."""
-    plus, minus = difference_of(weights)
-    if plus is None or minus is None:
+    if not is_pair(weights):
         sides = [_sum_label(study, weights, sign) for sign in (1, -1)]
         return f" {MINUS} ".join(f"({side})" if " + " in side else side for side in sides if side)
+    plus, minus = arms_of(weights)
     first, second = study.label(plus).split(", "), study.label(minus).split(", ")
     shared = [part for part in first if part in second]
     ours = ", ".join(part for part in first if part not in shared)
@@ -71,8 +71,8 @@ def contrast_label(study: Study, weights: Mapping[str, float]) -> str:
 
 def context_label(study: Study, weights: Mapping[str, float]) -> str:
     """What the two arms of a contrast share ("stride 16"), or the whole contrast where they share nothing."""
-    plus, minus = difference_of(weights)
-    if plus is not None and minus is not None:
+    if is_pair(weights):
+        plus, minus = arms_of(weights)
         second = study.label(minus).split(", ")
         shared = [part for part in study.label(plus).split(", ") if part in second]
         if shared:
@@ -80,10 +80,14 @@ def context_label(study: Study, weights: Mapping[str, float]) -> str:
     return contrast_label(study, weights)
 
 
-def difference_of(weights: Mapping[str, float]) -> tuple[str | None, str | None]:
-    """(arm with weight 1, arm with weight -1) of a plain difference of two arms, else (None, None)."""
-    if sorted(weights.values()) != [-1, 1]:
-        return None, None
+def is_pair(weights: Mapping[str, float]) -> bool:
+    """Whether a contrast is a plain difference of two arms."""
+    return sorted(weights.values()) == [-1, 1]
+
+
+def arms_of(weights: Mapping[str, float]) -> tuple[str, str]:
+    """(arm with weight 1, arm with weight -1) of a plain difference of two arms."""
+    assert is_pair(weights)
     return max(weights, key=lambda arm: weights[arm]), min(weights, key=lambda arm: weights[arm])
 
 
@@ -100,5 +104,5 @@ def plural(count: int, noun: str) -> str:
 
 
 def and_list(words: list[str]) -> str:
-    """"a, b and c"."""
+    """ "a, b and c"."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -52,8 +52,13 @@ def samples(study: Study, folder: Path, name: str = "samples") -> int | None:
     found = {arm: _by_image(study.detections(arm, seed) or []) for arm in arms}
     objects = _by_image(truth["annotations"])
     columns = 1 + len(arms)
-    drawn, grid = figure(len(images), columns, width=2.15 * columns, height=2.2 * len(images),
-                         gridspec_kw={"wspace": 0.03, "hspace": 0.03})
+    drawn, grid = figure(
+        len(images),
+        columns,
+        width=2.15 * columns,
+        height=2.2 * len(images),
+        gridspec_kw={"wspace": 0.03, "hspace": 0.03},
+    )
     for row, (image_id, path) in enumerate(images):
         pixels = np.asarray(Image.open(path).convert("RGB"))
         ground = [decode(item["segmentation"], pixels.shape[:2]) for item in objects[image_id]]
@@ -79,8 +84,9 @@ def decode(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
 
 def paint(axes: Axes, pixels: np.ndarray, instances: list[Instance]) -> None:
     """Draws `instances` over the image `pixels` [H, W, 3]: a tint, a sharp outline, and a note."""
-    canvas = np.asarray(Image.fromarray(pixels).resize((pixels.shape[1] * SCALE, pixels.shape[0] * SCALE),
-                                                       Image.Resampling.BICUBIC)).astype(float)
+    canvas = np.asarray(
+        Image.fromarray(pixels).resize((pixels.shape[1] * SCALE, pixels.shape[0] * SCALE), Image.Resampling.BICUBIC)
+    ).astype(float)
     canvas = SATURATION * canvas + (1 - SATURATION) * canvas.mean(axis=2, keepdims=True)
     for item in sorted(instances, key=lambda item: -int(item.mask.sum())):
         mask = np.kron(item.mask, np.ones((SCALE, SCALE), bool))
@@ -114,14 +120,17 @@ def _note(axes: Axes, item: Instance) -> None:
         return
     height, width = item.mask.shape
     x = float(np.clip(columns.mean(), 0.1 * width, 0.9 * width))
-    text = axes.text(x, float(np.clip(rows.mean(), 8, height - 8)), item.note, ha="center", va="center", fontsize=6,
-                     color="white")
+    text = axes.text(
+        x, float(np.clip(rows.mean(), 8, height - 8)), item.note, ha="center", va="center", fontsize=6, color="white"
+    )
     text.set_path_effects([patheffects.withStroke(linewidth=1.6, foreground=INK)])
 
 
 def _truth(masks: list[np.ndarray], labels: list[int], names: dict[int, str]) -> list[Instance]:
-    return [Instance(mask, OBJECT_COLOURS[index % len(OBJECT_COLOURS)], names.get(label, str(label)))
-            for index, (mask, label) in enumerate(zip(masks, labels, strict=True))]
+    return [
+        Instance(mask, OBJECT_COLOURS[index % len(OBJECT_COLOURS)], names.get(label, str(label)))
+        for index, (mask, label) in enumerate(zip(masks, labels, strict=True))
+    ]
 
 
 def _detections(

@@ -1,22 +1,26 @@
 """The charts of a report. Every seed is a dot; an interval is always drawn with the values that it comes from."""
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from reports.contrasts import Interaction, Weights, contrast_of, differences, paper_contrast
-from reports.figure import COLOURS, INK, MARKERS, MUTED, PAPER_MARK, arm_styles, despine, figure, save
-from reports.labels import context_label, contrast_label, difference_of, interval, metric_label, signed, tick
+from reports.figure import INK, MARKERS, MUTED, PAPER_MARK, arm_styles, despine, figure, save
+from reports.labels import (
+    arms_of,
+    context_label,
+    contrast_label,
+    metric_label,
+    signed,
+)
 from reports.load import Study
-from reports.stats import Estimate, Verdict, estimate
+from reports.stats import estimate
 
 PANELS_IN_A_ROW = 3
-FOREST_METRICS = ("segm.AP", "segm.AP50", "segm.AP75", "segm.APs", "segm.APm", "segm.APl",
-                  "bbox.AP", "bbox.AP50", "bbox.AP75")
 
 
 def paired(study: Study, metric: str, folder: Path, name: str = "paired") -> bool:
@@ -31,7 +35,7 @@ def paired(study: Study, metric: str, folder: Path, name: str = "paired") -> boo
     styles = arm_styles(study)
     panels = []
     for weights in drawable:
-        plus, minus = difference_of(weights)
+        plus, minus = arms_of(weights)
         titles = [_short(study, arm, weights) for arm in (minus, plus)]
         panels.append(
             Panel(
@@ -53,12 +57,12 @@ def interaction(study: Study, found: Interaction, folder: Path, name: str = "int
     if not pairs:
         return False
     styles = arm_styles(study)
-    plus = [difference_of(weights)[0] for weights in (found.first, found.second)]
+    plus = [arms_of(weights)[0] for weights in (found.first, found.second)]
     panel = Panel(
         title="",
         pairs=pairs,
         names=[context_label(study, found.first), context_label(study, found.second)],
-        styles=[(INK, styles[arm][1]) for arm in plus if arm is not None],
+        styles=[(INK, styles[arm][1]) for arm in plus],
         paper=paper_contrast(study, found.weights, found.metric),
     )
     label = contrast_label(study, found.first).split(", ")[0]
@@ -80,13 +84,19 @@ class Panel:
         self.title, self.pairs, self.names, self.styles, self.paper = title, pairs, names, styles, paper
         self.difference = estimate({seed: second - first for seed, (first, second) in pairs.items()})
         self.base = float(np.mean([first for first, _ in pairs.values()]))
+        self.gain = float(np.mean([second for _, second in pairs.values()])) - self.base
 
 
 def _draw_panels(panels: list[Panel], label: str, folder: Path, name: str, from_zero: bool = False) -> None:
     columns = min(len(panels), PANELS_IN_A_ROW)
     rows = -(-len(panels) // columns)
-    drawn, grid = figure(rows, 2 * columns, width=3.6 * columns + 0.5, height=3.6 * rows,
-                         gridspec_kw={"width_ratios": [2.3, 1] * columns, "wspace": 0.0, "hspace": 0.35})
+    drawn, grid = figure(
+        rows,
+        2 * columns,
+        width=3.6 * columns + 0.5,
+        height=3.6 * rows,
+        gridspec_kw={"width_ratios": [2.3, 1] * columns, "wspace": 0.0, "hspace": 0.35},
+    )
     low, high = _range(panels, from_zero)
     for index in range(rows * columns):
         left, right = grid[index // columns][2 * (index % columns) : 2 * (index % columns) + 2]
@@ -124,16 +134,35 @@ def _slopes(axes: Axes, panel: Panel) -> None:
         axes.plot([0, 1], [first, second], color=MUTED, linewidth=0.8, alpha=0.6, zorder=1)
     for side, (colour, marker) in enumerate(panel.styles):
         values = [pair[side] for pair in panel.pairs.values()]
-        axes.plot([side] * len(values), values, marker, color=colour, markersize=6, markeredgecolor="white",
-                  markeredgewidth=0.7, zorder=3)
+        axes.plot(
+            [side] * len(values),
+            values,
+            marker,
+            color=colour,
+            markersize=6,
+            markeredgecolor="white",
+            markeredgewidth=0.7,
+            zorder=3,
+        )
         outward = -1 if side == 0 else 1
         mean = float(np.mean(values))
-        axes.plot([side + 0.10 * outward, side + 0.22 * outward], [mean, mean], color=colour, linewidth=2.6,
-                  solid_capstyle="butt")
-        axes.annotate(f"{mean:.1f}", (side + 0.26 * outward, mean), ha="right" if side == 0 else "left", va="center",
-                      fontsize=9, fontweight="bold")
-        axes.plot([side + (0.26 if side == 0 else 0.55), 1.75], [mean, mean], color=MUTED, linewidth=0.8,
-                  linestyle=(0, (1, 2)), zorder=0)
+        axes.plot(
+            [side + 0.10 * outward, side + 0.22 * outward],
+            [mean, mean],
+            color=colour,
+            linewidth=2.6,
+            solid_capstyle="butt",
+        )
+        axes.annotate(
+            f"{mean:.1f}",
+            (side + 0.26 * outward, mean),
+            ha="right" if side == 0 else "left",
+            va="center",
+            fontsize=9,
+            fontweight="bold",
+        )
+        if side == 0:
+            axes.plot([0.26, 1.75], [mean, mean], color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
     axes.set_xlim(-0.65, 1.75)
     axes.set_xticks([0, 1], panel.names)
     axes.grid(axis="y")
@@ -141,22 +170,26 @@ def _slopes(axes: Axes, panel: Panel) -> None:
 
 
 def _differences(axes: Axes, panel: Panel, low: float, high: float) -> None:
-    found = panel.difference
+    found, mean = panel.difference, panel.gain
     axes.set_ylim(low - panel.base, high - panel.base)
     axes.plot([-0.7, 0.5], [0, 0], color=INK, linewidth=1)
     near = 0.07 * (high - low)
-    if all(value is None or abs(value) > near for value in (found.mean, panel.paper)):
+    if all(value is None or abs(value) > near for value in (mean, panel.paper)):
         axes.annotate("0", (0.55, 0), va="center", fontsize=9)
     values = list(found.values.values())
     axes.plot(_spread(values, -0.34), values, "o", color=MUTED, markersize=3.6, alpha=0.75, markeredgewidth=0)
     if found.low is not None and found.high is not None:
         axes.plot([0, 0], [found.low, found.high], color=INK, linewidth=2.2, solid_capstyle="butt")
-    axes.plot([0], [found.mean], "o", color=INK, markersize=7)
-    crowded = panel.paper is not None and found.mean is not None and abs(found.mean - panel.paper) < near
-    lift = 0 if not crowded else 6 if found.mean >= panel.paper else -6
-    label = {"textcoords": "offset points", "va": "center",
-             "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8}}
-    axes.annotate(signed(found.mean), (0, found.mean), xytext=(8, lift), fontsize=10, fontweight="bold", **label)
+    axes.plot([0], [mean], "o", color=INK, markersize=7)
+    lift = 0  # of the mean's label, away from the paper's where the two would collide
+    if panel.paper is not None and abs(mean - panel.paper) < near:
+        lift = 6 if mean >= panel.paper else -6
+    label: dict[str, Any] = {
+        "textcoords": "offset points",
+        "va": "center",
+        "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
+    }
+    axes.annotate(signed(mean), (0, mean), xytext=(8, lift), fontsize=10, fontweight="bold", **label)
     if panel.paper is not None:
         axes.plot([0], [panel.paper], linestyle="none", markersize=6.5, **PAPER_MARK)
         axes.annotate(signed(panel.paper), (0, panel.paper), xytext=(8, -lift), fontsize=9, color=MUTED, **label)
@@ -166,113 +199,19 @@ def _differences(axes: Axes, panel: Panel, low: float, high: float) -> None:
     despine(axes, "left", "bottom")
 
 
-def forest(study: Study, folder: Path, name: str = "forest") -> bool:
-    """Rows of metrics, and in each the study's differences of two arms with their intervals and the paper's figure."""
-    contrasts = differences(study)
-    asked = [item.metric for item in study.record.hypotheses if difference_of(item.contrast)[0] is not None]
-    known = [metric for metric in FOREST_METRICS if metric in study.metrics()]
-    metrics = [metric for metric in dict.fromkeys([*known, *asked])
-               if any(contrast_of(study, weights, metric).n for weights in contrasts)]
-    if not metrics:
-        return False
-    step = 0.27
-    block = step * len(contrasts) + 0.2
-    drawn, [[axes]] = figure(width=8.2, height=0.9 + block * len(metrics))
-    axes.axvline(0, color=INK, linewidth=1)
-    for row, metric in enumerate(metrics):
-        top = -row * block
-        upper = top + 0.5 * step + 0.1
-        axes.axhspan(upper - block, upper, color="#f5f5f5" if row % 2 == 0 else "white", linewidth=0, zorder=-2)
-        for index, weights in enumerate(contrasts):
-            _forest_line(axes, study, weights, metric, top - index * step, index)
-    axes.set_yticks([-row * block - step * (len(contrasts) - 1) / 2 for row in range(len(metrics))],
-                    [metric_label(metric) for metric in metrics])
-    axes.set_ylim(-len(metrics) * block + 0.5 * step + 0.1, 0.5 * step + 0.1)
-    axes.xaxis.set_major_formatter(tick)
-    axes.grid(axis="x")
-    despine(axes, "left")
-    labels = [contrast_label(study, weights) for weights in contrasts]
-    heads = {label.split(", ")[0] for label in labels}
-    axes.set_xlabel(f"{heads.pop()} (points)" if len(heads) == 1 else "difference (points)")
-    _forest_legend(axes, labels if heads else [context_label(study, weights) for weights in contrasts])
-    save(drawn, folder, name)
-    return True
-
-
-def _forest_line(axes: Axes, study: Study, weights: Weights, metric: str, y: float, index: int) -> None:
-    found = contrast_of(study, weights, metric)
-    colour, marker = _contrast_style(index)
-    values = list(found.values.values())
-    axes.plot(values, [y + 0.075] * len(values), "o", color=colour, markersize=3, alpha=0.5, markeredgewidth=0)
-    if found.low is not None and found.high is not None:
-        axes.plot([found.low, found.high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
-    if found.mean is not None:
-        axes.plot([found.mean], [y], marker, color=colour, markersize=6.5, markeredgecolor="white")
-    paper = paper_contrast(study, weights, metric)
-    if paper is not None:
-        axes.plot([paper], [y], linestyle="none", markersize=5.5, **PAPER_MARK)
-    axes.annotate(_estimate_text(found), (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8,
-                  color=INK if found.mean is not None else MUTED)
-
-
-def verdict_forest(judged: Sequence[tuple[Study, Verdict]], folder: Path, name: str) -> bool:
-    """A line for each verdict of several studies. Returns whether there was anything to draw."""
-    lines = [(study, item) for study, item in judged if item.estimate.mean is not None]
-    if not lines:
-        return False
-    drawn, [[axes]] = figure(width=8.6, height=0.9 + 0.42 * len(lines))
-    axes.axvline(0, color=INK, linewidth=1)
-    for row, (_, item) in enumerate(lines):
-        found, y = item.estimate, -row
-        values = list(found.values.values())
-        axes.plot(values, [y + 0.24] * len(values), "o", color=MUTED, markersize=3, alpha=0.75, markeredgewidth=0)
-        if found.low is not None and found.high is not None:
-            axes.plot([found.low, found.high], [y, y], color=INK, linewidth=2, solid_capstyle="butt")
-        axes.plot([found.mean], [y], "o", color=INK, markersize=6, markeredgecolor="white")
-        if item.hypothesis.paper is not None:
-            axes.plot([item.hypothesis.paper], [y], linestyle="none", markersize=5.5, **PAPER_MARK)
-        axes.annotate(_estimate_text(found), (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8)
-    axes.set_yticks([-row for row in range(len(lines))],
-                    ["\n".join(textwrap.wrap(item.hypothesis.claim, 46)) for _, item in lines], fontsize=8)
-    axes.set_ylim(0.6 - len(lines), 0.6)
-    axes.xaxis.set_major_formatter(tick)
-    axes.grid(axis="x")
-    axes.set_xlabel("difference (points)")
-    despine(axes, "left")
-    save(drawn, folder, name)
-    return True
-
-
-def _estimate_text(found: Estimate) -> str:
-    if found.mean is None:
-        return "not defined"
-    return f"{signed(found.mean)}  ({interval(found.low, found.high)})" if found.low is not None else signed(found.mean)
-
-
-def _forest_legend(axes: Axes, labels: list[str]) -> None:
-    handles = []
-    for index, label in enumerate(labels):
-        colour, marker = _contrast_style(index)
-        handles.append(Line2D([], [], color=colour, marker=marker, markeredgecolor="white", label=label, linewidth=1.8))
-    handles.append(Line2D([], [], linestyle="none", markersize=5.5, label="the paper's difference", **PAPER_MARK))
-    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(3, len(handles)), fontsize=8.5,
-                handletextpad=0.5, columnspacing=1.6)
-
-
-def _contrast_style(index: int) -> tuple[str, str]:
-    """Contrasts take the palette from the other end, so that no contrast looks like an arm."""
-    colours = ("#6699CC", "#994455", "#000000", "#997700", *COLOURS)
-    return colours[index % len(colours)], MARKERS[index % len(MARKERS)]
-
-
 def curves(study: Study, folder: Path, name: str = "curves") -> bool:
     """Every logged loss over the steps: a thin line a seed, a thick one for the mean over an arm's seeds."""
     logged = {(arm, seed): study.curves(arm, seed) for arm, seed in study.runs}
     skipped = {"step", "lr", "seconds", "time"}
-    losses = list(dict.fromkeys(
-        key for lines in logged.values() for line in lines for key, value in line.items()
-        if key not in skipped and isinstance(value, int | float)
-    ))
+    losses = list(
+        dict.fromkeys(
+            key
+            for lines in logged.values()
+            for line in lines
+            for key, value in line.items()
+            if key not in skipped and isinstance(value, int | float)
+        )
+    )
     if not losses:
         return False
     columns = min(len(losses), PANELS_IN_A_ROW)
@@ -289,8 +228,10 @@ def curves(study: Study, folder: Path, name: str = "curves") -> bool:
         axes.set_xlabel("step")
         axes.set_ylim(bottom=0)
         axes.grid(axis="y")
-    handles = [Line2D([], [], color=colour, marker=marker, label=study.label(arm), linewidth=1.8)
-               for arm, (colour, marker) in styles.items()]
+    handles = [
+        Line2D([], [], color=colour, marker=marker, label=study.label(arm), linewidth=1.8)
+        for arm, (colour, marker) in styles.items()
+    ]
     drawn.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8.5)
     save(drawn, folder, name)
     return True
@@ -307,8 +248,17 @@ def _curve(axes: Axes, runs: list[list[dict]], loss: str, colour: str, marker: s
     contexts = [style[1] for style in arm_styles(study).values()]
     every = max(1, len(steps) // 6)
     start = every * (1 + MARKERS.index(marker) % len(set(contexts))) // (1 + len(set(contexts)))
-    axes.plot(steps, mean, color=colour, linewidth=1.8, marker=marker, markersize=4.5, markevery=(start, every),
-              markeredgecolor="white", markeredgewidth=0.5)
+    axes.plot(
+        steps,
+        mean,
+        color=colour,
+        linewidth=1.8,
+        marker=marker,
+        markersize=4.5,
+        markevery=(start, every),
+        markeredgecolor="white",
+        markeredgewidth=0.5,
+    )
 
 
 def _legend(drawn, with_paper: bool) -> None:
@@ -327,7 +277,7 @@ def _pairs(first: dict[int, float], second: dict[int, float]) -> dict[int, tuple
 
 def _short(study: Study, arm: str, weights: Weights) -> str:
     """The part of an arm's label that the contrast's other arm does not share."""
-    other = next(name for name in difference_of(weights) if name != arm)
+    other = next(name for name in arms_of(weights) if name != arm)
     theirs = study.label(other).split(", ")
     own = [part for part in study.label(arm).split(", ") if part not in theirs]
     return "\n".join(own) or study.label(arm)

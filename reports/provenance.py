@@ -39,10 +39,15 @@ def config_difference(study: Study) -> ConfigDifference:
     factor's name is a part of its dotted name ("roi.op" to "roi")."""
     flat = {key: flatten(run.config) for key, run in study.runs.items()}
     settings = sorted({name for config in flat.values() for name in config} - PER_SEED)
-    declared, undeclared, same = {}, {}, 0
+    declared: dict[str, dict[str, str]] = {}
+    undeclared: dict[str, dict[str, str]] = {}
+    same = 0
     for name in settings:
-        by_arm = {arm: _values(config.get(name, "not set") for (other, _), config in flat.items() if other == arm)
-                  for arm in study.record.arms if any(other == arm for other, _ in flat)}
+        by_arm = {
+            arm: _values(config.get(name, "not set") for (other, _), config in flat.items() if other == arm)
+            for arm in study.record.arms
+            if any(other == arm for other, _ in flat)
+        }
         if len(_values(config.get(name, "not set") for config in flat.values())) == 1:
             same += 1
             continue
@@ -55,8 +60,11 @@ def config_difference(study: Study) -> ConfigDifference:
 
 def difference_table(study: Study, rows: dict[str, dict[str, str]]) -> str:
     arms = list(dict.fromkeys(arm for values in rows.values() for arm in values))
-    return markdown(["setting", *(study.label(arm) for arm in arms)],
-                    [[f"`{name}`", *(values[arm] for arm in arms)] for name, values in rows.items()], left=1)
+    return markdown(
+        ["setting", *(study.label(arm) for arm in arms)],
+        [[f"`{name}`", *(values[arm] for arm in arms)] for name, values in rows.items()],
+        left=1,
+    )
 
 
 def warnings(study: Study) -> list[str]:
@@ -65,8 +73,10 @@ def warnings(study: Study) -> list[str]:
     undeclared = config_difference(study).undeclared
     if undeclared:
         names = and_list([f"`{name}`" for name in undeclared])
-        found.append(f"The runs differ in more than the declared factors: {names}. Their difference cannot be put "
-                     f"down to {and_list([f'`{name}`' for name in study.record.factors])} alone.")
+        found.append(
+            f"The runs differ in more than the declared factors: {names}. Their difference cannot be put "
+            f"down to {and_list([f'`{name}`' for name in study.record.factors])} alone."
+        )
     digests = _values(run.data.get("digest", "none") for run in study.runs.values())
     if len(digests) > 1:
         found.append(f"The runs were not made on the same data: there are {len(digests)} different digests.")
@@ -74,8 +84,9 @@ def warnings(study: Study) -> list[str]:
     if len(commits) > 1:
         found.append(f"The runs were made from {len(commits)} different commits: {and_list(list(commits))}.")
     if any(flatten(run.provenance).get("git.dirty") for run in study.runs.values()):
-        found.append("Some runs were made from a working tree with uncommitted changes: the commit alone does not "
-                     "describe them.")
+        found.append(
+            "Some runs were made from a working tree with uncommitted changes: the commit alone does not describe them."
+        )
     return found
 
 
@@ -105,8 +116,9 @@ def stage_table(study: Study) -> str:
     rows = []
     for (stage, key), arms in users.items():
         seeds = sorted({seed for used in arms.values() for seed in used})
-        rows.append([stage, f"`{key}`", "; ".join(study.label(arm) for arm in arms),
-                     ", ".join(str(seed) for seed in seeds)])
+        rows.append(
+            [stage, f"`{key}`", "; ".join(study.label(arm) for arm in arms), ", ".join(str(seed) for seed in seeds)]
+        )
     return markdown(["stage", "key", "arms", "seeds"], rows, left=4)
 
 

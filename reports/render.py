@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from reports import pictures, plots, provenance, tables, wording
+from reports import forest, pictures, plots, provenance, tables, wording
 from reports.bootstrap import RESAMPLES, ImageBootstrap, ImageNoise
 from reports.contrasts import contrast_of, interactions, paper_contrast, primary_metric, verdicts
 from reports.html import to_html
@@ -28,8 +28,9 @@ def render(study: Study, folder: Path, resamples: int = RESAMPLES) -> Path:
     noise = image_noise(study, found, resamples)
     tables.runs_frame(study).to_csv(folder / "runs.csv", index=False, lineterminator="\n")
     tables.contrasts_frame(study, found, noise).to_csv(folder / "contrasts.csv", index=False, lineterminator="\n")
-    text = template("report.md.j2").render(content(study, found, figures) | {
-        "noise": tables.image_noise(found, noise), "resamples": f"{resamples:,}"})
+    text = template("report.md.j2").render(
+        content(study, found, figures) | {"noise": tables.image_noise(found, noise), "resamples": f"{resamples:,}"}
+    )
     (folder / "report.md").write_text(text, encoding="utf-8")
     (folder / "report.html").write_text(to_html(text, folder), encoding="utf-8")
     return folder / "report.md"
@@ -38,15 +39,19 @@ def render(study: Study, folder: Path, resamples: int = RESAMPLES) -> Path:
 def template(name: str):
     """A template of this package; a name that it uses and nobody fills is an error."""
     loader = FileSystemLoader(TEMPLATES)
-    return Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-                       keep_trailing_newline=True).get_template(name)
+    return Environment(
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    ).get_template(name)
 
 
 def image_noise(study: Study, found: list[Verdict], resamples: int) -> dict[str, ImageNoise]:
     """Hypothesis -> bootstrap over the images, where the stored detections allow it."""
     bootstrap = ImageBootstrap(study, resamples)
-    noise = {item.hypothesis.name: bootstrap.noise(item.hypothesis.contrast, item.hypothesis.metric)
-             for item in found if resamples and item.estimate.n}
+    noise = {
+        item.hypothesis.name: bootstrap.noise(item.hypothesis.contrast, item.hypothesis.metric)
+        for item in found
+        if resamples and item.estimate.n
+    }
     return {name: value for name, value in noise.items() if value is not None}
 
 
@@ -59,7 +64,7 @@ def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]
     seed = pictures.samples(study, figures)
     drawn = {
         "paired": plots.paired(study, metric, figures),
-        "forest": plots.forest(study, figures),
+        "forest": forest.forest(study, figures),
         "curves": plots.curves(study, figures),
         "why": displacements is not None,
         "samples": seed is not None,
@@ -84,8 +89,9 @@ def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]
         "why": _why_text(displacements) if displacements else None,
         "sample_seed": seed,
         "every_seed": tables.every_seed(study),
-        "differences": [tables.every_difference(study, name) for name in dict.fromkeys(
-            item.hypothesis.metric for item in found)],
+        "differences": [
+            tables.every_difference(study, name) for name in dict.fromkeys(item.hypothesis.metric for item in found)
+        ],
         "by_size": tables.by_size(study),
         "difference": {
             "declared": provenance.difference_table(study, difference.declared),
@@ -94,8 +100,9 @@ def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]
         },
         "factors": and_list([f"`{name}`" for name in study.record.factors]),
         "cost": tables.cost(study),
-        "total": _duration(sum(run.cost.get("train_seconds", 0) + run.cost.get("eval_seconds", 0)
-                               for run in study.runs.values())),
+        "total": _duration(
+            sum(run.cost.get("train_seconds", 0) + run.cost.get("eval_seconds", 0) for run in study.runs.values())
+        ),
         "provenance": provenance.provenance_table(study) or "No run is done yet.",
         "stages": provenance.stage_table(study),
         "problems": tables.problems(study),
@@ -130,7 +137,8 @@ def _interaction(study: Study, index: int, figures: Path) -> dict[str, str]:
             f"{signed(estimates[0].mean)} points at {first}, {signed(estimates[1].mean)} at {second}. The second "
             f"exceeds the first by **{signed(estimates[2].mean)} points** (95 % interval "
             f"{interval(estimates[2].low, estimates[2].high)}, n = {plural(estimates[2].n, 'seed')}"
-            + (f"; the paper {signed(paper)}" if paper is not None else "") + ")."
+            + (f"; the paper {signed(paper)}" if paper is not None else "")
+            + ")."
         )
     return {
         "title": f"Does the difference depend on {_other_factor(study)}?",
@@ -159,25 +167,35 @@ def _why_text(found: Displacements) -> dict[str, Any]:
 
 def limits(study: Study, found: list[Verdict]) -> list[str]:
     """What the study cannot say, as far as the records show it."""
-    texts = ["The intervals hold the chance of the seeds: initial weights, the order and flips of the images. They do "
-             "not hold that of other validation images, other data or other hyper-parameters."]
+    texts = [
+        "The intervals hold the chance of the seeds: initial weights, the order and flips of the images. They do "
+        "not hold that of other validation images, other data or other hyper-parameters."
+    ]
     shared = provenance.shared_by_seeds(study)
     if shared:
-        texts.append(f"All seeds of an arm stand on the same {and_list(shared)}: trained once, so the luck of that "
-                     f"training is in every run and in no interval.")
+        texts.append(
+            f"All seeds of an arm stand on the same {and_list(shared)}: trained once, so the luck of that "
+            f"training is in every run and in no interval."
+        )
     if study.data.get("name") == "shapes":
-        texts.append("The images are drawn, small, and of few classes. What holds here need not hold on photographs, "
-                     "in size above all; the paper's figures stand beside for the direction.")
+        texts.append(
+            "The images are drawn, small, and of few classes. What holds here need not hold on photographs, "
+            "in size above all; the paper's figures stand beside for the direction."
+        )
     spreads = [item.estimate.sd for item in found if item.estimate.sd]
     count = max((item.estimate.n for item in found), default=0)
     if spreads and count > 1:
         spread = statistics.median(spreads)
         small = detectable_effect(spread, count)
-        texts.append(f"With the usual spread of a claim here (sd {number(spread)} points), {count} seeds find a true "
-                     f"difference of {number(small)} points in {100 * POWER:.0f} % of the cases. Smaller ones need "
-                     f"more: {_needed(spread, 1.0)} seeds for 1 point, {_needed(spread, 0.5)} for half a point.")
-    texts.append("One schedule, the same for all arms and not tuned for any of them: an arm that needed another one "
-                 "would look worse than it is.")
+        texts.append(
+            f"With the usual spread of a claim here (sd {number(spread)} points), {count} seeds find a true "
+            f"difference of {number(small)} points in {100 * POWER:.0f} % of the cases. Smaller ones need "
+            f"more: {_needed(spread, 1.0)} seeds for 1 point, {_needed(spread, 0.5)} for half a point."
+        )
+    texts.append(
+        "One schedule, the same for all arms and not tuned for any of them: an arm that needed another one "
+        "would look worse than it is."
+    )
     return texts
 
 

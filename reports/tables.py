@@ -10,7 +10,7 @@ from reports.bootstrap import ImageNoise
 from reports.contrasts import contrast_of, differences, interactions, label_of, paper_contrast
 from reports.labels import (
     NOTHING,
-    difference_of,
+    arms_of,
     interval,
     metric_label,
     number,
@@ -91,14 +91,34 @@ def tests(study: Study, verdicts: Sequence[Verdict]) -> str:
     rows = []
     for item in verdicts:
         found, needed = item.estimate, item.seeds_needed
-        rows.append([
-            item.hypothesis.claim, metric_label(item.hypothesis.metric), str(found.n), signed(found.mean),
-            number(found.sd), interval(found.low, found.high), p_value(item.p), p_value(item.p_corrected),
-            number(item.detectable), NOTHING if needed is None else f"> {MOST_SEEDS}" if needed > MOST_SEEDS
-            else str(needed), signed(item.hypothesis.paper),
-        ])
-    header = ["claim", "metric", "n", "mean", "sd", "95 % interval", "p", "p (Holm)", "detectable", "seeds needed",
-              "paper"]
+        rows.append(
+            [
+                item.hypothesis.claim,
+                metric_label(item.hypothesis.metric),
+                str(found.n),
+                signed(found.mean),
+                number(found.sd),
+                interval(found.low, found.high),
+                p_value(item.p),
+                p_value(item.p_corrected),
+                number(item.detectable),
+                NOTHING if needed is None else f"> {MOST_SEEDS}" if needed > MOST_SEEDS else str(needed),
+                signed(item.hypothesis.paper),
+            ]
+        )
+    header = [
+        "claim",
+        "metric",
+        "n",
+        "mean",
+        "sd",
+        "95 % interval",
+        "p",
+        "p (Holm)",
+        "detectable",
+        "seeds needed",
+        "paper",
+    ]
     return markdown(header, rows, left=2)
 
 
@@ -108,8 +128,16 @@ def image_noise(verdicts: Sequence[Verdict], noise: Mapping[str, ImageNoise]) ->
     for item in verdicts:
         found = noise.get(item.hypothesis.name)
         if found is not None:
-            rows.append([item.hypothesis.claim, signed(found.mean), interval(item.estimate.low, item.estimate.high),
-                         interval(found.low, found.high), str(found.num_seeds), str(found.num_images)])
+            rows.append(
+                [
+                    item.hypothesis.claim,
+                    signed(found.mean),
+                    interval(item.estimate.low, item.estimate.high),
+                    interval(found.low, found.high),
+                    str(found.num_seeds),
+                    str(found.num_images),
+                ]
+            )
     return markdown(["claim", "mean", "other seeds", "other images", "seeds", "images"], rows)
 
 
@@ -117,15 +145,19 @@ def relative(study: Study, metric: str) -> str:
     """Differences as a share of the first arm's own level, which scales on which APs differ can be compared by."""
     rows = []
     for weights in differences(study):
-        plus, minus = difference_of(weights)
+        plus, minus = arms_of(weights)
         found, base = contrast_of(study, weights, metric), study.values(minus, metric)
         paper, paper_base = paper_contrast(study, weights, metric), study.record.arms[minus].paper.get(metric)
         level = statistics.fmean([base[seed] for seed in found.values]) if found.values else 0.0
-        rows.append([
-            label_of(study, weights), signed(found.mean),
-            f"{signed(100 * found.mean / level, 0)} %" if found.mean is not None and level > 0 else NOTHING,
-            signed(paper), f"{signed(100 * paper / paper_base, 0)} %" if paper is not None and paper_base else NOTHING,
-        ])
+        rows.append(
+            [
+                label_of(study, weights),
+                signed(found.mean),
+                f"{signed(100 * found.mean / level, 0)} %" if found.mean is not None and level > 0 else NOTHING,
+                signed(paper),
+                f"{signed(100 * paper / paper_base, 0)} %" if paper is not None and paper_base else NOTHING,
+            ]
+        )
     return markdown([metric_label(metric), "points", "of the first arm's AP", "paper, points", "paper, share"], rows)
 
 
@@ -136,8 +168,15 @@ def by_size(study: Study) -> str:
     rows = [[study.label(arm), *(mean_sd(study, arm, metric) for metric in metrics)] for arm in study.record.arms]
     for weights in differences(study):
         found = [contrast_of(study, weights, metric) for metric in metrics]
-        rows.append([f"*{label_of(study, weights)}*", *(
-            NOTHING if one.mean is None else f"{signed(one.mean)} ({interval(one.low, one.high)})" for one in found)])
+        rows.append(
+            [
+                f"*{label_of(study, weights)}*",
+                *(
+                    NOTHING if one.mean is None else f"{signed(one.mean)} ({interval(one.low, one.high)})"
+                    for one in found
+                ),
+            ]
+        )
     return markdown(["", *(metric_label(metric).removesuffix(" objects") for metric in metrics)], rows)
 
 
@@ -156,18 +195,30 @@ def cost(study: Study) -> str:
 
         memory = [run.cost["peak_memory_bytes"] for run in runs if run.cost.get("peak_memory_bytes")]
         step = median("seconds_per_step")
-        rows.append([
-            study.label(arm), number(None if step is None else 1000 * step, 0), number(median("train_seconds"), 0),
-            number(median("eval_seconds"), 1), number(max(memory) / GIB if memory else None, 2),
-            " / ".join(f"{count:,}" for count in sorted({run.num_parameters for run in runs})),
-        ])
+        rows.append(
+            [
+                study.label(arm),
+                number(None if step is None else 1000 * step, 0),
+                number(median("train_seconds"), 0),
+                number(median("eval_seconds"), 1),
+                number(max(memory) / GIB if memory else None, 2),
+                " / ".join(f"{count:,}" for count in sorted({run.num_parameters for run in runs})),
+            ]
+        )
     header = ["arm", "ms per step", "training (s)", "evaluation (s)", "peak memory (GiB)", "parameters"]
     return markdown(header, rows)
 
 
 def problems(study: Study) -> str:
-    rows = [[study.record.arms[item.arm].label if item.arm in study.record.arms else item.arm, str(item.seed),
-             item.kind, item.detail] for item in study.problems]
+    rows = [
+        [
+            study.record.arms[item.arm].label if item.arm in study.record.arms else item.arm,
+            str(item.seed),
+            item.kind,
+            item.detail,
+        ]
+        for item in study.problems
+    ]
     return markdown(["arm", "seed", "state", "detail"], rows, left=4)
 
 
@@ -175,10 +226,16 @@ def runs_frame(study: Study) -> pd.DataFrame:
     """Tidy: one row for each run and quantity (metrics, losses, costs)."""
     rows = []
     for (arm, seed), run in study.runs.items():
-        head = {"study": study.name, "arm": arm, "label": study.label(arm),
-                **study.record.arms[arm].factors, "seed": seed}
-        quantities: dict[str, Any] = {f"{kind}.{key}": value for kind, table in run.metrics.items()
-                                      for key, value in table.items()}
+        head = {
+            "study": study.name,
+            "arm": arm,
+            "label": study.label(arm),
+            **study.record.arms[arm].factors,
+            "seed": seed,
+        }
+        quantities: dict[str, Any] = {
+            f"{kind}.{key}": value for kind, table in run.metrics.items() for key, value in table.items()
+        }
         quantities |= {f"loss.{key}": value for key, value in run.losses.items()}
         quantities |= {f"cost.{key}": value for key, value in run.cost.items()}
         quantities |= {"steps": run.steps, "num_parameters": run.num_parameters}
@@ -200,15 +257,26 @@ def contrasts_frame(study: Study, verdicts: Sequence[Verdict], noise: Mapping[st
         for metric in metrics:
             found, verdict = contrast_of(study, weights, metric), asked.get((key, metric))
             images = noise.get(verdict.hypothesis.name) if verdict else None
-            rows.append({
-                "study": study.name, "contrast": label_of(study, weights), "metric": metric,
-                "n": found.n, "mean": found.mean, "sd": found.sd, "low": found.low, "high": found.high, "p": found.p,
-                "paper": paper_contrast(study, weights, metric),
-                "hypothesis": verdict.hypothesis.name if verdict else None,
-                "verdict": verdict.kind if verdict else None,
-                "p_test": verdict.p if verdict else None, "p_holm": verdict.p_corrected if verdict else None,
-                "detectable": verdict.detectable if verdict else None,
-                "seeds_needed": verdict.seeds_needed if verdict else None,
-                "images_low": images.low if images else None, "images_high": images.high if images else None,
-            })
+            rows.append(
+                {
+                    "study": study.name,
+                    "contrast": label_of(study, weights),
+                    "metric": metric,
+                    "n": found.n,
+                    "mean": found.mean,
+                    "sd": found.sd,
+                    "low": found.low,
+                    "high": found.high,
+                    "p": found.p,
+                    "paper": paper_contrast(study, weights, metric),
+                    "hypothesis": verdict.hypothesis.name if verdict else None,
+                    "verdict": verdict.kind if verdict else None,
+                    "p_test": verdict.p if verdict else None,
+                    "p_holm": verdict.p_corrected if verdict else None,
+                    "detectable": verdict.detectable if verdict else None,
+                    "seeds_needed": verdict.seeds_needed if verdict else None,
+                    "images_low": images.low if images else None,
+                    "images_high": images.high if images else None,
+                }
+            )
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["study", "contrast"])

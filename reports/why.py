@@ -57,8 +57,10 @@ def bin_centres(low: float, high: float, bins: int, length: int, stride: int) ->
     """
     start, size = align_interval(low / stride, high / stride, aligned=False)
     wanted = [stride * float(np.mean(row)) for row in sample_positions(start, size, bins, 2)]
-    read = [stride * (first + last - 1) / 2 if last > first else math.nan
-            for first, last in pool_bins(low / stride, high / stride, bins, length)]
+    read = [
+        stride * (first + last - 1) / 2 if last > first else math.nan
+        for first, last in pool_bins(low / stride, high / stride, bins, length)
+    ]
     return wanted, read
 
 
@@ -82,8 +84,10 @@ def why(study: Study, folder: Path, name: str = "why") -> Displacements | None:
     sizes = {image["id"]: (image["width"], image["height"]) for image in truth["images"]}
     boxes = [item for item in truth["annotations"] if not item.get("iscrowd") and min(item["bbox"][2:]) > 0]
     bins = _bins(study)
-    moved = {stride: np.array([displacement(item["bbox"], sizes[item["image_id"]], bins, stride) for item in boxes])
-             for stride in strides(study)}
+    moved = {
+        stride: np.array([displacement(item["bbox"], sizes[item["image_id"]], bins, stride) for item in boxes])
+        for stride in strides(study)
+    }
     medians = {stride: float(np.nanmedian(values)) for stride, values in moved.items()} if boxes else {}
     chosen = _choose(boxes, moved, medians, set(shown))
     if chosen is None:
@@ -141,14 +145,26 @@ def _draw(
     folder: Path,
     name: str,
 ) -> None:
-    drawn, grid = figure(len(moved), 3, width=11, height=3.75 * len(moved) + 0.3, layout="constrained",
-                         gridspec_kw={"width_ratios": [1, 1, 0.95]})
+    drawn, grid = figure(
+        len(moved),
+        3,
+        width=11,
+        height=3.75 * len(moved) + 0.3,
+        layout="constrained",
+        gridspec_kw={"width_ratios": [1, 1, 0.95]},
+    )
     window = _window(box, max(moved))
     most = max(float(np.nanmax(values)) for values in moved.values())
     for row, (stride, values) in zip(grid, moved.items(), strict=True):
         for axes in row[:2]:
-            axes.imshow(pixels, extent=(0, pixels.shape[1], pixels.shape[0], 0), cmap="gray", vmin=-300, vmax=255,
-                        interpolation="nearest")
+            axes.imshow(
+                pixels,
+                extent=(0, pixels.shape[1], pixels.shape[0], 0),
+                cmap="gray",
+                vmin=-300,
+                vmax=255,
+                interpolation="nearest",
+            )
             _cells(axes, size, stride)
             axes.set(xlim=window[:2], ylim=window[2:])
             axes.set_xticks([])
@@ -186,7 +202,7 @@ def _cells(axes: Axes, size: tuple[int, int], stride: int) -> None:
 
 
 def _true_box(axes: Axes, box: list[float]) -> None:
-    axes.add_patch(Rectangle(tuple(box[:2]), box[2], box[3], fill=False, edgecolor=INK, linewidth=2, zorder=4))
+    axes.add_patch(Rectangle((box[0], box[1]), box[2], box[3], fill=False, edgecolor=INK, linewidth=2, zorder=4))
 
 
 def _pool_panel(axes: Axes, box: list[float], size: tuple[int, int], bins: int, stride: int) -> None:
@@ -201,24 +217,47 @@ def _pool_panel(axes: Axes, box: list[float], size: tuple[int, int], bins: int, 
     span = abs(axes.get_xlim()[1] - axes.get_xlim()[0])
     for index, (first, last) in enumerate(across):
         level = top - span * (0.022 + 0.022 * (index % 2))
-        axes.plot([stride * (first - 0.5) + 0.6, stride * (last - 0.5) - 0.6], [level] * 2, color=INK, linewidth=1.8,
-                  solid_capstyle="butt")
+        axes.plot(
+            [stride * (first - 0.5) + 0.6, stride * (last - 0.5) - 0.6],
+            [level] * 2,
+            color=INK,
+            linewidth=1.8,
+            solid_capstyle="butt",
+        )
     for index, (first, last) in enumerate(down):
         level = left - span * (0.022 + 0.022 * (index % 2))
-        axes.plot([level] * 2, [stride * (first - 0.5) + 0.6, stride * (last - 0.5) - 0.6], color=INK, linewidth=1.8,
-                  solid_capstyle="butt")
+        axes.plot(
+            [level] * 2,
+            [stride * (first - 0.5) + 0.6, stride * (last - 0.5) - 0.6],
+            color=INK,
+            linewidth=1.8,
+            solid_capstyle="butt",
+        )
     _true_box(axes, box)
     columns = bin_centres(x, x + width, bins, math.ceil(size[0] / stride), stride)
     rows = bin_centres(y, y + height, bins, math.ceil(size[1] / stride), stride)
     starts, ends = (np.stack(np.meshgrid(columns[which], rows[which])) for which in (0, 1))
-    axes.quiver(*starts, *(ends - starts), angles="xy", scale_units="xy", scale=1, units="dots", width=2.2,
-                headwidth=4.5, headlength=5, headaxislength=5, color=ARROW, zorder=5)
+    axes.quiver(
+        *starts,
+        *(ends - starts),
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        units="dots",
+        width=2.2,
+        headwidth=4.5,
+        headlength=5,
+        headaxislength=5,
+        color=ARROW,
+        zorder=5,
+    )
 
 
 def _align_panel(axes: Axes, box: list[float], bins: int, stride: int) -> None:
     """The box itself, cut into P x P bins, with the points that are sampled in each (2 x 2, as in the paper)."""
     x, y, width, height = box
-    across, down = [], []
+    across: list[float] = []
+    down: list[float] = []
     for low, extent, found in ((x, width, across), (y, height, down)):
         start, size = align_interval(low / stride, (low + extent) / stride, aligned=False)
         positions = sample_positions(start, size, bins, num_samples(size, bins, 2))
@@ -237,10 +276,25 @@ def _histogram(axes: Axes, values: np.ndarray, facts: Displacements, stride: int
     counts = np.histogram(values[np.isfinite(values)], edges)[0] / max(1, np.isfinite(values).sum())
     axes.stairs(100 * counts, edges, fill=True, color=POOL)
     axes.axvline(facts.medians[stride], color=INK, linewidth=1.6)
-    axes.annotate(f"median {facts.medians[stride]:.1f} px", (facts.medians[stride], 1), (5, -4),
-                  xycoords=("data", "axes fraction"), textcoords="offset points", va="top", fontweight="bold")
-    axes.plot([facts.chosen[stride]], [0], "v", color=ARROW, markersize=8, clip_on=False, zorder=6,
-              transform=axes.get_xaxis_transform())
+    axes.annotate(
+        f"median {facts.medians[stride]:.1f} px",
+        (facts.medians[stride], 1),
+        (5, -4),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        va="top",
+        fontweight="bold",
+    )
+    axes.plot(
+        [facts.chosen[stride]],
+        [0],
+        "v",
+        color=ARROW,
+        markersize=8,
+        clip_on=False,
+        zorder=6,
+        transform=axes.get_xaxis_transform(),
+    )
     axes.set_xlim(0, math.ceil(most))
     axes.set_ylim(0, 122 * max(counts.max(), 0.01))
     axes.set_ylabel("% of objects")

@@ -4,7 +4,7 @@ figure, whatever the verdict is."""
 from collections import Counter
 
 from reports.labels import and_list, interval, p_value, plural, signed
-from reports.stats import ALPHA, LEVEL, MOST_SEEDS, POWER, Verdict
+from reports.stats import ALPHA, LEVEL, MOST_SEEDS, POWER, Verdict, VerdictKind
 
 MARKS = {"reproduced": "✔", "contradicted": "✘", "not resolvable": "○", "no verdict": "–"}
 PERCENT = f"{100 * LEVEL:.0f} %"
@@ -94,8 +94,13 @@ def summary(verdicts: list[Verdict]) -> str:
     if not verdicts:
         return "The study states no hypotheses."
     counts = Counter(verdict.kind for verdict in verdicts)
-    names = {"reproduced": "reproduced", "contradicted": "contradicted", "not resolvable": "not resolvable",
-             "no verdict": "without a verdict"}
-    parts = [f"{counts[kind]} {'is' if counts[kind] == 1 else 'are'} {name}" for kind, name in names.items()
-             if counts[kind]]
+    names: dict[VerdictKind, str] = {
+        "reproduced": "reproduced",
+        "contradicted": "contradicted",
+        "not resolvable": "not resolvable",
+        "no verdict": "without a verdict",
+    }
+    parts = [
+        f"{counts[kind]} {'is' if counts[kind] == 1 else 'are'} {name}" for kind, name in names.items() if counts[kind]
+    ]
     return f"Of {plural(len(verdicts), 'claim')}, {and_list(parts)}."

@@ -34,16 +34,31 @@ def study_record(seeds: int = 5) -> StudyRecord:
         for name, (label, op, stride, *_) in ARMS.items()
     }
     hypotheses = [
-        Hypothesis("mask16", "RoIAlign beats RoIPool in mask AP at stride 16", "segm.AP", AT_16, paper=3.4,
-                   source="table 2c"),
-        Hypothesis("mask32", "RoIAlign beats RoIPool in mask AP at stride 32", "segm.AP", AT_32, paper=7.3,
-                   source="table 2d"),
-        Hypothesis("interaction", "The gain in mask AP is larger at stride 32 than at stride 16", "segm.AP",
-                   MORE_AT_32, paper=3.9, source="tables 2c and 2d"),
-        Hypothesis("strict", "AP75 gains more than AP50 at stride 16", "segm.AP75 - segm.AP50", AT_16, paper=2.7,
-                   source="table 2c"),
-        Hypothesis("box32", "RoIAlign beats RoIPool in box AP at stride 32", "bbox.AP", AT_32, paper=5.8,
-                   source="table 2d"),
+        Hypothesis(
+            "mask16", "RoIAlign beats RoIPool in mask AP at stride 16", "segm.AP", AT_16, paper=3.4, source="table 2c"
+        ),
+        Hypothesis(
+            "mask32", "RoIAlign beats RoIPool in mask AP at stride 32", "segm.AP", AT_32, paper=7.3, source="table 2d"
+        ),
+        Hypothesis(
+            "interaction",
+            "The gain in mask AP is larger at stride 32 than at stride 16",
+            "segm.AP",
+            MORE_AT_32,
+            paper=3.9,
+            source="tables 2c and 2d",
+        ),
+        Hypothesis(
+            "strict",
+            "AP75 gains more than AP50 at stride 16",
+            "segm.AP75 - segm.AP50",
+            AT_16,
+            paper=2.7,
+            source="table 2c",
+        ),
+        Hypothesis(
+            "box32", "RoIAlign beats RoIPool in box AP at stride 32", "bbox.AP", AT_32, paper=5.8, source="table 2d"
+        ),
     ]
     return StudyRecord(
         name="roialign",
@@ -63,8 +78,12 @@ def study_record(seeds: int = 5) -> StudyRecord:
 def config(op: str, stride: int, seed: int) -> dict:
     return {
         "model": {"pooled": 7, "channels": [12, 24, 48, 96]},
-        "roi": {"op": op, "reduce": "max" if op == "pool" else "ave", "sampling_ratio": 0 if op == "pool" else 2,
-                "aligned": False},
+        "roi": {
+            "op": op,
+            "reduce": "max" if op == "pool" else "ave",
+            "sampling_ratio": 0 if op == "pool" else 2,
+            "aligned": False,
+        },
         "mask_loss": {"name": "sigmoid"},
         "stride": stride,
         "seed": seed,
@@ -77,8 +96,13 @@ def figures(rng: np.random.Generator, level: float) -> dict[str, dict[str, float
 
     def table(ap: float) -> dict[str, float | None]:
         return {
-            "AP": ap, "AP50": ap + 27 - 0.2 * ap, "AP75": 1.3 * ap - 9, "APs": None, "APm": ap - 6 + rng.normal(0, 1),
-            "APl": ap + 5 + rng.normal(0, 1), "AR100": ap + 8 + rng.normal(0, 0.4),
+            "AP": ap,
+            "AP50": ap + 27 - 0.2 * ap,
+            "AP75": 1.3 * ap - 9,
+            "APs": None,
+            "APm": ap - 6 + rng.normal(0, 1),
+            "APl": ap + 5 + rng.normal(0, 1),
+            "AR100": ap + 8 + rng.normal(0, 0.4),
         }
 
     return {"segm": table(base), "bbox": table(base * 0.8 + 16 + rng.normal(0, 0.4))}
@@ -89,17 +113,31 @@ def run_record(arm: str, seed: int) -> RunRecord:
     rng = np.random.default_rng([seed, *arm.encode()])
     effect = np.random.default_rng(seed).normal(0, 0.6)  # what arms of a seed share
     return RunRecord(
-        study="roialign", arm=arm, seed=seed, config=config(op, stride, seed), config_hash=f"{arm}{seed}",
+        study="roialign",
+        arm=arm,
+        seed=seed,
+        config=config(op, stride, seed),
+        config_hash=f"{arm}{seed}",
         data={"name": "shapes", "digest": "0123456789abcdef"},
-        stages={"backbone": f"backbone-{stride}", "rpn": f"rpn-{stride}"}, steps=400,
+        stages={"backbone": f"backbone-{stride}", "rpn": f"rpn-{stride}"},
+        steps=400,
         num_parameters=812_345 if stride == 16 else 1_412_345,
         losses={"loss_mask": 0.31 + 0.01 * stride / 16, "loss_box": 0.12, "loss_class": 0.4},
         metrics=figures(rng, level + effect),
-        cost={"train_seconds": 40.0 + stride / 8 + seed, "eval_seconds": 5.0, "seconds_per_step": 0.09 + stride / 900,
-              "peak_memory_bytes": 8.1e8, "threads": 1},
-        provenance={"git": {"commit": "abc1234", "dirty": False}, "versions": {"python": "3.11.2", "torch": "2.15"},
-                    "machine": {"cpu": "a processor", "cores": 2}, "started": "2026-01-01T00:00:00Z",
-                    "finished": f"2026-01-01T00:0{seed % 10}:00Z"},
+        cost={
+            "train_seconds": 40.0 + stride / 8 + seed,
+            "eval_seconds": 5.0,
+            "seconds_per_step": 0.09 + stride / 900,
+            "peak_memory_bytes": 8.1e8,
+            "threads": 1,
+        },
+        provenance={
+            "git": {"commit": "abc1234", "dirty": False},
+            "versions": {"python": "3.11.2", "torch": "2.15"},
+            "machine": {"cpu": "a processor", "cores": 2},
+            "started": "2026-01-01T00:00:00Z",
+            "finished": f"2026-01-01T00:0{seed % 10}:00Z",
+        },
     )
 
 
@@ -130,14 +168,22 @@ def ground_truth(folder: Path, images: int = 6) -> tuple[dict, dict[int, np.ndar
             rows, columns = np.nonzero(mask)
             box = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
             masks[len(annotations) + 1] = mask
-            annotations.append({
-                "id": len(annotations) + 1, "image_id": image, "category_id": category, "iscrowd": 0,
-                "segmentation": encode(mask), "area": int(mask.sum()), "bbox": [float(side) for side in box],
-            })
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image,
+                    "category_id": category,
+                    "iscrowd": 0,
+                    "segmentation": encode(mask),
+                    "area": int(mask.sum()),
+                    "bbox": [float(side) for side in box],
+                }
+            )
         (folder / "samples").mkdir(parents=True, exist_ok=True)
         Image.fromarray(canvas.clip(0, 255).astype(np.uint8)).save(folder / "samples" / f"{image}.png")
     truth = {
-        "info": {}, "images": [{"id": image, "width": SIDE, "height": SIDE} for image in range(1, images + 1)],
+        "info": {},
+        "images": [{"id": image, "width": SIDE, "height": SIDE} for image in range(1, images + 1)],
         "annotations": annotations,
         "categories": [{"id": index + 1, "name": name} for index, name in enumerate(CATEGORIES)],
     }
@@ -156,11 +202,15 @@ def detections(truth: dict, masks: dict[int, np.ndarray], arm: str, seed: int) -
         mask = np.roll(masks[annotation["id"]], (down, right), (0, 1))
         wrong = rng.random() < 0.05
         x, y, width, height = annotation["bbox"]
-        found.append({
-            "image_id": annotation["image_id"], "category_id": 3 - annotation["category_id"] if wrong
-            else annotation["category_id"], "score": round(float(rng.uniform(0.4, 1)), 6),
-            "bbox": [x + float(right), y + float(down), width, height], "segmentation": encode(mask),
-        })
+        found.append(
+            {
+                "image_id": annotation["image_id"],
+                "category_id": 3 - annotation["category_id"] if wrong else annotation["category_id"],
+                "score": round(float(rng.uniform(0.4, 1)), 6),
+                "bbox": [x + float(right), y + float(down), width, height],
+                "segmentation": encode(mask),
+            }
+        )
     return found
 
 
@@ -177,9 +227,16 @@ def write_study(outputs: Path, seeds: int = 5, skip: tuple[tuple[str, int], ...]
             run = folder / arm / f"seed{seed}"
             save(run_record(arm, seed), run / "run.json")
             (run / "detections.json").write_text(json.dumps(detections(truth, masks, arm, seed)))
-            lines = [{"step": step, "lr": 2e-3 * (1 - step / 400), "loss_mask": 0.7 * 0.99 ** (step / 4) + 0.2,
-                      "loss_box": 0.3 * 0.99 ** (step / 3), "loss_class": 1.5 * 0.99 ** (step / (3 + seed / 9)) + 0.1}
-                     for step in range(0, 400, 10)]
+            lines = [
+                {
+                    "step": step,
+                    "lr": 2e-3 * (1 - step / 400),
+                    "loss_mask": 0.7 * 0.99 ** (step / 4) + 0.2,
+                    "loss_box": 0.3 * 0.99 ** (step / 3),
+                    "loss_class": 1.5 * 0.99 ** (step / (3 + seed / 9)) + 0.1,
+                }
+                for step in range(0, 400, 10)
+            ]
             (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 

@@ -43,10 +43,17 @@ def test_the_same_records_give_the_same_bytes(outputs, ledger, tmp_path):
 
 def test_evidence_finds_its_hypotheses(outputs):
     claims = read_claims({"roialign": read_study(outputs, "roialign")})
-    named = {(claim.slide, claim.says[:12]): [item.verdict.hypothesis.name for item in claim.findings]
-             for claim in claims if claim.findings}
-    assert named == {(5, "RoIPool roun"): ["mask32"], (5, "Boxes and cl"): ["box32"],
-                     (8, "At stride 16"): ["mask16"], (8, "At stride 32"): ["mask32", "interaction"]}
+    named = {
+        (claim.slide, claim.says[:12]): [item.verdict.hypothesis.name for item in claim.findings]
+        for claim in claims
+        if claim.findings
+    }
+    assert named == {
+        (5, "RoIPool roun"): ["mask32"],
+        (5, "Boxes and cl"): ["box32"],
+        (8, "At stride 16"): ["mask16"],
+        (8, "At stride 32"): ["mask32", "interaction"],
+    }
 
 
 def test_evidence_against_a_claim_turns_the_verdict_round(outputs):
@@ -57,8 +64,12 @@ def test_evidence_against_a_claim_turns_the_verdict_round(outputs):
 
 @pytest.mark.parametrize(
     ("kinds", "status"),
-    [(["reproduced", "reproduced"], "reproduced"), (["reproduced", "contradicted"], "mixed"),
-     (["no verdict"], "no verdict"), ([], "not run yet")],
+    [
+        (["reproduced", "reproduced"], "reproduced"),
+        (["reproduced", "contradicted"], "mixed"),
+        (["no verdict"], "no verdict"),
+        ([], "not run yet"),
+    ],
 )
 def test_the_status_of_a_claim(kinds, status):
     findings = [Finding(None, None, kind, 1) for kind in kinds]

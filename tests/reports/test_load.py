@@ -34,8 +34,13 @@ def test_every_kind_of_trouble_is_told_apart(tmp_path):
 
     study = read_study(tmp_path, "roialign")
     assert {(item.arm, item.seed): item.kind for item in study.problems} == {
-        ("pool16", 1): "missing", ("align16", 0): "unreadable", ("pool32", 2): "failed", ("align32", 0): "missing",
-        ("pool16", 7): "unplanned", ("align32", 1): "unreadable", ("align32", 2): "failed",
+        ("pool16", 1): "missing",
+        ("align16", 0): "unreadable",
+        ("pool32", 2): "failed",
+        ("align32", 0): "missing",
+        ("pool16", 7): "unplanned",
+        ("align32", 1): "unreadable",
+        ("align32", 2): "failed",
     }
     details = {(item.arm, item.seed): item.detail for item in study.problems}
     assert details["pool16", 1] == "not started" and details["align32", 0].startswith("started")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from ablations.record import Arm, Hypothesis, load_study, save
-from reports import pictures, plots, why
+from reports import forest, pictures, plots, why
 from reports import render as render_module
 from reports.__main__ import main
 from reports.load import read_study
@@ -29,7 +29,7 @@ def report(outputs, tmp_path_factory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are made but no files: for tests of what a report says."""
-    for module in (plots, pictures, why):
+    for module in (plots, forest, pictures, why):
         monkeypatch.setattr(module, "save", lambda drawn, *_, **__: plt.close(drawn))
     monkeypatch.setattr(render_module, "to_html", lambda *_: "")
 
@@ -48,18 +48,32 @@ def test_the_answer_comes_first_with_interval_seeds_and_the_papers_figure(report
     text = read(report)
     assert text.startswith("# RoIPool against RoIAlign\n\n**What does it cost")
     assert "Of 5 claims, 4 are reproduced and 1 is not resolvable." in text
-    assert ("**✔ Reproduced.** RoIAlign beats RoIPool in mask AP at stride 16: **+14.3 points** (95 % interval +12.5 "
-            "to +16.0, n = 5 seeds; the paper +3.4, table 2c).") in text
+    assert (
+        "**✔ Reproduced.** RoIAlign beats RoIPool in mask AP at stride 16: **+14.3 points** (95 % interval +12.5 "
+        "to +16.0, n = 5 seeds; the paper +3.4, table 2c)."
+    ) in text
     assert "**○ Not resolvable with 5 seeds.** The gain in mask AP is larger" in text
     assert "deciding it would take about 55 seeds" in text
 
 
 def test_the_parts_come_in_order(report):
     headings = re.findall(r"^## (.+)$", read(report), re.MULTILINE)
-    assert headings == ["The figures", "Every metric", "Does the difference depend on the stride?",
-                        "Why: one object on the feature grid", "The same images under each arm", "Every seed",
-                        "By size of the object", "Training", "What differs between the arms", "Cost", "Provenance",
-                        "Missing and failed runs", "Limits", "Words"]
+    assert headings == [
+        "The figures",
+        "Every metric",
+        "Does the difference depend on the stride?",
+        "Why: one object on the feature grid",
+        "The same images under each arm",
+        "Every seed",
+        "By size of the object",
+        "Training",
+        "What differs between the arms",
+        "Cost",
+        "Provenance",
+        "Missing and failed runs",
+        "Limits",
+        "Words",
+    ]
     assert "| RoIPool, stride 16 | 5 | 36.4 ± 1.0 (26.9) |" in read(report)
     assert "None: all 20 planned runs are done." in read(report)
 
@@ -127,8 +141,12 @@ def test_fewer_than_two_seeds_get_no_verdict(tmp_path, undrawn, seeds):
 def test_equal_undefined_and_damaged_figures_do_not_stop_a_report(tmp_path, undrawn):
     folder = write_study(tmp_path / "outputs", seeds=2)
     for path in sorted(folder.glob("*/seed*/run.json")):
-        edit(path, lambda record: record["metrics"].update(
-            segm=dict.fromkeys(record["metrics"]["segm"], 30.0), bbox=dict.fromkeys(record["metrics"]["bbox"])))
+        edit(
+            path,
+            lambda record: record["metrics"].update(
+                segm=dict.fromkeys(record["metrics"]["segm"], 30.0), bbox=dict.fromkeys(record["metrics"]["bbox"])
+            ),
+        )
     (folder / "pool16" / "seed0" / "detections.json").write_text("[]")
     (folder / "pool16" / "seed0" / "metrics.jsonl").unlink()
     (folder / "samples" / "1.png").unlink()
@@ -159,11 +177,17 @@ def test_a_study_of_another_kind(tmp_path, undrawn):
     """One factor, no paper figures, an equivalence, no RoI operator: nothing of RoIAlign is left in the page."""
     folder = write_study(tmp_path / "outputs", seeds=3)
     record = load_study(folder / "study.json")
-    arms = {"pool16": Arm("class-specific", [], {"mask_class": "specific"}),
-            "align16": Arm("class-agnostic", [], {"mask_class": "agnostic"})}
+    arms = {
+        "pool16": Arm("class-specific", [], {"mask_class": "specific"}),
+        "align16": Arm("class-agnostic", [], {"mask_class": "agnostic"}),
+    }
     equal = Hypothesis("same", "Both are equally good", "segm.AP", {"align16": 1, "pool16": -1}, "equal", margin=1.0)
-    save(dataclasses.replace(record, title="Masks for each class, or for all", factors=["mask_class"], arms=arms,
-                             hypotheses=[equal]), folder / "study.json")
+    save(
+        dataclasses.replace(
+            record, title="Masks for each class, or for all", factors=["mask_class"], arms=arms, hypotheses=[equal]
+        ),
+        folder / "study.json",
+    )
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path)
     text = read(tmp_path)
     assert "**✘ Contradicted.** Both are equally good" in text and "outside ±1 points" in text

@@ -99,7 +99,8 @@ def test_equivalence_agrees_with_two_tests_of_scipy():
     below = scipy_stats.ttest_1samp(values, 1, alternative="less").pvalue
     assert equivalence_p(estimate(over_seeds(*values)), 1.0) == pytest.approx(max(above, below))
     assert beyond_p(estimate(over_seeds(*(values + 5))), 1.0) == pytest.approx(
-        scipy_stats.ttest_1samp(values + 5, 1).pvalue)
+        scipy_stats.ttest_1samp(values + 5, 1).pvalue
+    )
 
 
 @pytest.mark.parametrize(
