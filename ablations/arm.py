@@ -104,7 +104,7 @@ def build(config: Config, stages: Stages, num_classes: int) -> MaskRCNN:
     )
     initialise(model, config.seed)
     model.backbone.load_state_dict(stages.backbone())
-    return model.to(stages.device, memory_format=torch.channels_last).train()
+    return model.to(stages.device).to(memory_format=torch.channels_last).train()
 
 
 def losses_of(config: Config, model: MaskRCNN, stages: Stages) -> Any:

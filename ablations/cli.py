@@ -2,6 +2,7 @@
 
 from omegaconf import DictConfig
 
+from ablations.evaluate import KINDS
 from ablations.record import RunRecord
 from ablations.runner import Outcome, check_outputs, describe, execute, start_study
 from ablations.study import Compose, compose_study, single_run
@@ -41,7 +42,7 @@ def table(record: RunRecord) -> str:
     """The AP table of one run, in points."""
     names = list(next(iter(record.metrics.values())))
     rows = [" " * 5 + "".join(f"{name:>8}" for name in names)]
-    for kind, title in (("segm", "mask"), ("bbox", "box")):
+    for kind, title in KINDS:
         if kind in record.metrics:
             values = [record.metrics[kind][name] for name in names]
             rows.append(f"{title:5}" + "".join(f"{'-' if v is None else f'{v:.1f}':>8}" for v in values))

@@ -4,11 +4,12 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from data.build import SPECS
 from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, ModelConfig, RoIConfig
@@ -95,10 +96,7 @@ def digest(content: Any) -> str:
 
 def from_hydra(composed: DictConfig) -> Config:
     """The typed configuration, checked. Raises ConfigError."""
-    try:
-        plain = OmegaConf.to_container(composed, resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"the configuration does not resolve: {error}") from error
+    plain = to_plain(composed)
     plain.pop("study", None)
     data = dict(plain.pop("data", {}))
     kind = data.pop("kind", None)
@@ -111,10 +109,18 @@ def from_hydra(composed: DictConfig) -> Config:
     return config
 
 
+def to_plain(composed: DictConfig) -> dict[str, Any]:
+    """Hydra's configuration as dictionaries and lists, with references resolved."""
+    try:
+        return cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the configuration does not resolve: {error}") from error
+
+
 def typed(kind: type, values: dict[str, Any], prefix: str = "") -> Any:
     """An instance of dataclass `kind` from plain values. Raises ConfigError on a wrong type or an unknown name."""
     try:
-        built = TypeAdapter(kind).validate_python(values)
+        built: Any = TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         raise ConfigError("; ".join(_describe(problem, prefix) for problem in error.errors())) from error
     unknown = _unknown(values, dataclasses.asdict(built), prefix)
@@ -123,7 +129,7 @@ def typed(kind: type, values: dict[str, Any], prefix: str = "") -> Any:
     return built
 
 
-def _describe(problem: dict[str, Any], prefix: str) -> str:
+def _describe(problem: ErrorDetails, prefix: str) -> str:
     name = prefix + ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "missing":
         return f"{name}: missing"

@@ -10,6 +10,7 @@ import torch
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from torch import Tensor
 
 from data.dataset import Batch
 from models.mask_rcnn import Detections
@@ -17,30 +18,34 @@ from models.masks import paste_masks
 
 # COCOeval's summary, in its order; AR1 and AR10 are left out of the records.
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
+KINDS = (("segm", "mask"), ("bbox", "box"))
 REPORTED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 
 
 def coco_results(detections: Detections, batch: Batch) -> Iterator[dict[str, Any]]:
-    """One COCO result for each detection: box as xywh, mask as compressed RLE in the image's own size.
+    """One COCO result for each detection: box as xywh, mask as compressed RLE, in the original image's pixels.
 
     Labels are COCO category ids already: see data.dataset.
     """
-    height, width = batch.images.shape[-2:]
-    for i, (image_id, size) in enumerate(zip(batch.image_ids.tolist(), batch.sizes.tolist(), strict=True)):
+    scale = (batch.original_sizes / batch.sizes).to(detections.boxes).flip(-1).repeat(1, 2)  # [B, 4]
+    for i, (image_id, size) in enumerate(zip(batch.image_ids.tolist(), batch.original_sizes.tolist(), strict=True)):
         kept = detections.scores[i] > 0
-        boxes = detections.boxes[i][kept]
-        encoded = [None] * len(boxes)
-        if detections.masks is not None and len(boxes):
-            pasted = paste_masks(detections.masks[i][kept], boxes, height, width)[:, : size[0], : size[1]]
-            encoded = rle.encode(np.asfortranarray(pasted.permute(1, 2, 0).to(torch.uint8).cpu().numpy()))
+        boxes = detections.boxes[i][kept] * scale[i]
+        masks = [None] * len(boxes) if detections.masks is None else _encode(detections.masks[i][kept], boxes, *size)
         corners = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).double()
         scores, labels = detections.scores[i][kept].double(), detections.labels[i][kept]
-        for box, score, label, mask in zip(corners.tolist(), scores.tolist(), labels.tolist(), encoded, strict=True):
+        for box, score, label, mask in zip(corners.tolist(), scores.tolist(), labels.tolist(), masks, strict=True):
             result = {"image_id": image_id, "category_id": label, "score": round(score, 6)}
             result["bbox"] = [round(value, 3) for value in box]
             if mask is not None:
                 result["segmentation"] = {"size": mask["size"], "counts": mask["counts"].decode("ascii")}
             yield result
+
+
+def _encode(probabilities: Tensor, boxes: Tensor, height: int, width: int) -> list[dict[str, Any]]:
+    """The RLE of each mask [N, M, M], pasted into its box [N, 4] in an image of this size."""
+    pasted = paste_masks(probabilities, boxes, height, width)
+    return rle.encode(np.asfortranarray(pasted.permute(1, 2, 0).to(torch.uint8).cpu().numpy()))
 
 
 def average_precision(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> dict[str, float | None]:

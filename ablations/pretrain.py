@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from data.dataset import Batch
 from models.backbone import Trunk
+from models.initialise import set_initial_std
 
 FINE = 4
 """Pixels between the positions at which classes and outlines are predicted."""
@@ -29,7 +30,7 @@ class DenseNetwork(nn.Module):
         self.factor = trunk.stride // FINE
         self.fine = nn.Conv2d(trunk.out_channels, (num_classes + 2) * self.factor**2, 1)
         self.sides = nn.Conv2d(trunk.out_channels, 4, 1)
-        self.fine.init_std = self.sides.init_std = 0.01
+        set_initial_std(0.01, self.fine, self.sides)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """images [B, 3, H, W] -> class logits [B, K + 1, n, m], outline logits [B, n, m], sides [B, 4, h, w]."""

@@ -111,11 +111,11 @@ class RunRecord:
 
     def metric(self, name: str) -> float | None:
         """The figure called `name`, such as "segm.AP75", or a difference such as "segm.AP75 - segm.AP50"."""
-        values = []
-        for term in name.split(" - "):
-            kind, _, key = term.partition(".")
-            values.append(self.metrics[kind][key])
-        return None if None in values else values[0] - sum(values[1:])
+        terms = [term.partition(".") for term in name.split(" - ")]
+        first, *others = [self.metrics[kind][key] for kind, _, key in terms]
+        for other in others:
+            first = None if first is None or other is None else first - other
+        return first
 
 
 def write_atomically(path: Path, text: str) -> None:

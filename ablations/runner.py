@@ -20,6 +20,7 @@ from PIL import Image
 from ablations.arm import finished, run_arm
 from ablations.config import Config, ConfigError
 from ablations.device import choose_device
+from ablations.evaluate import KINDS
 from ablations.provenance import cores, git_state
 from ablations.record import RunRecord, StudyRecord, save, write_atomically
 from ablations.stages import Log, Stages, make_backbone, make_data, make_proposals
@@ -89,7 +90,8 @@ def execute(runs: list[Run], report: Callable[[str], None] = print) -> Outcome:
     progress = Progress(len(runs), len(outcome.records), workers, report)
     with worker_pool(workers, threads) as pool:
         pending: dict[Future[Any], Task] = {}
-        waiting, done = list(tasks), set()
+        waiting = list(tasks)
+        done: set[str] = set()
         while waiting or pending:
             for task in [task for task in waiting if task.needs <= done]:
                 waiting.remove(task)
@@ -143,14 +145,10 @@ class Progress:
         self.seconds.append(result.cost["train_seconds"] + result.cost["eval_seconds"])
         left = (self.total - self.finished) * sum(self.seconds) / len(self.seconds) / self.workers
         ap = ", ".join(
-            f"{name} AP {result.metrics[kind]['AP'] or 0:.1f}" for kind, name in SHOWN if kind in result.metrics
+            f"{title} AP {result.metrics[kind]['AP'] or 0:.1f}" for kind, title in KINDS if kind in result.metrics
         )
-        self.report(
-            f"[{elapsed:5.0f} s] run {self.finished} of {self.total}: {task.run}: {ap}; about {left:.0f} s left"
-        )
-
-
-SHOWN = (("segm", "mask"), ("bbox", "box"))
+        line = f"run {self.finished} of {self.total}: {task.run}: {ap}; about {left:.0f} s left"
+        self.report(f"[{elapsed:5.0f} s] {line}")
 
 
 def start_study(study: Study, runs: list[Run]) -> None:

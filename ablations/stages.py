@@ -26,6 +26,7 @@ from data.dataset import Batch, InstanceSet, flip_boxes
 from data.loaders import TrainBatches, eval_batches
 from models.backbone import Trunk, fold_batch_norm
 from models.build import build_rpn_head, build_trunk
+from models.config import ModelConfig
 from models.initialise import initialise, stream
 from models.mask_rcnn import Proposals
 from models.rpn import RPNHead, propose, rpn_losses
@@ -125,7 +126,7 @@ def make_backbone(stages: Stages, log: Log) -> None:
         trunk = build_trunk(config.model, config.stride, pretraining=True)
         network = DenseNetwork(trunk, len(dataset.classes))
         initialise(network, seed=0)
-        network.to(stages.device, memory_format=torch.channels_last).train()
+        network.to(stages.device).to(memory_format=torch.channels_last).train()
         schedule = config.budget.backbone
         batches = TrainBatches(dataset, schedule.images_per_step, stream(0, "backbone"))
         losses_of = lambda step: dense_losses(network, batches.batch(step).to(stages.device))  # noqa: E731
@@ -136,7 +137,7 @@ def make_backbone(stages: Stages, log: Log) -> None:
 
 
 class ProposalNetwork(nn.Module):
-    """A trunk and an RPN head of its own: in the ablations proposals share no features with the detector (section 4)."""
+    """A trunk and an RPN head of its own: for the ablations, proposals share no features with the detector."""
 
     def __init__(self, trunk: Trunk, head: RPNHead) -> None:
         super().__init__()
@@ -156,7 +157,7 @@ def make_proposals(stages: Stages, log: Log) -> None:
         network = ProposalNetwork(trunk, build_rpn_head(config.model, trunk.out_channels, config.stride))
         initialise(network.head, seed=0)
         trunk.load_state_dict(stages.backbone())
-        network.to(stages.device, memory_format=torch.channels_last).train()
+        network.to(stages.device).to(memory_format=torch.channels_last).train()
         schedule = config.budget.rpn
         batches = TrainBatches(dataset, schedule.images_per_step, stream(0, "rpn"))
 
@@ -170,8 +171,8 @@ def make_proposals(stages: Stages, log: Log) -> None:
         fit(network, losses_of, schedule, log, config.budget.log_every, slow=network.trunk)
         save_file(plain_state(network.state_dict()), folder / "model.safetensors")
         for split in ("train", "val"):
-            batches = eval_batches(stages.dataset(split), EVAL_BATCH)
-            found = [_propose(network.eval(), batch.to(stages.device), config) for batch in batches]
+            images = eval_batches(stages.dataset(split), EVAL_BATCH)
+            found = [_propose(network.eval(), batch.to(stages.device), config.model) for batch in images]
             boxes, scores = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
             save_file({"boxes": boxes, "scores": scores}, folder / f"{split}.safetensors")
 
@@ -179,8 +180,9 @@ def make_proposals(stages: Stages, log: Log) -> None:
 
 
 @torch.no_grad()
-def _propose(network: ProposalNetwork, batch: Batch, config: Config) -> tuple[Tensor, Tensor]:
-    return propose(*network(batch.images), batch.sizes, config.model.proposals_before, config.model.proposals)
+def _propose(network: ProposalNetwork, batch: Batch, model: ModelConfig) -> tuple[Tensor, Tensor]:
+    scores, deltas, anchors = network(batch.images)
+    return propose(scores, deltas, anchors, batch.sizes, model.proposals_before, model.proposals)
 
 
 def proposals_of(cached: Proposals, batch: Batch) -> Proposals:

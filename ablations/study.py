@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from ablations.config import Config, ConfigError, from_hydra, typed
+from ablations.config import Config, ConfigError, from_hydra, to_plain, typed
 from ablations.record import Arm, Hypothesis
 
 Compose = Callable[[list[str]], DictConfig]
@@ -60,13 +60,11 @@ def compose_study(composed: DictConfig, overrides: list[str], compose: Compose) 
     overrides: what the user typed; compose(overrides) gives the configuration that they amount to.
     Raises ConfigError when the user sets what the study varies, or when arms differ in anything undeclared.
     """
-    study = _read(OmegaConf.to_container(composed.study, resolve=True))
+    study = _read(to_plain(composed.study))
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]
         if key in study.factors or key.partition(".")[0] in study.factors:
-            raise ConfigError(
-                f"{override}: study {study.name} varies {key} itself; leave it out, or run without a study"
-            )
+            raise ConfigError(f"{override}: study {study.name} varies {key} itself; leave it out or run without it")
         if key == "seed":
             raise ConfigError(f"{override}: a study runs seeds 0 to budget.seeds - 1; set budget.seeds instead")
     arms = {name: from_hydra(compose([*overrides, *arm.overrides])) for name, arm in study.arms.items()}
@@ -94,7 +92,7 @@ def differences(arms: dict[str, Config]) -> dict[str, dict[str, Any]]:
 
 
 def _flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in settings.items():
         flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
@@ -109,9 +107,7 @@ def _read(content: dict[str, Any]) -> Study:
     for hypothesis in study.hypotheses:
         unknown = sorted(set(hypothesis.contrast) - set(study.arms))
         if unknown:
-            raise ConfigError(
-                f"study {study.name}: hypothesis {hypothesis.name} names arms that are not there: {unknown}"
-            )
+            raise ConfigError(f"study {study.name}: hypothesis {hypothesis.name} names unknown arms {unknown}")
     return study
 
 

@@ -6,10 +6,14 @@ Every stride here is made of 3x3 (or 7x7) convolutions padded symmetrically, so 
 centred on image pixel s * i: the convention of the original RoIAlign (`aligned=False`).
 """
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class Trunk(nn.Module):
@@ -61,7 +65,7 @@ def _stage(channels_in: int, channels_out: int, num_blocks: int) -> nn.Module:
     return nn.Sequential(first, *(BasicBlock(channels_out, channels_out) for _ in range(num_blocks - 1)))
 
 
-def fold_batch_norm(module: nn.Module) -> nn.Module:
+def fold_batch_norm(module: Module) -> Module:
     """Folds each batch normalisation of a pretrained trunk into the convolution before it, in place.
 
     Detectors freeze these statistics when they fine-tune (batches are too small to estimate them); a frozen

@@ -26,15 +26,15 @@ def build_trunk(model: ModelConfig, stride: int, pretraining: bool = False) -> T
 def build_roi_operator(roi: RoIConfig) -> RoIOperator:
     if roi.op == "pool":
         return partial(roi_pool, backend=roi.backend)
-    sampling = {"sampling_ratio": roi.sampling_ratio, "reduce": roi.reduce, "backend": roi.backend}
-    if roi.op == "warp":
-        return partial(roi_warp, **sampling)
-    return partial(roi_align, aligned=roi.aligned, **sampling)
+    operator = roi_warp if roi.op == "warp" else partial(roi_align, aligned=roi.aligned)
+    return partial(operator, sampling_ratio=roi.sampling_ratio, reduce=roi.reduce, backend=roi.backend)
 
 
 def build_mask_objective(mask_loss: MaskLossConfig, mask_class: MaskClassConfig, num_classes: int) -> MaskObjective:
-    objective = {"sigmoid": SigmoidMask, "softmax": SoftmaxMask}[mask_loss.kind]
-    return objective(num_classes, agnostic=mask_class.kind == "agnostic")
+    agnostic = mask_class.kind == "agnostic"
+    if mask_loss.kind == "sigmoid":
+        return SigmoidMask(num_classes, agnostic)
+    return SoftmaxMask(num_classes, agnostic)
 
 
 def build_mask_head(

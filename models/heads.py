@@ -6,6 +6,8 @@ Letters: N RoIs, C channels, P pooled side, M mask side, K classes.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.initialise import set_initial_std
+
 
 class ConvHead(nn.Sequential):
     """3x3 convolutions with ReLU that keep the resolution: [N, C, P, P] to [N, channels, P, P]."""
@@ -26,7 +28,8 @@ class BoxHead(nn.Module):
         self.hidden = nn.Linear(in_channels * pooled_size**2, hidden)
         self.scores = nn.Linear(hidden, num_classes + 1)
         self.deltas = nn.Linear(hidden, 4 * num_classes)
-        self.scores.init_std, self.deltas.init_std = 0.01, 0.001
+        set_initial_std(0.01, self.scores)
+        set_initial_std(0.001, self.deltas)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[N, C, P, P] -> logits [N, K + 1] (background first), deltas [N, K, 4]."""
@@ -42,7 +45,7 @@ class FCNMaskHead(nn.Module):
         self.convs = ConvHead(in_channels, channels, depth)
         self.deconv = nn.ConvTranspose2d(self.convs.out_channels, channels, 2, stride=2)
         self.logits = nn.Conv2d(channels, num_channels, 1)
-        self.logits.init_std = 0.01
+        set_initial_std(0.01, self.logits)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, P, P] -> [N, num_channels, M, M] with M = 2 P."""
@@ -59,8 +62,9 @@ class MLPMaskHead(nn.Module):
         layers: list[nn.Module] = [nn.Flatten()]
         for before, after in zip(widths, widths[1:], strict=False):
             layers += [nn.Linear(before, after), nn.ReLU(True)]
-        self.layers = nn.Sequential(*layers, nn.Linear(hidden, num_channels * self.mask_size**2))
-        self.layers[-1].init_std = 0.01
+        logits = nn.Linear(hidden, num_channels * self.mask_size**2)
+        set_initial_std(0.01, logits)
+        self.layers = nn.Sequential(*layers, logits)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, P, P] -> [N, num_channels, M, M] with M = 2 P."""

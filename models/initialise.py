@@ -10,7 +10,7 @@ def initialise(module: nn.Module, seed: int) -> None:
     """Draws each layer's weights from its own stream, named by the seed and the layer's place in the module.
 
     So two arms start alike wherever they have the same layer with the same shape, whatever else differs between them.
-    Weights are He-normal for a ReLU behind them, or normal with the layer's `init_std`; biases are 0.
+    Weights are He-normal for a ReLU behind them, or normal as `set_initial_std` says; biases are 0.
     """
     for name, layer in module.named_modules():
         if not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
@@ -22,6 +22,12 @@ def initialise(module: nn.Module, seed: int) -> None:
             layer.weight.copy_(torch.empty(layer.weight.shape).normal_(0, std, generator=generator))
             if layer.bias is not None:
                 layer.bias.zero_()
+
+
+def set_initial_std(std: float, *layers: nn.Module) -> None:
+    """Makes `initialise` draw these layers' weights with this standard deviation: predictors start near zero."""
+    for layer in layers:
+        object.__setattr__(layer, "init_std", std)
 
 
 def stream(seed: int, *names: object) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.assign import RoISample, sample_rois
+from models.backbone import Trunk
 from models.mask_objective import MaskObjective
 from models.masks import crop_masks
 from models.rpn import RPNHead, propose, rpn_losses, suppress
@@ -82,7 +83,7 @@ class MaskRCNN(nn.Module):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Trunk,
         roi_operator: RoIOperator,
         shared_head: nn.Module,
         box_head: nn.Module,
@@ -111,6 +112,7 @@ class MaskRCNN(nn.Module):
         features = self.backbone(images)
         losses = {}
         if proposals is None:
+            assert self.rpn is not None, "proposals are needed where there is no joint RPN"
             scores, deltas, anchors = self.rpn(features)
             keys = draw("anchors", scores.shape)
             settings = self.settings
@@ -126,7 +128,8 @@ class MaskRCNN(nn.Module):
             draw("rois", (len(images), proposals.boxes.shape[1] + truth.boxes.shape[1])),
         )
         x = self.pool(features, rois.boxes)  # [B * R, C, P, P]
-        losses |= self.box_losses(*self.box_head(x), rois, truth)
+        logits, deltas = self.box_head(x)
+        losses |= self.box_losses(logits, deltas, rois, truth)
         if self.mask_head is not None:
             losses["mask"] = self.mask_loss(x, rois, truth)
         return losses
@@ -161,6 +164,7 @@ class MaskRCNN(nn.Module):
         """L_mask on the slots that positives are in; x [B * R, C, P, P]."""
         batch, slots = len(rois.boxes), rois.num_positive_slots
         first = lambda values: values[:, :slots].flatten(0, 1)  # noqa: E731
+        assert self.mask_head is not None
         logits = self.mask_head(first(x.unflatten(0, (batch, -1))))  # [B * slots, channels, M, M]
         image = torch.arange(batch, device=x.device)[:, None].expand(-1, slots).flatten()
         masks = truth.masks[image, first(rois.matched)]  # [B * slots, H, W]
@@ -172,7 +176,9 @@ class MaskRCNN(nn.Module):
         """Boxes first, then masks on the best ones only (section 3.1); sizes [B, 2] are (height, width)."""
         features = self.backbone(images)
         if proposals is None:
-            proposals = self._propose(*self.rpn(features), sizes)
+            assert self.rpn is not None, "proposals are needed where there is no joint RPN"
+            scores, deltas, anchors = self.rpn(features)
+            proposals = self._propose(scores, deltas, anchors, sizes)
         boxes, scores, labels = self.detect_boxes(self.pool(features, proposals.boxes), sizes, proposals)
         if self.mask_head is None:
             return Detections(boxes, scores, labels, None)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torchvision.ops import batched_nms
 
 from models.assign import sample_anchors
+from models.initialise import set_initial_std
 from ops.boxes import clip_boxes, decode_boxes, encode_boxes
 
 DELTA_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
@@ -20,6 +21,8 @@ class RPNHead(nn.Module):
     sizes: square roots of the anchors' areas in pixels; ratios: height / width.
     """
 
+    cell_anchors: Tensor
+
     def __init__(self, in_channels: int, stride: int, sizes: list[float], ratios: list[float]) -> None:
         super().__init__()
         self.stride = stride
@@ -27,8 +30,7 @@ class RPNHead(nn.Module):
         num_anchors = len(sizes) * len(ratios)
         self.objectness = nn.Conv2d(in_channels, num_anchors, 1)
         self.deltas = nn.Conv2d(in_channels, 4 * num_anchors, 1)
-        for predictor in (self.objectness, self.deltas):
-            predictor.init_std = 0.01
+        set_initial_std(0.01, self.objectness, self.deltas)
         shapes = torch.tensor([(size * ratio**-0.5, size * ratio**0.5) for size in sizes for ratio in ratios])
         self.register_buffer("cell_anchors", torch.cat([-shapes, shapes], dim=1) / 2, persistent=False)  # [A, 4]
 
