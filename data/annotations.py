@@ -19,6 +19,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,18 @@ class Annotations:
     problems: list[Problem]
 
 
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """No garbage collection meanwhile: going through millions of lists that all stay alive doubles the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def load(path: Path, image_folder: Path) -> Annotations:
     """Read, check and clean an annotation file. Raises ValueError for a file that cannot be trusted as a whole."""
     content = read(path)
@@ -84,19 +97,13 @@ def load(path: Path, image_folder: Path) -> Annotations:
 
 def read(path: Path) -> dict[str, Any]:
     """The JSON of an annotation file with its three lists. Raises ValueError naming the file and what was expected."""
-    # Tracking millions of lists that all stay alive doubles the time.
-    collecting = gc.isenabled()
-    gc.disable()
     try:
-        with open(path, encoding="utf-8") as file:
+        with no_collection(), open(path, encoding="utf-8") as file:
             content = json.load(file)
     except OSError as error:
         raise ValueError(f"{path}: expected a COCO annotation file, got: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected JSON, got: {error}; is the file complete?") from error
-    finally:
-        if collecting:
-            gc.enable()
     if not isinstance(content, dict):
         raise ValueError(
             f"{path}: expected an object with images, annotations and categories, got a {type(content).__name__}"

@@ -85,7 +85,7 @@ class CocoSpec:
         return found[0], folder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Object:
     """An object to train on: box xyxy in the file's pixels; mask as polygons (float64 arrays) or compressed RLE."""
 
@@ -117,15 +117,16 @@ class CocoSet(InstanceSet):
     def __init__(self, spec: CocoSpec, split: str):
         self.spec, self.split = spec, split
         self._json, self._folder = spec.paths(split)
-        content = annotations.load(self._json, self._folder)
-        self._category_ids = sorted(content.categories)
+        with annotations.no_collection():
+            content = annotations.load(self._json, self._folder)
+            self._category_ids = sorted(content.categories)
+            self._pictures = self._compact(content)
         self.name = f"{Path(spec.root).resolve().name}/{split}"
         self.classes = [str(content.categories[key]["name"]) for key in self._category_ids]
         self.skipped = Counter(f"{problem.entry} {problem.rule}" for problem in content.problems)
         if self.skipped:
             counts = ", ".join(f"{count} x {what}" for what, count in sorted(self.skipped.items()))
             log.warning("%s: %s; python -m data.check %s lists them", self._json, counts, spec.root)
-        self._pictures = self._compact(content)
         if not self._pictures:
             raise ValueError(f"{self._json}: expected at least one image with an object, got none that can be used")
         self.max_objects = max(1, max(len(picture.objects) for picture in self._pictures))
