@@ -175,7 +175,7 @@ class ImageBootstrap:
 
     def _value(self, arm: str, seed: int, metric: str) -> np.ndarray | None:
         if DIFFERENCE in metric:
-            one, other = (self._value(arm, seed, part) for part in metric.split(DIFFERENCE, 1))
+            one, other = (self._value(arm, seed, part) for part in metric.rsplit(DIFFERENCE, 1))
             return None if one is None or other is None else one - other
         if (arm, seed, metric) not in self.values:
             self.values[arm, seed, metric] = self._resample(arm, seed, metric)

@@ -28,7 +28,7 @@ def contrast_of(study: Study, weights: Weights, metric: str) -> Estimate:
 def paper_contrast(study: Study, weights: Weights, metric: str) -> float | None:
     """The same contrast of the paper's figures, where the paper has them for every arm."""
     if DIFFERENCE in metric:
-        parts = [paper_contrast(study, weights, part) for part in metric.split(DIFFERENCE, 1)]
+        parts = [paper_contrast(study, weights, part) for part in metric.rsplit(DIFFERENCE, 1)]
         return None if parts[0] is None or parts[1] is None else round(parts[0] - parts[1], 6)
     figures = [(weight, study.record.arms[arm].paper.get(metric)) for arm, weight in weights.items()]
     if any(figure is None for _, figure in figures):

@@ -49,7 +49,7 @@ def p_value(p: float | None) -> str:
 def metric_label(metric: str) -> str:
     """ "segm.AP75" -> "mask AP75"; "segm.AP75 - segm.AP50" -> "mask AP75 − mask AP50"."""
     if DIFFERENCE in metric:
-        return f" {MINUS} ".join(metric_label(part) for part in metric.split(DIFFERENCE, 1))
+        return f" {MINUS} ".join(metric_label(part) for part in metric.rsplit(DIFFERENCE, 1))
     kind, _, key = metric.partition(".")
     return f"{KINDS.get(kind, kind)} {KEYS.get(key, key.replace('_', ' '))}"
 

@@ -107,7 +107,7 @@ class Study:
 def metric_of(run: RunRecord, metric: str) -> float | None:
     """`metric` of a run; None when the run does not have it or when it is not a finite number."""
     if DIFFERENCE in metric:
-        minuend, subtrahend = (metric_of(run, part) for part in metric.split(DIFFERENCE, 1))
+        minuend, subtrahend = (metric_of(run, part) for part in metric.rsplit(DIFFERENCE, 1))
         return None if minuend is None or subtrahend is None else minuend - subtrahend
     kind, _, key = metric.partition(".")
     value = run.metrics.get(kind, {}).get(key)

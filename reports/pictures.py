@@ -19,7 +19,7 @@ from reports.figure import INK, figure, save
 from reports.load import Study
 
 SCORE = 0.5  # detections below this are not drawn
-SATURATION = 0.45  # of the image's own colour, so that the masks' colours stand out
+SATURATION = 0.15  # of the image's own colour, so that the masks' colours stand out
 MATCH = 0.3  # mask IoU from which a detection takes an object's colour
 SCALE = 2  # output pixels for a pixel of the image, so that outlines follow the mask's own edges
 OBJECT_COLOURS = ("#FFB000", "#0090FF", "#FF4F6B", "#00C08B", "#C77DFF", "#FFF04D", "#FF8AD8", "#7CFF6B")

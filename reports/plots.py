@@ -15,6 +15,7 @@ from reports.labels import (
     context_label,
     contrast_label,
     metric_label,
+    number,
     signed,
 )
 from reports.load import Study
@@ -154,7 +155,7 @@ def _slopes(axes: Axes, panel: Panel) -> None:
             solid_capstyle="butt",
         )
         axes.annotate(
-            f"{mean:.1f}",
+            number(mean),
             (side + 0.26 * outward, mean),
             ha="right" if side == 0 else "left",
             va="center",

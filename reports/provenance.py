@@ -70,6 +70,9 @@ def difference_table(study: Study, rows: dict[str, dict[str, str]]) -> str:
 def warnings(study: Study) -> list[str]:
     """What a reader must know before trusting the comparison; empty when all is as it should be."""
     found = []
+    budget = study.record.config.get("budget")
+    if isinstance(budget, dict) and budget.get("name") == "smoke":
+        found.append("This is a smoke test: it shows that the pipeline works, and its figures mean nothing.")
     undeclared = config_difference(study).undeclared
     if undeclared:
         names = and_list([f"`{name}`" for name in undeclared])

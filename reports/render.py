@@ -207,4 +207,6 @@ def _needed(spread: float, effect: float) -> str:
 def _duration(seconds: float) -> str:
     if seconds <= 0:
         return ""
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

@@ -103,7 +103,6 @@ def tests(study: Study, verdicts: Sequence[Verdict]) -> str:
                 p_value(item.p_corrected),
                 number(item.detectable),
                 NOTHING if needed is None else f"> {MOST_SEEDS}" if needed > MOST_SEEDS else str(needed),
-                signed(item.hypothesis.paper),
             ]
         )
     header = [
@@ -117,7 +116,6 @@ def tests(study: Study, verdicts: Sequence[Verdict]) -> str:
         "p (Holm)",
         "detectable",
         "seeds needed",
-        "paper",
     ]
     return markdown(header, rows, left=2)
 

@@ -48,7 +48,10 @@ def _explanation(verdict: Verdict, family: int) -> list[str]:
         return ["A verdict needs the same figure from at least 2 seeds in every arm that is compared."]
     parts = []
     if found.sd == 0:
-        parts.append("Every seed gave exactly the same difference, which is rare enough to be looked into.")
+        equal = (
+            "The arms gave the same figure in every seed" if found.mean == 0 else "Every seed gave the same difference"
+        )
+        parts.append(f"{equal}, which is rare enough to be looked into.")
     if hypothesis.direction == "equal":
         parts.append(_equivalence(verdict))
     elif verdict.kind == "contradicted":

@@ -152,7 +152,7 @@ def test_equal_undefined_and_damaged_figures_do_not_stop_a_report(tmp_path, undr
     (folder / "samples" / "1.png").unlink()
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path)
     text = read(tmp_path)
-    assert "Every seed gave exactly the same difference" in text
+    assert "The arms gave the same figure in every seed" in text
     assert "No number of seeds would decide it" in text
     assert "RoIAlign beats RoIPool in box AP at stride 32: no complete seed" in text
 
