@@ -48,7 +48,7 @@ def samples(study: Study, folder: Path, name: str = "samples") -> int | None:
         return None
     seed = seeds[0]
     names = {category["id"]: category["name"] for category in truth.get("categories", [])}
-    arms = [arm for arm in study.record.arms if _has_masks(study.detections(arm, seed))]
+    arms = [arm for arm in study.record.arms if has_masks(study.detections(arm, seed))]
     found = {arm: _by_image(study.detections(arm, seed) or []) for arm in arms}
     objects = _by_image(truth["annotations"])
     columns = 1 + len(arms)
@@ -160,7 +160,8 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
     return int((one & other).sum()) / union if union else 0.0
 
 
-def _has_masks(results: list[dict[str, Any]] | None) -> bool:
+def has_masks(results: list[dict[str, Any]] | None) -> bool:
+    """Whether a run's detections hold masks; an empty list could."""
     return results is not None and (not results or any("segmentation" in result for result in results))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from reports import forest, pictures, plots, provenance, tables, wording
+from reports import closeups, forest, pictures, plots, provenance, tables, wording
 from reports.bootstrap import RESAMPLES, ImageBootstrap, ImageNoise
 from reports.contrasts import contrast_of, interactions, paper_contrast, primary_metric, verdicts
 from reports.html import to_html
@@ -62,12 +62,14 @@ def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]
     difference = provenance.config_difference(study)
     displacements = why(study, figures)
     seed = pictures.samples(study, figures)
+    candidates = closeups.closeups(study, figures)
     drawn = {
         "paired": plots.paired(study, metric, figures),
         "forest": forest.forest(study, figures),
         "curves": plots.curves(study, figures),
         "why": displacements is not None,
         "samples": seed is not None,
+        "closeups": candidates is not None,
     }
     has_paper = any(arm.paper for arm in study.record.arms.values())
     return {
@@ -88,6 +90,7 @@ def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]
         "interactions": [_interaction(study, index, figures) for index in range(len(interactions(study)))],
         "why": _why_text(displacements) if displacements else None,
         "sample_seed": seed,
+        "candidates": candidates,
         "every_seed": tables.every_seed(study),
         "differences": [
             tables.every_difference(study, name) for name in dict.fromkeys(item.hypothesis.metric for item in found)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from ablations.record import Arm, Hypothesis, load_study, save
-from reports import forest, pictures, plots, why
+from reports import closeups, forest, pictures, plots, why
 from reports import render as render_module
 from reports.__main__ import main
 from reports.load import read_study
@@ -29,7 +29,7 @@ def report(outputs, tmp_path_factory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are made but no files: for tests of what a report says."""
-    for module in (plots, forest, pictures, why):
+    for module in (plots, forest, pictures, closeups, why):
         monkeypatch.setattr(module, "save", lambda drawn, *_, **__: plt.close(drawn))
     monkeypatch.setattr(render_module, "to_html", lambda *_: "")
 
@@ -81,7 +81,7 @@ def test_the_parts_come_in_order(report):
 def test_every_picture_is_there_and_charts_have_an_svg(report):
     text = read(report)
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    assert len(pictures) == 6 and all((report / picture).is_file() for picture in pictures)
+    assert len(pictures) == 7 and all((report / picture).is_file() for picture in pictures)
     for name in ("paired", "forest", "interaction", "curves", "why"):
         assert (report / "figures" / f"{name}.svg").is_file()
 
@@ -91,7 +91,7 @@ def test_the_page_needs_nothing_from_elsewhere(report):
     targets = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert targets and all(target.startswith(("data:", "#")) for target in targets)
     assert "<link" not in page and "<script" not in page and "url(" not in page and "@import" not in page
-    assert page.count("<img") == 6 and 'class="reproduced"' in page and "{{" not in page
+    assert page.count("<img") == 7 and 'class="reproduced"' in page and "{{" not in page
     anchors = {target[1:] for target in targets if target.startswith("#")}
     assert all(f'id="{anchor}"' in page for anchor in anchors)
 
