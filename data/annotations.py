@@ -254,12 +254,11 @@ def rle_problem(value: dict[str, Any], height: int, width: int) -> str | None:
     counts = value.get("counts")
     if value.get("size") != [height, width]:
         return f"expected an RLE of size {[height, width]}, got {value.get('size')!r:.80}"
+    runs: np.ndarray | None = None
     if isinstance(counts, list) and all(isinstance(run, int) for run in counts):
         runs = np.array(counts, dtype=object)
     elif isinstance(counts, str):
         runs = rle_runs(counts)
-    else:
-        runs = None
     if runs is None or len(runs) == 0 or min(runs) < 0:
         return "expected RLE counts, got something that does not decode"
     total = int(sum(runs.tolist()))

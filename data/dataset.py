@@ -99,7 +99,8 @@ class InstanceSet:
     @cached_property
     def coco(self) -> dict[str, Any]:
         """The ground truth as a COCO JSON dictionary: what pycocotools evaluates against."""
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for index in range(len(self)):
             sample = self[index]
             height, width = sample.image.shape[-2:]
