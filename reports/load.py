@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from PIL import Image
+
 from ablations.record import RecordError, RunRecord, StudyRecord, load_run, load_study
 
 Trouble = Literal["missing", "failed", "unreadable", "unplanned"]
@@ -99,9 +101,9 @@ class Study:
         return content if isinstance(content, dict) and "annotations" in content and "images" in content else None
 
     def sample_images(self) -> list[tuple[int, Path]]:
-        """(image id, file) of the validation images that were chosen before training, where the file is there."""
+        """(image id, file) of the validation images that were chosen before training, where the file can be read."""
         paths = [(image, self.folder / "samples" / f"{image}.png") for image in self.record.sample_image_ids]
-        return [(image, path) for image, path in paths if path.is_file()]
+        return [(image, path) for image, path in paths if _is_image(path)]
 
 
 def metric_of(run: RunRecord, metric: str) -> float | None:
@@ -181,6 +183,15 @@ def _unplanned(folder: Path, record: StudyRecord) -> Iterator[Problem]:
         arm, number = path.parent.parent.name, path.parent.name.removeprefix("seed")
         if number.isdigit() and (arm not in record.arms or int(number) not in record.seeds):
             yield Problem(arm, int(number), "unplanned", "not part of the study's plan; left out")
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            image.verify()
+    except (OSError, SyntaxError):  # a damaged PNG is a SyntaxError to Pillow
+        return False
+    return True
 
 
 def _json(path: Path) -> Any:

@@ -150,6 +150,7 @@ def test_equal_undefined_and_damaged_figures_do_not_stop_a_report(tmp_path, undr
     (folder / "pool16" / "seed0" / "detections.json").write_text("[]")
     (folder / "pool16" / "seed0" / "metrics.jsonl").unlink()
     (folder / "samples" / "1.png").unlink()
+    (folder / "samples" / "5.png").write_bytes(b"\x89PNG\r\n\x1a\n cut off")
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path)
     text = read(tmp_path)
     assert "The arms gave the same figure in every seed" in text
