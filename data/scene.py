@@ -77,6 +77,7 @@ class ShapesSpec:
             ("min_objects", self.min_objects >= 1, "1 or more"),
             ("max_objects", self.min_objects <= self.max_objects <= 100, "min_objects to 100"),
             ("size_cells", len(self.size_cells) >= 2, "two quantiles or more"),
+            ("size_cells", math.isfinite(sum(self.size_cells)), "finite numbers"),
             ("size_cells", list(self.size_cells) == sorted(self.size_cells), "quantiles in rising order"),
             ("size_cells", min(self.size_cells) * STRIDE >= 8, "sides of half a cell (8 px) or more"),
             ("size_cells", max(self.size_cells) * STRIDE <= self.image_side, "sides that fit into the image"),

@@ -226,6 +226,7 @@ def test_a_broken_cache_is_named(tmp_path):
         ({"min_objects": 7}, "max_objects: expected min_objects to 100"),
         ({"size_cells": (4.0, 2.0)}, "rising"),
         ({"size_cells": (4.0, 20.0)}, "fit into the image"),
+        ({"size_cells": (2.0, float("nan"))}, "finite"),
         ({"min_visible": 0.0}, "min_visible: expected 0.1 to 1, got 0.0"),
         ({"rotation": -1.0}, "rotation: expected 0 to 180 degrees"),
     ],
