@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torchvision.ops import roi_pool as torchvision_roi_pool
 
 from ops import bag_max, reference
-from ops.backends import accumulation_dtype, choose
+from ops.backends import Need, choose
 from ops.sampling import hide_nonfinite
 from ops.validate import Boxes, Rois, check_boxes, check_map, check_options, check_output_size
 
@@ -29,10 +30,22 @@ def roi_pool(
     check_options(spatial_scale, 0, "max", backend)
     size = check_output_size(output_size)
     rois = check_boxes(boxes, input.shape[0], input.device)
-    name = choose("roi_pool", input, backend)
+    deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
+    need = Need("roi_pool", input.device, input.dtype, "max", False, deterministic)
+    name = choose(need, backend)
+    scaled = Rois(hide_nonfinite(rois.boxes.detach() * spatial_scale), rois.image, rois.per_image)
     with torch.autocast(input.device.type, enabled=False):
         if name == "reference":
             return reference.roi_pool(input, rois, size, spatial_scale)
-        scaled = Rois(hide_nonfinite(rois.boxes * spatial_scale), rois.image, rois.per_image)
-        wide = input.to(accumulation_dtype(input.dtype))
+        if name == "triton":
+            from ops import triton_ops
+
+            x1, y1, x2, y2 = scaled.boxes.unbind(1)
+            rows = bag_max.pool_bins(y1, y2, size[0], input.shape[2])
+            columns = bag_max.pool_bins(x1, x2, size[1], input.shape[3])
+            return triton_ops.pool(input, rois.image.int(), rows, columns, deterministic)
+        wide = input if input.dtype == torch.float64 else input.float()
+        if name == "torchvision":
+            listed = torch.cat([rois.image[:, None], scaled.boxes.to(wide.dtype)], dim=1)
+            return torchvision_roi_pool(wide, listed, size, 1.0).to(input.dtype)
         return bag_max.roi_pool(wide, scaled, size).to(input.dtype)

@@ -6,12 +6,11 @@ released; here it is RoIAlign on the rounded box.
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from ops.roi_align import roi_align
+from ops.roi_align import align
 from ops.sampling import round_half_away
-from ops.validate import Boxes, check_boxes, check_map, check_options
+from ops.validate import Boxes, Rois, check_boxes, check_map, check_options, check_output_size
 
 
 def roi_warp(
@@ -31,20 +30,7 @@ def roi_warp(
     """
     check_map(input)
     check_options(spatial_scale, sampling_ratio, reduce, backend)
+    size = check_output_size(output_size)
     rois = check_boxes(boxes, input.shape[0], input.device)
-    rounded = round_half_away(rois.boxes.detach() * spatial_scale)
-    if rois.per_image is not None:
-        boxes = rounded.view(input.shape[0], rois.per_image, 4)
-    else:
-        boxes = torch.cat([rois.image[:, None].to(rounded.dtype), rounded], dim=1)
-    return roi_align(
-        input,
-        boxes,
-        output_size,
-        1.0,
-        sampling_ratio,
-        False,
-        reduce=reduce,
-        backend=backend,
-        deterministic=deterministic,
-    )
+    rounded = Rois(round_half_away(rois.boxes.detach() * spatial_scale), rois.image, rois.per_image)
+    return align("roi_warp", input, rounded, size, 1.0, sampling_ratio, False, reduce, backend, deterministic)

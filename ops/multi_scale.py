@@ -1,0 +1,95 @@
+"""RoIAlign over the levels of a feature pyramid: a drop-in for torchvision's MultiScaleRoIAlign.
+
+Each box is pooled from the level that its size asks for (FPN equation 1). With Triton all levels are served by one
+launch, without waiting for the GPU; elsewhere each level is pooled on its own.
+Letters: B images, K RoIs in all, C channels, P pooled side.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ops.backends import Need, choose
+from ops.roi_align import align
+from ops.sampling import hide_nonfinite
+from ops.validate import Rois, check_boxes, check_map, check_output_size
+
+
+class MultiScaleRoIAlign(nn.Module):
+    """Constructor and forward arguments as torchvision's; `backend` and `deterministic` as for `roi_align`.
+
+    featmap_names    the entries of the feature dictionary to use, from the finest level on
+    canonical_scale  side of a box in pixels that belongs on level `canonical_level` (224 and 4: ImageNet's size on C4)
+    """
+
+    def __init__(
+        self,
+        featmap_names: Sequence[str],
+        output_size: int | Sequence[int],
+        sampling_ratio: int,
+        *,
+        canonical_scale: int = 224,
+        canonical_level: int = 4,
+        backend: str = "auto",
+        deterministic: bool = False,
+    ):
+        super().__init__()
+        self.featmap_names = tuple(featmap_names)
+        self.output_size = check_output_size(output_size)
+        self.sampling_ratio = sampling_ratio
+        self.canonical_scale = canonical_scale
+        self.canonical_level = canonical_level
+        self.backend = backend
+        self.deterministic = deterministic
+
+    def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
+        """Pool boxes, a list of [L, 4] in pixels of images of `image_shapes` (h, w), from maps x[name]: [K, C, P, P]."""
+        maps = [x[name] for name in self.featmap_names if name in x]
+        if not maps:
+            raise ValueError(f"x: expected some of the maps {list(self.featmap_names)}, got {list(x)}")
+        for each in maps:
+            check_map(each)
+        rois = check_boxes(boxes, maps[0].shape[0], maps[0].device)
+        scales = _scales(maps, image_shapes)
+        level = self._levels(rois.boxes.detach(), scales)
+        deterministic = self.deterministic or torch.are_deterministic_algorithms_enabled()
+        box_gradient = rois.boxes.requires_grad and torch.is_grad_enabled()
+        need = Need("roi_align", maps[0].device, maps[0].dtype, "ave", box_gradient, deterministic)
+        name = choose(need, self.backend)
+        if name == "triton" and len(maps) <= 4:
+            from ops import triton_ops
+
+            boxes = hide_nonfinite(rois.boxes.float())
+            settings = (scales, self.output_size, self.sampling_ratio, False, deterministic)
+            return triton_ops.bilinear(maps, boxes, rois.image.int(), level.int(), *settings)
+        return self._level_by_level(maps, rois, level, scales, name)
+
+    def _levels(self, boxes: Tensor, scales: list[float]) -> Tensor:
+        """The index in `maps` of each box's level: floor(k0 + log2(sqrt(area) / canonical_scale)), FPN equation 1."""
+        side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
+        level = torch.floor(self.canonical_level + torch.log2(side / self.canonical_scale) + 1e-6)
+        finest, coarsest = -math.log2(scales[0]), -math.log2(scales[-1])
+        return (level.nan_to_num(nan=finest).clamp(finest, coarsest) - finest).long()
+
+    def _level_by_level(self, maps, rois: Rois, level: Tensor, scales: list[float], backend: str) -> Tensor:
+        parts, places = [], []
+        for index, (feature, scale) in enumerate(zip(maps, scales, strict=True)):
+            place = (level == index).nonzero().squeeze(1)
+            some = Rois(rois.boxes[place], rois.image[place], None)
+            size, ratio = self.output_size, self.sampling_ratio
+            parts.append(
+                align("roi_align", feature, some, size, scale, ratio, False, "ave", backend, self.deterministic)
+            )
+            places.append(place)
+        return torch.cat(parts)[torch.cat(places).argsort()]
+
+
+def _scales(maps: list[Tensor], image_shapes: list[tuple[int, int]]) -> list[float]:
+    """Cells a pixel of each map, a power of two, from the largest image's sides."""
+    largest = max(shape[0] for shape in image_shapes), max(shape[1] for shape in image_shapes)
+    scales = [2.0 ** round(math.log2(each.shape[2] / largest[0])) for each in maps]
+    if any(a <= b for a, b in zip(scales, scales[1:], strict=False)):
+        raise ValueError(f"x: expected maps from the finest to the coarsest, got scales {scales}")
+    return scales

@@ -1,0 +1,344 @@
+"""Triton kernels: bilinear pooling (RoIAlign, RoIWarp) and RoIPool, forward and backward, all FPN levels in a launch.
+
+Import this module only where Triton is installed. Maps and outputs are channels last: [B, H, W, C] and [K, P, Q, C].
+A program serves one RoI and a block of channels; its tile is a row of Q bins by that block, so that loads run along
+channels, 16 bytes a thread. Boxes and sums are float32 whatever the map's dtype. Rows of the map, once interpolated
+along x, are kept while successive samples fall between the same two: on small bins that is most of the work saved.
+The deterministic backward kernels turn the loops around: a program owns a tile of the map's cells, walks over the
+RoIs of its image in order and writes every cell once.
+Letters: K RoIs, C channels, H and W sides of a map, P and Q pooled height and width.
+"""
+
+# ruff: noqa: SIM102 (a condition on a constexpr is decided while compiling, one on a value while running)
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _select(level, v0, v1, v2, v3, LEVELS: tl.constexpr):
+    """The level's entry of up to four: a pointer or a number."""
+    value = v0
+    if LEVELS > 1:
+        if level == 1:
+            value = v1
+    if LEVELS > 2:
+        if level == 2:
+            value = v2
+    if LEVELS > 3:
+        if level == 3:
+            value = v3
+    return value
+
+
+@triton.jit
+def _interval(low, high, P: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr):
+    """One axis of a box in cells: start, bin size, samples a bin (see geometry.align_interval, num_samples)."""
+    size = high - low
+    start = low
+    if ALIGNED:
+        start = low - 0.5
+    else:
+        size = tl.maximum(size, 1.0)
+    step = size / P
+    samples = SAMPLING if SAMPLING > 0 else tl.maximum(tl.ceil(step).to(tl.int32), 0)
+    return start, step, samples
+
+
+@triton.jit
+def _taps(position, length):
+    """Linear interpolation: lower cell, upper cell, upper weight, and 1 or 0 for inside or out; NaN is out."""
+    valid = (position >= -1.0) & (position <= length)
+    inside = tl.minimum(tl.maximum(tl.where(valid, position, 0.0), 0.0), length - 1.0)
+    lower = inside.to(tl.int32)
+    upper = tl.minimum(lower + 1, length - 1)
+    return lower, upper, inside - lower, valid.to(tl.float32)
+
+
+@triton.jit
+def _interpolated_row(row, left, step_x, samples_x, width, channels, c, q, Q: tl.constexpr):
+    """The map's row at pointer `row`, sampled along x and summed per bin: float32 [q, c]."""
+    total = tl.zeros([q.shape[0], c.shape[0]], tl.float32)
+    for s in range(samples_x):
+        lower, upper, weight, valid = _taps(left + (q + (s + 0.5) / samples_x) * step_x, width)
+        keep = ((q < Q) & (valid > 0))[:, None] & (c < channels)[None, :]
+        a = tl.load(row + lower[:, None] * channels + c[None, :], keep, 0.0).to(tl.float32)
+        b = tl.load(row + upper[:, None] * channels + c[None, :], keep, 0.0).to(tl.float32)
+        total += a + (b - a) * weight[:, None]
+    return total
+
+
+@triton.jit
+def bilinear_forward(
+    out, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels,
+    channels,
+    LEVELS: tl.constexpr, P: tl.constexpr, Q: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr,
+    BLOCK_Q: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """out [K, P, Q, C] from maps [B, H, W, C]; grid (K, blocks of channels)."""
+    k = tl.program_id(0)
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    q = tl.arange(0, BLOCK_Q)
+    level = tl.load(levels + k)
+    height = _select(level, h0, h1, h2, h3, LEVELS)
+    width = _select(level, w0, w1, w2, w3, LEVELS)
+    plane = _select(level, m0, m1, m2, m3, LEVELS)
+    plane += tl.load(images + k).to(tl.int64) * height * width * channels
+    scale = _select(level, s0, s1, s2, s3, LEVELS)
+    left, step_x, samples_x = _interval(
+        tl.load(boxes + 4 * k) * scale, tl.load(boxes + 4 * k + 2) * scale, Q, SAMPLING, ALIGNED
+    )
+    top, step_y, samples_y = _interval(
+        tl.load(boxes + 4 * k + 1) * scale, tl.load(boxes + 4 * k + 3) * scale, P, SAMPLING, ALIGNED
+    )
+    share = 1.0 / tl.maximum(samples_x * samples_y, 1)
+    held = -2
+    above = tl.zeros([BLOCK_Q, BLOCK_C], tl.float32)
+    below = above
+    target = out + k.to(tl.int64) * P * Q * channels + q[:, None] * channels + c[None, :]
+    keep = (q < Q)[:, None] & (c < channels)[None, :]
+    for p in range(P):
+        total = tl.zeros([BLOCK_Q, BLOCK_C], tl.float32)
+        for s in range(samples_y):
+            lower, upper, weight, valid = _taps(top + (p + (s + 0.5) / samples_y) * step_y, height)
+            if valid > 0:
+                if lower != held:
+                    if lower == held + 1:
+                        above = below
+                    else:
+                        row = plane + lower.to(tl.int64) * width * channels
+                        above = _interpolated_row(row, left, step_x, samples_x, width, channels, c, q, Q)
+                    row = plane + upper.to(tl.int64) * width * channels
+                    below = _interpolated_row(row, left, step_x, samples_x, width, channels, c, q, Q)
+                    held = lower
+                total += above + (below - above) * weight
+        tl.store(target, (total * share).to(out.dtype.element_ty), keep, eviction_policy="evict_first")
+        target += Q * channels
+
+
+@triton.jit
+def _spread_row(row, grad, left, step_x, samples_x, width, channels, c, q, Q: tl.constexpr):
+    """The transpose of `_interpolated_row`: adds `grad` [q, c] to the gradient's row at pointer `row`."""
+    for s in range(samples_x):
+        lower, upper, weight, valid = _taps(left + (q + (s + 0.5) / samples_x) * step_x, width)
+        keep = ((q < Q) & (valid > 0))[:, None] & (c < channels)[None, :]
+        high = grad * weight[:, None]
+        tl.atomic_add(row + lower[:, None] * channels + c[None, :], grad - high, keep, sem="relaxed")
+        tl.atomic_add(row + upper[:, None] * channels + c[None, :], high, keep, sem="relaxed")
+
+
+@triton.jit
+def bilinear_backward_atomic(
+    grad, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels,
+    channels,
+    LEVELS: tl.constexpr, P: tl.constexpr, Q: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr,
+    BLOCK_Q: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Adds the gradient of `bilinear_forward` to float32 maps m0.. [B, H, W, C]; the order of sums is not fixed."""
+    k = tl.program_id(0)
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    q = tl.arange(0, BLOCK_Q)
+    level = tl.load(levels + k)
+    height = _select(level, h0, h1, h2, h3, LEVELS)
+    width = _select(level, w0, w1, w2, w3, LEVELS)
+    plane = _select(level, m0, m1, m2, m3, LEVELS)
+    plane += tl.load(images + k).to(tl.int64) * height * width * channels
+    scale = _select(level, s0, s1, s2, s3, LEVELS)
+    left, step_x, samples_x = _interval(
+        tl.load(boxes + 4 * k) * scale, tl.load(boxes + 4 * k + 2) * scale, Q, SAMPLING, ALIGNED
+    )
+    top, step_y, samples_y = _interval(
+        tl.load(boxes + 4 * k + 1) * scale, tl.load(boxes + 4 * k + 3) * scale, P, SAMPLING, ALIGNED
+    )
+    share = 1.0 / tl.maximum(samples_x * samples_y, 1)
+    held = -2
+    above = tl.zeros([BLOCK_Q, BLOCK_C], tl.float32)
+    below = above
+    source = grad + k.to(tl.int64) * P * Q * channels + q[:, None] * channels + c[None, :]
+    keep = (q < Q)[:, None] & (c < channels)[None, :]
+    stride = width * channels
+    for p in range(P):
+        given = tl.load(source, keep, 0.0).to(tl.float32) * share
+        source += Q * channels
+        for s in range(samples_y):
+            lower, upper, weight, valid = _taps(top + (p + (s + 0.5) / samples_y) * step_y, height)
+            if valid > 0:
+                if lower != held:
+                    if held >= 0:
+                        row = plane + held.to(tl.int64) * stride
+                        _spread_row(row, above, left, step_x, samples_x, width, channels, c, q, Q)
+                    if lower == held + 1:
+                        above = below
+                    else:
+                        if held >= 0:
+                            row = plane + tl.minimum(held + 1, height - 1).to(tl.int64) * stride
+                            _spread_row(row, below, left, step_x, samples_x, width, channels, c, q, Q)
+                        above = tl.zeros([BLOCK_Q, BLOCK_C], tl.float32)
+                    below = tl.zeros([BLOCK_Q, BLOCK_C], tl.float32)
+                    held = lower
+                above += given * (1.0 - weight)
+                below += given * weight
+    if held >= 0:
+        _spread_row(plane + held.to(tl.int64) * stride, above, left, step_x, samples_x, width, channels, c, q, Q)
+        row = plane + tl.minimum(held + 1, height - 1).to(tl.int64) * stride
+        _spread_row(row, below, left, step_x, samples_x, width, channels, c, q, Q)
+
+
+@triton.jit
+def _bin_weights(cells, start, step, samples, p, length):
+    """How much bin p reads each of `cells` along one axis, before the division by the number of samples."""
+    total = tl.zeros(cells.shape, tl.float32)
+    for s in range(samples):
+        position = start + (p + (s + 0.5) / samples) * step
+        valid = (position >= -1.0) & (position <= length)
+        inside = tl.minimum(tl.maximum(position, 0.0), length - 1.0)
+        total += tl.where(valid, tl.maximum(1.0 - tl.abs(inside - cells), 0.0), 0.0)
+    return total
+
+
+@triton.jit
+def _bins_near(first, last, start, step, P: tl.constexpr):
+    """Bins [low, high) that can read cells first to last, a margin included; all of them where bins have no size."""
+    low = tl.where(step > 0, tl.floor((first - 2.0 - start) / step), 0.0)
+    high = tl.where(step > 0, tl.ceil((last + 2.0 - start) / step), P * 1.0)
+    low = tl.minimum(tl.maximum(low, 0.0), P * 1.0)
+    high = tl.minimum(tl.maximum(high, 0.0), P * 1.0)
+    return low.to(tl.int32), high.to(tl.int32)
+
+
+@triton.jit
+def bilinear_backward_gather(
+    grad, out, height, width, scale, boxes, order, starts, channels,
+    P: tl.constexpr, Q: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr,
+    TILE: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """out [B, H, W, C] of one level, each cell written once; grid (B * tiles of TILE x TILE cells, channel blocks).
+
+    `order` lists RoIs by image, `starts` [B + 1] says where each image's RoIs begin in it.
+    """
+    tiles_x = tl.cdiv(width, TILE)
+    tiles = tl.cdiv(height, TILE) * tiles_x
+    image = tl.program_id(0) // tiles
+    tile = tl.program_id(0) % tiles
+    first_y = tile // tiles_x * TILE
+    first_x = tile % tiles_x * TILE
+    cell = tl.arange(0, TILE * TILE)
+    y = first_y + cell // TILE
+    x = first_x + cell % TILE
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    total = tl.zeros([TILE * TILE, BLOCK_C], tl.float32)
+    for index in range(tl.load(starts + image), tl.load(starts + image + 1)):
+        k = tl.load(order + index)
+        left, step_x, samples_x = _interval(
+            tl.load(boxes + 4 * k) * scale, tl.load(boxes + 4 * k + 2) * scale, Q, SAMPLING, ALIGNED
+        )
+        top, step_y, samples_y = _interval(
+            tl.load(boxes + 4 * k + 1) * scale, tl.load(boxes + 4 * k + 3) * scale, P, SAMPLING, ALIGNED
+        )
+        share = 1.0 / tl.maximum(samples_x * samples_y, 1)
+        low_p, high_p = _bins_near(first_y, first_y + TILE - 1, top, step_y, P)
+        low_q, high_q = _bins_near(first_x, first_x + TILE - 1, left, step_x, Q)
+        for p in range(low_p, high_p):
+            weight_y = _bin_weights(y, top, step_y, samples_y, p, height) * share
+            for q in range(low_q, high_q):
+                weight = weight_y * _bin_weights(x, left, step_x, samples_x, q, width)
+                source = grad + ((k.to(tl.int64) * P + p) * Q + q) * channels + c
+                given = tl.load(source, c < channels, 0.0).to(tl.float32)
+                total += weight[:, None] * given[None, :]
+    place = ((image.to(tl.int64) * height + y) * width + x)[:, None] * channels + c[None, :]
+    keep = ((y < height) & (x < width))[:, None] & (c < channels)[None, :]
+    tl.store(out + place, total.to(out.dtype.element_ty), keep)
+
+
+@triton.jit
+def pool_forward(
+    out, argmax, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, tops, bottoms, lefts, rights, images, levels,
+    channels,
+    LEVELS: tl.constexpr, P: tl.constexpr, Q: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """RoIPool: out and argmax (cell y * W + x, -1 for none) [K, P, Q, C] from bins [K, P] and [K, Q] in cells."""
+    k = tl.program_id(0)
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    q = tl.arange(0, BLOCK_Q)
+    level = tl.load(levels + k)
+    height = _select(level, h0, h1, h2, h3, LEVELS)
+    width = _select(level, w0, w1, w2, w3, LEVELS)
+    plane = _select(level, m0, m1, m2, m3, LEVELS)
+    plane += tl.load(images + k).to(tl.int64) * height * width * channels
+    left = tl.load(lefts + k * Q + q, q < Q, 0)
+    wide = tl.load(rights + k * Q + q, q < Q, 0) - left
+    widest = tl.max(wide, 0)
+    for p in range(P):
+        best = tl.full([BLOCK_Q, BLOCK_C], float("-inf"), tl.float32)
+        where = tl.full([BLOCK_Q, BLOCK_C], -1, tl.int32)
+        for y in range(tl.load(tops + k * P + p), tl.load(bottoms + k * P + p)):
+            for across in range(widest):
+                x = left + across
+                keep = (across < wide)[:, None] & (c < channels)[None, :]
+                cell = y * width + x
+                place = cell.to(tl.int64)[:, None] * channels + c[None, :]
+                value = tl.load(plane + place, keep, float("-inf")).to(tl.float32)
+                better = keep & ((value > best) | (where < 0))
+                best = tl.where(better, value, best)
+                where = tl.where(better, cell[:, None], where)
+        best = tl.where(where < 0, 0.0, best)
+        target = ((k.to(tl.int64) * P + p) * Q + q)[:, None] * channels + c[None, :]
+        inside = (q < Q)[:, None] & (c < channels)[None, :]
+        tl.store(out + target, best.to(out.dtype.element_ty), inside, eviction_policy="evict_first")
+        tl.store(argmax + target, where, inside, eviction_policy="evict_first")
+
+
+@triton.jit
+def pool_backward_atomic(
+    grad, argmax, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels,
+    LEVELS: tl.constexpr, P: tl.constexpr, Q: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Adds the gradient of `pool_forward` to float32 maps; the order of sums is not fixed."""
+    k = tl.program_id(0)
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    q = tl.arange(0, BLOCK_Q)
+    level = tl.load(levels + k)
+    height = _select(level, h0, h1, h2, h3, LEVELS)
+    width = _select(level, w0, w1, w2, w3, LEVELS)
+    plane = _select(level, m0, m1, m2, m3, LEVELS)
+    plane += tl.load(images + k).to(tl.int64) * height * width * channels
+    keep = (q < Q)[:, None] & (c < channels)[None, :]
+    for p in range(P):
+        source = ((k.to(tl.int64) * P + p) * Q + q)[:, None] * channels + c[None, :]
+        cell = tl.load(argmax + source, keep, -1)
+        given = tl.load(grad + source, keep, 0.0).to(tl.float32)
+        place = cell.to(tl.int64) * channels + c[None, :]
+        tl.atomic_add(plane + place, given, keep & (cell >= 0), sem="relaxed")
+
+
+@triton.jit
+def pool_backward_gather(
+    grad, argmax, out, height, width, tops, bottoms, lefts, rights, order, starts, channels,
+    P: tl.constexpr, Q: tl.constexpr, TILE: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """out [B, H, W, C] of one level, each cell written once in RoI order; grid as `bilinear_backward_gather`."""
+    tiles_x = tl.cdiv(width, TILE)
+    tiles = tl.cdiv(height, TILE) * tiles_x
+    image = tl.program_id(0) // tiles
+    tile = tl.program_id(0) % tiles
+    first_y = tile // tiles_x * TILE
+    first_x = tile % tiles_x * TILE
+    cell = tl.arange(0, TILE * TILE)
+    y = first_y + cell // TILE
+    x = first_x + cell % TILE
+    number = y * width + x
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    total = tl.zeros([TILE * TILE, BLOCK_C], tl.float32)
+    for index in range(tl.load(starts + image), tl.load(starts + image + 1)):
+        k = tl.load(order + index)
+        for p in range(P):
+            if (tl.load(tops + k * P + p) < first_y + TILE) & (tl.load(bottoms + k * P + p) > first_y):
+                for q in range(Q):
+                    if (tl.load(lefts + k * Q + q) < first_x + TILE) & (tl.load(rights + k * Q + q) > first_x):
+                        source = ((k.to(tl.int64) * P + p) * Q + q) * channels + c
+                        chosen = tl.load(argmax + source, c < channels, -1)
+                        given = tl.load(grad + source, c < channels, 0.0).to(tl.float32)
+                        total += tl.where(number[:, None] == chosen[None, :], given[None, :], 0.0)
+    place = ((image.to(tl.int64) * height + y) * width + x)[:, None] * channels + c[None, :]
+    keep = ((y < height) & (x < width))[:, None] & (c < channels)[None, :]
+    tl.store(out + place, total.to(out.dtype.element_ty), keep)

@@ -1,0 +1,96 @@
+"""`python tests/ops/compile_ahead.py 90`: compile every kernel for sm_90 without a GPU and look at the result.
+
+Fails where a kernel spills registers to local memory, does not load feature maps 16 bytes at a time, or, from sm_90
+on, adds gradients one float at a time.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+import warnings
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.driver import __file__ as nvidia_backend
+from triton.compiler import ASTSource
+
+from ops import triton_kernels as kernels
+
+MAPS = ("m0", "m1", "m2", "m3")
+TILES = {"P": 7, "Q": 7, "BLOCK_Q": 8, "BLOCK_C": 256}
+SAMPLED = {"SAMPLING": 2, "ALIGNED": False}
+INTEGER_POINTERS = ("images", "levels", "tops", "bottoms", "lefts", "rights", "order", "starts", "argmax")
+
+
+def compiled(kernel, dtype: str, arch: int, accumulate: bool = False, **constants):
+    """The kernel compiled for features of `dtype`; maps are float32 where they accumulate gradients."""
+    signature, attributes = {}, {}
+    for index, name in enumerate(kernel.arg_names):
+        if name in constants:
+            signature[name] = "constexpr"
+        elif name in MAPS:
+            signature[name] = "*fp32" if accumulate else f"*{dtype}"
+        elif name in ("out", "grad"):
+            signature[name] = f"*{dtype}"
+        elif name in INTEGER_POINTERS:
+            signature[name] = "*i32"
+        elif name == "boxes":
+            signature[name] = "*fp32"
+        else:
+            signature[name] = "fp32" if re.fullmatch(r"scale|s[0-3]", name) else "i32"
+        if signature[name].startswith("*") or name == "channels":
+            attributes[(index,)] = [["tt.divisibility", 16]]
+    constexprs = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constexprs, attrs=attributes)
+    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": 4})
+
+
+def local_bytes(cubin: bytes) -> int:
+    """Stack and local memory of a compiled kernel in bytes, as cuobjdump reports them."""
+    tool = re.sub(r"driver\.py$", "bin/cuobjdump", nvidia_backend)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        usage = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    return sum(int(size) for size in re.findall(r"(?:STACK|LOCAL):(\d+)", usage))
+
+
+def check(name: str, kernel, dtype: str, arch: int, vector: str | None, **constants) -> list[str]:
+    """What is wrong with one kernel: messages, none where all is well."""
+    binary = compiled(kernel, dtype, arch, **constants)
+    ptx, label = binary.asm["ptx"], f"{name} {dtype} sm_{arch}"
+    problems = []
+    if local_bytes(binary.asm["cubin"]):
+        problems.append(f"{label}: uses local memory")
+    if vector is not None and not re.search(vector, ptx):
+        problems.append(f"{label}: no {vector} in its PTX")
+    return problems
+
+
+def main() -> None:
+    """Check all kernels for the architecture given on the command line."""
+    arch = int(sys.argv[1])
+    loads = r"ld\.global[\w.:]*\.v4\.b32"
+    reds = r"red\.global[\w.:]*\.v4\.f32" if arch >= 90 else r"red\.global[\w.:]*add"
+    tile = {"P": 7, "Q": 7, "TILE": 4, "BLOCK_C": 128}
+    problems = []
+    for dtype in ("fp32", "bf16"):
+        for num_levels in (1, 4):
+            tiles = TILES | {"LEVELS": num_levels}
+            problems += check("bilinear_forward", kernels.bilinear_forward, dtype, arch, loads, **tiles, **SAMPLED)
+        adaptive = {"SAMPLING": 0, "ALIGNED": True, "LEVELS": 1}
+        problems += check("adaptive", kernels.bilinear_forward, dtype, arch, loads, **TILES, **adaptive)
+        single = TILES | {"LEVELS": 1, "accumulate": True}
+        problems += check("backward", kernels.bilinear_backward_atomic, dtype, arch, reds, **single, **SAMPLED)
+        problems += check("gather", kernels.bilinear_backward_gather, dtype, arch, None, **tile, **SAMPLED)
+        problems += check("pool_forward", kernels.pool_forward, dtype, arch, loads, **TILES, LEVELS=1)
+        problems += check("pool_backward", kernels.pool_backward_atomic, dtype, arch, None, **single)
+        problems += check("pool_gather", kernels.pool_backward_gather, dtype, arch, None, **tile)
+    if problems:
+        sys.exit("\n".join(problems))
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    main()

@@ -1,0 +1,70 @@
+"""Which backend serves what, and what is said where one cannot."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ops import backends
+from ops.backends import Need, choose, refusal
+from ops.roi_align import roi_align
+from ops.roi_pool import roi_pool
+from tests.ops.cases import assert_near, random_boxes, random_map
+
+CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
+
+
+@pytest.fixture
+def modern_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    monkeypatch.setattr(backends, "HAS_TRITON", True)
+
+
+def test_a_cpu_never_gets_the_interpreter_by_itself(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(backends, "HAS_TRITON", True)
+    need = Need("roi_align", CPU, torch.float32)
+    assert choose(need, "auto") == "cpu"
+    assert choose(need, "triton") == "triton"
+
+
+def test_a_gpu_gets_triton_where_triton_can(modern_gpu):
+    assert choose(Need("roi_align", CUDA, torch.bfloat16), "auto") == "triton"
+    assert choose(Need("roi_pool", CUDA, torch.float32, "max"), "auto") == "triton"
+    assert choose(Need("roi_align", CUDA, torch.float64), "auto") == "cpu"
+    assert choose(Need("roi_align", CUDA, torch.float32, box_gradient=True), "auto") == "cpu"
+    assert choose(Need("roi_align", CUDA, torch.float32, "max"), "auto") == "cpu"
+    assert choose(Need("roi_pool", CUDA, torch.float64, "max"), "auto") == "torchvision"
+    assert choose(Need("roi_pool", CUDA, torch.float64, "max", deterministic=True), "auto") == "reference"
+
+
+def test_fallbacks(modern_gpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
+    assert "7.5 is below 8.0" in refusal("triton", Need("roi_align", CUDA, torch.float32))
+    assert choose(Need("roi_align", CUDA, torch.float32), "auto") == "cpu"
+    monkeypatch.setattr(backends, "HAS_TRITON", False)
+    assert refusal("triton", Need("roi_align", CUDA, torch.float32)) == "triton is not installed"
+    assert choose(Need("roi_pool", MPS, torch.float32, "max"), "auto") == "reference"
+
+
+def test_a_backend_that_cannot_says_why():
+    feature, boxes = random_map((1, 2, 8, 8)), random_boxes(2, 8)[None].requires_grad_()
+    with pytest.raises(ValueError, match='"torchvision" cannot serve roi_align here: it has no gradient for boxes'):
+        roi_align(feature, boxes, 2, backend="torchvision")
+    with pytest.raises(ValueError, match='"triton" cannot serve roi_pool here'):
+        roi_pool(feature, boxes.detach(), 2, backend="triton")
+
+
+def test_torchvision_serves_on_request():
+    feature, boxes = random_map((1, 2, 8, 8)), random_boxes(3, 8)[None]
+    assert_near(roi_align(feature, boxes, 2, backend="torchvision"), roi_align(feature, boxes, 2))
+    assert torch.equal(roi_pool(feature, boxes, 2, backend="torchvision"), roi_pool(feature, boxes, 2))
+
+
+def test_the_table_is_printed():
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-m", "ops"], cwd=root, capture_output=True, text=True, check=True)
+    assert "roi_pool" in done.stdout
+    assert "declined" in done.stdout

@@ -1,0 +1,47 @@
+"""The pyramid drop-in against torchvision's own module."""
+
+import pytest
+import torch
+from torchvision.ops import MultiScaleRoIAlign as TorchvisionMultiScaleRoIAlign
+
+from ops.multi_scale import MultiScaleRoIAlign
+from tests.ops.cases import assert_near, random_boxes, random_map
+
+
+def pyramid(side=128):
+    return {str(i): random_map((2, 6, side >> (2 + i), side >> (2 + i)), seed=i).requires_grad_() for i in range(4)}
+
+
+def pooled_and_gradients(module, maps, boxes):
+    out = module(maps, boxes, [(128, 120), (100, 128)])
+    out.backward(torch.linspace(-1, 1, out.numel()).view(out.shape))
+    gradients = [maps[name].grad for name in sorted(maps)]
+    for each in maps.values():
+        each.grad = None
+    return out.detach(), gradients
+
+
+@pytest.mark.parametrize("names", [["0", "1", "2", "3"], ["1", "2"]])
+@pytest.mark.parametrize("backend", ["auto", "reference", "torchvision"])
+def test_parity_with_torchvision(names, backend):
+    boxes = [
+        torch.cat([random_boxes(6, 128), random_boxes(3, 20), torch.tensor([[5.0, 5, 5, 5]])]),
+        random_boxes(2, 128),
+    ]
+    maps = pyramid()
+    options = {"canonical_scale": 56, "canonical_level": 4}
+    ours = MultiScaleRoIAlign(names, 3, 2, backend=backend, **options)
+    theirs = TorchvisionMultiScaleRoIAlign(names, 3, 2, **options)
+    used = {name: maps[name] for name in names}
+    expected, expected_gradients = pooled_and_gradients(theirs, used, boxes)
+    out, gradients = pooled_and_gradients(ours, used, boxes)
+    assert_near(out, expected)
+    for gradient, wanted in zip(gradients, expected_gradients, strict=True):
+        assert_near(torch.zeros(()) if gradient is None else gradient, torch.zeros(()) if wanted is None else wanted)
+
+
+def test_no_boxes_and_missing_maps():
+    module = MultiScaleRoIAlign(["0", "1"], 7, 2)
+    assert module(pyramid(), [torch.zeros(0, 4)] * 2, [(128, 128)] * 2).shape == (0, 6, 7, 7)
+    with pytest.raises(ValueError, match="expected some of the maps"):
+        module({"pool": torch.zeros(1, 1, 4, 4)}, [torch.zeros(0, 4)], [(128, 128)])
