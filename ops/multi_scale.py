@@ -45,7 +45,7 @@ class MultiScaleRoIAlign(nn.Module):
         self.deterministic = deterministic
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
-        """Pool boxes, a list of [L, 4] in pixels of images of `image_shapes` (h, w), from maps x[name]: [K, C, P, P]."""
+        """Pool boxes, a list of [L, 4] in pixels of images of `image_shapes` (h, w), from maps x. [K, C, P, P]."""
         maps = [x[name] for name in self.featmap_names if name in x]
         if not maps:
             raise ValueError(f"x: expected some of the maps {list(self.featmap_names)}, got {list(x)}")
@@ -61,9 +61,9 @@ class MultiScaleRoIAlign(nn.Module):
         if name == "triton" and len(maps) <= 4:
             from ops import triton_ops
 
-            boxes = hide_nonfinite(rois.boxes.float())
+            finite = hide_nonfinite(rois.boxes.float())
             settings = (scales, self.output_size, self.sampling_ratio, False, deterministic)
-            return triton_ops.bilinear(maps, boxes, rois.image.int(), level.int(), *settings)
+            return triton_ops.bilinear(maps, finite, rois.image.int(), level.int(), *settings)
         return self._level_by_level(maps, rois, level, scales, name)
 
     def _levels(self, boxes: Tensor, scales: list[float]) -> Tensor:

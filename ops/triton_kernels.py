@@ -97,6 +97,7 @@ def bilinear_forward(
     below = above
     target = out + k.to(tl.int64) * P * Q * channels + q[:, None] * channels + c[None, :]
     keep = (q < Q)[:, None] & (c < channels)[None, :]
+    stride = width * channels
     for p in range(P):
         total = tl.zeros([BLOCK_Q, BLOCK_C], tl.float32)
         for s in range(samples_y):
@@ -106,9 +107,9 @@ def bilinear_forward(
                     if lower == held + 1:
                         above = below
                     else:
-                        row = plane + lower.to(tl.int64) * width * channels
+                        row = plane + lower.to(tl.int64) * stride
                         above = _interpolated_row(row, left, step_x, samples_x, width, channels, c, q, Q)
-                    row = plane + upper.to(tl.int64) * width * channels
+                    row = plane + upper.to(tl.int64) * stride
                     below = _interpolated_row(row, left, step_x, samples_x, width, channels, c, q, Q)
                     held = lower
                 total += above + (below - above) * weight
@@ -165,7 +166,7 @@ def bilinear_backward_atomic(
             if valid > 0:
                 if lower != held:
                     if held >= 0:
-                        row = plane + held.to(tl.int64) * stride
+                        row = plane + tl.cast(held, tl.int64) * stride
                         _spread_row(row, above, left, step_x, samples_x, width, channels, c, q, Q)
                     if lower == held + 1:
                         above = below
@@ -179,7 +180,7 @@ def bilinear_backward_atomic(
                 above += given * (1.0 - weight)
                 below += given * weight
     if held >= 0:
-        _spread_row(plane + held.to(tl.int64) * stride, above, left, step_x, samples_x, width, channels, c, q, Q)
+        _spread_row(plane + tl.cast(held, tl.int64) * stride, above, left, step_x, samples_x, width, channels, c, q, Q)
         row = plane + tl.minimum(held + 1, height - 1).to(tl.int64) * stride
         _spread_row(row, below, left, step_x, samples_x, width, channels, c, q, Q)
 

@@ -147,7 +147,7 @@ class _Bilinear(torch.autograd.Function):
 
 
 def _pool_forward(table, image, top, bottom, left, right) -> tuple[Tensor, Tensor]:
-    channels, num_rois, rows, columns = table.shape[3], *top.shape, left.shape[1]
+    (num_rois, rows), columns, channels = top.shape, left.shape[1], table.shape[3]
     out = table.new_empty(num_rois, rows, columns, channels)
     argmax = torch.empty(out.shape, dtype=torch.int32, device=table.device)
     if out.numel():
@@ -159,7 +159,7 @@ def _pool_forward(table, image, top, bottom, left, right) -> tuple[Tensor, Tenso
     return out, argmax
 
 
-def _pool_backward(grad, argmax, shape, image, top, bottom, left, right, deterministic) -> Tensor:
+def _pool_backward(grad, argmax, shape, image, bins, deterministic) -> Tensor:
     grad = grad.contiguous()
     num_rois, rows, columns, channels = grad.shape
     if not grad.numel():
@@ -175,7 +175,7 @@ def _pool_backward(grad, argmax, shape, image, top, bottom, left, right, determi
     out = grad.new_empty(shape)
     order, starts = _by_image(image, image >= 0, shape[0])
     kernels.pool_backward_gather[_tile_grid(shape)](
-        grad, argmax, out, shape[1], shape[2], top, bottom, left, right, order, starts, channels,
+        grad, argmax, out, shape[1], shape[2], *bins, order, starts, channels,
         P=rows, Q=columns, TILE=TILE, BLOCK_C=_tile_channels(channels),
     )  # fmt: skip
     return out
@@ -192,8 +192,8 @@ class _Pool(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        argmax, *bins = ctx.saved_tensors
-        return _pool_backward(grad, argmax, ctx.shape, *bins, ctx.deterministic), *[None] * 6
+        argmax, image, *bins = ctx.saved_tensors
+        return _pool_backward(grad, argmax, ctx.shape, image, bins, ctx.deterministic), *[None] * 6
 
 
 @torch.library.custom_op("roi_ops::bilinear", mutates_args=())
@@ -257,7 +257,7 @@ def _pool_backward_op(
     grad: Tensor, argmax: Tensor, table: Tensor, image: Tensor, top: Tensor, bottom: Tensor, left: Tensor,
     right: Tensor, deterministic: bool,
 ) -> Tensor:  # fmt: skip
-    return _pool_backward(grad, argmax, table.shape, image, top, bottom, left, right, deterministic)
+    return _pool_backward(grad, argmax, table.shape, image, (top, bottom, left, right), deterministic)
 
 
 @_pool_backward_op.register_fake

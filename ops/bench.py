@@ -1,0 +1,206 @@
+"""`python -m ops.bench`: the RoI operators against torchvision's, forward and backward, in one run.
+
+Writes OUT/record.json, then table.md and plot.png and plot.svg from that record alone. Every case is first checked
+against a float64 computation; where the check fails, times are left out. Contenders take turns, so that a change
+of the machine's pace meets all of them, and the smallest of each one's times counts.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+# Tensors of many megabytes then sit on large pages on Linux; without it, filling fresh memory is half the time of
+# our fastest cases. It must be set before torch is loaded, and it serves all contenders.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+import torch
+import torchvision
+
+from ops.bench_cases import Case, Contender, cases, contenders, make_boxes, make_maps
+from ops.bench_report import write_report
+from ops.roi_pool import roi_pool
+
+SCHEMA = 1
+TOLERANCE = 1e-5  # of the output's scale, float32 against float64
+LOOSE = 2e-2  # for bfloat16, whose results carry eight bits
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m ops.bench", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("reports/out/ops"), help="folder for record, table and plot")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", default=None, help="CPU thread counts, as in 1,2 (default: 1 and all cores)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns that each contender takes")
+    parser.add_argument("--only", default="", help="cases whose name or operator contains this")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, write the record, and render it."""
+    options = parse()
+    device = torch.device(options.device)
+    threads = [int(n) for n in (options.threads or f"1,{os.cpu_count()}").split(",")]
+    if device.type == "cuda":
+        threads = threads[:1]
+    record: dict = {"schema": SCHEMA, "machine": machine(device), "copy_bandwidth": copy_bandwidth(device), "rows": []}
+    chosen = [case for case in cases(device.type == "cuda") if options.only in f"{case.name} {case.operator}"]
+    if not chosen:
+        raise SystemExit(f"--only: expected part of a case's name or operator, got {options.only!r}")
+    for case in chosen:
+        for kind in ("proposals", "uniform"):
+            for num_threads in dict.fromkeys(threads):
+                torch.set_num_threads(num_threads)
+                record["rows"] += measure(case, kind, num_threads, device, options.rounds)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "record.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_report(options.out)
+    print(f"written to {options.out}/table.md, plot.png and record.json")
+
+
+def machine(device: torch.device) -> dict:
+    """What the figures depend on."""
+    info = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "large_pages": os.environ["THP_MEM_ALLOC_ENABLE"] == "1" and platform.system() == "Linux",
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+    if device.type == "cuda":
+        import triton
+
+        info |= {"triton": triton.__version__, "cuda": torch.version.cuda}
+    return info
+
+
+def processor() -> str:
+    """The CPU's name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def copy_bandwidth(device: torch.device) -> float:
+    """Bytes a second, read and written, of a large copy on one thread (a GPU: of the whole device)."""
+    torch.set_num_threads(1)
+    source = torch.ones(1 << 26, device=device)
+    target = torch.empty_like(source)
+    best = min(timed(lambda: target.copy_(source), device) for _ in range(7))
+    return 2 * source.numel() * source.element_size() / best
+
+
+def timed(function, device: torch.device) -> float:
+    """Seconds of one call."""
+    if device.type == "cuda":
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.empty(1 << 26, device=device).zero_()  # drives earlier data out of the cache
+        start.record()
+        function()
+        end.record()
+        torch.cuda.synchronize(device)
+        return start.elapsed_time(end) / 1e3
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def measure(case: Case, kind: str, num_threads: int, device: torch.device, rounds: int) -> list[dict]:
+    """One row per contender: its parity and, where that holds, its forward and backward times in seconds."""
+    boxes = make_boxes(case, kind, device)
+    expected = wanted(case, boxes, device)
+    prepared, rows = [], []
+    for contender in contenders(case, device):
+        maps = make_maps(case, device, contender.channels_last)
+        maps = [each.to(contender.dtype).requires_grad_() for each in maps]
+        out = contender.call(maps, boxes)
+        generator = torch.Generator().manual_seed(2)
+        grad = (
+            torch.randn(out.shape, generator=generator)
+            .to(out)
+            .contiguous(memory_format=torch.channels_last if contender.channels_last else torch.contiguous_format)
+        )
+        error = parity(contender, out, torch.autograd.grad(out, maps, grad, allow_unused=True), expected)
+        limit = TOLERANCE if contender.dtype == torch.float32 else LOOSE
+        rows.append(
+            {
+                "case": case.name,
+                "operator": case.operator,
+                "boxes": kind,
+                "threads": num_threads,
+                "contender": contender.name,
+                "error": error,
+                "parity": error <= limit,
+                "compulsory_bytes": case.compulsory_bytes,
+                "forward": [],
+                "backward": [],
+            }
+        )
+        prepared.append((contender, maps, grad))
+    for _ in range(rounds):
+        for row, (contender, maps, grad) in zip(rows, prepared, strict=True):
+            if row["parity"]:
+                take_turn(row, contender, maps, boxes, grad, device)
+    report_progress(rows)
+    return rows
+
+
+def take_turn(row: dict, contender: Contender, maps, boxes, grad, device: torch.device) -> None:
+    """Time one forward and one backward pass; on a CPU short ones three times in a row, for warm caches."""
+    out = contender.call(maps, boxes)
+    for _ in range(3 if out.numel() < 1 << 21 else 1):
+        row["forward"].append(timed(lambda: contender.call(maps, boxes), device))
+        row["backward"].append(
+            timed(lambda: torch.autograd.grad(out, maps, grad, retain_graph=True, allow_unused=True), device)
+        )
+
+
+def wanted(case: Case, boxes: torch.Tensor, device: torch.device):
+    """Output and gradients in float64: torchvision's, or for RoIPool ours.
+
+    torchvision's RoIPool reads a cell too much in some bins (see `geometry.pool_bins`); our float64 path finds maxima
+    by ranks and shares neither kernel nor keys with the paths that are measured.
+    """
+    maps = [each.double().requires_grad_() for each in make_maps(case, device, case.operator == "roi_pool")]
+    if case.operator == "roi_pool":
+        backend = "cpu" if device.type == "cpu" else "reference"
+        out = roi_pool(maps[0], boxes, case.pooled, 1 / case.strides[0], backend=backend)
+    else:
+        out = contenders(case, device)[0].call(maps, boxes.double())
+    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(2)).to(out)
+    return out.detach(), torch.autograd.grad(out, maps, grad, allow_unused=True)
+
+
+def parity(contender: Contender, out, gradients, expected) -> float:
+    """The largest difference from float64, of output and gradients, each relative to its own scale."""
+    errors = [0.0]
+    for ours, right in zip([out.detach(), *gradients], [expected[0], *expected[1]], strict=True):
+        if right is None or ours is None:
+            continue
+        scale = float(right.abs().max()) + 1e-30
+        errors.append(float((ours.double() - right).abs().max()) / scale)
+    return max(errors)
+
+
+def report_progress(rows: list[dict]) -> None:
+    """One line per contender while the benchmark runs."""
+    for row in rows:
+        times = [f"{1e3 * min(row[key]):9.2f} ms" if row[key] else "   refused " for key in ("forward", "backward")]
+        print(
+            f"{row['case']:20} {row['operator']:12} {row['boxes']:10} {row['threads']} threads "
+            f"{row['contender']:28} {times[0]} {times[1]}  error {row['error']:.1e}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

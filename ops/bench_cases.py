@@ -1,0 +1,164 @@
+"""What the operator benchmark measures: shapes, boxes, and the implementations that are compared.
+
+Letters: B images, R RoIs an image, C channels, P pooled side.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision import ops as torchvision_ops
+
+from ops.multi_scale import MultiScaleRoIAlign
+from ops.roi_align import roi_align
+from ops.roi_pool import roi_pool
+
+SAMPLING = 2  # samples a bin along each axis, the paper's four points
+
+
+@dataclass(frozen=True)
+class Case:
+    """One shape. `strides` names the map's level, or a pyramid's; sides are in pixels; sizes are of boxes in pixels."""
+
+    name: str
+    operator: str  # roi_align, roi_pool or multi_scale
+    num_images: int
+    sides: tuple[int, int]
+    channels: int
+    strides: tuple[int, ...]
+    rois_per_image: int
+    pooled: int
+    sizes: tuple[float, float]
+
+    @property
+    def map_shapes(self) -> list[tuple[int, int, int, int]]:
+        height, width = self.sides
+        return [(self.num_images, self.channels, -(-height // s), -(-width // s)) for s in self.strides]
+
+    @property
+    def compulsory_bytes(self) -> int:
+        """Bytes of float32 that a pass must move at least: the maps once and the output once."""
+        maps = sum(b * c * h * w for b, c, h, w in self.map_shapes)
+        return 4 * (maps + self.num_images * self.rois_per_image * self.channels * self.pooled**2)
+
+
+def cases(gpu: bool) -> list[Case]:
+    """The shapes of the paper's heads at 800 px, and the toy's; on a CPU with fewer RoIs, as in training."""
+    photo, many, some = (800, 1344), (512 if gpu else 64), (128 if gpu else 64)
+    listed = []
+    for operator in ("roi_align", "roi_pool"):
+        listed += [
+            Case("C4", operator, 2, photo, 1024, (16,), many, 14, (64, 640)),
+            Case("FPN box, level P3", operator, 2, photo, 256, (8,), 4 * some, 7, (56, 224)),
+            Case("FPN mask, level P3", operator, 2, photo, 256, (8,), some, 14, (56, 224)),
+            Case("toy, stride 16", operator, 16, (256, 256), 64, (16,), 16, 7, (24, 160)),
+            Case("toy, stride 32", operator, 16, (256, 256), 128, (32,), 16, 7, (24, 160)),
+        ]
+    listed.append(Case("FPN box, P2 to P5", "multi_scale", 2, photo, 256, (4, 8, 16, 32), 4 * some, 7, (16, 640)))
+    listed.append(Case("FPN mask, P2 to P5", "multi_scale", 2, photo, 256, (4, 8, 16, 32), some, 14, (16, 640)))
+    return listed
+
+
+def make_boxes(case: Case, kind: str, device: torch.device) -> Tensor:
+    """[B, R, 4] inside the image. "proposals" crowd around eight objects an image, "uniform" ones lie anywhere."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (case.num_images, case.rois_per_image, 2)
+    limits = torch.tensor([case.sides[1], case.sides[0]], dtype=torch.float32)
+    low, high = case.sizes
+    if kind == "uniform":
+        centre = torch.rand(shape, generator=generator) * limits
+        size = low * (high / low) ** torch.rand(shape, generator=generator)
+    else:
+        objects = (case.num_images, 8, 2)
+        centres = (0.15 + 0.7 * torch.rand(objects, generator=generator)) * limits
+        sizes = low * (high / low) ** torch.rand(objects, generator=generator)
+        chosen = torch.randint(8, shape[:2], generator=generator)[..., None].expand(shape)
+        size = sizes.gather(1, chosen) * (0.2 * torch.randn(shape, generator=generator)).exp()
+        centre = centres.gather(1, chosen) + 0.1 * size * torch.randn(shape, generator=generator)
+    corners = torch.cat([centre - size / 2, centre + size / 2], dim=2)
+    return torch.minimum(corners.clamp(min=0), limits.repeat(2)).to(device)
+
+
+def make_maps(case: Case, device: torch.device, channels_last: bool) -> list[Tensor]:
+    """Random float32 maps, one a level; in channels-last memory or not."""
+    generator = torch.Generator().manual_seed(1)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return [torch.randn(s, generator=generator).to(device).contiguous(memory_format=layout) for s in case.map_shapes]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An implementation under measurement: its name, its maps' layout and dtype, and how to call it."""
+
+    name: str
+    channels_last: bool
+    call: Callable[[list[Tensor], Tensor], Tensor]
+    dtype: torch.dtype = torch.float32
+
+
+def contenders(case: Case, device: torch.device) -> list[Contender]:
+    """torchvision first (the baseline), then ours with maps channels last and with the conversion to it included."""
+    options: dict = {"backend": "triton" if device.type == "cuda" else "cpu"}
+    listed = [
+        Contender("torchvision", False, _torchvision(case)),
+        Contender("ours", True, _ours(case, **options)),
+        Contender("ours, from NCHW", False, _ours(case, **options)),
+    ]
+    if device.type == "cuda":
+        bf16 = torch.bfloat16
+        listed.append(Contender("torchvision, autocast bf16", False, _autocast(_torchvision(case)), bf16))
+        listed.append(Contender("ours, bf16", True, _ours(case, **options), bf16))
+        listed.append(Contender("ours, deterministic", True, _ours(case, deterministic=True, **options)))
+        if case.operator == "roi_align":
+            listed.append(Contender("torchvision, deterministic", False, _deterministic(_torchvision(case))))
+            listed.append(Contender("ours, without Triton", True, _ours(case, backend="cpu")))
+    return listed
+
+
+def _torchvision(case: Case):
+    scale = 1 / case.strides[0]
+    if case.operator == "roi_align":
+        return lambda maps, boxes: torchvision_ops.roi_align(maps[0], list(boxes), case.pooled, scale, SAMPLING)
+    if case.operator == "roi_pool":
+        return lambda maps, boxes: torchvision_ops.roi_pool(maps[0], list(boxes), case.pooled, scale)
+    return _pyramid(case, torchvision_ops.MultiScaleRoIAlign(_names(case), case.pooled, SAMPLING))
+
+
+def _ours(case: Case, **options):
+    scale = 1 / case.strides[0]
+    if case.operator == "roi_align":
+        return lambda maps, boxes: roi_align(maps[0], boxes, case.pooled, scale, SAMPLING, **options)
+    if case.operator == "roi_pool":
+        return lambda maps, boxes: roi_pool(maps[0], boxes, case.pooled, scale, **options)
+    return _pyramid(case, MultiScaleRoIAlign(_names(case), case.pooled, SAMPLING, **options))
+
+
+def _names(case: Case) -> list[str]:
+    return [str(index) for index in range(len(case.strides))]
+
+
+def _pyramid(case: Case, module):
+    def call(maps, boxes):
+        return module(dict(zip(_names(case), maps, strict=True)), list(boxes), [case.sides] * case.num_images)
+
+    return call
+
+
+def _autocast(call):
+    def under_autocast(maps, boxes):
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            return call(maps, boxes)
+
+    return under_autocast
+
+
+def _deterministic(call):
+    def under_deterministic(maps, boxes):
+        torch.use_deterministic_algorithms(True)
+        try:
+            return call(maps, boxes)
+        finally:
+            torch.use_deterministic_algorithms(False)
+
+    return under_deterministic

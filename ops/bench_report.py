@@ -1,0 +1,143 @@
+"""Table and plot of the operator benchmark, from its record alone: `python -m ops.bench_report FOLDER`."""
+
+import json
+import sys
+from pathlib import Path
+
+OPERATORS = {"roi_align": "RoIAlign", "roi_pool": "RoIPool", "multi_scale": "RoIAlign, whole pyramid"}
+HEADINGS = ["operator", "case", "boxes", "threads", "implementation"]
+HEADINGS += ["forward ms", "x", "backward ms", "x", "both x", "floor", "error"]
+LEGEND = """Smallest time of each implementation in one run, in turns. *x*: how many times as fast as torchvision in the same
+group. Error: against float64, the larger of output's and gradient's, relative to its scale. Floor: the time in which
+the maps and the output can be moved once at the copy bandwidth, as a share of the forward time."""
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")  # Okabe and Ito's, apart in grey too
+
+
+def write_report(folder: Path) -> None:
+    """Write table.md, plot.png and plot.svg beside FOLDER/record.json."""
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "table.md").write_text(table(record))
+    plot(record, folder)
+
+
+def groups(record: dict) -> dict[tuple, list[dict]]:
+    """Rows of one case, kind of boxes and number of threads; torchvision's comes first in each."""
+    grouped: dict[tuple, list[dict]] = {}
+    for row in record["rows"]:
+        grouped.setdefault((row["operator"], row["case"], row["boxes"], row["threads"]), []).append(row)
+    return grouped
+
+
+def speedup(row: dict, baseline: dict, key: str) -> float | None:
+    """How many times as fast as the baseline; None where either failed its parity check."""
+    if not row[key] or not baseline[key]:
+        return None
+    return min(baseline[key]) / min(row[key])
+
+
+def table(record: dict) -> str:
+    """The whole record as Markdown: times, ratios to torchvision, error, and the floor that memory sets."""
+    machine, bandwidth = record["machine"], record["copy_bandwidth"]
+    lines = [
+        "# RoI operators against torchvision",
+        "",
+        f"{machine['device']}, {machine['cores']} cores, {machine['capability']}; torch {machine['torch']}, "
+        f"torchvision {machine['torchvision']}; {machine['date']}. "
+        f"Large pages: {'on' if machine['large_pages'] else 'off'}. "
+        f"Copy bandwidth {bandwidth / 1e9:.1f} GB/s, read and written.",
+        "",
+        LEGEND,
+        "",
+        f"| {' | '.join(HEADINGS)} |",
+        "|" + "---|" * len(HEADINGS),
+    ]
+    for (operator, case, boxes, threads), rows in groups(record).items():
+        for row in rows:
+            cells = [
+                OPERATORS[operator],
+                case,
+                boxes,
+                str(threads),
+                row["contender"],
+                *timings(row, rows[0], bandwidth),
+            ]
+            lines.append(f"| {' | '.join(cells)} | {row['error']:.0e} |")
+    lines += ["", *thread_lines(record), ""]
+    return "\n".join(lines)
+
+
+def timings(row: dict, baseline: dict, bandwidth: float) -> list[str]:
+    """The table's cells from forward ms to floor; a failed parity check leaves them without figures."""
+    if not row["parity"]:
+        return ["parity failed", "", "", "", "", ""]
+    cells = []
+    for key in ("forward", "backward"):
+        ratio = speedup(row, baseline, key)
+        cells += [f"{1e3 * min(row[key]):.2f}", "-" if ratio is None else f"{ratio:.1f}"]
+    if baseline["parity"]:
+        total = [min(each["forward"]) + min(each["backward"]) for each in (baseline, row)]
+        cells.append(f"{total[0] / total[1]:.1f}")
+    else:
+        cells.append("-")
+    cells.append(f"{row['compulsory_bytes'] / bandwidth / min(row['forward']):.0%}")
+    return cells
+
+
+def thread_lines(record: dict) -> list[str]:
+    """How much each operator gains from more threads, forward and backward together."""
+    grouped, lines = groups(record), []
+    for (operator, case, boxes, threads), rows in grouped.items():
+        single = grouped.get((operator, case, boxes, 1))
+        if threads == 1 or single is None:
+            continue
+        one, many = (next((r for r in each if r["contender"] == "ours"), None) for each in (single, rows))
+        if one and many and one["parity"] and many["parity"]:
+            gain = (min(one["forward"]) + min(one["backward"])) / (min(many["forward"]) + min(many["backward"]))
+            lines.append(
+                f"- {OPERATORS[operator]}, {case}, {boxes}: {threads} threads are {gain:.2f} times as fast as 1."
+            )
+    return ["Ours with more threads, forward and backward together:", "", *lines] if lines else []
+
+
+def plot(record: dict, folder: Path) -> None:
+    """Speed-up over torchvision on a logarithmic axis, forward and backward, proposal-like boxes, fewest threads."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "ops"
+    from matplotlib import pyplot
+
+    fewest = min(row["threads"] for row in record["rows"])
+    chosen = {key: rows for key, rows in groups(record).items() if key[2] == "proposals" and key[3] == fewest}
+    names = list(dict.fromkeys(row["contender"] for rows in chosen.values() for row in rows[1:]))
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 1.2 + 0.45 * len(chosen)), sharey=True, layout="constrained")
+    for axis, key in zip(axes, ("forward", "backward"), strict=True):
+        for index, name in enumerate(names):
+            points = []
+            for place, rows in enumerate(chosen.values()):
+                row = next((each for each in rows if each["contender"] == name), None)
+                ratio = speedup(row, rows[0], key) if row else None
+                if ratio is not None:
+                    points.append((ratio, place))
+            if points:
+                xs, ys = zip(*points, strict=True)
+                axis.plot(xs, ys, "osD^v<>"[index % 7], color=COLOURS[index % 4], label=name)
+        axis.axvline(1, color="black", linewidth=1)
+        axis.set_xscale("log")
+        ticks = [t for t in (0.5, 1, 2, 5, 10, 20, 50, 100) if axis.get_xlim()[0] <= t <= axis.get_xlim()[1]]
+        axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        axis.minorticks_off()
+        axis.grid(axis="x", color="#dddddd")
+        axis.set_xlabel(f"{key}: times as fast as torchvision")
+    axes[0].set_yticks(range(len(chosen)), [f"{OPERATORS[key[0]]}: {key[1]}" for key in chosen])
+    axes[0].invert_yaxis()
+    axes[1].legend(fontsize=8)
+    device = record["machine"]["device"]
+    figure.suptitle(f"{device}, {fewest} thread{'s' if fewest > 1 else ''}", fontsize=10)
+    figure.savefig(folder / "plot.png", dpi=110)
+    figure.savefig(folder / "plot.svg", metadata={"Date": None})
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    write_report(Path(sys.argv[1]))
