@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 TORCH := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test smoke ablation-roialign report bench bench-ops figures clean
+.PHONY: help setup check test smoke ablation-roialign report coco bench bench-ops clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ ablation-roialign: $(STAMP) ## the main job: RoIPool and RoIAlign at strides 16 
 
 report: $(STAMP) ## the reports of all studies that have records
 	$(PY) -m reports
+
+coco: $(STAMP) ## fetches COCO 2017 (about 20 GB) into datasets/coco
+	$(PY) -m data.download coco
 
 bench: $(STAMP) ## training step and inference against torchvision's Mask R-CNN
 	$(PY) -m ablations.bench

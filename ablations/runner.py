@@ -85,7 +85,8 @@ def execute(runs: list[Run], report: Callable[[str], None] = print) -> Outcome:
     if not left:
         return outcome
     tasks = plan(left)
-    workers = min(left[0].config.workers or cores(), len(left))
+    # By all runs, not by those left: the number of threads decides the last digits of sums.
+    workers = min(left[0].config.workers or cores(), len(runs))
     threads = left[0].config.threads or max(cores() // workers, 1)
     progress = Progress(len(runs), len(outcome.records), workers, report)
     with worker_pool(workers, threads) as pool:

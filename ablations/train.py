@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ablations.config import ScheduleConfig
 
-WARMUP = 0.15
+WARMUP = 0.1
 """Share of a stage in which the learning rate rises to its peak; afterwards it falls to nothing along a cosine."""
 
 MAX_GRADIENT_NORM = 10.0

@@ -57,14 +57,14 @@ class ShapesSpec:
     seed: int = 0
     image_side: int = 256
     min_objects: int = 2
-    max_objects: int = 6
+    max_objects: int = 4
     size_cells: tuple[float, ...] = (1.05, 1.6, 2.35, 3.5, 4.95, 6.4, 7.85, 9.3, 10.6, 11.7, 12.6)
     rotation: float = 20.0
     stretch: float = 1.25
-    min_visible: float = 0.4
-    contrast: int = 90
-    texture: int = 36
-    noise: int = 6
+    min_visible: float = 0.7
+    contrast: int = 120
+    texture: int = 12
+    noise: int = 2
 
     def validate(self) -> None:
         """Raises ValueError naming the first field that is out of its range."""

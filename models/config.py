@@ -53,12 +53,12 @@ class ModelConfig:
     blocks: list[int] = field(default_factory=lambda: [1, 2, 1])
     freeze: int = 2
     roi_channels: int = 96
-    shared_channels: int = 64
-    shared_depth: int = 2
+    shared_channels: int = 48
+    shared_depth: int = 4
     box_hidden: int = 128
     pooled_size: int = 7
     rois_per_image: int = 16
-    positive_fraction: float = 0.25
+    positive_fraction: float = 0.5
     anchor_sizes: list[float] = field(default_factory=lambda: [24.0, 48.0, 96.0, 176.0])
     anchor_ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
     anchors_per_image: int = 64

@@ -45,7 +45,7 @@ class FCNMaskHead(nn.Module):
         self.convs = ConvHead(in_channels, channels, depth)
         self.deconv = nn.ConvTranspose2d(self.convs.out_channels, channels, 2, stride=2)
         self.logits = nn.Conv2d(channels, num_channels, 1)
-        set_initial_std(0.01, self.logits)
+        set_initial_std(0.05, self.logits)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, P, P] -> [N, num_channels, M, M] with M = 2 P."""
@@ -63,7 +63,7 @@ class MLPMaskHead(nn.Module):
         for before, after in zip(widths, widths[1:], strict=False):
             layers += [nn.Linear(before, after), nn.ReLU(True)]
         logits = nn.Linear(hidden, num_channels * self.mask_size**2)
-        set_initial_std(0.01, logits)
+        set_initial_std(0.05, logits)
         self.layers = nn.Sequential(*layers, logits)
 
     def forward(self, x: Tensor) -> Tensor:

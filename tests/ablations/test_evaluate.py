@@ -1,0 +1,96 @@
+"""Average precision on cases small enough to work out by hand, and results in the image's own pixels."""
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as rle
+
+from ablations.evaluate import average_precision, coco_results
+from data.dataset import Batch, annotation
+from models.mask_rcnn import Detections
+
+
+def square(x: int, y: int, side: int, size: int = 100) -> np.ndarray:
+    mask = np.zeros((size, size), np.uint8)
+    mask[y : y + side, x : x + side] = 1
+    return mask
+
+
+def truth(*squares: tuple[int, int, int]) -> dict:
+    return {
+        "images": [{"id": 1, "height": 100, "width": 100, "file_name": "1.png"}],
+        "annotations": [annotation(i, 1, 1, square(*s)) for i, s in enumerate(squares, start=1)],
+        "categories": [{"id": 1, "name": "square"}],
+    }
+
+
+def result(x: int, y: int, side: int, score: float) -> dict:
+    encoded = rle.encode(np.asfortranarray(square(x, y, side)))
+    counts = encoded["counts"].decode()
+    return {
+        "image_id": 1,
+        "category_id": 1,
+        "score": score,
+        "bbox": [x, y, side, side],
+        "segmentation": {"size": [100, 100], "counts": counts},
+    }
+
+
+@pytest.mark.parametrize("kind", ["segm", "bbox"])
+def test_perfect_detections_reach_100(kind):
+    objects = [(10, 10, 40), (60, 60, 20)]
+    found = [result(*s, score=0.9) for s in objects]
+    figures = average_precision(truth(*objects), found, kind)
+    assert figures["AP"] == figures["AP50"] == figures["AP75"] == pytest.approx(100)
+    assert figures["APs"] == figures["APm"] == pytest.approx(100)
+    assert figures["APl"] is None  # no object is larger than 96 x 96
+
+
+@pytest.mark.parametrize("kind", ["segm", "bbox"])
+def test_one_of_two_found_is_worth_the_recall_levels_up_to_a_half(kind):
+    """Precision 1 up to recall 0.5: 51 of COCO's 101 recall levels."""
+    figures = average_precision(truth((10, 10, 40), (60, 60, 20)), [result(10, 10, 40, 0.9)], kind)
+    assert figures["AP"] == pytest.approx(100 * 51 / 101)
+
+
+@pytest.mark.parametrize("kind", ["segm", "bbox"])
+def test_overlap_decides_at_which_thresholds_a_detection_counts(kind):
+    """A 40 x 40 square shifted by 5: IoU = 35 * 40 / (2 * 1600 - 1400) = 0.777, so it counts at 0.5 to 0.75."""
+    figures = average_precision(truth((10, 10, 40)), [result(15, 10, 40, 0.9)], kind)
+    assert figures["AP50"] == figures["AP75"] == pytest.approx(100)
+    assert figures["AP"] == pytest.approx(100 * 6 / 10)
+
+
+def test_a_false_positive_above_a_true_one_halves_precision():
+    figures = average_precision(truth((10, 10, 40)), [result(55, 55, 40, 0.9), result(10, 10, 40, 0.8)], "segm")
+    assert figures["AP"] == pytest.approx(50)
+
+
+def test_no_detections_at_all_is_zero_not_a_crash():
+    figures = average_precision(truth((10, 10, 40)), [], "segm")
+    assert figures["AP"] == figures["AR100"] == 0
+
+
+def test_results_are_in_the_original_images_pixels():
+    batch = Batch(
+        images=torch.zeros(1, 3, 64, 64),
+        sizes=torch.tensor([[32, 64]]),
+        boxes=torch.zeros(1, 1, 4),
+        labels=torch.zeros(1, 1, dtype=torch.int64),
+        masks=torch.zeros(1, 1, 64, 64, dtype=torch.uint8),
+        image_ids=torch.tensor([7]),
+        flipped=torch.tensor([False]),
+        indices=torch.tensor([0]),
+        original_sizes=torch.tensor([[64, 128]]),
+    )
+    detections = Detections(
+        boxes=torch.tensor([[[8.0, 4.0, 24.0, 20.0], [0.0, 0.0, 0.0, 0.0]]]),
+        scores=torch.tensor([[0.75, 0.0]]),
+        labels=torch.tensor([[2, 0]]),
+        masks=torch.ones(1, 2, 14, 14),
+    )
+    (found,) = coco_results(detections, batch)  # the padded detection is left out
+    assert (found["image_id"], found["category_id"], found["score"]) == (7, 2, 0.75)
+    assert found["bbox"] == [16, 8, 32, 32]
+    mask = rle.decode(found["segmentation"])
+    assert mask.shape == (64, 128) and mask.sum() == 32 * 32 and mask[8:40, 16:48].all()

@@ -1,0 +1,72 @@
+"""Every study composes, and its arms differ in the declared factors only."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from ablations.config import ConfigError
+from ablations.study import check_factors, compose_study, differences, single_run
+
+CONF = Path(__file__).parents[2] / "conf"
+STUDIES = sorted(path.stem for path in (CONF / "study").glob("*.yaml") if path.stem != "none")
+
+
+def composed_study(compose, name, *more):
+    overrides = [f"study={name}", *more]
+    return compose_study(compose(overrides), overrides, compose)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_arms_differ_in_the_declared_factors_only(compose, name):
+    study, runs = composed_study(compose, name)
+    arms = {run.arm: run.config for run in runs if run.config.seed == 0}
+    assert set(arms) == set(study.arms)
+    changed = {key.partition(".")[0] for key in differences(arms)}
+    assert changed == set(study.factors)
+    assert len({config.hash() for config in arms.values()}) == len(arms)
+    for arm in study.arms.values():
+        assert set(arm.factors) <= set(study.factors)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_hypotheses_are_about_arms_that_exist_and_balance(compose, name):
+    study, _ = composed_study(compose, name)
+    assert study.hypotheses
+    for hypothesis in study.hypotheses:
+        assert set(hypothesis.contrast) <= set(study.arms)
+        assert sum(hypothesis.contrast.values()) == 0
+
+
+def test_a_studys_stride_is_not_overwritten_by_the_default(compose):
+    """`_self_` stands before the study in the defaults list: after it, every arm would get stride 16."""
+    _, runs = composed_study(compose, "roialign")
+    assert {run.config.stride for run in runs if run.arm.endswith("32")} == {32}
+
+
+def test_runs_go_seed_by_seed_and_all_arms_have_the_same_seeds(compose):
+    study, runs = composed_study(compose, "roialign", "budget.seeds=3")
+    assert [run.config.seed for run in runs] == [0] * 4 + [1] * 4 + [2] * 4
+    assert len({run.folder for run in runs}) == 12
+
+
+def test_setting_what_the_study_varies_is_refused(compose):
+    for override in ("stride=32", "roi=pool", "roi.aligned=true", "seed=3"):
+        with pytest.raises(ConfigError, match=override):
+            composed_study(compose, "roialign", override)
+
+
+def test_an_undeclared_difference_is_refused(compose):
+    study, runs = composed_study(compose, "roialign")
+    arms = {run.arm: run.config for run in runs if run.config.seed == 0}
+    budget = dataclasses.replace(arms["pool-16"].budget, log_every=3)
+    arms["pool-16"] = dataclasses.replace(arms["pool-16"], budget=budget)
+    with pytest.raises(ConfigError, match="budget.log_every"):
+        check_factors(study, arms)
+
+
+def test_a_single_run_is_named_by_what_it_sets(compose):
+    overrides = ["stride=32", "roi=pool", "seed=3", "outputs=/tmp/x"]
+    run = single_run(compose(overrides), overrides)
+    assert run.folder == Path("/tmp/x/single/roi=pool,stride=32/seed3")
+    assert single_run(compose([]), []).arm == "default"

@@ -1,0 +1,22 @@
+"""Shared by all tests: the configuration as a user's command line gives it."""
+
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small tensors gain nothing from threads, and results do not depend on how many there are."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def compose():
+    """compose(overrides) -> what Hydra makes of them."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        yield lambda overrides: hydra.compose("config", overrides)

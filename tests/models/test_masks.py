@@ -1,0 +1,73 @@
+"""Mask targets and pasting are exact: what is cut out of an image and pasted back is the same object."""
+
+import pytest
+import torch
+
+from models.masks import crop_masks, paste_masks
+
+
+def disc(height: int, width: int, y: float, x: float, radius: float) -> torch.Tensor:
+    rows, columns = torch.arange(height) + 0.5, torch.arange(width) + 0.5
+    return ((rows[:, None] - y) ** 2 + (columns - x) ** 2 <= radius**2).to(torch.uint8)
+
+
+def test_target_of_a_box_on_the_pixel_grid_is_the_mask_itself():
+    mask = torch.zeros(1, 20, 20, dtype=torch.uint8)
+    mask[0, 4:8, 6:10] = torch.tensor([[1, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 1]])
+    target = crop_masks(mask, torch.tensor([[6.0, 4.0, 10.0, 8.0]]), 4)
+    assert torch.equal(target[0], mask[0, 4:8, 6:10].float())
+
+
+def test_target_counts_exact_areas_at_fractional_boxes():
+    mask = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    mask[0, :, 4:] = 1  # everything right of x = 4
+    # Cells of 2 px from x = 2.9: the first spans 2.9 to 4.9 and is covered by 0.45, the second wholly.
+    assert crop_masks(mask, torch.tensor([[2.9, 0.0, 6.9, 4.0]]), 2)[0].tolist() == [[0, 1], [0, 1]]
+    # From x = 3.1 the first is covered by 0.55.
+    assert crop_masks(mask, torch.tensor([[3.1, 0.0, 7.1, 4.0]]), 2)[0].tolist() == [[1, 1], [1, 1]]
+
+
+def test_target_outside_the_image_is_background():
+    mask = torch.ones(1, 8, 8, dtype=torch.uint8)
+    target = crop_masks(mask, torch.tensor([[-8.0, 0.0, 8.0, 8.0]]), 4)
+    assert target[0].tolist() == [[0, 0, 1, 1]] * 4
+
+
+def test_target_is_the_intersection_with_the_roi_not_the_whole_object():
+    mask = disc(64, 64, 32, 32, 20)[None]
+    whole = crop_masks(mask, torch.tensor([[12.0, 12.0, 52.0, 52.0]]), 28)
+    quarter = crop_masks(mask, torch.tensor([[32.0, 32.0, 52.0, 52.0]]), 14)
+    assert torch.equal(quarter[0], whole[0, 14:, 14:])
+
+
+def test_pasting_a_full_mask_fills_exactly_the_pixels_whose_centres_are_in_the_box():
+    pasted = paste_masks(torch.ones(1, 14, 14), torch.tensor([[2.4, 3.6, 9.5, 7.0]]), 12, 12)[0]
+    expected = torch.zeros(12, 12, dtype=torch.bool)
+    expected[4:7, 2:9] = True  # centres 2.5 .. 8.5 and 4.5 .. 6.5
+    assert torch.equal(pasted, expected)
+
+
+def test_pasting_is_bilinear_between_cell_centres():
+    """Two columns of probability 1 and 0: their border is half way, so the threshold cuts the box in the middle."""
+    probabilities = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
+    pasted = paste_masks(probabilities, torch.tensor([[0.0, 0.0, 20.0, 20.0]]), 20, 20)[0]
+    assert pasted[:, :10].all() and not pasted[:, 10:].any()
+    # At a threshold of 0.25 the border moves to a quarter of the way between the centres at 5 and 15.
+    wider = paste_masks(probabilities, torch.tensor([[0.0, 0.0, 20.0, 20.0]]), 20, 20, threshold=0.25)[0]
+    assert wider[:, :12].all() and not wider[:, 13:].any()
+
+
+@pytest.mark.parametrize("box", [(30.0, 30.0, 90.0, 90.0), (28.3, 26.9, 93.1, 91.7), (10.0, 20.0, 110.0, 100.0)])
+def test_round_trip_keeps_the_object(box):
+    """Crop at 28 x 28 and paste back: what is lost is the grid's resolution, with no shift in any direction."""
+    mask = disc(120, 120, 60, 60, 28)
+    boxes = torch.tensor([box])
+    pasted = paste_masks(crop_masks(mask[None], boxes, 28), boxes, 120, 120)[0]
+    both, either = (pasted & mask.bool()).sum(), (pasted | mask.bool()).sum()
+    assert both / either > 0.95
+    ys, xs = torch.nonzero(pasted, as_tuple=True)
+    assert abs(ys.float().mean() + 0.5 - 60) < 0.35 and abs(xs.float().mean() + 0.5 - 60) < 0.35
+
+
+def test_boxes_without_area_paste_nothing():
+    assert not paste_masks(torch.ones(1, 4, 4), torch.tensor([[5.0, 5.0, 5.0, 5.0]]), 10, 10).any()

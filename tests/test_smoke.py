@@ -1,0 +1,107 @@
+"""The whole pipeline as a user runs it, tiny: a study, its report, doing nothing twice, and mistakes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TINY = ["budget=smoke", "budget.train_images=16", "budget.val_images=6", "budget.train.steps=3"]
+
+
+def run(*arguments, module=None):
+    command = [sys.executable, *(["-m", module] if module else ["run.py"]), *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+
+
+def timeless(path: Path) -> dict:
+    """A record without what is allowed to differ when a run is repeated."""
+    record = json.loads(path.read_text())
+    del record["cost"], record["provenance"]
+    return record
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    outputs = tmp_path_factory.mktemp("outputs")
+    return outputs, run("study=roialign", *TINY, f"outputs={outputs}")
+
+
+def test_a_study_leaves_a_record_of_every_run(study):
+    outputs, done = study
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = sorted(outputs.glob("roialign/*/seed*/run.json"))
+    assert len(records) == 8
+    for path in records:
+        record = json.loads(path.read_text())
+        assert record["metrics"]["segm"].keys() >= {"AP", "AP50", "AP75"}
+        for name in ("config.yaml", "metrics.jsonl", "detections.json", "model.safetensors", "log.txt"):
+            assert (path.parent / name).stat().st_size > 0
+    assert "run 8 of 8" in done.stdout
+
+
+def test_the_report_is_written_from_the_records(study, tmp_path):
+    outputs, _ = study
+    done = run("roialign", "--outputs", str(outputs), "--out", str(tmp_path), module="reports")
+    assert done.returncode == 0, done.stderr
+    assert "RoIAlign" in (tmp_path / "roialign/report.md").read_text()
+    page = (tmp_path / "roialign/report.html").read_text()
+    assert 'src="http' not in page and "data:image/png" in page
+
+
+def test_finished_runs_are_not_done_again_and_a_lost_one_comes_back_the_same(study):
+    outputs, _ = study
+    lost = outputs / "roialign/align-16/seed1/run.json"
+    before, kept = timeless(lost), outputs / "roialign/pool-16/seed1/run.json"
+    stamp = kept.stat().st_mtime_ns
+    lost.unlink()
+    again = run("study=roialign", *TINY, f"outputs={outputs}")
+    assert again.returncode == 0, again.stderr
+    assert "7 of 8 runs are done already" in again.stdout
+    assert kept.stat().st_mtime_ns == stamp
+    assert timeless(lost) == before
+
+
+def test_a_single_run_prints_its_table_and_where_its_files_are(study):
+    outputs, _ = study
+    done = run("roi=pool", "stride=32", *TINY, f"outputs={outputs}")
+    assert done.returncode == 0, done.stderr
+    assert "AP75" in done.stdout and "mask" in done.stdout
+    folder = Path(done.stdout.rpartition("files: ")[2].strip())
+    assert json.loads((folder / "run.json").read_text())["config"]["stride"] == 32
+
+
+def test_joint_training_and_faster_rcnn_run_too(study):
+    outputs, _ = study
+    for extra in ("rpn=joint", "mask_head=none"):
+        done = run(extra, *TINY, f"outputs={outputs}")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["stride=8"], "16, 32"),
+        (["roi=pol"], "pool"),
+        (["study=roialign", "stride=32"], "varies stride itself"),
+        (["data=coco", "data.root=/nowhere"], "no such folder"),
+        (["outputs=/proc/nothing"], "can be written"),
+        (["nonsense=1"], "nonsense"),
+    ],
+)
+def test_a_mistake_gets_one_clear_message(arguments, expected):
+    done = run(*arguments)
+    assert done.returncode != 0
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_a_loss_that_is_not_finite_fails_the_run_but_not_the_command_line(study):
+    outputs, _ = study
+    done = run(*TINY, "budget.train.lr=1e30", f"outputs={outputs}")
+    assert done.returncode == 1
+    assert "expected finite losses" in done.stdout and "Traceback" not in done.stdout + done.stderr
