@@ -103,16 +103,17 @@ def _first_by_bits(table: Tensor, starts: Tensor, cells: Tensor, image_cells: in
         some = slice(first, first + step)
         bits = (table[some] + 0.0).view(torch.int32)  # adding zero turns -0 into 0, which must tie with it
         ordered = (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits)
-        torch.add(countdown[some], ordered, alpha=1 << CELL_BITS, out=keys[some])
-    best = _amax(starts, cells, keys)
-    source = torch.empty(best.shape, dtype=torch.int64, device=table.device)
+        keys[some].copy_(ordered).mul_(float(1 << CELL_BITS)).add_(countdown[some])
+    source = torch.empty(len(starts) - 1, channels, dtype=torch.int64, device=table.device)
     # A bag's first cell tells its image; the key's low bits, which of the image's cells it is.
     origin = cells[starts[:-1].clamp(max=max(len(cells) - 1, 0))] if len(cells) else starts[:-1]
     last = (origin - origin % image_cells + image_cells - 1) * channels
     channel = torch.arange(channels, device=table.device)
-    for first in range(0, len(best), step):
+    for first in range(0, len(source), step):
         some = slice(first, first + step)
-        down = best[some].long().bitwise_and_((1 << CELL_BITS) - 1)
+        edges = starts[first : first + step + 1]
+        best = _amax(edges - edges[0], cells[edges[0] : edges[-1]], keys)
+        down = best.long().bitwise_and_((1 << CELL_BITS) - 1)
         torch.sub(last[some, None], down, alpha=channels, out=source[some]).add_(channel)
     return source
 

@@ -7,9 +7,9 @@ from pathlib import Path
 OPERATORS = {"roi_align": "RoIAlign", "roi_pool": "RoIPool", "multi_scale": "RoIAlign, whole pyramid"}
 HEADINGS = ["operator", "case", "boxes", "threads", "implementation"]
 HEADINGS += ["forward ms", "x", "backward ms", "x", "both x", "floor", "error"]
-LEGEND = """Smallest time of each implementation in one run, in turns. *x*: how many times as fast as torchvision in the same
-group. Error: against float64, the larger of output's and gradient's, relative to its scale. Floor: the time in which
-the maps and the output can be moved once at the copy bandwidth, as a share of the forward time."""
+LEGEND = """Smallest time of each implementation in one run, in turns. *x*: how many times as fast as torchvision in the
+same group. Error: against float64, the larger of output's and gradient's, relative to its scale. Floor: the time in
+which the maps and the output can be moved once at the copy bandwidth, as a share of the forward time."""
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")  # Okabe and Ito's, apart in grey too
 
 
