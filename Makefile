@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 TORCH := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test smoke ablation-roialign report coco bench bench-ops clean
+.PHONY: help setup check test smoke ablation-roialign report claims coco bench bench-ops clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -29,7 +29,7 @@ check: $(STAMP) ## formatting, lint and types
 	$(VENV)/bin/mypy
 
 test: $(STAMP) ## all tests
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto
 
 smoke: $(STAMP) ## the whole pipeline in seconds; its figures mean nothing
 	$(PY) run.py study=roialign budget=smoke outputs=outputs/smoke
@@ -40,6 +40,9 @@ ablation-roialign: $(STAMP) ## the main job: RoIPool and RoIAlign at strides 16 
 
 report: $(STAMP) ## the reports of all studies that have records
 	$(PY) -m reports
+
+claims: $(STAMP) ## the script's claims, slide by slide, from the records
+	$(PY) -m reports.claims
 
 coco: $(STAMP) ## fetches COCO 2017 (about 20 GB) into datasets/coco
 	$(PY) -m data.download coco

@@ -13,6 +13,7 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ablations import tracking
 from ablations.config import Config
 from ablations.evaluate import average_precision, coco_results
 from ablations.provenance import provenance
@@ -45,8 +46,11 @@ def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, 
 
     lines: list[str] = []
 
+    tracker = tracking.start(study, arm, config, folder)
+
     def log_line(step: int, values: dict[str, float]) -> None:
         lines.append(json.dumps({"step": step, **values}))
+        tracker.log(step, values)
         log(step, values)
 
     losses, budget = losses_of(config, model, stages), config.budget
@@ -86,6 +90,7 @@ def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, 
         },
         provenance=provenance(started),
     )
+    tracker.finish(metrics)
     save(record, folder / "run.json")
     return record
 
