@@ -89,10 +89,10 @@ def why(study: Study, folder: Path, name: str = "why") -> Displacements | None:
         for stride in strides(study)
     }
     medians = {stride: float(np.nanmedian(values)) for stride, values in moved.items()} if boxes else {}
-    chosen = _choose(boxes, moved, medians, set(shown))
+    sides = np.array([math.sqrt(item["bbox"][2] * item["bbox"][3]) for item in boxes])
+    chosen = _choose(boxes, sides, moved, medians, set(shown))
     if chosen is None:
         return None
-    sides = np.array([math.sqrt(item["bbox"][2] * item["bbox"][3]) for item in boxes])
     facts = Displacements(
         medians=medians,
         ninetieths={stride: float(np.nanpercentile(values, 90)) for stride, values in moved.items()},
@@ -108,14 +108,23 @@ def why(study: Study, folder: Path, name: str = "why") -> Displacements | None:
 
 
 def _choose(
-    boxes: list[dict[str, Any]], moved: dict[int, np.ndarray], medians: dict[int, float], shown: set[int]
+    boxes: list[dict[str, Any]],
+    sides: np.ndarray,
+    moved: dict[int, np.ndarray],
+    medians: dict[int, float],
+    shown: set[int],
 ) -> int | None:
-    """Index of the box on a sample image whose displacements are nearest the medians at all strides together."""
-    best, least = None, math.inf
+    """Index of the box on a sample image whose size and displacements, at all strides together, are nearest the medians.
+
+    Boxes narrower than a cell come last: RoIAlign stretches them to one, which is not what is to be shown.
+    """
+    best, least = None, (True, math.inf)
     for index, item in enumerate(boxes):
-        far = sum(abs(moved[stride][index] / (medians[stride] or 1.0) - 1) for stride in moved)
-        if item["image_id"] in shown and far < least:
-            best, least = index, far
+        far = abs(sides[index] / np.median(sides) - 1)
+        far += sum(abs(moved[stride][index] / (medians[stride] or 1.0) - 1) for stride in moved)
+        rank = (min(item["bbox"][2:]) < max(moved), float(far))
+        if item["image_id"] in shown and rank < least:
+            best, least = index, rank
     return best
 
 
