@@ -114,7 +114,7 @@ def _choose(
     medians: dict[int, float],
     shown: set[int],
 ) -> int | None:
-    """Index of the box on a sample image whose size and displacements, at all strides together, are nearest the medians.
+    """Index of the box on a sample image whose size and displacements, over all strides, are nearest the medians.
 
     Boxes narrower than a cell come last: RoIAlign stretches them to one, which is not what is to be shown.
     """
