@@ -26,13 +26,13 @@ from models.initialise import initialise
 from models.mask_rcnn import GroundTruth, MaskRCNN
 
 
-def finished(folder: Path, config: Config) -> RunRecord | None:
-    """The record of this run if it is done with this very configuration, else None."""
+def finished(folder: Path, config: Config, stages: Stages) -> RunRecord | None:
+    """The record of this run if it is done with this very configuration on these very stages, else None."""
     path = folder / "run.json"
     if not path.exists():
         return None
     record = load_run(path)
-    return record if record.config_hash == config.hash() else None
+    return record if (record.config_hash, record.stages) == (config.hash(), stages.keys) else None
 
 
 def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, log: Log) -> RunRecord:

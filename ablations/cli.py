@@ -1,11 +1,23 @@
 """What `python run.py` does once Hydra has composed its configuration."""
 
-from omegaconf import DictConfig
+import json
+import os
+from pathlib import Path
 
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+
+from ablations.config import Config, ConfigError
+from ablations.device import choose_device
 from ablations.evaluate import KINDS
-from ablations.record import RunRecord
-from ablations.runner import Outcome, check_outputs, describe, execute, start_study
-from ablations.study import Compose, compose_study, single_run
+from ablations.provenance import cores, git_state
+from ablations.record import RunRecord, StudyRecord, save, write_atomically
+from ablations.runner import Outcome, execute, stages_of
+from ablations.study import Compose, Run, Study, compose_study, single_run
+
+NUM_SAMPLES = 6
+"""Validation images that every report draws: spread evenly over the set, so chosen before anything is trained."""
 
 
 def run(composed: DictConfig, overrides: list[str], compose: Compose) -> int:
@@ -30,6 +42,54 @@ def run(composed: DictConfig, overrides: list[str], compose: Compose) -> int:
     outcome = execute(runs)
     print(f"records: {runs[0].folder.parent.parent}\nreport:  python -m reports {study.name}")
     return conclude(outcome)
+
+
+def start_study(study: Study, runs: list[Run]) -> None:
+    """Writes what is asked, and what reports draw, before anything is trained."""
+    config = runs[0].config
+    folder = Path(config.outputs) / study.name
+    val = stages_of(config).dataset("val")
+    count = min(NUM_SAMPLES, len(val))
+    chosen = [index * len(val) // count for index in range(count)]
+    for index in chosen:
+        sample = val[index]
+        path = folder / "samples" / f"{sample.image_id}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(path)
+    write_atomically(folder / "ground_truth.json", json.dumps(val.coco))
+    record = StudyRecord(
+        name=study.name,
+        title=study.title,
+        question=study.question,
+        factors=study.factors,
+        arms=study.arms,
+        seeds=sorted({run.config.seed for run in runs}),
+        hypotheses=study.hypotheses,
+        sample_image_ids=[val[index].image_id for index in chosen],
+        config=config.settings(),
+        data={"digest": val.digest, "num_val": len(val), "classes": list(val.classes)},
+    )
+    save(record, folder / "study.json")
+
+
+def check_outputs(config: Config) -> None:
+    """Raises ConfigError if nothing can be written where runs go."""
+    folder = Path(config.outputs)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"outputs: expected a folder that can be written, got {folder} ({error.strerror})") from error
+
+
+def describe(config: Config) -> str:
+    """The first lines of a run: where it computes and why, and which code this is."""
+    device, reason = choose_device(config.device)
+    git = git_state()
+    state = f"commit {git['commit'][:10]}" + (" with changes" if git["dirty"] else "") if git["commit"] else "no git"
+    return f"device {device} (float32; {reason}), {cores()} cores; {state}; torch {torch.__version__}"
 
 
 def conclude(outcome: Outcome) -> int:

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-import json
+import itertools
 import os
 import time
 import traceback
@@ -15,16 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from ablations.arm import finished, run_arm
 from ablations.config import Config, ConfigError
-from ablations.device import choose_device
 from ablations.evaluate import KINDS
-from ablations.provenance import cores, git_state
-from ablations.record import RunRecord, StudyRecord, save, write_atomically
+from ablations.provenance import cores
+from ablations.record import RunRecord
 from ablations.stages import Log, Stages, make_backbone, make_data, make_proposals
-from ablations.study import NUM_SAMPLES, Run, Study
+from ablations.study import Run
 from ablations.train import TrainingError
 
 
@@ -51,8 +49,8 @@ def stages_of(config: Config) -> Stages:
     return Stages(Path(config.outputs) / "stages", config)
 
 
-def plan(runs: list[Run]) -> list[Task]:
-    """The runs and, once each, the stages that they stand on."""
+def plan(runs: list[Run], echo: bool = False) -> list[Task]:
+    """The runs and, once each, the stages that they stand on; echo: what they log goes to the terminal too."""
     tasks: dict[str, Task] = {}
     for run in runs:
         stages = stages_of(run.config)
@@ -60,15 +58,15 @@ def plan(runs: list[Run]) -> list[Task]:
         backbone = f"backbone stride {run.config.stride} {stages.backbone_key}"
         proposals = f"proposals stride {run.config.stride} {stages.rpn_key}"
         steps = [
-            Task(data, _stage, (make_data, stages, data), frozenset()),
-            Task(backbone, _stage, (make_backbone, stages, backbone), frozenset({data})),
+            Task(data, _stage, (make_data, stages, data, echo), frozenset()),
+            Task(backbone, _stage, (make_backbone, stages, backbone, echo), frozenset({data})),
         ]
         if run.config.rpn == "separate":
-            steps.append(Task(proposals, _stage, (make_proposals, stages, proposals), frozenset({backbone})))
+            steps.append(Task(proposals, _stage, (make_proposals, stages, proposals, echo), frozenset({backbone})))
         for step in steps:
             tasks.setdefault(step.name, step)
         name = f"{run.study}: {run}"
-        tasks[name] = Task(name, _arm, (run,), frozenset({steps[-1].name}), run)
+        tasks[name] = Task(name, _arm, (run, echo), frozenset({steps[-1].name}), run)
     return list(tasks.values())
 
 
@@ -76,7 +74,7 @@ def execute(runs: list[Run], report: Callable[[str], None] = print) -> Outcome:
     """Carries out what is not done yet. A failure stops only what stands on it."""
     outcome = Outcome()
     for run in runs:
-        record = finished(run.folder, run.config)
+        record = finished(run.folder, run.config, stages_of(run.config))
         if record is not None:
             outcome.records[run.folder] = record
     left = [run for run in runs if run.folder not in outcome.records]
@@ -84,7 +82,7 @@ def execute(runs: list[Run], report: Callable[[str], None] = print) -> Outcome:
         report(f"{len(outcome.records)} of {len(runs)} runs are done already")
     if not left:
         return outcome
-    tasks = plan(left)
+    tasks = plan(left, echo=len(runs) == 1)
     # By all runs, not by those left: the number of threads decides the last digits of sums.
     workers = min(left[0].config.workers or cores(), len(runs))
     threads = left[0].config.threads or max(cores() // workers, 1)
@@ -121,6 +119,10 @@ def execute(runs: list[Run], report: Callable[[str], None] = print) -> Outcome:
 @contextlib.contextmanager
 def worker_pool(workers: int, threads: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that import everything once and then take one task after another."""
+    # glibc returns the memory of large tensors to the kernel and asks for it again at every step, which costs 7 % of
+    # the time in page faults. It reads these limits when a process starts; other systems ignore them.
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(64 * 2**20))
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(256 * 2**20))
     context = get_context("spawn")  # a forked process would inherit thread pools that do not run in it
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(threads,))
     try:
@@ -152,74 +154,33 @@ class Progress:
         self.report(f"[{elapsed:5.0f} s] {line}")
 
 
-def start_study(study: Study, runs: list[Run]) -> None:
-    """Writes what is asked, and what reports draw, before anything is trained."""
-    config = runs[0].config
-    folder = Path(config.outputs) / study.name
-    val = stages_of(config).dataset("val")
-    count = min(NUM_SAMPLES, len(val))
-    chosen = [index * len(val) // count for index in range(count)]
-    for index in chosen:
-        sample = val[index]
-        path = folder / "samples" / f"{sample.image_id}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(path)
-    write_atomically(folder / "ground_truth.json", json.dumps(val.coco))
-    record = StudyRecord(
-        name=study.name,
-        title=study.title,
-        question=study.question,
-        factors=study.factors,
-        arms=study.arms,
-        seeds=sorted({run.config.seed for run in runs}),
-        hypotheses=study.hypotheses,
-        sample_image_ids=[val[index].image_id for index in chosen],
-        config=config.settings(),
-        data={"digest": val.digest, "num_val": len(val), "classes": list(val.classes)},
-    )
-    save(record, folder / "study.json")
-
-
-def check_outputs(config: Config) -> None:
-    """Raises ConfigError if nothing can be written where runs go."""
-    folder = Path(config.outputs)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(f"outputs: expected a folder that can be written, got {folder} ({error.strerror})") from error
-
-
-def describe(config: Config) -> str:
-    """The first lines of a run: where it computes and why, and which code this is."""
-    device, reason = choose_device(config.device)
-    git = git_state()
-    state = f"commit {git['commit'][:10]}" + (" with changes" if git["dirty"] else "") if git["commit"] else "no git"
-    return f"device {device} (float32; {reason}), {cores()} cores; {state}; torch {torch.__version__}"
-
-
 def _start_worker(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _stage(make: Callable[[Stages, Log], None], stages: Stages, name: str) -> None:
-    _with_log(stages.root / f"{name.replace(' ', '-')}.log", functools.partial(make, stages))
+def _stage(make: Callable[[Stages, Log], None], stages: Stages, name: str, echo: bool) -> None:
+    _with_log(stages.root / f"{name.replace(' ', '-')}.log", functools.partial(make, stages), echo)
 
 
-def _arm(run: Run) -> RunRecord:
+def _arm(run: Run, echo: bool) -> RunRecord:
     work = functools.partial(run_arm, run.study, run.arm, run.config, run.folder, stages_of(run.config))
-    return _with_log(run.folder / "log.txt", work)
+    return _with_log(run.folder / "log.txt", work, echo)
 
 
-def _with_log(path: Path, work: Callable[[Log], Any]) -> Any:
-    """Calls work(log) with a log that goes to a file, which also gets the traceback of what goes wrong."""
+def _with_log(path: Path, work: Callable[[Log], Any], echo: bool) -> Any:
+    """Calls work(log) with a log that goes to a file, which also gets the traceback of what goes wrong.
+
+    echo: every tenth line goes to the terminal too.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8", buffering=1) as file:
+        lines = itertools.count()
 
         def log(step: int, values: dict[str, float]) -> None:
-            print(f"step {step}", *(f"{name} {value:.4g}" for name, value in values.items()), sep="  ", file=file)
+            line = "  ".join([f"step {step}", *(f"{name} {value:.4g}" for name, value in values.items())])
+            print(line, file=file)
+            if echo and next(lines) % 10 == 0:
+                print(f"  {line}", flush=True)
 
         print(f"started {time.strftime('%Y-%m-%d %H:%M:%S')}", file=file)
         try:

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ablations.config import Config, digest
+from ablations.config import Config, ConfigError, digest
 from ablations.device import choose_device
 from ablations.pretrain import DenseNetwork, dense_losses
 from ablations.train import fit
@@ -113,9 +113,11 @@ def complete(folder: Path, make: Callable[[Path], None]) -> None:
 
 
 def make_data(stages: Stages, log: Log) -> None:
-    """Draws the images, or checks that they can be read."""
-    for split in ("train", "val"):
-        log(len(stages.dataset(split)), {})
+    """Draws the images, or checks that they can be read and that both splits have the same classes."""
+    train, val = stages.dataset("train"), stages.dataset("val")
+    if train.classes != val.classes:
+        raise ConfigError(f"data: expected the same classes in both splits, got {train.classes} and {val.classes}")
+    log(0, {"training_images": len(train), "validation_images": len(val)})
 
 
 def make_backbone(stages: Stages, log: Log) -> None:

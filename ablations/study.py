@@ -17,9 +17,6 @@ Compose = Callable[[list[str]], DictConfig]
 # What a user may set on the command line without giving a single run another name.
 UNNAMED = ("seed", "outputs", "device", "workers", "threads", "logger", "study")
 
-NUM_SAMPLES = 6
-"""Validation images that every report draws: spread evenly over the set, so chosen before anything is trained."""
-
 
 @dataclass(frozen=True)
 class Study:

@@ -95,11 +95,13 @@ def sample_anchors(
     positive = is_best | (overlaps >= 0.7)
     negative = ~positive & (overlaps < 0.3)
 
-    positive &= _first(positive, keys, torch.full_like(matched[:, :1], num_anchors // 2))
-    negative &= _first(negative, keys, num_anchors - positive.sum(dim=1, keepdim=True))
+    positive = _first(positive, keys, torch.full_like(matched[:, :1], num_anchors // 2), num_anchors)
+    negative = _first(negative, keys, num_anchors - positive.sum(dim=1, keepdim=True), num_anchors)
     return positive, negative, matched
 
 
-def _first(members: Tensor, keys: Tensor, count: Tensor) -> Tensor:
-    """The `count` [B, 1] members [B, N] with the lowest keys."""
-    return (keys + ~members).argsort(dim=1).argsort(dim=1) < count
+def _first(members: Tensor, keys: Tensor, count: Tensor, at_most: int) -> Tensor:
+    """The `count` [B, 1], at most `at_most`, of the members [B, N] with the lowest keys in [0, 1)."""
+    ranked, index = (keys + ~members).topk(min(at_most, keys.shape[1]), dim=1, largest=False)
+    chosen = (ranked < 1) & (torch.arange(ranked.shape[1], device=keys.device) < count)
+    return torch.zeros_like(members).scatter(1, index, chosen)
