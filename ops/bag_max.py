@@ -17,6 +17,7 @@ from ops.sampling import round_half_away
 from ops.validate import Rois
 
 CELL_BITS = 21  # 32 bits of value and 21 of cell are the whole numbers that float64 holds
+CELLS_AT_ONCE = 1 << 23  # bounds the index buffers to some 100 MB where boxes are large
 ELEMENTS_AT_ONCE = 1 << 18  # of 8 bytes: what stays in a core's cache
 
 
@@ -26,9 +27,12 @@ def roi_pool(feature: Tensor, rois: Rois, output_size: tuple[int, int]) -> Tenso
     x1, y1, x2, y2 = rois.boxes.detach().unbind(1)
     rows = pool_bins(y1, y2, output_size[0], height)
     columns = pool_bins(x1, x2, output_size[1], width)
-    bags = _bags(rois.image, rows, columns, height, width)
     table = feature.permute(0, 2, 3, 1).reshape(batch * height * width, channels)
-    out = _BagMax.apply(table, *bags, height * width)
+    parts = []
+    for some in _portions(rows, columns):
+        tall, wide = ((start[some], end[some]) for start, end in (rows, columns))
+        parts.append(_BagMax.apply(table, *_bags(rois.image[some], tall, wide, height, width), height * width))
+    out = parts[0] if len(parts) == 1 else torch.cat(parts)
     return out.view(len(rois.image), *output_size, channels).permute(0, 3, 1, 2)
 
 
@@ -40,6 +44,20 @@ def pool_bins(low: Tensor, high: Tensor, num_bins: int, length: int) -> tuple[Te
     start = low + (bins * size).div(num_bins, rounding_mode="floor")
     end = low - (-(bins + 1) * size).div(num_bins, rounding_mode="floor")
     return start.clamp(0, length), end.clamp(0, length)
+
+
+def _portions(rows, columns) -> list[slice]:
+    """Runs of RoIs whose bags together hold at most `CELLS_AT_ONCE` cells, or a single RoI."""
+    tall, wide = ((end - start).clamp(min=0).sum(dim=1) for start, end in (rows, columns))
+    total = (tall * wide).cumsum(0)
+    if not len(total) or int(total[-1]) <= CELLS_AT_ONCE:
+        return [slice(None)]
+    portions, first, taken = [], 0, 0
+    while first < len(total):
+        after = max(int(torch.searchsorted(total, taken + CELLS_AT_ONCE, right=True)), first + 1)
+        portions.append(slice(first, after))
+        first, taken = after, int(total[after - 1])
+    return portions
 
 
 def _bags(image: Tensor, rows, columns, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -125,6 +125,7 @@ def receptive_centres() -> tuple[list[float], list[float]]:
         for cell in range(8):
             signal = torch.zeros(1, 1, margin + 512, dtype=torch.float64, requires_grad=True)
             convolve(signal)[0, 0, margin // 16 + cell].backward()
+            assert signal.grad is not None
             weight = signal.grad[0, 0]
             pixel = torch.arange(len(weight)) - margin + 0.5
             found.append(float((weight * pixel).sum() / weight.sum()))

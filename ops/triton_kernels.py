@@ -14,6 +14,8 @@ Letters: K RoIs, C channels, H and W sides of a map, P and Q pooled height and w
 import triton
 import triton.language as tl
 
+AT_ONCE = tl.constexpr(32)  # RoIs that a tile looks at together; where none of them is near, it goes on
+
 
 @triton.jit
 def _select(level, v0, v1, v2, v3, LEVELS: tl.constexpr):
@@ -208,6 +210,16 @@ def _bins_near(first, last, start, step, P: tl.constexpr):
 
 
 @triton.jit
+def _near(ends, order, several, stop, scale, first, TILE: tl.constexpr):
+    """Whether RoIs can read the tile's cells on one axis, a margin included; `ends` points at the axis's low ends."""
+    k = tl.load(order + several, several < stop, 0)
+    low = tl.load(ends + 4 * k) * scale
+    high = tl.load(ends + 4 * k + 2) * scale
+    touches = (tl.minimum(low, high) - 3.0 <= first + TILE) & (tl.maximum(low, high) + 3.0 >= first)
+    return touches & (several < stop)
+
+
+@triton.jit
 def bilinear_backward_gather(
     grad, out, height, width, scale, boxes, order, starts, channels,
     P: tl.constexpr, Q: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr,
@@ -228,24 +240,30 @@ def bilinear_backward_gather(
     x = first_x + cell % TILE
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     total = tl.zeros([TILE * TILE, BLOCK_C], tl.float32)
-    for index in range(tl.load(starts + image), tl.load(starts + image + 1)):
-        k = tl.load(order + index)
-        left, step_x, samples_x = _interval(
-            tl.load(boxes + 4 * k) * scale, tl.load(boxes + 4 * k + 2) * scale, Q, SAMPLING, ALIGNED
-        )
-        top, step_y, samples_y = _interval(
-            tl.load(boxes + 4 * k + 1) * scale, tl.load(boxes + 4 * k + 3) * scale, P, SAMPLING, ALIGNED
-        )
-        share = 1.0 / tl.maximum(samples_x * samples_y, 1)
-        low_p, high_p = _bins_near(first_y, first_y + TILE - 1, top, step_y, P)
-        low_q, high_q = _bins_near(first_x, first_x + TILE - 1, left, step_x, Q)
-        for p in range(low_p, high_p):
-            weight_y = _bin_weights(y, top, step_y, samples_y, p, height) * share
-            for q in range(low_q, high_q):
-                weight = weight_y * _bin_weights(x, left, step_x, samples_x, q, width)
-                source = grad + ((k.to(tl.int64) * P + p) * Q + q) * channels + c
-                given = tl.load(source, c < channels, 0.0).to(tl.float32)
-                total += weight[:, None] * given[None, :]
+    stop = tl.load(starts + image + 1)
+    for first in range(tl.load(starts + image), stop, AT_ONCE):
+        several = first + tl.arange(0, AT_ONCE)
+        near_x = _near(boxes, order, several, stop, scale, first_x, TILE)
+        near_y = _near(boxes + 1, order, several, stop, scale, first_y, TILE)
+        if tl.max((near_x & near_y).to(tl.int32), 0) > 0:
+            for index in range(first, tl.minimum(first + AT_ONCE, stop)):
+                k = tl.load(order + index)
+                left, step_x, samples_x = _interval(
+                    tl.load(boxes + 4 * k) * scale, tl.load(boxes + 4 * k + 2) * scale, Q, SAMPLING, ALIGNED
+                )
+                top, step_y, samples_y = _interval(
+                    tl.load(boxes + 4 * k + 1) * scale, tl.load(boxes + 4 * k + 3) * scale, P, SAMPLING, ALIGNED
+                )
+                share = 1.0 / tl.maximum(samples_x * samples_y, 1)
+                low_p, high_p = _bins_near(first_y, first_y + TILE - 1, top, step_y, P)
+                low_q, high_q = _bins_near(first_x, first_x + TILE - 1, left, step_x, Q)
+                for p in range(low_p, high_p):
+                    weight_y = _bin_weights(y, top, step_y, samples_y, p, height) * share
+                    for q in range(low_q, high_q):
+                        weight = weight_y * _bin_weights(x, left, step_x, samples_x, q, width)
+                        source = grad + ((k.to(tl.int64) * P + p) * Q + q) * channels + c
+                        given = tl.load(source, c < channels, 0.0).to(tl.float32)
+                        total += weight[:, None] * given[None, :]
     place = ((image.to(tl.int64) * height + y) * width + x)[:, None] * channels + c[None, :]
     keep = ((y < height) & (x < width))[:, None] & (c < channels)[None, :]
     tl.store(out + place, total.to(out.dtype.element_ty), keep)
@@ -330,16 +348,23 @@ def pool_backward_gather(
     number = y * width + x
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     total = tl.zeros([TILE * TILE, BLOCK_C], tl.float32)
-    for index in range(tl.load(starts + image), tl.load(starts + image + 1)):
-        k = tl.load(order + index)
-        for p in range(P):
-            if (tl.load(tops + k * P + p) < first_y + TILE) & (tl.load(bottoms + k * P + p) > first_y):
-                for q in range(Q):
-                    if (tl.load(lefts + k * Q + q) < first_x + TILE) & (tl.load(rights + k * Q + q) > first_x):
-                        source = ((k.to(tl.int64) * P + p) * Q + q) * channels + c
-                        chosen = tl.load(argmax + source, c < channels, -1)
-                        given = tl.load(grad + source, c < channels, 0.0).to(tl.float32)
-                        total += tl.where(number[:, None] == chosen[None, :], given[None, :], 0.0)
+    stop = tl.load(starts + image + 1)
+    for first in range(tl.load(starts + image), stop, AT_ONCE):
+        several = first + tl.arange(0, AT_ONCE)
+        ks = tl.load(order + several, several < stop, 0)
+        near_y = (tl.load(tops + ks * P) < first_y + TILE) & (tl.load(bottoms + ks * P + P - 1) > first_y)
+        near_x = (tl.load(lefts + ks * Q) < first_x + TILE) & (tl.load(rights + ks * Q + Q - 1) > first_x)
+        if tl.max((near_x & near_y & (several < stop)).to(tl.int32), 0) > 0:
+            for index in range(first, tl.minimum(first + AT_ONCE, stop)):
+                k = tl.load(order + index)
+                for p in range(P):
+                    if (tl.load(tops + k * P + p) < first_y + TILE) & (tl.load(bottoms + k * P + p) > first_y):
+                        for q in range(Q):
+                            if (tl.load(lefts + k * Q + q) < first_x + TILE) & (tl.load(rights + k * Q + q) > first_x):
+                                source = ((k.to(tl.int64) * P + p) * Q + q) * channels + c
+                                chosen = tl.load(argmax + source, c < channels, -1)
+                                given = tl.load(grad + source, c < channels, 0.0).to(tl.float32)
+                                total += tl.where(number[:, None] == chosen[None, :], given[None, :], 0.0)
     place = ((image.to(tl.int64) * height + y) * width + x)[:, None] * channels + c[None, :]
     keep = ((y < height) & (x < width))[:, None] & (c < channels)[None, :]
     tl.store(out + place, total.to(out.dtype.element_ty), keep)

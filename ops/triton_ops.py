@@ -115,7 +115,7 @@ def _bilinear_backward(
 
 
 def _tile_channels(channels: int) -> int:
-    return min(triton.next_power_of_2(channels), 128)
+    return min(triton.next_power_of_2(channels), 64)
 
 
 def _tile_grid(shape) -> tuple[int, int]:

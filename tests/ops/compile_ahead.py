@@ -73,7 +73,7 @@ def main() -> None:
     arch = int(sys.argv[1])
     loads = r"ld\.global[\w.:]*\.v4\.b32"
     reds = r"red\.global[\w.:]*\.v4\.f32" if arch >= 90 else r"red\.global[\w.:]*add"
-    tile = {"P": 7, "Q": 7, "TILE": 4, "BLOCK_C": 128}
+    tile = {"P": 7, "Q": 7, "TILE": 4, "BLOCK_C": 64}
     problems = []
     for dtype in ("fp32", "bf16"):
         for num_levels in (1, 4):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torchvision.ops import roi_pool as torchvision_roi_pool
 
+from ops import bag_max
 from ops.roi_pool import roi_pool
 from tests.ops.cases import assert_near, awkward_boxes, output_and_gradient, random_boxes, random_map, with_image
 
@@ -115,3 +116,13 @@ def test_two_runs_are_bit_identical():
     feature, boxes = random_map((2, 16, 30, 30)), with_image(random_boxes(300, 30), 2)
     first, second = (output_and_gradient(roi_pool, feature, boxes, 5, deterministic=True) for _ in range(2))
     assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
+
+
+def test_portions_make_no_difference(monkeypatch):
+    feature = random_map((2, 3, 20, 20))
+    boxes = with_image(torch.cat([random_boxes(9, 20), awkward_boxes(20)]), 2)
+    whole = output_and_gradient(roi_pool, feature, boxes, 3)
+    monkeypatch.setattr(bag_max, "CELLS_AT_ONCE", 50)
+    parts = output_and_gradient(roi_pool, feature, boxes, 3)
+    assert torch.equal(parts[0], whole[0])
+    assert_near(parts[1], whole[1])

@@ -89,6 +89,17 @@ def test_roi_pool(deterministic):
     assert_near(gradient, expected_gradient)
 
 
+@pytest.mark.parametrize("operator", [roi_align, roi_pool])
+def test_deterministic_gather_skips_only_rois_that_are_far(operator):
+    # 40 RoIs are two lots of those that a tile looks at together; the first lot is nowhere near most tiles.
+    near = torch.tensor([[1.0, 1, 3, 3]]).repeat(36, 1)
+    boxes = torch.cat([near, torch.tensor([[5.0, 8, 7, 11], [4, 4, 4, 4], [9, 2, 6, 1], [11, 11, 12, 12]])])
+    args = (random_map((1, 2, 12, 12)), boxes[None], 1, 1.0)
+    _, gradient = output_and_gradient(triton(operator, deterministic=True), *args)
+    _, expected = output_and_gradient(reference(operator), *args)
+    assert_near(gradient, expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("operator", [roi_align, roi_pool])
 def test_half_precision_accumulates_in_float32(operator, dtype):
