@@ -13,7 +13,8 @@ from torch.autograd.function import once_differentiable
 from ops import triton_kernels as kernels
 
 MAX_LEVELS = 4
-TILE = 4  # the deterministic backward's tiles are 4 x 4 cells
+TILE = 4  # the deterministic backward's tiles are 4 x 4 cells ...
+BILINEAR_CHANNELS, POOL_CHANNELS = 64, 128  # ... by this many channels, for which ptxas spills no register
 
 
 def bilinear(
@@ -103,25 +104,21 @@ def _bilinear_backward(
         )  # fmt: skip
         return [total.to(grad.dtype) for total in totals]
     results = []
+    block_c = min(triton.next_power_of_2(channels), BILINEAR_CHANNELS)
     for index, shape in enumerate(shapes):
         out = grad.new_empty(shape)
         order, starts = _by_image(image, level == index, shape[0])
-        kernels.bilinear_backward_gather[_tile_grid(shape)](
+        kernels.bilinear_backward_gather[_tile_grid(shape, block_c)](
             grad, out, shape[1], shape[2], scales[index], boxes, order, starts, channels,
-            **options, TILE=TILE, BLOCK_C=_tile_channels(channels),
+            **options, TILE=TILE, BLOCK_C=block_c,
         )  # fmt: skip
         results.append(out)
     return results
 
 
-def _tile_channels(channels: int) -> int:
-    return min(triton.next_power_of_2(channels), 64)
-
-
-def _tile_grid(shape) -> tuple[int, int]:
+def _tile_grid(shape, block_c: int) -> tuple[int, int]:
     batch, height, width, channels = shape
-    tiles = triton.cdiv(height, TILE) * triton.cdiv(width, TILE)
-    return batch * tiles, triton.cdiv(channels, _tile_channels(channels))
+    return batch * triton.cdiv(height, TILE) * triton.cdiv(width, TILE), triton.cdiv(channels, block_c)
 
 
 def _by_image(image: Tensor, chosen: Tensor, batch: int) -> tuple[Tensor, Tensor]:
@@ -174,9 +171,10 @@ def _pool_backward(grad, argmax, shape, image, bins, deterministic) -> Tensor:
         return total.to(grad.dtype)
     out = grad.new_empty(shape)
     order, starts = _by_image(image, image >= 0, shape[0])
-    kernels.pool_backward_gather[_tile_grid(shape)](
+    block_c = min(triton.next_power_of_2(channels), POOL_CHANNELS)
+    kernels.pool_backward_gather[_tile_grid(shape, block_c)](
         grad, argmax, out, shape[1], shape[2], *bins, order, starts, channels,
-        P=rows, Q=columns, TILE=TILE, BLOCK_C=_tile_channels(channels),
+        P=rows, Q=columns, TILE=TILE, BLOCK_C=block_c,
     )  # fmt: skip
     return out
 

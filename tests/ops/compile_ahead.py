@@ -16,6 +16,7 @@ from triton.backends.nvidia.driver import __file__ as nvidia_backend
 from triton.compiler import ASTSource
 
 from ops import triton_kernels as kernels
+from ops.triton_ops import BILINEAR_CHANNELS, POOL_CHANNELS, TILE
 
 MAPS = ("m0", "m1", "m2", "m3")
 TILES = {"P": 7, "Q": 7, "BLOCK_Q": 8, "BLOCK_C": 256}
@@ -73,7 +74,8 @@ def main() -> None:
     arch = int(sys.argv[1])
     loads = r"ld\.global[\w.:]*\.v4\.b32"
     reds = r"red\.global[\w.:]*\.v4\.f32" if arch >= 90 else r"red\.global[\w.:]*add"
-    tile = {"P": 7, "Q": 7, "TILE": 4, "BLOCK_C": 64}
+    tile = {"P": 7, "Q": 7, "TILE": TILE}
+    gather, pool_gather = tile | {"BLOCK_C": BILINEAR_CHANNELS}, tile | {"BLOCK_C": POOL_CHANNELS}
     problems = []
     for dtype in ("fp32", "bf16"):
         for num_levels in (1, 4):
@@ -83,10 +85,10 @@ def main() -> None:
         problems += check("adaptive", kernels.bilinear_forward, dtype, arch, loads, **TILES, **adaptive)
         single = TILES | {"LEVELS": 1, "accumulate": True}
         problems += check("backward", kernels.bilinear_backward_atomic, dtype, arch, reds, **single, **SAMPLED)
-        problems += check("gather", kernels.bilinear_backward_gather, dtype, arch, None, **tile, **SAMPLED)
+        problems += check("gather", kernels.bilinear_backward_gather, dtype, arch, None, **gather, **SAMPLED)
         problems += check("pool_forward", kernels.pool_forward, dtype, arch, loads, **TILES, LEVELS=1)
         problems += check("pool_backward", kernels.pool_backward_atomic, dtype, arch, None, **single)
-        problems += check("pool_gather", kernels.pool_backward_gather, dtype, arch, None, **tile)
+        problems += check("pool_gather", kernels.pool_backward_gather, dtype, arch, None, **pool_gather)
     if problems:
         sys.exit("\n".join(problems))
 
