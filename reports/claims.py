@@ -108,9 +108,8 @@ def read_claims(studies: dict[str, Study]) -> list[Claim]:
 
 
 def _findings(source: Evidence, study: Study, judged: list[Verdict]) -> list[Finding]:
-    family = sum(item.p is not None for item in judged)
     return [
-        Finding(study, item, FLIPPED.get(item.kind, item.kind) if source.against else item.kind, family)
+        Finding(study, item, FLIPPED.get(item.kind, item.kind) if source.against else item.kind, len(judged))
         for item in judged
         if source.speaks(study, item.hypothesis)
     ]

@@ -41,12 +41,12 @@ def closeups(study: Study, folder: Path, name: str = "closeups") -> int | None:
 
     Returns how many objects there were to choose from.
     """
-    contrasts, truth, seeds = differences(study), study.ground_truth, study.seeds()
-    if truth is None or not contrasts or not seeds:
+    contrasts, truth, seed = differences(study), study.ground_truth, study.shown_seed()
+    if truth is None or not contrasts or seed is None:
         return None
-    arms = [arm for arm in study.record.arms if has_masks(study.detections(arm, seeds[0]))]
+    arms = [arm for arm in study.record.arms if has_masks(study.detections(arm, seed))]
     pairs = [arms_of(weights) for weights in contrasts if set(arms_of(weights)) <= set(arms)]
-    found = _found_by_all(study, arms, seeds[0]) if pairs else []
+    found = _found_by_all(study, arms, seed) if pairs else []
     if not found:
         return None
     gains = [float(np.mean([item.overlaps[plus] - item.overlaps[minus] for plus, minus in pairs])) for item in found]

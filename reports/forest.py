@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from reports.contrasts import Weights, contrast_of, differences, paper_contrast
 from reports.figure import COLOURS, INK, MARKERS, MUTED, PAPER_MARK, despine, figure, save
-from reports.labels import context_label, contrast_label, interval, is_pair, metric_label, signed, tick
+from reports.labels import NOTHING, context_label, contrast_label, interval, is_pair, metric_label, signed, tick
 from reports.load import Study
 from reports.stats import Estimate, Verdict
 
@@ -119,7 +119,7 @@ def verdict_forest(judged: Sequence[tuple[Study, Verdict]], folder: Path, name: 
 
 def _estimate_text(found: Estimate) -> str:
     if found.mean is None:
-        return "not defined"
+        return NOTHING
     return f"{signed(found.mean)}  ({interval(found.low, found.high)})" if found.low is not None else signed(found.mean)
 
 

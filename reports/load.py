@@ -52,6 +52,12 @@ class Study:
         arms = list(self.record.arms) if arms is None else arms
         return [seed for seed in self.record.seeds if all((arm, seed) in self.runs for arm in arms)]
 
+    def shown_seed(self) -> int | None:
+        """The seed whose pictures are shown: the first of those in which the most arms are done; None without runs."""
+        done = {seed: sum((arm, seed) in self.runs for arm in self.record.arms) for seed in self.record.seeds}
+        most = max(done.values(), default=0)
+        return next((seed for seed, count in done.items() if count == most), None) if most else None
+
     def value(self, arm: str, seed: int, metric: str) -> float | None:
         """A run's figure, such as "segm.AP75" or "segm.AP75 - segm.AP50"; None where it is not defined."""
         run = self.runs.get((arm, seed))

@@ -38,15 +38,14 @@ class Instance:
 
 
 def samples(study: Study, folder: Path, name: str = "samples") -> int | None:
-    """A row for each sample image: ground truth, then every arm's detections of one seed, the first that all have.
+    """A row for each sample image: ground truth, then every arm's detections of one seed.
 
     Returns that seed, or None when there was nothing to draw.
     """
     images, truth = study.sample_images()[:ROWS], study.ground_truth
-    seeds = study.seeds()
-    if not images or truth is None or not seeds:
+    seed = study.shown_seed()
+    if not images or truth is None or seed is None:
         return None
-    seed = seeds[0]
     names = {category["id"]: category["name"] for category in truth.get("categories", [])}
     arms = [arm for arm in study.record.arms if has_masks(study.detections(arm, seed))]
     found = {arm: _by_image(study.detections(arm, seed) or []) for arm in arms}
@@ -100,8 +99,9 @@ def paint(axes: Axes, pixels: np.ndarray, instances: list[Instance]) -> None:
         canvas[edge] = 255 * np.array(to_rgb(item.colour))
     height, width = pixels.shape[:2]
     axes.imshow(canvas.round().clip(0, 255).astype(np.uint8), extent=(0, width, height, 0), interpolation="none")
+    taken: list[tuple[float, float]] = []
     for item in instances:
-        _note(axes, item)
+        _note(axes, item, taken)
     axes.set_axis_off()
 
 
@@ -114,15 +114,18 @@ def outline(mask: np.ndarray, thickness: int) -> np.ndarray:
     return mask & ~inner
 
 
-def _note(axes: Axes, item: Instance) -> None:
+def _note(axes: Axes, item: Instance, taken: list[tuple[float, float]]) -> None:
+    """Writes an instance's note on its middle, or under the notes that are there already."""
     rows, columns = np.nonzero(item.mask)
     if not len(rows) or not item.note:
         return
     height, width = item.mask.shape
     x = float(np.clip(columns.mean(), 0.1 * width, 0.9 * width))
-    text = axes.text(
-        x, float(np.clip(rows.mean(), 8, height - 8)), item.note, ha="center", va="center", fontsize=6, color="white"
-    )
+    y = float(np.clip(rows.mean(), 8, height - 8))
+    while any(abs(x - other_x) < 0.14 * width and abs(y - other_y) < 0.045 * height for other_x, other_y in taken):
+        y += 0.01 * height
+    taken.append((x, y))
+    text = axes.text(x, y, item.note, ha="center", va="center", fontsize=6, color="white")
     text.set_path_effects([patheffects.withStroke(linewidth=1.6, foreground=INK)])
 
 

@@ -232,6 +232,7 @@ def curves(study: Study, folder: Path, name: str = "curves") -> bool:
     handles = [
         Line2D([], [], color=colour, marker=marker, label=study.label(arm), linewidth=1.8)
         for arm, (colour, marker) in styles.items()
+        if any(key[0] == arm for key in logged)
     ]
     drawn.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8.5)
     save(drawn, folder, name)

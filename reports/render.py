@@ -58,7 +58,7 @@ def image_noise(study: Study, found: list[Verdict], resamples: int) -> dict[str,
 def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]:
     """Everything that the template of a report asks for; draws the figures on the way."""
     metric = primary_metric(study)
-    family = sum(item.p is not None for item in found)
+    family = len(found)
     difference = provenance.config_difference(study)
     displacements = why(study, figures)
     seed = pictures.samples(study, figures)

@@ -179,16 +179,16 @@ def detectable_effect(sd: float | None, count: int) -> float | None:
 def judge(hypotheses: Sequence[tuple[Hypothesis, Estimate]]) -> list[Verdict]:
     """Verdicts on a study's hypotheses, tested as one family (Holm).
 
+    Hypotheses that cannot be tested yet count towards the family: a study half done is not judged more mildly.
     A difference is reproduced when its corrected p is at most `ALPHA` and its mean on the stated side of 0, and
     contradicted when it is on the other side. An equivalence is reproduced when the mean is shown to lie within the
     margin and contradicted when it is shown to lie outside.
     """
     p_values = [_p_of(hypothesis, found) for hypothesis, found in hypotheses]
-    tested = [index for index, p in enumerate(p_values) if p is not None]
-    corrected = dict(zip(tested, holm([p_values[index] or 0.0 for index in tested]), strict=True))
-    undecided = max(1, sum(p > ALPHA for p in corrected.values()))
+    corrected = holm([1.0 if p is None else p for p in p_values])
+    undecided = max(1, sum(p > ALPHA for p in corrected))
     return [
-        _verdict(hypothesis, found, p_values[index], corrected.get(index), ALPHA / undecided)
+        _verdict(hypothesis, found, p_values[index], corrected[index], ALPHA / undecided)
         for index, (hypothesis, found) in enumerate(hypotheses)
     ]
 
@@ -205,11 +205,9 @@ def _p_of(hypothesis: Hypothesis, found: Estimate) -> float | None:
     return None if within is None or beyond is None else min(within, beyond)
 
 
-def _verdict(
-    hypothesis: Hypothesis, found: Estimate, p: float | None, corrected: float | None, level_left: float
-) -> Verdict:
+def _verdict(hypothesis: Hypothesis, found: Estimate, p: float | None, corrected: float, level_left: float) -> Verdict:
     """level_left: the level at which Holm's procedure tests the first hypothesis that is still open."""
-    if p is None or corrected is None or found.mean is None:
+    if p is None or found.mean is None:
         return Verdict(hypothesis, "no verdict", found)
     detectable = detectable_effect(found.sd, found.n)
     if corrected > ALPHA:

@@ -47,6 +47,7 @@ def test_every_kind_of_trouble_is_told_apart(tmp_path):
     assert "not JSON" in details["align16", 0] and str(tmp_path) not in details["align16", 0]
     assert details["align32", 2] == "TrainingError: step 3: expected finite losses"
     assert details["align32", 1] == "the record says arm 'align32', seed 2"
+    assert study.shown_seed() == 0  # two arms there, as in seed 1, and it comes first
     assert len(study.runs) == 6 and study.seeds() == []
 
 
