@@ -8,10 +8,14 @@ STAMP := $(VENV)/.installed
 TORCH := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test smoke ablation-roialign report claims coco bench bench-ops clean
+.PHONY: help setup check test smoke ablation-roialign report claims coco bench bench-ops figures clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
+
+figures: $(STAMP) ## the drawings of ops/README.md and the sheet of drawn images
+	$(PY) -m ops.figures
+	$(PY) -m data.sheet data/sheet.png
 
 setup: $(STAMP) ## the virtual environment (.venv), with torch and torchvision that match
 

@@ -67,7 +67,12 @@ def start_study(study: Study, runs: list[Run]) -> None:
         hypotheses=study.hypotheses,
         sample_image_ids=[val[index].image_id for index in chosen],
         config=config.settings(),
-        data={"digest": val.digest, "num_val": len(val), "classes": list(val.classes)},
+        data={
+            "name": val.name.partition("/")[0],
+            "digest": val.digest,
+            "num_val": len(val),
+            "classes": list(val.classes),
+        },
     )
     save(record, folder / "study.json")
 
@@ -89,7 +94,8 @@ def describe(config: Config) -> str:
     device, reason = choose_device(config.device)
     git = git_state()
     state = f"commit {git['commit'][:10]}" + (" with changes" if git["dirty"] else "") if git["commit"] else "no git"
-    return f"device {device} (float32; {reason}), {cores()} cores; {state}; torch {torch.__version__}"
+    where = f"device {device} ({reason}), {cores()} cores, training in {config.precision}"
+    return f"{where}; {state}; torch {torch.__version__}"
 
 
 def conclude(outcome: Outcome) -> int:

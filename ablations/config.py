@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from ablations.provenance import native_bfloat16
 from data.build import SPECS
 from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, ModelConfig, RoIConfig
 
@@ -70,6 +71,7 @@ class Config:
     budget: BudgetConfig
     stride: int = 16
     rpn: Literal["separate", "joint"] = "separate"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = 0
 
     outputs: str = "outputs"
@@ -104,6 +106,9 @@ def from_hydra(composed: DictConfig) -> Config:
         raise ConfigError(f"data.kind: expected one of {', '.join(SPECS)}, got {kind!r}")
     if kind == "shapes":
         data |= {"num_train": plain["budget"]["train_images"], "num_val": plain["budget"]["val_images"]}
+    if plain.get("precision") == "auto":
+        # Decided here, so that a record says which it was, and runs of either kind are told apart.
+        plain["precision"] = "bfloat16" if native_bfloat16() else "float32"
     config = typed(Config, plain | {"data": typed(SPECS[kind], data, "data.")})
     validate(config)
     return config

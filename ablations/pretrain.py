@@ -40,7 +40,7 @@ class DenseNetwork(nn.Module):
 
 
 def dense_losses(network: DenseNetwork, batch: Batch) -> dict[str, Tensor]:
-    classes, outlines, sides = network(batch.images)
+    classes, outlines, sides = (output.float() for output in network(batch.images))
     stride = network.trunk.stride
     places = _places(batch, -stride // 2 + FINE // 2, FINE, classes.shape[-2:])  # [B, n, m]
     centres = _places(batch, 0, stride, sides.shape[-2:])  # [B, h, w]

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 PACKAGES = ("torch", "torchvision", "numpy", "pycocotools", "hydra-core")
 ROOT = Path(__file__).parent.parent
 
@@ -34,6 +36,15 @@ def git_state() -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     return {"system": platform.system(), "architecture": platform.machine(), "cpu": _cpu(), "cores": cores()}
+
+
+def native_bfloat16() -> bool:
+    """Whether this machine multiplies bfloat16 in hardware: where it does not, it would only be slower."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text() if info.exists() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def cores() -> int:

@@ -86,7 +86,7 @@ class RunRecord:
     """One finished run. Everything but `cost` and `provenance` is the same when the run is repeated.
 
     metrics: {"segm": {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"}, "bbox": {...}} in points (0 to 100);
-             a value that is not defined (no such objects) is None.
+             a value that is not defined (no such objects) is None. Studies may add kinds of their own, in points.
     losses:  the mean of each loss over the last tenth of training.
     stages:  key of each shared stage that the run stands on.
     cost:    train_seconds, eval_seconds, seconds_per_step (median), peak_memory_bytes, threads.
@@ -127,6 +127,9 @@ def write_atomically(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

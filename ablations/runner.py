@@ -92,7 +92,9 @@ def execute(runs: list[Run], report: Callable[[str], None] = print) -> Outcome:
         waiting = list(tasks)
         done: set[str] = set()
         while waiting or pending:
-            for task in [task for task in waiting if task.needs <= done]:
+            # No more than there are workers, so that runs start in the order of the plan: seed by seed.
+            ready = [task for task in waiting if task.needs <= done]
+            for task in ready[: workers - len(pending)]:
                 waiting.remove(task)
                 pending[pool.submit(task.function, *task.arguments)] = task
             if not pending:

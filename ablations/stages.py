@@ -6,12 +6,14 @@ content is complete.
 """
 
 import dataclasses
+import functools
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -47,7 +49,7 @@ class Stages:
     config: Config
 
     def dataset(self, split: str) -> InstanceSet:
-        return build(self.config.data, split, cache_dir=self.root / "data")
+        return _dataset(self.config.data, split, self.root / "data")
 
     @property
     def data_key(self) -> str:
@@ -59,7 +61,7 @@ class Stages:
         model = config.model
         trunk = [model.channels, model.blocks, model.roi_channels, config.stride]
         schedule = dataclasses.asdict(config.budget.backbone)
-        return digest([STAGE_VERSION, self.data_key, trunk, schedule])
+        return digest([STAGE_VERSION, self.data_key, trunk, schedule, config.precision])
 
     @property
     def rpn_key(self) -> str:
@@ -93,6 +95,12 @@ class Stages:
         """The cached proposals of all images of a split, in the order of its dataset."""
         tensors = load_file(self.rpn_folder / f"{split}.safetensors")
         return Proposals(tensors["boxes"], tensors["scores"])
+
+
+@functools.lru_cache(maxsize=2)
+def _dataset(spec: Any, split: str, folder: Path) -> InstanceSet:
+    """Both splits are kept: a worker that opened them anew for each run would map their pixels many times over."""
+    return build(spec, split, cache_dir=folder)
 
 
 def complete(folder: Path, make: Callable[[Path], None]) -> None:
@@ -132,7 +140,7 @@ def make_backbone(stages: Stages, log: Log) -> None:
         schedule = config.budget.backbone
         batches = TrainBatches(dataset, schedule.images_per_step, stream(0, "backbone"))
         losses_of = lambda step: dense_losses(network, batches.batch(step).to(stages.device))  # noqa: E731
-        fit(network, losses_of, schedule, log, config.budget.log_every)
+        fit(network, losses_of, schedule, log, config.budget.log_every, config.precision)
         save_file(plain_state(fold_batch_norm(trunk.eval()).state_dict()), folder / "model.safetensors")
 
     complete(stages.backbone_folder, make)
@@ -170,7 +178,7 @@ def make_proposals(stages: Stages, log: Log) -> None:
             count = config.model.anchors_per_image
             return rpn_losses(scores, deltas, anchors, batch.boxes, batch.labels, count, keys)
 
-        fit(network, losses_of, schedule, log, config.budget.log_every, slow=network.trunk)
+        fit(network, losses_of, schedule, log, config.budget.log_every, config.precision, slow=network.trunk)
         save_file(plain_state(network.state_dict()), folder / "model.safetensors")
         for split in ("train", "val"):
             images = eval_batches(stages.dataset(split), EVAL_BATCH)

@@ -36,10 +36,12 @@ def fit(
     schedule: ScheduleConfig,
     log: Callable[[int, dict[str, float]], None],
     log_every: int,
+    precision: str,
     slow: nn.Module | None = None,
 ) -> Fit:
     """Trains `module` for the schedule's steps on the sum of `losses_of(step)`.
 
+    precision: "float32", or "bfloat16" for the layers that torch's autocast computes so; weights stay float32.
     slow: the part of it that is pretrained already; it learns at `pretrained_lr` times the rate.
     log(step, values) gets the losses and the learning rate every `log_every` steps.
     Raises TrainingError as soon as a loss is not finite.
@@ -52,12 +54,14 @@ def fit(
     ]
     optimizer = torch.optim.AdamW(groups, weight_decay=schedule.weight_decay, fused=True)
     one_cycle = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, schedule.steps))
+    device = parameters[0].device.type
     history: list[dict[str, float]] = []
     durations: list[float] = []
     began = time.perf_counter()
     for step in range(schedule.steps):
         start = time.perf_counter()
-        losses = losses_of(step)
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+            losses = losses_of(step)
         total = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad()
         total.backward()

@@ -146,6 +146,7 @@ class MaskRCNN(nn.Module):
 
     def box_losses(self, logits: Tensor, deltas: Tensor, rois: RoISample, truth: GroundTruth) -> dict[str, Tensor]:
         """L_cls and L_box (Fast R-CNN); logits [B * R, K + 1], deltas [B * R, K, 4]."""
+        logits, deltas = logits.float(), deltas.float()  # losses are float32 under autocast too
         labels, valid, positive = rois.labels.flatten(), rois.valid.flatten(), rois.positive.flatten()
         count = valid.sum().clamp(min=1)
         classification = F.cross_entropy(logits, labels, reduction="none")
@@ -165,7 +166,7 @@ class MaskRCNN(nn.Module):
         batch, slots = len(rois.boxes), rois.num_positive_slots
         first = lambda values: values[:, :slots].flatten(0, 1)  # noqa: E731
         assert self.mask_head is not None
-        logits = self.mask_head(first(x.unflatten(0, (batch, -1))))  # [B * slots, channels, M, M]
+        logits = self.mask_head(first(x.unflatten(0, (batch, -1)))).float()  # [B * slots, channels, M, M]
         # One row of a flat table for each RoI: selecting whole masks is far faster than indexing by two tensors.
         offset = torch.arange(batch, device=x.device)[:, None] * truth.masks.shape[1]
         masks = truth.masks.flatten(0, 1).index_select(0, first(rois.matched + offset))  # [B * slots, H, W]

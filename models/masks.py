@@ -10,6 +10,8 @@ Both operations are separable, so each is two matrix products: rows, then column
 import torch
 from torch import Tensor
 
+CHUNK = 8
+
 
 def crop_masks(masks: Tensor, boxes: Tensor, mask_size: int) -> Tensor:
     """The training target: the intersection of each RoI with its object's mask (section 3).
@@ -19,7 +21,9 @@ def crop_masks(masks: Tensor, boxes: Tensor, mask_size: int) -> Tensor:
     """
     rows = _coverage(boxes[:, 1], boxes[:, 3], mask_size, masks.shape[1])  # [N, M, H]
     columns = _coverage(boxes[:, 0], boxes[:, 2], mask_size, masks.shape[2])  # [N, M, W]
-    covered = rows @ masks.to(boxes.dtype) @ columns.mT
+    # A few masks at a time: as numbers all of them together would not fit into a processor's cache.
+    parts = zip(rows.split(CHUNK), masks.split(CHUNK), columns.split(CHUNK), strict=True)
+    covered = torch.cat([r @ m.to(boxes.dtype) @ c.mT for r, m, c in parts])
     return (covered >= 0.5).to(boxes.dtype)
 
 

@@ -39,7 +39,8 @@ class RPNHead(nn.Module):
         x = F.relu(self.conv(features))
         scores = self.objectness(x).permute(0, 2, 3, 1).flatten(1)
         deltas = self.deltas(x).permute(0, 2, 3, 1).reshape(len(x), -1, 4)
-        return scores, deltas, self.anchors(*features.shape[-2:])
+        # Boxes and losses are float32 under autocast too: bfloat16 tells positions apart by a pixel at best.
+        return scores.float(), deltas.float(), self.anchors(*features.shape[-2:])
 
     def anchors(self, height: int, width: int) -> Tensor:
         """All anchors [h * w * A, 4] of a map, centred where its cells are: on pixels stride * i."""

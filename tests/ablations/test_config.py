@@ -53,6 +53,13 @@ def test_unknown_options_of_a_group_are_listed(compose):
         compose(["roi=pol"])
 
 
+def test_the_precision_is_decided_before_the_run_is_named(compose):
+    resolved = from_hydra(compose([])).precision
+    assert resolved in ("float32", "bfloat16")
+    assert from_hydra(compose([f"precision={resolved}"])).hash() == from_hydra(compose([])).hash()
+    assert from_hydra(compose(["precision=float32"])).hash() != from_hydra(compose(["precision=bfloat16"])).hash()
+
+
 def test_the_hash_knows_what_decides_the_result_and_nothing_else(compose):
     base = from_hydra(compose([])).hash()
     for harmless in ("outputs=/elsewhere", "workers=3", "threads=2", "logger=wandb", "device=cpu"):

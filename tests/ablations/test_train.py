@@ -26,6 +26,7 @@ def test_fit_descends_and_reports_the_end():
         ScheduleConfig(steps=200, lr=0.1),
         lambda step, values: seen.append((step, values)),
         log_every=50,
+        precision="float32",
     )
     assert [step for step, _ in seen] == [0, 50, 100, 150]
     assert {"squared", "lr"} == set(seen[0][1])
@@ -38,7 +39,7 @@ def test_pretrained_parts_learn_more_slowly():
         network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
         before = network[0].weight.detach().clone()
         schedule = ScheduleConfig(steps=1, lr=0.1, weight_decay=0, pretrained_lr=0.1)
-        fit(network, lambda step: {"sum": network(torch.ones(1, 2)).sum()}, schedule, lambda *_: None, 1,
+        fit(network, lambda step: {"sum": network(torch.ones(1, 2)).sum()}, schedule, lambda *_: None, 1, "float32",
             slow=network[0] if slow else None)  # fmt: skip
         return (network[0].weight - before).abs().max().item()
 
@@ -49,4 +50,4 @@ def test_a_loss_that_is_not_finite_stops_with_all_losses_named():
     layer = nn.Linear(1, 1)
     losses = lambda step: {"good": layer.weight.sum(), "bad": layer.weight.sum() * (torch.inf if step == 3 else 1)}  # noqa: E731
     with pytest.raises(TrainingError, match=r"step 3.*good.*bad inf.*lr"):
-        fit(layer, losses, ScheduleConfig(steps=10), lambda *_: None, log_every=1)
+        fit(layer, losses, ScheduleConfig(steps=10), lambda *_: None, 1, "float32")
