@@ -16,19 +16,21 @@ from ablations.cli import run
 from ablations.config import ConfigError
 from ablations.record import RecordError
 
+exit_codes: list[int] = []  # of each job: in a sweep, one that fails does not stop the others
+
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(composed: DictConfig) -> None:
     overrides = list(HydraConfig.get().overrides.task)
     try:
-        code = run(composed, overrides, lambda more: hydra.compose("config", more))
+        exit_codes.append(run(composed, overrides, lambda more: hydra.compose("config", more)))
     except (ConfigError, RecordError) as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        exit_codes.append(2)
     except KeyboardInterrupt:
         sys.exit("stopped; finished runs are kept: give the same command again to go on")
-    if code:
-        sys.exit(code)
 
 
 if __name__ == "__main__":
     main()
+    sys.exit(max(exit_codes, default=0))

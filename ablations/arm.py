@@ -54,8 +54,10 @@ def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, 
         log(step, values)
 
     losses, budget = losses_of(config, model, stages), config.budget
-    fitted = fit(model, losses, budget.train, log_line, budget.log_every, config.precision, slow=model.backbone)
-    write_atomically(folder / "metrics.jsonl", "\n".join(lines) + "\n")
+    try:
+        fitted = fit(model, losses, budget.train, log_line, budget.log_every, config.precision, slow=model.backbone)
+    finally:
+        write_atomically(folder / "metrics.jsonl", "\n".join(lines) + "\n")
     save_file(plain_state(model.state_dict()), folder / "model.safetensors")
 
     began = time.perf_counter()

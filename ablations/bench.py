@@ -31,7 +31,7 @@ from data.shapes import draw
 from models.build import build_mask_rcnn, build_trunk
 from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, ModelConfig, RoIConfig
 from models.heads import BoxHead, ConvHead, FCNMaskHead
-from models.initialise import initialise
+from models.initialise import initialise, set_initial_std
 from models.mask_rcnn import GroundTruth, MaskRCNN
 from models.masks import paste_masks
 
@@ -66,6 +66,8 @@ class Predictor(nn.Module):
         super().__init__()
         self.scores = nn.Linear(hidden, num_classes + 1)
         self.deltas = nn.Linear(hidden, 4 * (num_classes + 1))
+        set_initial_std(0.01, self.scores)
+        set_initial_std(0.001, self.deltas)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.scores(x), self.deltas(x)
@@ -103,8 +105,8 @@ def torchvisions(model: ModelConfig) -> TorchvisionMaskRCNN:
         mask_head=shared,
         mask_predictor=mask,
     )
-    initialise(network.rpn, 0)
-    initialise(network.roi_heads, 0)
+    set_initial_std(0.01, network.rpn.head.cls_logits, network.rpn.head.bbox_pred)
+    initialise(network, 0)
     return network.to(memory_format=torch.channels_last)
 
 

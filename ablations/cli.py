@@ -8,6 +8,7 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 
+from ablations.arm import finished
 from ablations.config import Config, ConfigError
 from ablations.device import choose_device
 from ablations.evaluate import KINDS
@@ -28,6 +29,7 @@ def run(composed: DictConfig, overrides: list[str], compose: Compose) -> int:
     if composed.study is None:
         runs = [single_run(composed, overrides)]
         check_outputs(runs[0].config)
+        keep_finished(runs)
         print(describe(runs[0].config))
         outcome = execute(runs)
         for folder, record in outcome.records.items():
@@ -36,6 +38,7 @@ def run(composed: DictConfig, overrides: list[str], compose: Compose) -> int:
 
     study, runs = compose_study(composed, overrides, compose)
     check_outputs(runs[0].config)
+    keep_finished(runs)
     print(describe(runs[0].config))
     print(f"study {study.name}: {len(study.arms)} arms x {len(runs) // len(study.arms)} seeds")
     start_study(study, runs)
@@ -44,18 +47,37 @@ def run(composed: DictConfig, overrides: list[str], compose: Compose) -> int:
     return conclude(outcome)
 
 
+def keep_finished(runs: list[Run]) -> None:
+    """Raises ConfigError if finished runs with other settings would be replaced, unless `force` says so."""
+    others = [
+        run
+        for run in runs
+        if (run.folder / "run.json").exists() and finished(run.folder, run.config, stages_of(run.config)) is None
+    ]
+    if others and not runs[0].config.force:
+        raise ConfigError(
+            f"{others[0].folder}: expected no finished run or one with these settings, got one with other settings "
+            f"({len(others)} such runs in all); add outputs=FOLDER to keep them, or force=true to replace them"
+        )
+
+
 def start_study(study: Study, runs: list[Run]) -> None:
     """Writes what is asked, and what reports draw, before anything is trained."""
     config = runs[0].config
     folder = Path(config.outputs) / study.name
-    val = stages_of(config).dataset("val")
+    try:
+        val = stages_of(config).dataset("val")
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"data: {error}") from error
     count = min(NUM_SAMPLES, len(val))
-    chosen = [index * len(val) // count for index in range(count)]
-    for index in chosen:
-        sample = val[index]
+    chosen = [val[index * len(val) // count] for index in range(count)]
+    for sample in chosen:
         path = folder / "samples" / f"{sample.image_id}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(path)
+        image = Image.fromarray(sample.image.permute(1, 2, 0).numpy())
+        if sample.original_size is not None:  # ground truth and detections are in the original image's pixels
+            image = image.resize(sample.original_size[::-1])
+        image.save(path)
     write_atomically(folder / "ground_truth.json", json.dumps(val.coco))
     record = StudyRecord(
         name=study.name,
@@ -65,7 +87,7 @@ def start_study(study: Study, runs: list[Run]) -> None:
         arms=study.arms,
         seeds=sorted({run.config.seed for run in runs}),
         hypotheses=study.hypotheses,
-        sample_image_ids=[val[index].image_id for index in chosen],
+        sample_image_ids=[sample.image_id for sample in chosen],
         config=config.settings(),
         data={
             "name": val.name.partition("/")[0],

@@ -78,13 +78,15 @@ class Config:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: int | None = None
     threads: int | None = None
+    force: bool = False
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
     def settings(self) -> dict[str, Any]:
         """What decides the result, as plain data."""
         settings = dataclasses.asdict(self)
-        for name in ("outputs", "device", "workers", "threads", "logger"):
+        for name in ("outputs", "device", "workers", "threads", "force", "logger"):
             del settings[name]
+        del settings["budget"]["seeds"]  # of the study, not of the run: more seeds leave finished runs as they are
         return settings
 
     def hash(self) -> str:
@@ -108,7 +110,7 @@ def from_hydra(composed: DictConfig) -> Config:
         data |= {"num_train": plain["budget"]["train_images"], "num_val": plain["budget"]["val_images"]}
     if plain.get("precision") == "auto":
         # Decided here, so that a record says which it was, and runs of either kind are told apart.
-        plain["precision"] = "bfloat16" if native_bfloat16() else "float32"
+        plain["precision"] = "bfloat16" if native_bfloat16(plain.get("device") != "cpu") else "float32"
     config = typed(Config, plain | {"data": typed(SPECS[kind], data, "data.")})
     validate(config)
     return config
@@ -174,15 +176,34 @@ def validate(config: Config) -> None:
     for stage in ("backbone", "rpn", "train"):
         schedule = getattr(budget, stage)
         for name in ("steps", "images_per_step", "lr"):
-            require(
-                getattr(schedule, name) > 0, f"budget.{stage}.{name}: expected more than 0", getattr(schedule, name)
-            )
+            value = getattr(schedule, name)
+            require(value > 0, f"budget.{stage}.{name}: expected more than 0", value)
+        for name in ("weight_decay", "pretrained_lr"):
+            value = getattr(schedule, name)
+            require(value >= 0, f"budget.{stage}.{name}: expected 0 or more", value)
 
     require(len(model.channels) == 4, "model.channels: expected four (the stem and three stages)", model.channels)
     require(len(model.blocks) == 3, "model.blocks: expected three, one for each stage", model.blocks)
     require(all(n >= 1 for n in [*model.channels, *model.blocks]), "model.channels, blocks: expected 1 or more", model)
     depth = 1 + STRIDES.index(config.stride) + 2
     require(0 <= model.freeze <= depth, f"model.freeze: expected 0 to {depth} stages", model.freeze)
+    positive = (
+        "roi_channels",
+        "shared_channels",
+        "box_hidden",
+        "pooled_size",
+        "proposals_before",
+        "detections_per_image",
+    )
+    for name in positive:
+        require(getattr(model, name) >= 1, f"model.{name}: expected 1 or more", getattr(model, name))
+    require(model.shared_depth >= 0, "model.shared_depth: expected 0 or more", model.shared_depth)
+    require(model.anchors_per_image >= 2, "model.anchors_per_image: expected 2 or more", model.anchors_per_image)
+    for name in ("anchor_sizes", "anchor_ratios"):
+        values = getattr(model, name)
+        require(bool(values) and min(values) > 0, f"model.{name}: expected positive numbers", values)
+    for name in ("score_threshold", "nms_threshold"):
+        require(0 <= getattr(model, name) <= 1, f"model.{name}: expected 0 to 1", getattr(model, name))
     require(0 < model.positive_fraction < 1, "model.positive_fraction: expected in (0, 1)", model.positive_fraction)
     slots = int(model.rois_per_image * model.positive_fraction)
     require(slots >= 1, "model.rois_per_image x positive_fraction: expected at least one positive", slots)
@@ -196,4 +217,10 @@ def validate(config: Config) -> None:
         roi.op != "pool" or roi.reduce == "max", "roi.reduce: RoIPool is a maximum by definition; use max", roi.reduce
     )
     require(roi.op == "align" or not roi.aligned, "roi.aligned: only RoIAlign has it; leave it false", roi.aligned)
-    require(head.depth >= 0 and head.channels >= 1, "mask_head: expected depth >= 0 and channels >= 1", head)
+    least = 1 if head.kind == "mlp" else 0
+    require(head.depth >= least, f"mask_head.depth: expected {least} or more for {head.kind}", head.depth)
+    require(head.channels >= 1, "mask_head.channels: expected 1 or more", head.channels)
+    if head.kind == "none":
+        factors = (config.mask_loss.kind, config.mask_class.kind)
+        expected = "mask_loss, mask_class: without a mask branch they decide nothing; leave them at sigmoid, specific"
+        require(factors == ("sigmoid", "specific"), expected, factors)

@@ -38,9 +38,9 @@ def machine() -> dict[str, Any]:
     return {"system": platform.system(), "architecture": platform.machine(), "cpu": _cpu(), "cores": cores()}
 
 
-def native_bfloat16() -> bool:
-    """Whether this machine multiplies bfloat16 in hardware: where it does not, it would only be slower."""
-    if torch.cuda.is_available():
+def native_bfloat16(gpu: bool) -> bool:
+    """Whether the GPU, if it may be used, or else the CPU multiplies bfloat16 in hardware: it is slower without."""
+    if gpu and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     info = Path("/proc/cpuinfo")
     flags = info.read_text() if info.exists() else ""

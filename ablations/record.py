@@ -1,6 +1,6 @@
 """The records that runs leave behind, and the only thing that reports read.
 
-A study folder looks like this (every file is written atomically, `run.json` last):
+A study folder looks like this (JSON and YAML are written atomically, `run.json` last):
 
     outputs/<study>/study.json                   StudyRecord: what was asked, fixed before the first run
     outputs/<study>/ground_truth.json            COCO JSON of the validation images
@@ -89,7 +89,8 @@ class RunRecord:
              a value that is not defined (no such objects) is None. Studies may add kinds of their own, in points.
     losses:  the mean of each loss over the last tenth of training.
     stages:  key of each shared stage that the run stands on.
-    cost:    train_seconds, eval_seconds, seconds_per_step (median), peak_memory_bytes, threads.
+    cost:    train_seconds, eval_seconds, seconds_per_step, threads, and peak_memory_bytes of the worker process, which
+             may have made stages and other runs before.
     provenance: git, versions, machine, started and finished (ISO 8601, UTC).
     """
 

@@ -4,13 +4,14 @@ import contextlib
 import functools
 import itertools
 import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 
 from ablations.arm import finished, run_arm
 from ablations.config import Config, ConfigError
+from ablations.device import choose_device
 from ablations.evaluate import KINDS
 from ablations.provenance import cores
 from ablations.record import RunRecord
@@ -84,7 +86,8 @@ def execute(runs: list[Run], report: Callable[[str], None] = print) -> Outcome:
         return outcome
     tasks = plan(left, echo=len(runs) == 1)
     # By all runs, not by those left: the number of threads decides the last digits of sums.
-    workers = min(left[0].config.workers or cores(), len(runs))
+    gpu = choose_device(left[0].config.device)[0].type == "cuda"
+    workers = min(left[0].config.workers or (1 if gpu else cores()), len(runs))
     threads = left[0].config.threads or max(cores() // workers, 1)
     progress = Progress(len(runs), len(outcome.records), workers, report)
     with worker_pool(workers, threads) as pool:
@@ -109,6 +112,8 @@ def execute(runs: list[Run], report: Callable[[str], None] = print) -> Outcome:
                     outcome.failures[task.name] = _message(error)
                     report(f"FAILED {task.name}: {outcome.failures[task.name]}")
                     if isinstance(error, BrokenProcessPool):
+                        for other in [*waiting, *pending.values()]:
+                            outcome.failures[other.name] = "not done, because the workers stopped"
                         return outcome
                     continue
                 done.add(task.name)
@@ -158,10 +163,25 @@ class Progress:
 
 def _start_worker(threads: int) -> None:
     torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would otherwise finish its run and then wait for ever."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _stage(make: Callable[[Stages, Log], None], stages: Stages, name: str, echo: bool) -> None:
-    _with_log(stages.root / f"{name.replace(' ', '-')}.log", functools.partial(make, stages), echo)
+    """Stages are shared, so their bits must not depend on whether a study or a single run makes them: one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _with_log(stages.root / f"{name.replace(' ', '-')}.log", functools.partial(make, stages), echo)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _arm(run: Run, echo: bool) -> RunRecord:

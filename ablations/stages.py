@@ -26,6 +26,7 @@ from ablations.train import fit
 from data.build import build
 from data.dataset import Batch, InstanceSet, flip_boxes
 from data.loaders import TrainBatches, eval_batches
+from data.scene import ShapesSpec
 from models.backbone import Trunk, fold_batch_norm
 from models.build import build_rpn_head, build_trunk
 from models.config import ModelConfig
@@ -53,7 +54,9 @@ class Stages:
 
     @property
     def data_key(self) -> str:
-        return digest([dataclasses.asdict(self.config.data), type(self.config.data).__name__])
+        spec = self.config.data
+        drawn = [spec.digest(split) for split in ("train", "val")] if isinstance(spec, ShapesSpec) else []
+        return digest([type(spec).__name__, dataclasses.asdict(spec), drawn])
 
     @property
     def backbone_key(self) -> str:

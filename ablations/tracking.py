@@ -41,7 +41,7 @@ class WandB:
             name=f"{arm}-seed{config.seed}",
             config=config.settings(),
             dir=folder,
-            mode="online" if has_account() else "offline",
+            mode=None if os.environ.get("WANDB_MODE") else "online" if has_account() else "offline",
             # A worker takes one run after another: without this the second would be the first one again.
             reinit="finish_previous",
         )
@@ -85,8 +85,6 @@ def start(study: str, arm: str, config: Config, folder: Path) -> Tracker:
 
 def has_account() -> bool:
     """Whether W&B can log in without asking."""
-    if os.environ.get("WANDB_MODE"):
-        return os.environ["WANDB_MODE"] == "online"
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:

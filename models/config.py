@@ -16,7 +16,7 @@ class RoIConfig:
     reduce: Literal["max", "ave"] = "ave"
     aligned: bool = False
     sampling_ratio: int = 2
-    backend: str = "auto"
+    backend: Literal["auto", "reference", "cpu", "triton", "torchvision"] = "auto"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,13 @@ def test_finished_runs_are_not_done_again_and_a_lost_one_comes_back_the_same(stu
     assert timeless(lost) == before
 
 
+def test_other_settings_do_not_replace_finished_runs_unasked(study):
+    outputs, _ = study
+    done = run("study=roialign", *TINY, "data.noise=1", f"outputs={outputs}")
+    assert done.returncode != 0 and "force=true" in done.stderr and "Traceback" not in done.stderr
+    assert len(list(outputs.glob("roialign/*/seed*/run.json"))) == 8
+
+
 def test_a_single_run_prints_its_table_and_where_its_files_are(study):
     outputs, _ = study
     done = run("roi=pool", "stride=32", *TINY, f"outputs={outputs}")
@@ -105,3 +113,35 @@ def test_a_loss_that_is_not_finite_fails_the_run_but_not_the_command_line(study)
     done = run(*TINY, "budget.train.lr=1e30", f"outputs={outputs}")
     assert done.returncode == 1
     assert "expected finite losses" in done.stdout and "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+def test_killing_a_study_ends_its_workers_and_loses_no_finished_run(study, tmp_path):
+    """SIGKILL in the middle: nothing is left behind that runs, and the same command finishes the rest."""
+    command = [sys.executable, "run.py", "study=roialign", *TINY, f"outputs={tmp_path}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment)
+    for line in running.stdout:
+        if "run 2 of 8" in line:
+            break
+    workers = children(running.pid)
+    running.kill()
+    running.wait()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert workers and not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("roialign/*/seed*/run.json")}
+    assert len(finished) >= 2
+
+    again = run("study=roialign", *TINY, f"outputs={tmp_path}")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in finished.items())
+    outputs, _ = study
+    for path in tmp_path.glob("roialign/*/seed*/run.json"):
+        assert timeless(path) == timeless(outputs / path.relative_to(tmp_path))
+
+
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in listed]

@@ -1,9 +1,13 @@
 """Bad settings are refused before any work, and the message says what would be good."""
 
+import dataclasses
+
 import pytest
 from hydra.errors import HydraException
 
 from ablations.config import ConfigError, from_hydra
+from data.scene import ShapesSpec
+from models.config import ModelConfig
 
 
 def test_defaults_are_typed_and_valid(compose):
@@ -33,7 +37,10 @@ def test_defaults_are_typed_and_valid(compose):
         ("data.image_side=100", "multiple of 32"),
         ("data.kind=voc", "shapes, coco"),
         ("workers=0", "1 or more"),
-        ("mask_head.depth=-1", "depth >= 0"),
+        ("mask_head.depth=-1", "0 or more for fcn"),
+        ("roi.backend=gpu", "'triton'"),
+        ("model.nms_threshold=2", "0 to 1"),
+        ("model.anchor_sizes=[]", "positive numbers"),
     ],
 )
 def test_a_bad_value_is_refused_with_the_good_ones(compose, override, expected):
@@ -42,10 +49,24 @@ def test_a_bad_value_is_refused_with_the_good_ones(compose, override, expected):
     assert expected in str(error.value)
 
 
-@pytest.mark.parametrize("overrides", [["roi=pool", "roi.reduce=ave"], ["roi=pool", "roi.aligned=true"]])
-def test_contradictions_are_refused_with_the_reason(compose, overrides):
-    with pytest.raises(ConfigError, match="RoI"):
+@pytest.mark.parametrize(
+    "overrides, reason",
+    [
+        (["roi=pool", "roi.reduce=ave"], "RoIPool is a maximum"),
+        (["roi=pool", "roi.aligned=true"], "only RoIAlign"),
+        (["mask_head=mlp", "mask_head.depth=0"], "1 or more for mlp"),
+        (["mask_head=none", "mask_loss=softmax"], "without a mask branch"),
+    ],
+)
+def test_contradictions_are_refused_with_the_reason(compose, overrides, reason):
+    with pytest.raises(ConfigError, match=reason):
         from_hydra(compose(overrides))
+
+
+def test_the_files_and_the_dataclasses_agree_on_the_defaults(compose):
+    config = from_hydra(compose([]))
+    assert config.model == ModelConfig()
+    assert dataclasses.replace(config.data, num_train=1, num_val=1) == ShapesSpec(num_train=1, num_val=1)
 
 
 def test_unknown_options_of_a_group_are_listed(compose):
@@ -62,7 +83,7 @@ def test_the_precision_is_decided_before_the_run_is_named(compose):
 
 def test_the_hash_knows_what_decides_the_result_and_nothing_else(compose):
     base = from_hydra(compose([])).hash()
-    for harmless in ("outputs=/elsewhere", "workers=3", "threads=2", "logger=wandb", "device=cpu"):
+    for harmless in ("outputs=/elsewhere", "workers=3", "threads=2", "logger=wandb", "budget.seeds=9", "force=true"):
         assert from_hydra(compose([harmless])).hash() == base
     for decisive in ("stride=32", "seed=1", "roi=pool", "budget.train.steps=7", "data.noise=1", "mask_loss=softmax"):
         assert from_hydra(compose([decisive])).hash() != base

@@ -27,6 +27,16 @@ def test_target_counts_exact_areas_at_fractional_boxes():
     assert crop_masks(mask, torch.tensor([[3.1, 0.0, 7.1, 4.0]]), 2)[0].tolist() == [[1, 1], [1, 1]]
 
 
+def test_targets_are_exact_under_autocast_too():
+    generator = torch.Generator().manual_seed(0)
+    masks = (torch.rand(20, 64, 64, generator=generator) > 0.5).to(torch.uint8)
+    boxes = torch.rand(20, 4, generator=generator) * 20
+    boxes[:, 2:] += boxes[:, :2] + 20
+    exact = crop_masks(masks, boxes, 14)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(crop_masks(masks, boxes, 14), exact)
+
+
 def test_target_outside_the_image_is_background():
     mask = torch.ones(1, 8, 8, dtype=torch.uint8)
     target = crop_masks(mask, torch.tensor([[-8.0, 0.0, 8.0, 8.0]]), 4)
