@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 8
-"""Masks cut out at a time: as numbers all of them together would not fit into a processor's cache."""
+"""Masks worked on at a time: as numbers all of them together would not fit into a processor's cache."""
 
 
 def crop_masks(masks: Tensor, boxes: Tensor, mask_size: int) -> Tensor:
@@ -36,8 +36,9 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, height: int, width: int, t
     """
     rows = _interpolation(boxes[:, 1], boxes[:, 3], probabilities.shape[1], height)  # [N, H, M]
     columns = _interpolation(boxes[:, 0], boxes[:, 2], probabilities.shape[2], width)  # [N, W, M]
+    parts = zip(rows.split(CHUNK), probabilities.split(CHUNK), columns.split(CHUNK), strict=True)
     with torch.autocast(boxes.device.type, enabled=False):
-        return rows @ probabilities @ columns.mT >= threshold
+        return torch.cat([r @ p @ c.mT >= threshold for r, p, c in parts])
 
 
 def _coverage(low: Tensor, high: Tensor, num_cells: int, num_pixels: int) -> Tensor:
