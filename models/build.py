@@ -1,4 +1,4 @@
-"""Configuration to networks: the only place below run.py where a factor's value is looked at."""
+"""Configuration to networks: the one place where a factor's value becomes a part."""
 
 from functools import partial
 
