@@ -48,6 +48,7 @@ def test_pretrained_parts_learn_more_slowly():
 
 def test_a_loss_that_is_not_finite_stops_with_all_losses_named():
     layer = nn.Linear(1, 1)
+    nn.init.ones_(layer.weight)  # its sign decides the sign of the infinity
     losses = lambda step: {"good": layer.weight.sum(), "bad": layer.weight.sum() * (torch.inf if step == 3 else 1)}  # noqa: E731
     with pytest.raises(TrainingError, match=r"step 3.*good.*bad inf.*lr"):
         fit(layer, losses, ScheduleConfig(steps=10), lambda *_: None, 1, "float32")
