@@ -92,6 +92,7 @@ class RunRecord:
     cost:    train_seconds, eval_seconds, seconds_per_step, threads, and peak_memory_bytes of the worker process, which
              may have made stages and other runs before.
     provenance: git, versions, machine, started and finished (ISO 8601, UTC).
+    taken_from: "study/arm" that this run was made for, when another study had it already; its files are the same.
     """
 
     study: str
@@ -108,6 +109,7 @@ class RunRecord:
     cost: dict[str, float]
     provenance: dict[str, Any]
     status: str = "done"
+    taken_from: str = ""
     schema: int = SCHEMA
 
     def metric(self, name: str) -> float | None:

@@ -23,6 +23,7 @@ from ablations.device import choose_device
 from ablations.evaluate import KINDS
 from ablations.provenance import cores
 from ablations.record import RunRecord
+from ablations.reuse import take_over
 from ablations.stages import Log, Stages, make_backbone, make_data, make_proposals
 from ablations.study import Run
 from ablations.train import TrainingError
@@ -79,9 +80,14 @@ def execute(runs: list[Run], report: Callable[[str], None] = print) -> Outcome:
         record = finished(run.folder, run.config, stages_of(run.config))
         if record is not None:
             outcome.records[run.folder] = record
-    left = [run for run in runs if run.folder not in outcome.records]
     if outcome.records:
         report(f"{len(outcome.records)} of {len(runs)} runs are done already")
+    for run in [run for run in runs if run.folder not in outcome.records]:
+        record = take_over(run, stages_of(run.config))
+        if record is not None:
+            outcome.records[run.folder] = record
+            report(f"{run}: taken over from {record.taken_from}, which has the same settings")
+    left = [run for run in runs if run.folder not in outcome.records]
     if not left:
         return outcome
     tasks = plan(left, echo=len(runs) == 1)

@@ -125,6 +125,19 @@ def stage_table(study: Study) -> str:
     return markdown(["stage", "key", "arms", "seeds"], rows, left=4)
 
 
+def taken_over(study: Study) -> list[str]:
+    """A sentence for each arm whose runs another study had made already: the same settings, the same files."""
+    origins: dict[tuple[str, str], list[int]] = {}
+    for (arm, seed), run in study.runs.items():
+        if run.taken_from:
+            origins.setdefault((arm, run.taken_from), []).append(seed)
+    return [
+        f"{study.label(arm)}: taken over from `{origin}`, which has the same settings "
+        f"(seeds {and_list([str(seed) for seed in sorted(seeds)])})."
+        for (arm, origin), seeds in origins.items()
+    ]
+
+
 def shared_by_seeds(study: Study) -> list[str]:
     """The stages that all seeds of an arm share: what the spread over seeds does not contain."""
     keys: dict[str, dict[str, set[str]]] = {}

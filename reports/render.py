@@ -108,6 +108,7 @@ def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]
         ),
         "provenance": provenance.provenance_table(study) or "No run is done yet.",
         "stages": provenance.stage_table(study),
+        "taken_over": provenance.taken_over(study),
         "problems": tables.problems(study),
         "limits": limits(study, found),
     }

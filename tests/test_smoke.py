@@ -83,6 +83,22 @@ def test_a_single_run_prints_its_table_and_where_its_files_are(study):
     assert json.loads((folder / "run.json").read_text())["config"]["stride"] == 32
 
 
+def test_an_arm_that_another_study_has_finished_is_taken_over(study):
+    outputs, _ = study
+    done = run("study=maskclass", *TINY, f"outputs={outputs}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    made, taken = outputs / "roialign/align-16/seed1", outputs / "maskclass/specific/seed1"
+    assert "specific seed 1: taken over from roialign/align-16" in done.stdout
+    assert timeless(taken / "run.json") == timeless(made / "run.json") | {
+        "study": "maskclass",
+        "arm": "specific",
+        "taken_from": "roialign/align-16",
+    }
+    for name in ("detections.json", "model.safetensors", "metrics.jsonl", "config.yaml"):
+        assert (taken / name).read_bytes() == (made / name).read_bytes()
+    assert not json.loads((outputs / "maskclass/agnostic/seed1/run.json").read_text())["taken_from"]
+
+
 def test_joint_training_and_faster_rcnn_run_too(study):
     outputs, _ = study
     for extra in ("rpn=joint", "mask_head=none"):

@@ -168,6 +168,13 @@ def test_an_undeclared_difference_is_shouted(tmp_path, undrawn):
     assert "uncommitted changes" in text and "nothing else differs" not in text
 
 
+def test_runs_of_another_study_are_named_as_such(tmp_path, undrawn):
+    folder = write_study(tmp_path / "outputs", seeds=2)
+    edit(folder / "align16" / "seed1" / "run.json", lambda record: record.update(taken_from="roiops/align-ave"))
+    render(read_study(tmp_path / "outputs", "roialign"), tmp_path)
+    assert "taken over from `roiops/align-ave`, which has the same settings (seeds 1)" in read(tmp_path)
+
+
 def test_a_clean_study_proves_that_only_its_factors_differ(report):
     text = read(report)
     assert "All of them belong to the declared factors: `roi` and `stride`." in text and "Warning" not in text
