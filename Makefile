@@ -7,8 +7,11 @@ STAMP := $(VENV)/.installed
 # TORCH_INDEX: the address of another package index to take torch and torchvision from, such as PyTorch's CPU builds.
 TORCH := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 
+STUDIES := roialign roiops maskloss maskclass maskhead multitask rpn fcis
+ABLATIONS := $(addprefix ablation-,$(STUDIES))
+
 .DEFAULT_GOAL := help
-.PHONY: help setup check test smoke ablation-roialign report claims coco bench bench-ops figures clean
+.PHONY: help setup check test smoke $(ABLATIONS) ablations report claims coco bench bench-ops figures clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -39,8 +42,21 @@ smoke: $(STAMP) ## the whole pipeline in seconds; its figures mean nothing
 	$(PY) run.py study=roialign budget=smoke outputs=outputs/smoke
 	$(PY) -m reports roialign --outputs outputs/smoke --out reports/out/smoke
 
-ablation-roialign: $(STAMP) ## the main job: RoIPool and RoIAlign at strides 16 and 32, five seeds, and the report
-	@$(PY) run.py study=roialign; status=$$?; $(PY) -m reports roialign && exit $$status
+$(ABLATIONS): ablation-%: $(STAMP)
+	@$(PY) run.py study=$*; status=$$?; $(PY) -m reports $* && exit $$status
+
+ablation-roialign: ## the main job: RoIPool and RoIAlign at strides 16 and 32, five seeds, and the report
+ablation-roiops: ## is it alignment or bilinear sampling? RoIPool, RoIWarp and RoIAlign
+ablation-maskloss: ## independent masks or competing ones: sigmoid and softmax
+ablation-maskclass: ## a mask for each class or one for all
+ablation-maskhead: ## convolutions or fully connected layers in the mask branch
+ablation-multitask: ## what the mask branch does to boxes, and what it costs
+ablation-rpn: ## how many proposals find the objects
+ablation-fcis: ## Mask R-CNN and FCIS where objects overlap
+
+ablations: $(STAMP) ## all studies, sharing stages and runs, and the claims: under an hour on two cores
+	@status=0; for study in $(STUDIES); do $(MAKE) --no-print-directory ablation-$$study || status=1; done; \
+	$(PY) -m reports.claims && exit $$status
 
 report: $(STAMP) ## the reports of all studies that have records
 	$(PY) -m reports

@@ -217,6 +217,9 @@ def validate(config: Config) -> None:
         roi.op != "pool" or roi.reduce == "max", "roi.reduce: RoIPool is a maximum by definition; use max", roi.reduce
     )
     require(roi.op == "align" or not roi.aligned, "roi.aligned: only RoIAlign has it; leave it false", roi.aligned)
+    competing = config.mask_loss.kind == "softmax"
+    expected = "mask_loss.rule: sigmoid masks have no rivals to beat; leave it at share"
+    require(competing or config.mask_loss.rule == "share", expected, config.mask_loss.rule)
     least = 1 if head.kind == "mlp" else 0
     require(head.depth >= least, f"mask_head.depth: expected {least} or more for {head.kind}", head.depth)
     require(head.channels >= 1, "mask_head.channels: expected 1 or more", head.channels)

@@ -34,7 +34,7 @@ def build_mask_objective(mask_loss: MaskLossConfig, mask_class: MaskClassConfig,
     agnostic = mask_class.kind == "agnostic"
     if mask_loss.kind == "sigmoid":
         return SigmoidMask(num_classes, agnostic)
-    return SoftmaxMask(num_classes, agnostic)
+    return SoftmaxMask(num_classes, agnostic, mask_loss.rule)
 
 
 def build_mask_head(

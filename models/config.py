@@ -19,9 +19,15 @@ class RoIConfig:
     backend: Literal["auto", "reference", "cpu", "triton", "torchvision"] = "auto"
 
 
+Rule = Literal["share", "argmax", "background"]
+
+
 @dataclass(frozen=True)
 class MaskLossConfig:
+    """rule: what a softmax mask's class must beat at a pixel at test time (mask_objective.py)."""
+
     kind: Literal["sigmoid", "softmax"] = "sigmoid"
+    rule: Rule = "share"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.config import Rule
+
 
 class MaskObjective(Protocol):
     num_channels: int
@@ -50,12 +52,19 @@ class SigmoidMask:
 class SoftmaxMask:
     """Classes compete at each pixel: a softmax over background and the K classes, a multinomial loss, as in FCN.
 
-    The paper does not state the number of channels nor the rule at test time. Ours: K + 1 channels, and a pixel's
-    probability is the predicted class's share of the softmax. With `agnostic` the K classes are one.
+    The paper states neither the number of channels nor the rule at test time. Ours: K + 1 channels, and a pixel
+    belongs to the object when the predicted class beats its rivals, with odds of exp(own logit - rival logit):
+
+        share       all other channels together: the class's share of the softmax is above one half (the default)
+        argmax      the strongest other channel: the class comes first
+        background  the background alone: the box branch has chosen among the classes already
+
+    With `agnostic` the K classes are one and the three rules are the same.
     """
 
-    def __init__(self, num_classes: int, agnostic: bool = False) -> None:
+    def __init__(self, num_classes: int, agnostic: bool = False, rule: Rule = "share") -> None:
         self.agnostic = agnostic
+        self.rule = rule
         self.num_channels = 2 if agnostic else num_classes + 1
 
     def loss(self, logits: Tensor, labels: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -63,7 +72,12 @@ class SoftmaxMask:
         return _mean(F.cross_entropy(logits, channels, reduction="none"), weights)
 
     def probabilities(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return logits.softmax(dim=1)[torch.arange(len(logits), device=logits.device), self._channels(labels)]
+        channels = self._channels(labels)[:, None, None, None].expand(-1, 1, *logits.shape[2:])
+        own = logits.gather(1, channels)[:, 0]
+        if self.rule == "background":
+            return (own - logits[:, 0]).sigmoid()
+        others = logits.scatter(1, channels, -torch.inf)
+        return (own - (others.logsumexp(1) if self.rule == "share" else others.amax(1))).sigmoid()
 
     def _channels(self, labels: Tensor) -> Tensor:
         return labels.clamp(max=1) if self.agnostic else labels

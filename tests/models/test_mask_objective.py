@@ -53,6 +53,21 @@ def test_inference_takes_the_predicted_class():
     torch.testing.assert_close(probabilities[1], logits[1].softmax(0)[4])
 
 
+def test_the_softmax_rules_differ_in_the_rivals_that_a_class_must_beat():
+    # One pixel, background and four classes: class 2 has the largest share (45 %), but not half of it.
+    shares = torch.tensor([0.30, 0.05, 0.45, 0.15, 0.05])
+    logits, label = shares.log().reshape(1, K + 1, 1, 1), torch.tensor([2])
+    found = {
+        rule: SoftmaxMask(K, rule=rule).probabilities(logits, label).item()
+        for rule in ("share", "argmax", "background")
+    }
+    assert found["share"] == pytest.approx(0.45)
+    assert found["argmax"] == pytest.approx(0.45 / (0.45 + 0.30))
+    assert found["background"] == pytest.approx(0.45 / (0.45 + 0.30))
+    runner_up = SoftmaxMask(K, rule="argmax").probabilities(logits, torch.tensor([3])).item()
+    assert runner_up == pytest.approx(0.15 / (0.15 + 0.45)) and runner_up < 0.5
+
+
 @pytest.mark.parametrize("objective", [SigmoidMask(K, agnostic=True), SoftmaxMask(K, agnostic=True)])
 def test_agnostic_masks_do_not_depend_on_the_label(objective):
     logits, labels, targets, weights = inputs(objective.num_channels)
