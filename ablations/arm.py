@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ablations import tracking
@@ -18,7 +18,8 @@ from ablations.config import Config
 from ablations.evaluate import average_precision, coco_results
 from ablations.provenance import provenance
 from ablations.record import RunRecord, load_run, save, write_atomically
-from ablations.stages import EVAL_BATCH, Log, Stages, plain_state, proposals_of, uniform
+from ablations.stages import EVAL_BATCH, Log, Stages, plain_state, proposals_of, stages_of, uniform
+from ablations.study import Run
 from ablations.train import fit
 from data.loaders import TrainBatches, eval_batches
 from models.build import build_mask_rcnn
@@ -112,6 +113,14 @@ def build(config: Config, stages: Stages, num_classes: int) -> MaskRCNN:
     initialise(model, config.seed)
     model.backbone.load_state_dict(stages.backbone())
     return model.to(stages.device).to(memory_format=torch.channels_last).train()
+
+
+def trained(run: Run) -> MaskRCNN:
+    """A finished run's network as its training left it, ready to detect."""
+    stages = stages_of(run.config)
+    model = build(run.config, stages, len(stages.dataset("train").classes))
+    model.load_state_dict(load_file(run.folder / "model.safetensors"))
+    return model.eval()
 
 
 def losses_of(config: Config, model: MaskRCNN, stages: Stages) -> Any:

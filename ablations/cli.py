@@ -12,9 +12,11 @@ from ablations.arm import finished
 from ablations.config import Config, ConfigError
 from ablations.device import choose_device
 from ablations.evaluate import KINDS
+from ablations.exhibition import exhibits_of
 from ablations.provenance import cores, git_state
 from ablations.record import RunRecord, StudyRecord, save, write_atomically
-from ablations.runner import Outcome, execute, stages_of
+from ablations.runner import Outcome, execute
+from ablations.stages import stages_of
 from ablations.study import Compose, Run, Study, compose_study, single_run
 
 NUM_SAMPLES = 6
@@ -42,7 +44,7 @@ def run(composed: DictConfig, overrides: list[str], compose: Compose) -> int:
     print(describe(runs[0].config))
     print(f"study {study.name}: {len(study.arms)} arms x {len(runs) // len(study.arms)} seeds")
     start_study(study, runs)
-    outcome = execute(runs)
+    outcome = execute(runs, exhibits=exhibits_of(study, runs))
     print(f"records: {runs[0].folder.parent.parent}\nreport:  python -m reports {study.name}")
     return conclude(outcome)
 
@@ -95,6 +97,7 @@ def start_study(study: Study, runs: list[Run]) -> None:
             "num_val": len(val),
             "classes": list(val.classes),
         },
+        exhibits=study.exhibits,
     )
     save(record, folder / "study.json")
 

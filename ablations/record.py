@@ -5,6 +5,8 @@ A study folder looks like this (JSON and YAML are written atomically, `run.json`
     outputs/<study>/study.json                   StudyRecord: what was asked, fixed before the first run
     outputs/<study>/ground_truth.json            COCO JSON of the validation images
     outputs/<study>/samples/<image_id>.png       the validation images that reports draw, chosen beforehand
+    outputs/<study>/exhibits/<name>.json         ExhibitRecord: made once all runs are done, for studies that ask for it
+    outputs/<study>/exhibits/<name>/*.png        its pictures
     outputs/<study>/<arm>/seed<k>/config.yaml    the run's composed configuration
     outputs/<study>/<arm>/seed<k>/metrics.jsonl  one line of losses and learning rate per logged step
     outputs/<study>/<arm>/seed<k>/detections.json  COCO results: RLE masks, xywh boxes, scores
@@ -78,6 +80,7 @@ class StudyRecord:
     sample_image_ids: list[int]
     config: dict[str, Any]
     data: dict[str, Any]
+    exhibits: list[str] = field(default_factory=list)
     schema: int = SCHEMA
 
 
@@ -112,6 +115,11 @@ class RunRecord:
     taken_from: str = ""
     schema: int = SCHEMA
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """What tells this run from one with other settings or of another time."""
+        return {"config_hash": self.config_hash, "finished": self.provenance.get("finished", "")}
+
     def metric(self, name: str) -> float | None:
         """The figure called `name`, such as "segm.AP75", or a difference such as "segm.AP75 - segm.AP50"."""
         terms = [term.partition(".") for term in name.split(" - ")]
@@ -119,6 +127,22 @@ class RunRecord:
         for other in others:
             first = None if first is None or other is None else first - other
         return first
+
+
+@dataclass(frozen=True)
+class ExhibitRecord:
+    """What was made once of all runs of a study: see ablations/exhibits.
+
+    runs:    "<arm>/seed<k>" -> the identity of the run that it stands on.
+    content: the exhibit's own data. Times in it are of one machine and one moment.
+    """
+
+    name: str
+    study: str
+    runs: dict[str, dict[str, str]]
+    content: dict[str, Any]
+    provenance: dict[str, Any]
+    schema: int = SCHEMA
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -139,12 +163,16 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
-def save(record: StudyRecord | RunRecord, path: Path) -> None:
+def save(record: StudyRecord | RunRecord | ExhibitRecord, path: Path) -> None:
     write_atomically(path, json.dumps(dataclasses.asdict(record), indent=1) + "\n")
 
 
 def load_run(path: Path) -> RunRecord:
     return _build(RunRecord, _read(path), path)
+
+
+def load_exhibit(path: Path) -> ExhibitRecord:
+    return _build(ExhibitRecord, _read(path), path)
 
 
 def load_study(path: Path) -> StudyRecord:

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -18,13 +18,14 @@ from typing import Any
 import torch
 
 from ablations.arm import finished, run_arm
-from ablations.config import Config, ConfigError
+from ablations.config import ConfigError
 from ablations.device import choose_device
 from ablations.evaluate import KINDS
+from ablations.exhibition import Exhibit, make_exhibit
 from ablations.provenance import cores
-from ablations.record import RunRecord
+from ablations.record import ExhibitRecord, RunRecord
 from ablations.reuse import take_over
-from ablations.stages import Log, Stages, make_backbone, make_data, make_proposals
+from ablations.stages import Log, Stages, make_backbone, make_data, make_proposals, stages_of
 from ablations.study import Run
 from ablations.train import TrainingError
 
@@ -48,10 +49,6 @@ class Outcome:
     failures: dict[str, str] = field(default_factory=dict)
 
 
-def stages_of(config: Config) -> Stages:
-    return Stages(Path(config.outputs) / "stages", config)
-
-
 def plan(runs: list[Run], echo: bool = False) -> list[Task]:
     """The runs and, once each, the stages that they stand on; echo: what they log goes to the terminal too."""
     tasks: dict[str, Task] = {}
@@ -68,13 +65,21 @@ def plan(runs: list[Run], echo: bool = False) -> list[Task]:
             steps.append(Task(proposals, _stage, (make_proposals, stages, proposals, echo), frozenset({backbone})))
         for step in steps:
             tasks.setdefault(step.name, step)
-        name = f"{run.study}: {run}"
-        tasks[name] = Task(name, _arm, (run, echo), frozenset({steps[-1].name}), run)
+        tasks[_name(run)] = Task(_name(run), _arm, (run, echo), frozenset({steps[-1].name}), run)
     return list(tasks.values())
 
 
-def execute(runs: list[Run], report: Callable[[str], None] = print) -> Outcome:
-    """Carries out what is not done yet. A failure stops only what stands on it."""
+def plan_exhibits(exhibits: Sequence[Exhibit]) -> list[Task]:
+    """One after another once all runs are done: an exhibit that takes times must be alone."""
+    tasks: list[Task] = []
+    for exhibit in exhibits:
+        needs = frozenset(map(_name, exhibit.runs)) | {task.name for task in tasks[-1:]}
+        tasks.append(Task(f"{exhibit.runs[0].study}: exhibit {exhibit.name}", _exhibit, (exhibit,), needs))
+    return tasks
+
+
+def execute(runs: list[Run], report: Callable[[str], None] = print, exhibits: Sequence[Exhibit] = ()) -> Outcome:
+    """Carries out what is not done yet, `exhibits` of the runs last. A failure stops only what stands on it."""
     outcome = Outcome()
     for run in runs:
         record = finished(run.folder, run.config, stages_of(run.config))
@@ -88,18 +93,19 @@ def execute(runs: list[Run], report: Callable[[str], None] = print) -> Outcome:
             outcome.records[run.folder] = record
             report(f"{run}: taken over from {record.taken_from}, which has the same settings")
     left = [run for run in runs if run.folder not in outcome.records]
-    if not left:
-        return outcome
     tasks = plan(left, echo=len(runs) == 1)
+    tasks += plan_exhibits([exhibit for exhibit in exhibits if left or not exhibit.is_current()])
+    if not tasks:
+        return outcome
     # By all runs, not by those left: the number of threads decides the last digits of sums.
-    gpu = choose_device(left[0].config.device)[0].type == "cuda"
-    workers = min(left[0].config.workers or (1 if gpu else cores()), len(runs))
-    threads = left[0].config.threads or max(cores() // workers, 1)
+    gpu = choose_device(runs[0].config.device)[0].type == "cuda"
+    workers = min(runs[0].config.workers or (1 if gpu else cores()), len(runs))
+    threads = runs[0].config.threads or max(cores() // workers, 1)
     progress = Progress(len(runs), len(outcome.records), workers, report)
     with worker_pool(workers, threads) as pool:
         pending: dict[Future[Any], Task] = {}
         waiting = list(tasks)
-        done: set[str] = set()
+        done = {_name(run) for run in runs if run.folder in outcome.records}
         while waiting or pending:
             # No more than there are workers, so that runs start in the order of the plan: seed by seed.
             ready = [task for task in waiting if task.needs <= done]
@@ -108,7 +114,7 @@ def execute(runs: list[Run], report: Callable[[str], None] = print) -> Outcome:
                 pending[pool.submit(task.function, *task.arguments)] = task
             if not pending:
                 for task in waiting:
-                    outcome.failures[task.name] = "not started, because a stage that it needs failed"
+                    outcome.failures[task.name] = "not started, because something that it needs failed"
                 break
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 task = pending.pop(future)
@@ -167,6 +173,10 @@ class Progress:
         self.report(f"[{elapsed:5.0f} s] {line}")
 
 
+def _name(run: Run) -> str:
+    return f"{run.study}: {run}"
+
+
 def _start_worker(threads: int) -> None:
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -193,6 +203,10 @@ def _stage(make: Callable[[Stages, Log], None], stages: Stages, name: str, echo:
 def _arm(run: Run, echo: bool) -> RunRecord:
     work = functools.partial(run_arm, run.study, run.arm, run.config, run.folder, stages_of(run.config))
     return _with_log(run.folder / "log.txt", work, echo)
+
+
+def _exhibit(exhibit: Exhibit) -> ExhibitRecord:
+    return _with_log(exhibit.path.with_suffix(".log"), lambda _: make_exhibit(exhibit), echo=False)
 
 
 def _with_log(path: Path, work: Callable[[Log], Any], echo: bool) -> Any:

@@ -100,6 +100,10 @@ class Stages:
         return Proposals(tensors["boxes"], tensors["scores"])
 
 
+def stages_of(config: Config) -> Stages:
+    return Stages(Path(config.outputs) / "stages", config)
+
+
 @functools.lru_cache(maxsize=2)
 def _dataset(spec: Any, split: str, folder: Path) -> InstanceSet:
     """Both splits are kept: a worker that opened them anew for each run would map their pixels many times over."""

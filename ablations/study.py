@@ -3,12 +3,13 @@
 import dataclasses
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
+from ablations import exhibits
 from ablations.config import Config, ConfigError, from_hydra, to_plain, typed
 from ablations.record import Arm, Hypothesis
 
@@ -26,6 +27,7 @@ class Study:
     factors: list[str]
     arms: dict[str, Arm]
     hypotheses: list[Hypothesis]
+    exhibits: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,10 @@ def _read(content: dict[str, Any]) -> Study:
         unknown = sorted(set(hypothesis.contrast) - set(study.arms))
         if unknown:
             raise ConfigError(f"study {study.name}: hypothesis {hypothesis.name} names unknown arms {unknown}")
+    strange = sorted(set(study.exhibits) - set(exhibits.names()))
+    if strange:
+        known = ", ".join(exhibits.names()) or "none"
+        raise ConfigError(f"study {study.name}: exhibits: expected some of {known}, got {strange}")
     return study
 
 

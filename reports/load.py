@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from ablations.record import RecordError, RunRecord, StudyRecord, load_run, load_study
+from ablations.record import ExhibitRecord, RecordError, RunRecord, StudyRecord, load_exhibit, load_run, load_study
 
 Trouble = Literal["missing", "failed", "unreadable", "unplanned"]
 
@@ -99,6 +99,17 @@ class Study:
             if isinstance(line, dict) and isinstance(line.get("step"), int):
                 lines[line["step"]] = line
         return [lines[step] for step in sorted(lines)]
+
+    def exhibit(self, name: str) -> ExhibitRecord | None:
+        """An exhibit's record; None when it is not made or cannot be read."""
+        try:
+            return load_exhibit(self.folder / "exhibits" / f"{name}.json")
+        except (OSError, RecordError):
+            return None
+
+    def exhibit_images(self, name: str) -> Path:
+        """The folder of an exhibit's pictures."""
+        return self.folder / "exhibits" / name
 
     @cached_property
     def ground_truth(self) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from reports import closeups, forest, pictures, plots, provenance, tables, wording
+from reports import closeups, exhibits, forest, pictures, plots, provenance, tables, wording
 from reports.bootstrap import RESAMPLES, ImageBootstrap, ImageNoise
 from reports.contrasts import contrast_of, interactions, paper_contrast, primary_metric, verdicts
 from reports.html import to_html
@@ -89,6 +89,7 @@ def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]
         "tests": tables.tests(study, found) or "The study states no hypotheses.",
         "interactions": [_interaction(study, index, figures) for index in range(len(interactions(study)))],
         "why": _why_text(displacements) if displacements else None,
+        "exhibits": exhibits.sections(study, figures),
         "sample_seed": seed,
         "candidates": candidates,
         "every_seed": tables.every_seed(study),
@@ -110,6 +111,7 @@ def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]
         "stages": provenance.stage_table(study),
         "taken_over": provenance.taken_over(study),
         "problems": tables.problems(study),
+        "unshown": exhibits.problems(study),
         "limits": limits(study, found),
     }
 

@@ -1,0 +1,37 @@
+"""Sections of a report that show a study's exhibits: a module for each, named as in `ablations/exhibits`.
+
+Each has one function, section(study, exhibit, figures) -> str: Markdown that opens with a heading of its own. It draws
+its charts into the folder `figures` and names them as figures/<name>.png.
+"""
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+from reports.load import Study
+
+
+def names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def sections(study: Study, figures: Path) -> list[str]:
+    """The sections of the study's exhibits that are there, in the order in which the study names them."""
+    found = {name: study.exhibit(name) for name in study.record.exhibits if name in names()}
+    return [
+        importlib.import_module(f"{__name__}.{name}").section(study, exhibit, figures)
+        for name, exhibit in found.items()
+        if exhibit is not None
+    ]
+
+
+def problems(study: Study) -> list[str]:
+    """What is missing, and what was made of other runs than those that the report shows."""
+    texts = []
+    for name in study.record.exhibits:
+        exhibit = study.exhibit(name)
+        if exhibit is None:
+            texts.append(f"The exhibit `{name}` is not made yet.")
+        elif exhibit.runs != {f"{arm}/seed{seed}": run.identity for (arm, seed), run in study.runs.items()}:
+            texts.append(f"The exhibit `{name}` was made of other runs than those of this report.")
+    return texts
