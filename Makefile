@@ -11,7 +11,7 @@ STUDIES := roialign roiops maskloss maskclass maskhead multitask rpn fcis
 ABLATIONS := $(addprefix ablation-,$(STUDIES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test smoke $(ABLATIONS) ablations report claims coco bench bench-ops figures clean
+.PHONY: help setup check test smoke $(ABLATIONS) ablations report claims gallery coco bench bench-ops figures clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ report: $(STAMP) ## the reports of all studies that have records
 
 claims: $(STAMP) ## the script's claims, slide by slide, from the records
 	$(PY) -m reports.claims
+
+gallery: $(STAMP) ## publishes the records and reports of full runs in reports/gallery
+	$(PY) -m reports.gallery
 
 coco: $(STAMP) ## fetches COCO 2017 (about 20 GB) into datasets/coco
 	$(PY) -m data.download coco

@@ -72,3 +72,10 @@ def test_a_single_run_is_named_by_what_it_sets(compose):
     assert single_run(compose([]), []).arm == "default"
     # Or `force` would name another folder instead of replacing what is in this one.
     assert single_run(compose(["force=true", "stride=32"]), ["force=true", "stride=32"]).arm == "stride=32"
+
+
+def test_make_knows_every_study():
+    text = (CONF.parent / "Makefile").read_text(encoding="utf-8")
+    listed = next(line for line in text.splitlines() if line.startswith("STUDIES :=")).split()[2:]
+    assert set(STUDIES) <= set(listed)
+    assert all(f"\nablation-{name}: ## " in text for name in listed)

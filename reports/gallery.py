@@ -1,0 +1,65 @@
+"""python -m reports.gallery [STUDY ...]: publishes full runs, reports and records, in reports/gallery.
+
+Only what a reader may trust is published: studies that are complete, at full size, made from committed code.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from ablations.record import RecordError
+from reports.claims import render_claims
+from reports.load import Study, find_studies, read_study
+from reports.provenance import warnings
+from reports.render import render
+
+GALLERY = Path("reports/gallery")
+RECORDS = ("study.json", "exhibits/*", "*/seed*/run.json", "*/seed*/metrics.jsonl")
+"""What is published of a study's folder: everything that figures come from, without weights, images and masks."""
+
+
+def objections(study: Study) -> list[str]:
+    """Why a study should not be published; empty when it may be."""
+    found = [f"{item.arm} seed {item.seed}: {item.kind}, {item.detail}" for item in study.problems]
+    return found + warnings(study)
+
+
+def publish(study: Study, folder: Path) -> Path:
+    """Writes the report and copies the records into `folder`, in place of what was there; the path of report.md."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    path = render(study, folder)
+    for pattern in RECORDS:
+        for source in sorted(study.folder.glob(pattern)):
+            target = folder / "records" / source.relative_to(study.folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    return path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m reports.gallery", description=__doc__)
+    parser.add_argument("study", nargs="*", help="names of studies; all with records when none is given")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="where the records are")
+    parser.add_argument("--gallery", type=Path, default=GALLERY, help="where they are published")
+    options = parser.parse_args(arguments)
+    refused = 0
+    try:
+        for name in options.study or find_studies(options.outputs):
+            study = read_study(options.outputs, name)
+            reasons = objections(study)
+            if reasons:
+                print(f"{name}: not published. {' '.join(reasons)}", file=sys.stderr)
+                refused = 1
+                continue
+            print(f"{name}: {publish(study, options.gallery / name)}")
+        print(f"claims: {render_claims(options.outputs, options.gallery / 'claims')}")
+    except (RecordError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return refused
+
+
+if __name__ == "__main__":
+    sys.exit(main())

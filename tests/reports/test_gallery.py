@@ -1,0 +1,55 @@
+"""What is published: complete studies of committed code, with the records that their figures come from."""
+
+import json
+
+import pytest
+
+from reports import gallery
+from tests.reports.conftest import write_study
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """The rooms of figures have tests of their own."""
+    monkeypatch.setattr(gallery, "render_claims", lambda outputs, folder: folder / "claims.md")
+
+    def render(study, folder):
+        folder.mkdir(parents=True)
+        (folder / "report.md").write_text(study.name)
+        return folder / "report.md"
+
+    monkeypatch.setattr(gallery, "render", render)
+
+
+def publish(tmp_path):
+    return gallery.main(["--outputs", str(tmp_path / "outputs"), "--gallery", str(tmp_path / "gallery")])
+
+
+def test_a_complete_study_is_published_with_its_records(tmp_path):
+    folder = write_study(tmp_path / "outputs", seeds=2)
+    (tmp_path / "gallery/roialign").mkdir(parents=True)
+    (tmp_path / "gallery/roialign/stale.md").touch()
+    assert publish(tmp_path) == 0
+    published = tmp_path / "gallery/roialign"
+    assert (published / "report.md").exists() and not (published / "stale.md").exists()
+    names = {str(path.relative_to(published / "records")) for path in published.glob("records/**/*") if path.is_file()}
+    assert "study.json" in names and "align16/seed1/run.json" in names
+    assert not any("detections" in name or "ground_truth" in name for name in names)
+    same = (published / "records/align16/seed1/run.json").read_bytes()
+    assert same == (folder / "align16/seed1/run.json").read_bytes()
+
+
+def test_an_incomplete_study_is_not(tmp_path, capsys):
+    write_study(tmp_path / "outputs", seeds=2, skip=(("align16", 1),))
+    assert publish(tmp_path) == 1
+    assert "align16 seed 1: missing" in capsys.readouterr().err
+    assert not (tmp_path / "gallery/roialign").exists()
+
+
+def test_nor_is_one_of_uncommitted_code(tmp_path, capsys):
+    path = write_study(tmp_path / "outputs", seeds=2) / "align16/seed0/run.json"
+    record = json.loads(path.read_text())
+    record["provenance"]["git"]["dirty"] = True
+    path.write_text(json.dumps(record))
+    assert publish(tmp_path) == 1
+    assert "uncommitted" in capsys.readouterr().err
