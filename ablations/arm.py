@@ -22,9 +22,9 @@ from ablations.stages import EVAL_BATCH, Log, Stages, plain_state, proposals_of,
 from ablations.study import Run
 from ablations.train import fit
 from data.loaders import TrainBatches, eval_batches
-from models.build import build_mask_rcnn
+from models.build import build_detector
+from models.detector import Detector, GroundTruth
 from models.initialise import initialise
-from models.mask_rcnn import GroundTruth, MaskRCNN
 
 
 def finished(folder: Path, config: Config, stages: Stages) -> RunRecord | None:
@@ -64,7 +64,7 @@ def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, 
     began = time.perf_counter()
     results = detect(model.eval(), stages, config)
     write_atomically(folder / "detections.json", json.dumps(results))
-    kinds = ["bbox"] + (["segm"] if model.mask_head is not None else [])
+    kinds = ["bbox"] + (["segm"] if model.predicts_masks else [])
     metrics = {kind: average_precision(val.coco, results, kind) for kind in kinds}
     record = RunRecord(
         study=study,
@@ -98,9 +98,10 @@ def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, 
     return record
 
 
-def build(config: Config, stages: Stages, num_classes: int) -> MaskRCNN:
+def build(config: Config, stages: Stages, num_classes: int) -> Detector:
     """The arm's network: pretrained trunk, and heads whose first weights depend on the seed and their place only."""
-    model = build_mask_rcnn(
+    model = build_detector(
+        config.system,
         config.model,
         config.roi,
         config.mask_loss,
@@ -115,7 +116,7 @@ def build(config: Config, stages: Stages, num_classes: int) -> MaskRCNN:
     return model.to(stages.device).to(memory_format=torch.channels_last).train()
 
 
-def trained(run: Run) -> MaskRCNN:
+def trained(run: Run) -> Detector:
     """A finished run's network as its training left it, ready to detect."""
     stages = stages_of(run.config)
     model = build(run.config, stages, len(stages.dataset("train").classes))
@@ -123,7 +124,7 @@ def trained(run: Run) -> MaskRCNN:
     return model.eval()
 
 
-def losses_of(config: Config, model: MaskRCNN, stages: Stages) -> Any:
+def losses_of(config: Config, model: Detector, stages: Stages) -> Any:
     """The function from a step to its losses: same images, mirroring, proposals and draws in all arms of a seed."""
     train = stages.dataset("train")
     cached = None if model.rpn is not None else stages.proposals("train")
@@ -139,7 +140,7 @@ def losses_of(config: Config, model: MaskRCNN, stages: Stages) -> Any:
     return losses
 
 
-def detect(model: MaskRCNN, stages: Stages, config: Config) -> list[dict[str, Any]]:
+def detect(model: Detector, stages: Stages, config: Config) -> list[dict[str, Any]]:
     """COCO results on all validation images."""
     cached = None if model.rpn is not None else stages.proposals("val")
     results: list[dict[str, Any]] = []

@@ -30,9 +30,10 @@ from data.scene import CLASSES, ShapesSpec
 from data.shapes import draw
 from models.build import build_mask_rcnn, build_trunk
 from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, ModelConfig, RoIConfig
+from models.detector import GroundTruth
 from models.heads import BoxHead, ConvHead, FCNMaskHead
 from models.initialise import initialise, set_initial_std
-from models.mask_rcnn import GroundTruth, MaskRCNN
+from models.mask_rcnn import MaskRCNN
 from models.masks import paste_masks
 
 STRIDE = 16

@@ -3,17 +3,26 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Discriminator, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from ablations.provenance import native_bfloat16
 from data.build import SPECS
-from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, ModelConfig, RoIConfig
+from models.config import (
+    FCISConfig,
+    MaskClassConfig,
+    MaskHeadConfig,
+    MaskLossConfig,
+    MaskRCNNConfig,
+    ModelConfig,
+    RoIConfig,
+)
 
 STRIDES = (16, 32)
 
@@ -63,6 +72,7 @@ class Config:
     """One run. The first block decides the result and is what runs are told apart by; the second does not."""
 
     data: Any  # one of data.build.SPECS
+    system: Annotated[MaskRCNNConfig | FCISConfig, Discriminator("kind")]
     model: ModelConfig
     roi: RoIConfig
     mask_loss: MaskLossConfig
@@ -227,3 +237,27 @@ def validate(config: Config) -> None:
         factors = (config.mask_loss.kind, config.mask_class.kind)
         expected = "mask_loss, mask_class: without a mask branch they decide nothing; leave them at sigmoid, specific"
         require(factors == ("sigmoid", "specific"), expected, factors)
+    if isinstance(config.system, FCISConfig):
+        validate_fcis(config.system, config, require)
+
+
+def validate_fcis(fcis: FCISConfig, config: Config, require: Callable[[bool, str, object], None]) -> None:
+    """Refuses what FCIS has no part for: nothing is set in vain."""
+    reasons = {
+        "roi": (RoIConfig(), "FCIS has a RoI operator of its own, position-sensitive pooling"),
+        "mask_loss": (MaskLossConfig(), "FCIS's masks are a softmax of inside against outside by definition"),
+        "mask_class": (MaskClassConfig(), "FCIS's score maps, which are its masks, tell the classes apart"),
+        "mask_head": (MaskHeadConfig(), "FCIS has no mask head: its masks are read from the score maps"),
+    }
+    for name, (default, reason) in reasons.items():
+        require(getattr(config, name) == default, f"{name}: {reason}; leave {name} out", getattr(config, name))
+    for name in ("parts", "cells", "head_channels"):
+        require(getattr(fcis, name) >= 1, f"system.{name}: expected 1 or more", getattr(fcis, name))
+    require(fcis.head_depth >= 0, "system.head_depth: expected 0 or more", fcis.head_depth)
+    require(
+        fcis.cells % fcis.parts == 0, f"system.cells: expected a multiple of system.parts = {fcis.parts}", fcis.cells
+    )
+    for name in ("class_weight", "mask_weight", "box_weight"):
+        require(getattr(fcis, name) > 0, f"system.{name}: expected more than 0", getattr(fcis, name))
+    for name in ("target_threshold", "vote_iou", "vote_threshold"):
+        require(0 < getattr(fcis, name) <= 1, f"system.{name}: expected more than 0, at most 1", getattr(fcis, name))

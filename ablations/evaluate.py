@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
 from data.dataset import Batch
-from models.mask_rcnn import Detections
+from models.detector import Detections
 from models.masks import paste_masks
 
 # COCOeval's summary, in its order; AR1 and AR10 are left out of the records.

@@ -30,8 +30,8 @@ from data.scene import ShapesSpec
 from models.backbone import Trunk, fold_batch_norm
 from models.build import build_rpn_head, build_trunk
 from models.config import ModelConfig
+from models.detector import Proposals
 from models.initialise import initialise, stream
-from models.mask_rcnn import Proposals
 from models.rpn import RPNHead, propose, rpn_losses
 
 STAGE_VERSION = 1

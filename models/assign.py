@@ -27,6 +27,10 @@ class RoISample:
     labels: Tensor
     num_positive_slots: int
 
+    def positive_slots(self, values: Tensor) -> Tensor:
+        """What of values [B, R, ...] belongs to the slots that positives are in: [B * slots, ...]."""
+        return values[:, : self.num_positive_slots].flatten(0, 1)
+
 
 def match(candidates: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Each candidate's best ground truth.

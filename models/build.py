@@ -5,10 +5,20 @@ from functools import partial
 from torch import nn
 
 from models.backbone import Trunk, fold_batch_norm, toy_trunk
-from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, ModelConfig, RoIConfig
+from models.config import (
+    FCISConfig,
+    MaskClassConfig,
+    MaskHeadConfig,
+    MaskLossConfig,
+    MaskRCNNConfig,
+    ModelConfig,
+    RoIConfig,
+)
+from models.detector import Detector, RoISettings
+from models.fcis import FCIS
 from models.heads import BoxHead, ConvHead, FCNMaskHead, MLPMaskHead
 from models.mask_objective import MaskObjective, SigmoidMask, SoftmaxMask
-from models.mask_rcnn import MaskRCNN, RoIOperator, RoISettings
+from models.mask_rcnn import MaskRCNN, RoIOperator
 from models.rpn import RPNHead
 from ops.roi_align import roi_align
 from ops.roi_pool import roi_pool
@@ -51,6 +61,49 @@ def build_rpn_head(model: ModelConfig, in_channels: int, stride: int) -> RPNHead
     return RPNHead(in_channels, stride, list(model.anchor_sizes), list(model.anchor_ratios))
 
 
+def build_roi_settings(model: ModelConfig) -> RoISettings:
+    return RoISettings(
+        pooled_size=model.pooled_size,
+        rois_per_image=model.rois_per_image,
+        positive_fraction=model.positive_fraction,
+        score_threshold=model.score_threshold,
+        nms_threshold=model.nms_threshold,
+        detections_per_image=model.detections_per_image,
+        anchors_per_image=model.anchors_per_image,
+        proposals_before=model.proposals_before,
+        proposals=model.proposals,
+    )
+
+
+def build_detector(
+    system: MaskRCNNConfig | FCISConfig,
+    model: ModelConfig,
+    roi: RoIConfig,
+    mask_loss: MaskLossConfig,
+    mask_class: MaskClassConfig,
+    mask_head: MaskHeadConfig,
+    stride: int,
+    num_classes: int,
+    joint_rpn: bool = False,
+) -> Detector:
+    """The system asked for; the groups roi and mask_* are parts of Mask R-CNN only."""
+    if isinstance(system, FCISConfig):
+        return build_fcis(system, model, stride, num_classes, joint_rpn)
+    return build_mask_rcnn(model, roi, mask_loss, mask_class, mask_head, stride, num_classes, joint_rpn)
+
+
+def build_fcis(system: FCISConfig, model: ModelConfig, stride: int, num_classes: int, joint_rpn: bool = False) -> FCIS:
+    trunk = build_trunk(model, stride)
+    return FCIS(
+        backbone=trunk,
+        head=ConvHead(model.roi_channels, system.head_channels, system.head_depth),
+        num_classes=num_classes,
+        settings=build_roi_settings(model),
+        fcis=system,
+        rpn=build_rpn_head(model, trunk.out_channels, stride) if joint_rpn else None,
+    )
+
+
 def build_mask_rcnn(
     model: ModelConfig,
     roi: RoIConfig,
@@ -71,16 +124,6 @@ def build_mask_rcnn(
         box_head=BoxHead(shared.out_channels, model.pooled_size, model.box_hidden, num_classes),
         mask_head=build_mask_head(mask_head, shared.out_channels, model.pooled_size, objective.num_channels),
         mask_objective=objective,
-        settings=RoISettings(
-            pooled_size=model.pooled_size,
-            rois_per_image=model.rois_per_image,
-            positive_fraction=model.positive_fraction,
-            score_threshold=model.score_threshold,
-            nms_threshold=model.nms_threshold,
-            detections_per_image=model.detections_per_image,
-            anchors_per_image=model.anchors_per_image,
-            proposals_before=model.proposals_before,
-            proposals=model.proposals,
-        ),
+        settings=build_roi_settings(model),
         rpn=build_rpn_head(model, trunk.out_channels, stride) if joint_rpn else None,
     )

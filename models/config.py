@@ -45,6 +45,37 @@ class MaskHeadConfig:
 
 
 @dataclass(frozen=True)
+class MaskRCNNConfig:
+    """Mask R-CNN: RoIAlign and heads on each RoI, as the groups roi and mask_* say."""
+
+    kind: Literal["mask_rcnn"] = "mask_rcnn"
+
+
+@dataclass(frozen=True)
+class FCISConfig:
+    """FCIS (Li et al. 2017).
+
+    parts, cells: of a RoI along each axis, for position-sensitive pooling.
+    head_channels, head_depth: 3x3 convolutions on the map before the score maps, in place of the original's res5 and
+    of what `shared_channels`, `shared_depth` are to Mask R-CNN.
+    class_weight, mask_weight, box_weight: of the losses.
+    target_threshold: share of a cell that an object must cover; vote_iou, vote_threshold: see models/mask_voting.py.
+    """
+
+    kind: Literal["fcis"] = "fcis"
+    parts: int = 7
+    cells: int = 21
+    head_channels: int = 96
+    head_depth: int = 4
+    class_weight: float = 1.0
+    mask_weight: float = 1.0
+    box_weight: float = 1.0
+    target_threshold: float = 0.4
+    vote_iou: float = 0.5
+    vote_threshold: float = 0.4
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The network around the factors.
 

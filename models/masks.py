@@ -14,18 +14,18 @@ CHUNK = 8
 """Masks worked on at a time: as numbers all of them together would not fit into a processor's cache."""
 
 
-def crop_masks(masks: Tensor, boxes: Tensor, mask_size: int) -> Tensor:
+def crop_masks(masks: Tensor, boxes: Tensor, mask_size: int, threshold: float = 0.5) -> Tensor:
     """The training target: the intersection of each RoI with its object's mask (section 3).
 
-    masks [N, H, W] (0 or 1), boxes [N, 4] -> [N, M, M] of 0.0 or 1.0: whether the object covers at least half of
-    the cell's area. The area is exact, not sampled.
+    masks [N, H, W] (0 or 1), boxes [N, 4] -> [N, M, M] of 0.0 or 1.0: whether the object covers at least this share
+    of the cell's area. The area is exact, not sampled.
     """
     rows = _coverage(boxes[:, 1], boxes[:, 3], mask_size, masks.shape[1])  # [N, M, H]
     columns = _coverage(boxes[:, 0], boxes[:, 2], mask_size, masks.shape[2])  # [N, M, W]
     parts = zip(rows.split(CHUNK), masks.split(CHUNK), columns.split(CHUNK), strict=True)
     with torch.autocast(boxes.device.type, enabled=False):  # in bfloat16 areas would be off by up to 1 %
         covered = torch.cat([r @ m.to(boxes.dtype) @ c.mT for r, m, c in parts])
-    return (covered >= 0.5).to(boxes.dtype)
+    return (covered >= threshold).to(boxes.dtype)
 
 
 def paste_masks(probabilities: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> Tensor:
@@ -34,8 +34,9 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, height: int, width: int, t
     probabilities [N, M, M], boxes [N, 4] -> bool [N, H, W]. A pixel takes the value at its centre; outside the box
     it is False.
     """
-    rows = _interpolation(boxes[:, 1], boxes[:, 3], probabilities.shape[1], height)  # [N, H, M]
-    columns = _interpolation(boxes[:, 0], boxes[:, 2], probabilities.shape[2], width)  # [N, W, M]
+    pixels = lambda count: torch.arange(count, device=boxes.device) + 0.5  # noqa: E731
+    rows = interpolation(boxes[:, 1], boxes[:, 3], probabilities.shape[1], pixels(height))  # [N, H, M]
+    columns = interpolation(boxes[:, 0], boxes[:, 2], probabilities.shape[2], pixels(width))  # [N, W, M]
     parts = zip(rows.split(CHUNK), probabilities.split(CHUNK), columns.split(CHUNK), strict=True)
     with torch.autocast(boxes.device.type, enabled=False):
         return torch.cat([r @ p @ c.mT >= threshold for r, p, c in parts])
@@ -50,10 +51,9 @@ def _coverage(low: Tensor, high: Tensor, num_cells: int, num_pixels: int) -> Ten
     return overlap.clamp(min=0) / size
 
 
-def _interpolation(low: Tensor, high: Tensor, num_cells: int, num_pixels: int) -> Tensor:
-    """[N, pixels, cells]: bilinear weights of the cells of [low, high] at each pixel's centre, 0 outside the box."""
-    centre = torch.arange(num_pixels, device=low.device)[:, None] + 0.5
-    low, high = low[:, None, None], high[:, None, None]
-    position = ((centre - low) / (high - low).clamp(min=1e-6) * num_cells - 0.5).clamp(0, num_cells - 1)
+def interpolation(low: Tensor, high: Tensor, num_cells: int, points: Tensor) -> Tensor:
+    """[N, S, cells]: bilinear weights of the cells of [low, high] at points [S] or [N, S], 0 outside the box."""
+    low, high, points = low[:, None, None], high[:, None, None], points[..., None]
+    position = ((points - low) / (high - low).clamp(min=1e-6) * num_cells - 0.5).clamp(0, num_cells - 1)
     weights = (1 - (position - torch.arange(num_cells, device=low.device)).abs()).clamp(min=0)
-    return weights * ((centre >= low) & (centre < high))
+    return weights * ((points >= low) & (points < high))

@@ -30,6 +30,7 @@ def _needs(device: torch.device, dtype: torch.dtype) -> list[tuple[str, Need]]:
         ("roi_align boxes", Need("roi_align", device, dtype, box_gradient=True)),
         ("roi_warp", Need("roi_warp", device, dtype)),
         ("roi_pool", Need("roi_pool", device, dtype, reduce="max")),
+        ("ps_roi_pool", Need("ps_roi_pool", device, dtype)),
     ]
 
 

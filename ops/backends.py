@@ -21,7 +21,7 @@ TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 class Need:
     """What a call asks of its backend."""
 
-    operator: str  # roi_align, roi_pool or roi_warp
+    operator: str  # roi_align, roi_pool, roi_warp or ps_roi_pool
     device: torch.device
     dtype: torch.dtype
     reduce: str = "ave"
@@ -49,6 +49,8 @@ def refusal(backend: str, need: Need) -> str | None:
         if need.device.type == "cpu" or (need.device.type == "cuda" and need.operator != "roi_pool"):
             return None
         return f"its operators do not run on {need.device.type}"
+    if need.operator == "ps_roi_pool":
+        return "it has no such operator"
     if need.box_gradient:
         return "it has no gradient for boxes"
     if need.reduce == "max" and need.operator != "roi_pool":

@@ -35,6 +35,20 @@ def pool_bins(low: float, high: float, num_bins: int, length: int) -> list[tuple
     return bins
 
 
+def part_cells(low: float, high: float, num_cells: int, scale: float, length: int) -> list[tuple[int, int]]:
+    """Position-sensitive pooling's cells on one axis: P pairs (start, end) of the map's cells, end excluded.
+
+    `low` and `high` are the box's ends in image pixels. FCIS rounds them to whole pixels before scaling, and each
+    cell's edges outwards to whole cells of the map. All products come before the one division, so that an edge that
+    falls on a whole cell is found there exactly (for scales that are powers of two, as 1 / 16).
+    """
+    first = round_half_away(low)
+    size = max(round_half_away(high) - first, 0.1 / scale)
+    edges = [(num_cells * first + p * size) * scale / num_cells for p in range(num_cells + 1)]
+    clamp = lambda edge: min(max(edge, 0), length)  # noqa: E731
+    return [(clamp(math.floor(a)), clamp(math.ceil(b))) for a, b in zip(edges, edges[1:], strict=False)]
+
+
 def align_interval(low: Any, high: Any, aligned: bool) -> tuple[Any, Any]:
     """RoIAlign's interval on one axis as (start, size), nothing rounded (Mask R-CNN section 3).
 

@@ -2,7 +2,8 @@
 
 Slow, on any device, in any floating dtype (half precision is computed in float32), differentiable in features
 and, for RoIAlign, in boxes. Every other backend is tested against this one.
-Letters: B images, K RoIs, C channels, H and W sides of the map, P pooled height, Q pooled width.
+Letters: B images, K RoIs, C channels, H and W sides of the map, P pooled height, Q pooled width;
+for position-sensitive pooling D maps of k x k channels each.
 """
 
 import math
@@ -72,12 +73,38 @@ def roi_warp(
     return roi_align(feature, rounded, output_size, 1.0, sampling_ratio, False, reduce)
 
 
+def ps_roi_pool(feature: Tensor, rois: Rois, output_size: int, parts: int, spatial_scale: float) -> Tensor:
+    """Position-sensitive pooling of `feature` [B, D * k * k, H, W]: averages of a part's channels. [K, D, P, P]."""
+
+    def one(plane: Tensor, box: Tensor) -> Tensor:
+        maps = plane.unflatten(0, (-1, parts, parts))  # [D, k, k, H, W]
+        x1, y1, x2, y2 = box.detach().tolist()
+        rows = geometry.part_cells(y1, y2, output_size, spatial_scale, plane.shape[1])
+        columns = geometry.part_cells(x1, x2, output_size, spatial_scale, plane.shape[2])
+        cells = []
+        for i, (top, bottom) in enumerate(rows):
+            for j, (left, right) in enumerate(columns):
+                of_part = maps[:, i * parts // output_size, j * parts // output_size]  # [D, H, W]
+                touched = of_part[:, top:bottom, left:right].flatten(1)
+                cells.append(touched.mean(1) if touched.shape[1] else maps.new_zeros(len(maps)))
+        return torch.stack(cells, dim=1)
+
+    return _each_roi(feature, rois, (output_size, output_size), one, feature.shape[1] // parts**2)
+
+
 def _each_roi(
-    feature: Tensor, rois: Rois, output_size: tuple[int, int], one: Callable[[Tensor, Tensor], Tensor]
+    feature: Tensor,
+    rois: Rois,
+    output_size: tuple[int, int],
+    one: Callable[[Tensor, Tensor], Tensor],
+    num_channels: int | None = None,
 ) -> Tensor:
-    """Apply `one` (plane [C, H, W], box [4] -> [C, P * Q]) to every RoI; a box that is not finite gives 0."""
+    """Apply `one` (plane [C, H, W], box [4] -> [C, P * Q]) to every RoI; a box that is not finite gives 0.
+
+    num_channels: of the output, where it does not have the map's.
+    """
     wide = feature if feature.dtype == torch.float64 else feature.float()
-    zero = wide.new_zeros(wide.shape[1], math.prod(output_size))
+    zero = wide.new_zeros(num_channels or wide.shape[1], math.prod(output_size))
     pooled = [
         one(wide[image], box) if bool(box.isfinite().all()) else zero
         for box, image in zip(rois.boxes, rois.image.tolist(), strict=True)

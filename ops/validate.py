@@ -66,6 +66,18 @@ def check_options(spatial_scale: float, sampling_ratio: int, reduce: str, backen
         raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
 
 
+def check_parts(feature: Tensor, output_size: int, parts: int) -> None:
+    """Refuse a map whose channels, or an output whose cells, cannot be dealt to k x k parts."""
+    if not isinstance(parts, int) or parts < 1:
+        raise ValueError(f"parts: expected a positive int, got {parts!r}")
+    if not isinstance(output_size, int) or output_size < 1 or output_size % parts:
+        raise ValueError(f"output_size: expected a positive multiple of parts = {parts}, got {output_size!r}")
+    if feature.shape[1] == 0 or feature.shape[1] % parts**2:
+        raise ValueError(
+            f"input: expected a multiple of {parts**2} channels ({parts} x {parts} parts), got {describe(feature)}"
+        )
+
+
 def _check_tensor(name: str, boxes: Tensor, columns: int, device: torch.device) -> None:
     if not isinstance(boxes, Tensor) or boxes.shape[-1] != columns or not boxes.is_floating_point():
         raise ValueError(f"{name}: expected floating [..., {columns}], got {describe(boxes)}. Pass {BOXES_FORMS}")

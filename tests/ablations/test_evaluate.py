@@ -7,7 +7,7 @@ from pycocotools import mask as rle
 
 from ablations.evaluate import average_precision, coco_results
 from data.dataset import Batch, annotation
-from models.mask_rcnn import Detections
+from models.detector import Detections
 
 
 def square(x: int, y: int, side: int, size: int = 100) -> np.ndarray:

@@ -7,7 +7,7 @@ from ablations.pretrain import FINE, SIDE_UNIT, DenseNetwork, _outlines, _places
 from ablations.stages import proposals_of
 from data.dataset import Sample, collate
 from models.backbone import toy_trunk
-from models.mask_rcnn import Proposals
+from models.detector import Proposals
 
 
 def scene(flip=False):

@@ -7,8 +7,8 @@ import torch
 
 from models.build import build_mask_rcnn
 from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, ModelConfig, RoIConfig
+from models.detector import GroundTruth, Proposals
 from models.initialise import initialise
-from models.mask_rcnn import GroundTruth, Proposals
 from models.rpn import suppress
 
 MODEL = ModelConfig(
