@@ -147,7 +147,8 @@ def typed(kind: type, values: dict[str, Any], prefix: str = "") -> Any:
 
 
 def _describe(problem: ErrorDetails, prefix: str) -> str:
-    name = prefix + ".".join(str(part) for part in problem["loc"])
+    # pydantic also names the kind of system that it took: system.fcis.parts for system.parts.
+    name = prefix + ".".join(str(part) for part in problem["loc"] if part not in ("mask_rcnn", "fcis"))
     if problem["type"] == "missing":
         return f"{name}: missing"
     return f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"

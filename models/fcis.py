@@ -62,9 +62,9 @@ class FCIS(Detector):
         self.rpn = rpn
 
     def maps(self, features: Tensor) -> Tensor:
-        """features [B, C, h, w] -> [B, (2 (K + 1) + 4) k * k, h, w]: score maps, then box maps."""
+        """features [B, C, h, w] -> [B, (2 (K + 1) + 4) k * k, h, w]: score maps, then box maps; never bfloat16."""
         x = self.head(features)
-        return torch.cat([self.score_maps(x), self.box_maps(x)], dim=1)
+        return torch.cat([self.score_maps(x), self.box_maps(x)], dim=1).float()
 
     def pool(self, maps: Tensor, boxes: Tensor) -> Pooled:
         """maps as above, boxes [B, R, 4] -> what each RoI reads, N = B * R."""
@@ -144,5 +144,5 @@ def mask_logits(scores: Tensor, labels: Tensor) -> Tensor:
 
     scores [N, K + 1, 2, M, M], labels [N] (0 pads and reads the background's).
     """
-    chosen = scores[torch.arange(len(scores), device=scores.device), labels].float()  # [N, 2, M, M]
+    chosen = scores[torch.arange(len(scores), device=scores.device), labels]  # [N, 2, M, M]
     return chosen[:, 1] - chosen[:, 0]
