@@ -99,9 +99,14 @@ class MaskRCNN(Detector):
         boxes, scores, labels = self.detect_boxes(self.pool(features, proposals.boxes), sizes, proposals)
         if self.mask_head is None:
             return Detections(boxes, scores, labels, None)
-        logits = self.mask_head(self.pool(features, boxes))
+        logits = self.mask_logits(features, boxes)
         masks = self.mask_objective.probabilities(logits, labels.flatten())  # [B * D, M, M]
         return Detections(boxes, scores, labels, masks.unflatten(0, labels.shape))
+
+    def mask_logits(self, features: Tensor, boxes: Tensor) -> Tensor:
+        """What the mask branch says of boxes [B, D, 4], [B * D, channels, M, M]."""
+        assert self.mask_head is not None
+        return self.mask_head(self.pool(features, boxes))
 
     def detect_boxes(self, x: Tensor, sizes: Tensor, proposals: Proposals) -> tuple[Tensor, Tensor, Tensor]:
         """x [B * R, C, P, P] -> boxes [B, D, 4], scores and labels [B, D] after suppression within classes."""

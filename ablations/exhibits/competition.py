@@ -1,0 +1,147 @@
+"""What competing for each pixel does to masks. True boxes and classes are given, so only the mask branch speaks.
+
+Letters: N objects, K classes, M mask side. Channel 0 of a softmax is the background, channels 1..K the classes.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from ablations.arm import detect, trained
+from ablations.evaluate import average_precision
+from ablations.record import StudyRecord
+from ablations.stages import EVAL_BATCH, stages_of
+from ablations.study import Run
+from data.dataset import Batch
+from data.loaders import eval_batches
+from models.config import Rule
+from models.mask_objective import SoftmaxMask
+from models.mask_rcnn import MaskRCNN
+from models.masks import crop_masks
+
+FIGURES = ("AP", "AP50", "AP75")
+
+
+@dataclasses.dataclass(frozen=True)
+class Objects:
+    """logits [N, channels, M, M] for the ground-truth boxes, and targets [N, M, M], labels, boxes [N, 4], image_ids."""
+
+    logits: Tensor
+    targets: Tensor
+    labels: Tensor
+    boxes: Tensor
+    image_ids: Tensor
+
+    def select(self, chosen: Tensor) -> "Objects":
+        return Objects(*(value[chosen] for value in self.__dict__.values()))
+
+
+def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
+    """Mask AP under each test rule, where the object's pixels go in both arms, and one object's probabilities."""
+    softmax = [run for run in runs if run.config.mask_loss.kind == "softmax"]
+    sigmoid = [run for run in runs if run.config.mask_loss.kind == "sigmoid"]
+    shown = min(run.config.seed for run in runs)
+    rules: dict[Rule, dict[str, Any]] = {rule: {} for rule in get_args(Rule)}
+    lost: dict[str, dict[str, Any]] = {"softmax": {}, "sigmoid": {}}
+    objects: dict[str, Objects] = {}
+    for run in softmax + sigmoid:
+        model, seed, kind = trained(run), run.config.seed, run.config.mask_loss.kind
+        found = true_box_logits(model, run)
+        lost[kind][str(seed)] = lost_pixels(found, kind == "softmax")
+        if seed == shown:
+            objects[kind] = found.select(torch.isin(found.image_ids, torch.tensor(study.sample_image_ids)))
+        if kind == "softmax":
+            for rule in rules:
+                rules[rule][str(seed)] = ap_under(rule, model, run)
+    classes = list(stages_of(runs[0].config).dataset("val").classes)
+    return {"rules": rules, "lost": lost, "seed": shown, "object": typical(objects, classes)}
+
+
+def ap_under(rule: Rule, model: MaskRCNN, run: Run) -> dict[str, float | None]:
+    """Mask AP, AP50 and AP75 of the same weights when the class must beat other rivals."""
+    stages = stages_of(run.config)
+    classes = len(stages.dataset("val").classes)
+    model.mask_objective = SoftmaxMask(classes, run.config.mask_class.kind == "agnostic", rule)
+    results = detect(model, stages, run.config)
+    figures = average_precision(stages.dataset("val").coco, results, "segm")
+    return {name: figures[name] for name in FIGURES}
+
+
+@torch.no_grad()
+def true_box_logits(model: MaskRCNN, run: Run) -> Objects:
+    """The mask branch's answers for all objects of the validation images, given their boxes."""
+    stages = stages_of(run.config)
+    parts = [_of_batch(model, batch.to(stages.device)) for batch in eval_batches(stages.dataset("val"), EVAL_BATCH)]
+    columns = zip(*(part.__dict__.values() for part in parts), strict=True)
+    return Objects(*(torch.cat(column).cpu() for column in columns))
+
+
+def _of_batch(model: MaskRCNN, batch: Batch) -> Objects:
+    there = batch.labels.flatten() > 0
+    logits = model.mask_logits(model.backbone(batch.images), batch.boxes)[there]
+    boxes, labels = batch.boxes.flatten(0, 1)[there], batch.labels.flatten()[there]
+    targets = crop_masks(batch.masks.flatten(0, 1)[there], boxes, logits.shape[-1])
+    image_ids = batch.image_ids[:, None].expand_as(batch.labels).flatten()[there]
+    return Objects(logits, targets, labels, boxes, image_ids)
+
+
+def lost_pixels(objects: Objects, competing: bool) -> dict[str, float]:
+    """Shares of the objects' cells, in percent: that the mask leaves out, and which of them another class leads.
+
+    Averaged over objects, so that each counts alike.
+    """
+    inside = objects.targets > 0.5
+    per_object = lambda hit: (
+        100
+        * float(  # noqa: E731
+            ((hit & inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1))[inside.any(2).any(1)].mean()
+        )
+    )
+    out = own_probabilities(objects, competing) < 0.5
+    if not competing:
+        return {"left_out": per_object(out)}
+    leader = objects.logits.argmax(1)
+    other = (leader != 0) & (leader != objects.labels[:, None, None])
+    undecided = leader == objects.labels[:, None, None]
+    return {
+        "left_out": per_object(out),
+        "to_background": per_object(out & (leader == 0)),
+        "to_classes": per_object(out & other),
+        "undecided": per_object(out & undecided),
+    }
+
+
+def own_probabilities(objects: Objects, competing: bool) -> Tensor:
+    """[N, M, M]: of the object's own class, as the arm uses it."""
+    rows = torch.arange(len(objects.labels))
+    if competing:
+        return objects.logits.softmax(1)[rows, objects.labels]
+    return objects.logits[rows, objects.labels - 1].sigmoid()
+
+
+def typical(objects: dict[str, Objects], classes: list[str]) -> dict[str, Any]:
+    """The object of the sample images whose loss of overlap, sigmoid against softmax, is the median of theirs."""
+    softmax, sigmoid = objects["softmax"], objects["sigmoid"]
+    gap = overlap(sigmoid, competing=False) - overlap(softmax, competing=True)
+    chosen = int(gap.argsort(stable=True)[len(gap) // 2])
+    plain = lambda values: [[round(value, 4) for value in row] for row in values.tolist()]  # noqa: E731
+    channels = ["background", *classes]
+    return {
+        "image_id": int(softmax.image_ids[chosen]),
+        "box": [round(value, 2) for value in softmax.boxes[chosen].tolist()],
+        "class": classes[int(softmax.labels[chosen]) - 1],
+        "gap": float(gap[chosen]),
+        "num_objects": len(gap),
+        "target": plain(softmax.targets[chosen]),
+        "softmax": dict(zip(channels, map(plain, softmax.logits[chosen].softmax(0)), strict=True)),
+        "sigmoid": dict(zip(classes, map(plain, sigmoid.logits[chosen].sigmoid()), strict=True)),
+    }
+
+
+def overlap(objects: Objects, competing: bool) -> Tensor:
+    """[N]: intersection over union, in cells, of each mask with its target."""
+    mask, target = own_probabilities(objects, competing) >= 0.5, objects.targets > 0.5
+    return (mask & target).sum((1, 2)) / (mask | target).sum((1, 2)).clamp(min=1)
