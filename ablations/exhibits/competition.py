@@ -49,6 +49,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     objects: dict[str, Objects] = {}
     for run in softmax + sigmoid:
         model, seed, kind = trained(run), run.config.seed, run.config.mask_loss.kind
+        assert isinstance(model, MaskRCNN), "the losses are those of Mask R-CNN's mask branch"
         found = true_box_logits(model, run)
         lost[kind][str(seed)] = lost_pixels(found, kind == "softmax")
         if seed == shown:
@@ -94,23 +95,22 @@ def lost_pixels(objects: Objects, competing: bool) -> dict[str, float]:
     Averaged over objects, so that each counts alike.
     """
     inside = objects.targets > 0.5
-    per_object = lambda hit: (
-        100
-        * float(  # noqa: E731
-            ((hit & inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1))[inside.any(2).any(1)].mean()
-        )
-    )
+    area = inside.sum((1, 2))
+
+    def share(cells: Tensor) -> float:
+        return 100 * float(((cells & inside).sum((1, 2))[area > 0] / area[area > 0]).mean())
+
     out = own_probabilities(objects, competing) < 0.5
     if not competing:
-        return {"left_out": per_object(out)}
+        return {"left_out": share(out)}
     leader = objects.logits.argmax(1)
     other = (leader != 0) & (leader != objects.labels[:, None, None])
     undecided = leader == objects.labels[:, None, None]
     return {
-        "left_out": per_object(out),
-        "to_background": per_object(out & (leader == 0)),
-        "to_classes": per_object(out & other),
-        "undecided": per_object(out & undecided),
+        "left_out": share(out),
+        "to_background": share(out & (leader == 0)),
+        "to_classes": share(out & other),
+        "undecided": share(out & undecided),
     }
 
 
