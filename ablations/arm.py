@@ -4,6 +4,7 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from ablations import tracking
 from ablations.config import Config
 from ablations.evaluate import average_precision, coco_results
 from ablations.provenance import provenance
+from ablations.recall import proposals_work
 from ablations.record import RunRecord, load_run, save, write_atomically
 from ablations.stages import EVAL_BATCH, Log, Stages, plain_state, proposals_of, stages_of, uniform
 from ablations.study import Run
 from ablations.train import fit
+from ablations.work import Metrics, Work
 from data.loaders import TrainBatches, eval_batches
 from models.build import build_detector
 from models.detector import Detector, GroundTruth
@@ -43,10 +46,9 @@ def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, 
     (folder / "run.json").unlink(missing_ok=True)
     write_atomically(folder / "config.yaml", yaml.safe_dump(config.settings(), sort_keys=False))
     train, val = stages.dataset("train"), stages.dataset("val")
-    model = build(config, stages, len(train.classes))
-
+    work = WORKS[config.task](config, stages)
+    model = work.model
     lines: list[str] = []
-
     tracker = tracking.start(study, arm, config, folder)
 
     def log_line(step: int, values: dict[str, float]) -> None:
@@ -54,18 +56,16 @@ def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, 
         tracker.log(step, values)
         log(step, values)
 
-    losses, budget = losses_of(config, model, stages), config.budget
+    log_every, precision = config.budget.log_every, config.precision
     try:
-        fitted = fit(model, losses, budget.train, log_line, budget.log_every, config.precision, slow=model.backbone)
+        fitted = fit(model, work.losses, work.schedule, log_line, log_every, precision, slow=work.slow)
     finally:
         write_atomically(folder / "metrics.jsonl", "\n".join(lines) + "\n")
     save_file(plain_state(model.state_dict()), folder / "model.safetensors")
 
     began = time.perf_counter()
-    results = detect(model.eval(), stages, config)
-    write_atomically(folder / "detections.json", json.dumps(results))
-    kinds = ["bbox"] + (["segm"] if model.predicts_masks else [])
-    metrics = {kind: average_precision(val.coco, results, kind) for kind in kinds}
+    model.eval()
+    metrics = work.measure(folder)
     record = RunRecord(
         study=study,
         arm=arm,
@@ -80,7 +80,7 @@ def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, 
             "classes": list(train.classes),
         },
         stages=stages.keys,
-        steps=config.budget.train.steps,
+        steps=work.schedule.steps,
         num_parameters=sum(p.numel() for p in model.parameters()),
         losses=fitted.losses,
         metrics=metrics,
@@ -96,6 +96,23 @@ def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, 
     tracker.finish(metrics)
     save(record, folder / "run.json")
     return record
+
+
+def detection_work(config: Config, stages: Stages) -> Work:
+    """A detector on the proposals of the shared network, or with one of its own; its figure is COCO's AP."""
+    model = build(config, stages, len(stages.dataset("train").classes))
+
+    def measure(folder: Path) -> Metrics:
+        results = detect(model, stages, config)
+        write_atomically(folder / "detections.json", json.dumps(results))
+        kinds = ["bbox"] + (["segm"] if model.predicts_masks else [])
+        return {kind: average_precision(stages.dataset("val").coco, results, kind) for kind in kinds}
+
+    return Work(model, losses_of(config, model, stages), config.budget.train, model.backbone, measure)
+
+
+WORKS: dict[str, Callable[[Config, Stages], Work]] = {"detection": detection_work, "proposals": proposals_work}
+"""What is trained and measured, by `task`."""
 
 
 def build(config: Config, stages: Stages, num_classes: int) -> Detector:

@@ -11,10 +11,10 @@ from PIL import Image
 from ablations.arm import finished
 from ablations.config import Config, ConfigError
 from ablations.device import choose_device
-from ablations.evaluate import KINDS
 from ablations.exhibition import exhibits_of
 from ablations.provenance import cores, git_state
-from ablations.record import RunRecord, StudyRecord, save, write_atomically
+from ablations.record import StudyRecord, save, write_atomically
+from ablations.results import table
 from ablations.runner import Outcome, execute
 from ablations.stages import stages_of
 from ablations.study import Compose, Run, Study, compose_study, single_run
@@ -127,14 +127,3 @@ def conclude(outcome: Outcome) -> int:
     for name, message in outcome.failures.items():
         print(f"failed: {name}: {message}")
     return 1 if outcome.failures else 0
-
-
-def table(record: RunRecord) -> str:
-    """The AP table of one run, in points."""
-    names = list(next(iter(record.metrics.values())))
-    rows = [" " * 5 + "".join(f"{name:>8}" for name in names)]
-    for kind, title in KINDS:
-        if kind in record.metrics:
-            values = [record.metrics[kind][name] for name in names]
-            rows.append(f"{title:5}" + "".join(f"{'-' if v is None else f'{v:.1f}':>8}" for v in values))
-    return "\n".join(rows)

@@ -79,6 +79,7 @@ class Config:
     mask_class: MaskClassConfig
     mask_head: MaskHeadConfig
     budget: BudgetConfig
+    task: Literal["detection", "proposals"] = "detection"
     stride: int = 16
     rpn: Literal["separate", "joint"] = "separate"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -231,6 +232,11 @@ def validate(config: Config) -> None:
     competing = config.mask_loss.kind == "softmax"
     expected = "mask_loss.rule: sigmoid masks have no rivals to beat; leave it at share"
     require(competing or config.mask_loss.rule == "share", expected, config.mask_loss.rule)
+    require(
+        config.task == "detection" or config.rpn == "separate",
+        "task=proposals: trains the proposal network by itself; leave rpn at separate",
+        config.rpn,
+    )
     least = 1 if head.kind == "mlp" else 0
     require(head.depth >= least, f"mask_head.depth: expected {least} or more for {head.kind}", head.depth)
     require(head.channels >= 1, "mask_head.channels: expected 1 or more", head.channels)

@@ -18,7 +18,6 @@ from models.masks import paste_masks
 
 # COCOeval's summary, in its order; AR1 and AR10 are left out of the records.
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
-KINDS = (("segm", "mask"), ("bbox", "box"))
 REPORTED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 
 
@@ -57,7 +56,7 @@ def average_precision(truth: dict[str, Any], results: list[dict[str, Any]], kind
         coco = COCO()
         coco.dataset = {"info": {}, **truth}
         coco.createIndex()
-        found = coco.loadRes([dict(result) for result in results]) if results else _nothing(coco)
+        found = coco.loadRes([dict(result) for result in results]) if results else nothing_found(coco)
         evaluation = COCOeval(coco, found, kind)
         evaluation.evaluate()
         evaluation.accumulate()
@@ -66,7 +65,7 @@ def average_precision(truth: dict[str, Any], results: list[dict[str, Any]], kind
     return {name: None if figures[name] < 0 else 100 * figures[name] for name in REPORTED}
 
 
-def _nothing(coco: COCO) -> COCO:
+def nothing_found(coco: COCO) -> COCO:
     """An empty set of results: `COCO.loadRes` refuses an empty list."""
     empty = COCO()
     empty.dataset = {

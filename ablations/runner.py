@@ -20,10 +20,10 @@ import torch
 from ablations.arm import finished, run_arm
 from ablations.config import ConfigError
 from ablations.device import choose_device
-from ablations.evaluate import KINDS
 from ablations.exhibition import Exhibit, make_exhibit
 from ablations.provenance import cores
 from ablations.record import ExhibitRecord, RunRecord
+from ablations.results import headline
 from ablations.reuse import take_over
 from ablations.stages import Log, Stages, make_backbone, make_data, make_proposals, stages_of
 from ablations.study import Run
@@ -61,7 +61,7 @@ def plan(runs: list[Run], echo: bool = False) -> list[Task]:
             Task(data, _stage, (make_data, stages, data, echo), frozenset()),
             Task(backbone, _stage, (make_backbone, stages, backbone, echo), frozenset({data})),
         ]
-        if run.config.rpn == "separate":
+        if stages.shares_proposals:
             steps.append(Task(proposals, _stage, (make_proposals, stages, proposals, echo), frozenset({backbone})))
         for step in steps:
             tasks.setdefault(step.name, step)
@@ -166,10 +166,7 @@ class Progress:
         self.finished += 1
         self.seconds.append(result.cost["train_seconds"] + result.cost["eval_seconds"])
         left = (self.total - self.finished) * sum(self.seconds) / len(self.seconds) / self.workers
-        ap = ", ".join(
-            f"{title} AP {result.metrics[kind]['AP'] or 0:.1f}" for kind, title in KINDS if kind in result.metrics
-        )
-        line = f"run {self.finished} of {self.total}: {task.run}: {ap}; about {left:.0f} s left"
+        line = f"run {self.finished} of {self.total}: {task.run}: {headline(result)}; about {left:.0f} s left"
         self.report(f"[{elapsed:5.0f} s] {line}")
 
 

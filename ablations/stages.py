@@ -80,7 +80,12 @@ class Stages:
     def keys(self) -> dict[str, str]:
         """The stages that this run stands on."""
         keys = {"backbone": self.backbone_key}
-        return keys if self.config.rpn == "joint" else keys | {"rpn": self.rpn_key}
+        return keys | {"rpn": self.rpn_key} if self.shares_proposals else keys
+
+    @property
+    def shares_proposals(self) -> bool:
+        """Whether the run stands on the proposals of the shared network."""
+        return self.config.task == "detection" and self.config.rpn == "separate"
 
     @property
     def backbone_folder(self) -> Path:
@@ -169,31 +174,48 @@ def make_proposals(stages: Stages, log: Log) -> None:
     """Trains the proposal network, then caches its proposals for all images."""
 
     def make(folder: Path) -> None:
-        config, dataset = stages.config, stages.dataset("train")
-        trunk = build_trunk(config.model, config.stride)
-        network = ProposalNetwork(trunk, build_rpn_head(config.model, trunk.out_channels, config.stride))
-        initialise(network.head, seed=0)
-        trunk.load_state_dict(stages.backbone())
-        network.to(stages.device).to(memory_format=torch.channels_last).train()
-        schedule = config.budget.rpn
-        batches = TrainBatches(dataset, schedule.images_per_step, stream(0, "rpn"))
-
-        def losses_of(step: int) -> dict[str, Tensor]:
-            batch = batches.batch(step).to(stages.device)
-            scores, deltas, anchors = network(batch.images)
-            keys = uniform(scores.shape, 0, "anchors", step).to(scores.device)
-            count = config.model.anchors_per_image
-            return rpn_losses(scores, deltas, anchors, batch.boxes, batch.labels, count, keys)
-
-        fit(network, losses_of, schedule, log, config.budget.log_every, config.precision, slow=network.trunk)
+        config, network = stages.config, proposal_network(stages, seed=0)
+        losses_of, log_every = proposal_losses(network, stages, seed=0), config.budget.log_every
+        fit(network, losses_of, config.budget.rpn, log, log_every, config.precision, slow=network.trunk)
         save_file(plain_state(network.state_dict()), folder / "model.safetensors")
         for split in ("train", "val"):
-            images = eval_batches(stages.dataset(split), EVAL_BATCH)
-            found = [_propose(network.eval(), batch.to(stages.device), config.model) for batch in images]
-            boxes, scores = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
-            save_file({"boxes": boxes, "scores": scores}, folder / f"{split}.safetensors")
+            found = propose_all(network, stages, split)
+            save_file({"boxes": found.boxes, "scores": found.scores}, folder / f"{split}.safetensors")
 
     complete(stages.rpn_folder, make)
+
+
+def proposal_network(stages: Stages, seed: int) -> ProposalNetwork:
+    """The pretrained trunk and a new RPN head, ready to be trained."""
+    config = stages.config
+    trunk = build_trunk(config.model, config.stride)
+    network = ProposalNetwork(trunk, build_rpn_head(config.model, trunk.out_channels, config.stride))
+    initialise(network.head, seed)
+    trunk.load_state_dict(stages.backbone())
+    return network.to(stages.device).to(memory_format=torch.channels_last).train()
+
+
+def proposal_losses(network: ProposalNetwork, stages: Stages, seed: int) -> Callable[[int], dict[str, Tensor]]:
+    """The function from a step to its losses; images, mirroring and sampled anchors depend on the seed."""
+    config = stages.config
+    batches = TrainBatches(stages.dataset("train"), config.budget.rpn.images_per_step, stream(seed, "rpn"))
+
+    def losses_of(step: int) -> dict[str, Tensor]:
+        batch = batches.batch(step).to(stages.device)
+        scores, deltas, anchors = network(batch.images)
+        keys = uniform(scores.shape, seed, "anchors", step).to(scores.device)
+        count = config.model.anchors_per_image
+        return rpn_losses(scores, deltas, anchors, batch.boxes, batch.labels, count, keys)
+
+    return losses_of
+
+
+def propose_all(network: ProposalNetwork, stages: Stages, split: str) -> Proposals:
+    """The proposals of all images of a split, in the order of its dataset."""
+    images = eval_batches(stages.dataset(split), EVAL_BATCH)
+    found = [_propose(network.eval(), batch.to(stages.device), stages.config.model) for batch in images]
+    boxes, scores = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
+    return Proposals(boxes, scores)
 
 
 @torch.no_grad()
