@@ -82,6 +82,7 @@ def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, 
         stages=stages.keys,
         steps=work.schedule.steps,
         num_parameters=sum(p.numel() for p in model.parameters()),
+        parameters={name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()},
         losses=fitted.losses,
         metrics=metrics,
         cost={

@@ -173,7 +173,7 @@ def parts(network: MaskRCNN, batch: Batch, truth: GroundTruth) -> dict[str, floa
     for attribute, name in names.items():
         module = getattr(network, attribute)
         module.forward = timed(name, module.forward)
-    network.roi_operator = timed("RoI operator", network.roi_operator)
+    network.roi_pooling = timed("RoI operator", network.roi_pooling)
     setattr(network, "mask_loss", timed("mask branch", network.mask_loss))  # noqa: B010
     setattr(network, "_propose", timed("proposals", network._propose))  # noqa: B010
     for _ in range(ROUNDS):

@@ -203,13 +203,23 @@ def validate(config: Config) -> None:
         "roi_channels",
         "shared_channels",
         "box_hidden",
+        "box_depth",
         "pooled_size",
+        "mask_channels",
         "proposals_before",
         "detections_per_image",
     )
     for name in positive:
         require(getattr(model, name) >= 1, f"model.{name}: expected 1 or more", getattr(model, name))
-    require(model.shared_depth >= 0, "model.shared_depth: expected 0 or more", model.shared_depth)
+    for name in ("shared_depth", "mask_depth"):
+        require(getattr(model, name) >= 0, f"model.{name}: expected 0 or more", getattr(model, name))
+    own_size = model.mask_pooled_size
+    require(own_size is None or own_size >= 1, "model.mask_pooled_size: expected 1 or more, or null", own_size)
+    require(
+        own_size is None or model.shared_depth == 0,
+        "model.shared_depth: a mask branch with RoIs of its own (model.mask_pooled_size) shares nothing; set it to 0",
+        model.shared_depth,
+    )
     require(model.anchors_per_image >= 2, "model.anchors_per_image: expected 2 or more", model.anchors_per_image)
     for name in ("anchor_sizes", "anchor_ratios"):
         values = getattr(model, name)
@@ -250,11 +260,12 @@ def validate(config: Config) -> None:
 
 def validate_fcis(fcis: FCISConfig, config: Config, require: Callable[[bool, str, object], None]) -> None:
     """Refuses what FCIS has no part for: nothing is set in vain."""
+    default_mask_head = MaskHeadConfig(depth=config.model.mask_depth, channels=config.model.mask_channels)
     reasons = {
         "roi": (RoIConfig(), "FCIS has a RoI operator of its own, position-sensitive pooling"),
         "mask_loss": (MaskLossConfig(), "FCIS's masks are a softmax of inside against outside by definition"),
         "mask_class": (MaskClassConfig(), "FCIS's score maps, which are its masks, tell the classes apart"),
-        "mask_head": (MaskHeadConfig(), "FCIS has no mask head: its masks are read from the score maps"),
+        "mask_head": (default_mask_head, "FCIS has no mask head: its masks are read from the score maps"),
     }
     for name, (default, reason) in reasons.items():
         require(getattr(config, name) == default, f"{name}: {reason}; leave {name} out", getattr(config, name))

@@ -94,6 +94,7 @@ class RunRecord:
     stages:  key of each shared stage that the run stands on.
     cost:    train_seconds, eval_seconds, seconds_per_step, threads, and peak_memory_bytes of the worker process, which
              may have made stages and other runs before.
+    parameters: how many of num_parameters each part of the model has ({"backbone": ..., "mask_head": ...}).
     provenance: git, versions, machine, started and finished (ISO 8601, UTC).
     taken_from: "study/arm" that this run was made for, when another study had it already; its files are the same.
     """
@@ -113,6 +114,7 @@ class RunRecord:
     provenance: dict[str, Any]
     status: str = "done"
     taken_from: str = ""
+    parameters: dict[str, int] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @property

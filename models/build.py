@@ -1,8 +1,9 @@
 """Configuration to networks: the one place where a factor's value becomes a part."""
 
+from collections.abc import Callable
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
 from models.backbone import Trunk, fold_batch_norm, toy_trunk
 from models.config import (
@@ -18,7 +19,7 @@ from models.detector import Detector, RoISettings
 from models.fcis import FCIS
 from models.heads import BoxHead, ConvHead, FCNMaskHead, MLPMaskHead
 from models.mask_objective import MaskObjective, SigmoidMask, SoftmaxMask
-from models.mask_rcnn import MaskRCNN, RoIOperator
+from models.mask_rcnn import MaskRCNN, RoIPooling
 from models.rpn import RPNHead
 from ops.roi_align import roi_align
 from ops.roi_pool import roi_pool
@@ -33,11 +34,16 @@ def build_trunk(model: ModelConfig, stride: int, pretraining: bool = False) -> T
     return fold_batch_norm(trunk.eval())
 
 
-def build_roi_operator(roi: RoIConfig) -> RoIOperator:
+def build_roi_operator(roi: RoIConfig) -> Callable[..., Tensor]:
+    """RoIPool, RoIWarp or RoIAlign as a function of (features, boxes, P, scale of the features)."""
     if roi.op == "pool":
         return partial(roi_pool, backend=roi.backend)
     operator = roi_warp if roi.op == "warp" else partial(roi_align, aligned=roi.aligned)
     return partial(operator, sampling_ratio=roi.sampling_ratio, reduce=roi.reduce, backend=roi.backend)
+
+
+def build_roi_pooling(roi: RoIConfig, pooled_size: int, stride: int) -> RoIPooling:
+    return partial(build_roi_operator(roi), output_size=pooled_size, spatial_scale=1 / stride)
 
 
 def build_mask_objective(mask_loss: MaskLossConfig, mask_class: MaskClassConfig, num_classes: int) -> MaskObjective:
@@ -63,7 +69,6 @@ def build_rpn_head(model: ModelConfig, in_channels: int, stride: int) -> RPNHead
 
 def build_roi_settings(model: ModelConfig) -> RoISettings:
     return RoISettings(
-        pooled_size=model.pooled_size,
         rois_per_image=model.rois_per_image,
         positive_fraction=model.positive_fraction,
         score_threshold=model.score_threshold,
@@ -117,13 +122,16 @@ def build_mask_rcnn(
     trunk = build_trunk(model, stride)
     shared = ConvHead(model.roi_channels, model.shared_channels, model.shared_depth)
     objective = build_mask_objective(mask_loss, mask_class, num_classes)
+    own_size = model.mask_pooled_size
+    mask_size, mask_in = (own_size, trunk.out_channels) if own_size else (model.pooled_size, shared.out_channels)
     return MaskRCNN(
         backbone=trunk,
-        roi_operator=build_roi_operator(roi),
+        roi_pooling=build_roi_pooling(roi, model.pooled_size, stride),
         shared_head=shared,
-        box_head=BoxHead(shared.out_channels, model.pooled_size, model.box_hidden, num_classes),
-        mask_head=build_mask_head(mask_head, shared.out_channels, model.pooled_size, objective.num_channels),
+        box_head=BoxHead(shared.out_channels, model.pooled_size, model.box_hidden, num_classes, model.box_depth),
+        mask_head=build_mask_head(mask_head, mask_in, mask_size, objective.num_channels),
         mask_objective=objective,
+        mask_pooling=build_roi_pooling(roi, own_size, stride) if own_size else None,
         settings=build_roi_settings(model),
         rpn=build_rpn_head(model, trunk.out_channels, stride) if joint_rpn else None,
     )

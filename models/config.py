@@ -37,7 +37,10 @@ class MaskClassConfig:
 
 @dataclass(frozen=True)
 class MaskHeadConfig:
-    """depth: convolutions before the deconvolution (fcn), or hidden layers (mlp); none is Faster R-CNN."""
+    """depth: convolutions before the deconvolution (fcn), or hidden layers (mlp); channels: their width.
+
+    none is Faster R-CNN.
+    """
 
     kind: Literal["fcn", "mlp", "none"] = "fcn"
     depth: int = 0
@@ -82,6 +85,10 @@ class ModelConfig:
     channels, blocks: of the stem and stages of the trunk; freeze: stages that are not trained after pretraining.
     roi_channels: of the map that RoIs are pooled from; shared_channels, shared_depth: 3x3 convolutions that both
     branches share, as C4 shares res5.
+    box_hidden, box_depth: width and number of the box branch's fully connected layers before its predictions.
+    pooled_size: side of the RoIs' grid; mask_pooled_size: of a grid that the mask branch pools for itself, as with FPN,
+    or None where it shares the box branch's (figure 4).
+    mask_channels, mask_depth: what `mask_head=fcn` has here, unless it is told otherwise.
     proposals_before, proposals: kept by score, and after suppression.
     """
 
@@ -93,7 +100,11 @@ class ModelConfig:
     shared_channels: int = 48
     shared_depth: int = 4
     box_hidden: int = 128
+    box_depth: int = 1
     pooled_size: int = 7
+    mask_pooled_size: int | None = None
+    mask_channels: int = 64
+    mask_depth: int = 0
     rois_per_image: int = 16
     positive_fraction: float = 0.5
     anchor_sizes: list[float] = field(default_factory=lambda: [24.0, 48.0, 96.0, 176.0])

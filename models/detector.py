@@ -53,7 +53,6 @@ class Detections:
 class RoISettings:
     """How many RoIs are trained on and kept (section 3.1); the last three only matter to a joint RPN."""
 
-    pooled_size: int = 7
     rois_per_image: int = 64
     positive_fraction: float = 0.25
     score_threshold: float = 0.05

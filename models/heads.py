@@ -21,11 +21,16 @@ class ConvHead(nn.Sequential):
 
 
 class BoxHead(nn.Module):
-    """Fully connected layers to class scores and class-specific box deltas (Fast R-CNN)."""
+    """Fully connected layers to class scores and class-specific box deltas (Fast R-CNN).
 
-    def __init__(self, in_channels: int, pooled_size: int, hidden: int, num_classes: int) -> None:
+    depth: how many hidden layers there are; with FPN two.
+    """
+
+    def __init__(self, in_channels: int, pooled_size: int, hidden: int, num_classes: int, depth: int = 1) -> None:
         super().__init__()
         self.hidden = nn.Linear(in_channels * pooled_size**2, hidden)
+        further = [layer for _ in range(depth - 1) for layer in (nn.Linear(hidden, hidden), nn.ReLU(True))]
+        self.further = nn.Sequential(*further)
         self.scores = nn.Linear(hidden, num_classes + 1)
         self.deltas = nn.Linear(hidden, 4 * num_classes)
         set_initial_std(0.01, self.scores)
@@ -33,7 +38,7 @@ class BoxHead(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[N, C, P, P] -> logits [N, K + 1] (background first), deltas [N, K, 4]."""
-        x = F.relu(self.hidden(x.flatten(1)))
+        x = self.further(F.relu(self.hidden(x.flatten(1))))
         return self.scores(x), self.deltas(x).unflatten(1, (-1, 4))
 
 

@@ -19,16 +19,17 @@ from ops.boxes import decode_boxes
 # Fast R-CNN's normalisation of box targets, the inverse of their typical standard deviations.
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
-RoIOperator = Callable[[Tensor, Tensor, int, float], Tensor]
-"""(features [B, C, h, w], boxes [B, R, 4], P, scale of the features) -> [B * R, C, P, P]"""
+RoIPooling = Callable[[Tensor, Tensor], Tensor]
+"""(features [B, C, h, w], boxes [B, R, 4]) -> [B * R, C, P, P]"""
 
 
 class MaskRCNN(Detector):
     """The parts are passed in, so that swapping one is a matter of construction.
 
-    backbone:       images [B, 3, H, W] -> features [B, C, h, w]; has `stride`.
-    roi_operator:   RoIAlign, RoIPool or RoIWarp.
-    shared_head:    what the box and the mask branch share (C4: res5).
+    backbone:       images [B, 3, H, W] -> features [B, C, h, w].
+    roi_pooling:    RoIAlign, RoIPool or RoIWarp to the grid that the box branch sees.
+    shared_head:    what the box and the mask branch share (C4: res5; FPN: nothing).
+    mask_pooling:   to a grid of the mask branch's own; None makes it share the box branch's RoIs and `shared_head`.
     mask_head:      None gives Faster R-CNN.
     mask_objective: what the mask logits mean: their loss and their inference rule.
     rpn:            trained jointly on the backbone's features; None when proposals come from elsewhere.
@@ -37,17 +38,19 @@ class MaskRCNN(Detector):
     def __init__(
         self,
         backbone: Trunk,
-        roi_operator: RoIOperator,
+        roi_pooling: RoIPooling,
         shared_head: nn.Module,
         box_head: nn.Module,
         mask_head: nn.Module | None,
         mask_objective: MaskObjective,
         settings: RoISettings,
+        mask_pooling: RoIPooling | None = None,
         rpn: RPNHead | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.roi_operator = roi_operator
+        self.roi_pooling = roi_pooling
+        self.mask_pooling = mask_pooling
         self.shared_head = shared_head
         self.box_head = box_head
         self.mask_head = mask_head
@@ -65,17 +68,16 @@ class MaskRCNN(Detector):
         """L = L_cls + L_box + L_mask."""
         features = self.backbone(images)
         rois, losses = self.training_rois(features, sizes, truth, proposals, draw)
-        x = self.pool(features, rois.boxes)  # [B * R, C, P, P]
+        x = self.shared_head(self.roi_pooling(features, rois.boxes))  # [B * R, C, P, P]
         logits, deltas = self.box_head(x)
         losses |= self.box_losses(logits, deltas, rois, truth)
         if self.mask_head is not None:
+            if self.mask_pooling is None:
+                x = rois.positive_slots(x.unflatten(0, rois.labels.shape))
+            else:
+                x = self.mask_pooling(features, rois.boxes[:, : rois.num_positive_slots])
             losses["mask"] = self.mask_loss(x, rois, truth)
         return losses
-
-    def pool(self, features: Tensor, boxes: Tensor) -> Tensor:
-        """features [B, C, h, w], boxes [B, R, 4] -> what both branches see, [B * R, C, P, P]."""
-        pooled = self.roi_operator(features, boxes, self.settings.pooled_size, 1 / self.backbone.stride)
-        return self.shared_head(pooled)
 
     def box_losses(self, logits: Tensor, deltas: Tensor, rois: RoISample, truth: GroundTruth) -> dict[str, Tensor]:
         """L_cls and L_box (Fast R-CNN); logits [B * R, K + 1], deltas [B * R, K, 4]."""
@@ -84,9 +86,9 @@ class MaskRCNN(Detector):
         return box_losses(logits, deltas, rois, truth, DELTA_WEIGHTS)
 
     def mask_loss(self, x: Tensor, rois: RoISample, truth: GroundTruth) -> Tensor:
-        """L_mask on the slots that positives are in; x [B * R, C, P, P]."""
+        """L_mask on the slots that positives are in; x [B * slots, C, P, P]."""
         assert self.mask_head is not None
-        logits = self.mask_head(rois.positive_slots(x.unflatten(0, rois.labels.shape))).float()
+        logits = self.mask_head(x).float()
         targets = mask_targets(rois, truth, logits.shape[-1])  # [B * slots, M, M]
         labels, positive = rois.positive_slots(rois.labels), rois.positive_slots(rois.positive)
         return self.mask_objective.loss(logits, labels, targets, positive.to(logits.dtype))
@@ -96,7 +98,8 @@ class MaskRCNN(Detector):
         """Boxes first, then masks on the best ones only (section 3.1); sizes [B, 2] are (height, width)."""
         features = self.backbone(images)
         proposals = self.proposals(features, sizes) if proposals is None else proposals
-        boxes, scores, labels = self.detect_boxes(self.pool(features, proposals.boxes), sizes, proposals)
+        x = self.shared_head(self.roi_pooling(features, proposals.boxes))
+        boxes, scores, labels = self.detect_boxes(x, sizes, proposals)
         if self.mask_head is None:
             return Detections(boxes, scores, labels, None)
         logits = self.mask_logits(features, boxes)
@@ -106,7 +109,9 @@ class MaskRCNN(Detector):
     def mask_logits(self, features: Tensor, boxes: Tensor) -> Tensor:
         """What the mask branch says of boxes [B, D, 4], [B * D, channels, M, M]."""
         assert self.mask_head is not None
-        return self.mask_head(self.pool(features, boxes))
+        if self.mask_pooling is None:
+            return self.mask_head(self.shared_head(self.roi_pooling(features, boxes)))
+        return self.mask_head(self.mask_pooling(features, boxes))
 
     def detect_boxes(self, x: Tensor, sizes: Tensor, proposals: Proposals) -> tuple[Tensor, Tensor, Tensor]:
         """x [B * R, C, P, P] -> boxes [B, D, 4], scores and labels [B, D] after suppression within classes."""

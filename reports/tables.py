@@ -43,8 +43,12 @@ def headline_metrics(study: Study) -> list[str]:
 
 
 def headline(study: Study) -> str:
-    """Mean and standard deviation of every arm, with the paper's figure in brackets."""
+    """Mean and standard deviation of every arm, with the paper's figure in brackets.
+
+    Where arms differ in size, their numbers of parameters stand beside.
+    """
     metrics = headline_metrics(study)
+    sizes = parameters(study)
     rows = []
     for name, arm in study.record.arms.items():
         cells = []
@@ -52,8 +56,23 @@ def headline(study: Study) -> str:
             paper = arm.paper.get(metric)
             cells.append(mean_sd(study, name, metric) + (f" ({number(paper)})" if paper is not None else ""))
         count = sum((name, seed) in study.runs for seed in study.record.seeds)
-        rows.append([arm.label, str(count), *cells])
-    return markdown(["arm", "n", *(metric_label(metric) for metric in metrics)], rows)
+        rows.append([arm.label, str(count), *cells, *([sizes[name]] if sizes else [])])
+    header = ["arm", "n", *(metric_label(metric) for metric in metrics)]
+    return markdown(header + (["parameters"] if sizes else []), rows)
+
+
+def parameters(study: Study) -> dict[str, str]:
+    """For each arm its millions of parameters and, where that is what differs, the mask head's; {} if all are alike."""
+    first = {name: run for (name, _), run in reversed(study.runs.items())}
+    if len({run.num_parameters for run in first.values()}) < 2:
+        return {}
+    heads = {name: run.parameters.get("mask_head", 0) for name, run in first.items()}
+    sizes = dict.fromkeys(study.record.arms, NOTHING)
+    for name, run in first.items():
+        sizes[name] = f"{run.num_parameters / 1e6:.2f} M"
+        if len(set(heads.values())) > 1 and heads[name]:
+            sizes[name] += f" (mask head {heads[name] / 1e6:.2f} M)"
+    return sizes
 
 
 def mean_sd(study: Study, arm: str, metric: str) -> str:

@@ -1,13 +1,17 @@
 """Bad settings are refused before any work, and the message says what would be good."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from hydra.errors import HydraException
 
 from ablations.config import ConfigError, from_hydra
+from ablations.stages import Stages
 from data.scene import ShapesSpec
 from models.config import ModelConfig
+
+MASK_HEADS = ("fcn", "mlp", "mlp3")
 
 
 def test_defaults_are_typed_and_valid(compose):
@@ -40,6 +44,8 @@ def test_defaults_are_typed_and_valid(compose):
         ("mask_head.depth=-1", "0 or more for fcn"),
         ("roi.backend=gpu", "'triton'"),
         ("model.nms_threshold=2", "0 to 1"),
+        ("model.mask_pooled_size=0", "1 or more, or null"),
+        ("model.box_depth=0", "1 or more"),
         ("model.anchor_sizes=[]", "positive numbers"),
     ],
 )
@@ -56,6 +62,7 @@ def test_a_bad_value_is_refused_with_the_good_ones(compose, override, expected):
         (["roi=pool", "roi.aligned=true"], "only RoIAlign"),
         (["mask_head=mlp", "mask_head.depth=0"], "1 or more for mlp"),
         (["mask_head=none", "mask_loss=softmax"], "without a mask branch"),
+        (["model=toy_fpn_head", "model.shared_depth=2"], "shares nothing"),
     ],
 )
 def test_contradictions_are_refused_with_the_reason(compose, overrides, reason):
@@ -67,6 +74,18 @@ def test_the_files_and_the_dataclasses_agree_on_the_defaults(compose):
     config = from_hydra(compose([]))
     assert config.model == ModelConfig()
     assert dataclasses.replace(config.data, num_train=1, num_val=1) == ShapesSpec(num_train=1, num_val=1)
+
+
+def test_heads_of_their_own_stand_on_the_same_stages(compose):
+    shared, separate = (from_hydra(compose([f"model={name}"])) for name in ("toy", "toy_fpn_head"))
+    assert shared.hash() != separate.hash()
+    assert Stages(Path("outputs"), shared).keys == Stages(Path("outputs"), separate).keys
+
+
+def test_a_mask_heads_width_and_depth_come_from_the_model(compose):
+    heads = {name: from_hydra(compose(["model=toy_fpn_head", f"mask_head={name}"])).mask_head for name in MASK_HEADS}
+    assert (heads["fcn"].depth, heads["mlp"].depth, heads["mlp3"].depth) == (4, 2, 3)
+    assert heads["mlp"].channels == heads["mlp3"].channels == 4 * heads["fcn"].channels  # as in the paper
 
 
 def test_unknown_options_of_a_group_are_listed(compose):

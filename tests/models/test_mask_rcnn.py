@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from torchvision.ops import box_iou
 
 from models.build import build_mask_rcnn
 from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, ModelConfig, RoIConfig
@@ -72,6 +73,48 @@ def test_other_mask_heads():
     faster = network(head=MaskHeadConfig("none"))
     assert set(faster.losses(images, sizes, truth, proposals, draw)) == {"class", "box"}
     assert faster.eval().detect(images, sizes, proposals).masks is None
+
+
+def separate(kind="fcn", depth=1, seed=0):
+    """Heads as FPN has them."""
+    parts = dataclasses.replace(MODEL, shared_depth=0, box_depth=2, mask_pooled_size=14)
+    model = build_mask_rcnn(
+        parts, RoIConfig(), MaskLossConfig(), MaskClassConfig(), MaskHeadConfig(kind, depth, 8), 16, K
+    )
+    initialise(model, seed)
+    return model
+
+
+@pytest.mark.parametrize("kind, depth", [("fcn", 4), ("mlp", 2), ("mlp", 3)])
+def test_separate_heads_share_nothing_but_the_trunk(kind, depth):
+    images, sizes, truth, proposals = scene()
+    model = separate(kind, depth).train()
+    losses = model.losses(images, sizes, truth, proposals, draw)
+    losses["mask"].backward(retain_graph=True)
+    of_mask = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    model.zero_grad()
+    (losses["class"] + losses["box"]).backward()
+    of_box = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    both = of_mask & of_box
+    assert both and all(name.startswith("backbone.") for name in both)
+    assert {name.partition(".")[0] for name in of_mask - both} == {"mask_head"}
+    assert {name.partition(".")[0] for name in of_box - both} == {"box_head"}
+    found = model.eval().detect(images, sizes, proposals)
+    assert found.masks.shape == (*found.labels.shape, 28, 28)
+
+
+def test_a_mask_branch_of_its_own_pools_positives_in_training_and_detections_afterwards():
+    images, sizes, truth, proposals = scene()
+    model = separate().eval()
+    seen = []
+    pooling = model.mask_pooling
+    model.mask_pooling = lambda features, boxes: seen.append(boxes) or pooling(features, boxes)
+    model.losses(images, sizes, truth, proposals, draw)
+    found = model.detect(images, sizes, proposals)
+    assert seen[0].shape == (2, 4, 4)  # the half of 8 RoIs that may be positive
+    overlaps = [box_iou(seen[0][i], truth.boxes[i, :1]) for i in range(2)]
+    assert all((each >= 0.5).all() for each in overlaps)
+    assert torch.equal(seen[1], found.boxes)
 
 
 @pytest.mark.parametrize("stride", [16, 32])

@@ -209,3 +209,15 @@ def test_the_command(outputs, tmp_path, capsys, undrawn):
     assert "expected the record of study 'nothing'" in capsys.readouterr().err
     assert main(["--outputs", str(tmp_path / "empty")]) == 1
     assert "no study has records" in capsys.readouterr().err
+
+
+def test_parameters_stand_beside_the_figures_where_arms_differ_in_them(outputs, undrawn, tmp_path):
+    write_study(tmp_path / "outputs")
+    for path in (tmp_path / "outputs").glob("roialign/*/seed*/run.json"):
+        edit(path, lambda record: record.update(num_parameters=812_345))
+    render(read_study(tmp_path / "outputs", "roialign"), tmp_path / "alike")
+    assert "| parameters |" not in read(tmp_path / "alike").partition("## Cost")[0]
+    for path in (tmp_path / "outputs").glob("roialign/pool16/seed*/run.json"):
+        edit(path, lambda record: record.update(num_parameters=4_000_000, parameters={"mask_head": 3_200_000}))
+    render(read_study(tmp_path / "outputs", "roialign"), tmp_path / "unlike")
+    assert "| 4.00 M (mask head 3.20 M) |" in read(tmp_path / "unlike")
