@@ -17,6 +17,7 @@ from torch import Tensor
 from ablations import tracking
 from ablations.config import Config
 from ablations.evaluate import average_precision, coco_results
+from ablations.overlap import overlap_metrics
 from ablations.provenance import provenance
 from ablations.recall import proposals_work
 from ablations.record import RunRecord, load_run, save, write_atomically
@@ -100,14 +101,18 @@ def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, 
 
 
 def detection_work(config: Config, stages: Stages) -> Work:
-    """A detector on the proposals of the shared network, or with one of its own; its figure is COCO's AP."""
+    """A detector on the proposals of the shared network, or with one of its own; its figures are COCO's AP, and our own
+    of what overlap does to masks."""
     model = build(config, stages, len(stages.dataset("train").classes))
 
     def measure(folder: Path) -> Metrics:
         results = detect(model, stages, config)
         write_atomically(folder / "detections.json", json.dumps(results))
-        kinds = ["bbox"] + (["segm"] if model.predicts_masks else [])
-        return {kind: average_precision(stages.dataset("val").coco, results, kind) for kind in kinds}
+        truth = stages.dataset("val").coco
+        metrics = {"bbox": average_precision(truth, results, "bbox")}
+        if model.predicts_masks:
+            metrics |= {"segm": average_precision(truth, results, "segm"), "overlap": overlap_metrics(truth, results)}
+        return metrics
 
     return Work(model, losses_of(config, model, stages), config.budget.train, model.backbone, measure)
 

@@ -89,7 +89,8 @@ class RunRecord:
     """One finished run. Everything but `cost` and `provenance` is the same when the run is repeated.
 
     metrics: {"segm": {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"}, "bbox": {...}} in points (0 to 100);
-             a value that is not defined (no such objects) is None. Studies may add kinds of their own, in points.
+             a value that is not defined (no such objects) is None. Models with masks add "overlap", this project's
+             own measures (see ablations.overlap). Studies may add kinds of their own, in points.
     losses:  the mean of each loss over the last tenth of training.
     stages:  key of each shared stage that the run stands on.
     cost:    train_seconds, eval_seconds, seconds_per_step, threads, and peak_memory_bytes of the worker process, which
