@@ -10,7 +10,7 @@ a Problem, which `python -m data.check` lists; for training the rule is:
     box over the image's border             the box is clipped
     polygon under three points, or not of numbers near the image    it is dropped; with none left, the object
     RLE of another size or that does not decode                 the object is skipped
-    crowd region                            kept for evaluation, which ignores it; not trained on
+    crowd region                            kept: evaluation and the matching of RoIs and anchors ignore what lies in it
 """
 
 import gc

@@ -20,7 +20,7 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from data import annotations
-from data.dataset import InstanceSet, Sample
+from data.dataset import CROWD, InstanceSet, Sample
 from data.images import fitted_size, read_image
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,10 @@ class CocoSpec:
 
 @dataclass(frozen=True, slots=True)
 class _Object:
-    """An object to train on: box xyxy in the file's pixels; mask as polygons (float64 arrays) or compressed RLE."""
+    """An object to train on: box xyxy in the file's pixels; mask as polygons (float64 arrays) or compressed RLE.
+
+    A crowd region has the label CROWD and no mask: no RoI is matched to it.
+    """
 
     label: int
     box: tuple[float, float, float, float]
@@ -97,13 +100,14 @@ class _Object:
 
 @dataclass
 class _Picture:
-    """An image file: its id, place, size in the file and objects."""
+    """An image file: its id, place, size in the file, objects, and the crowd regions after them."""
 
     image_id: int
     path: Path
     height: int
     width: int
     objects: list[_Object]
+    crowds: list[_Object]
 
 
 class CocoSet(InstanceSet):
@@ -129,21 +133,23 @@ class CocoSet(InstanceSet):
             log.warning("%s: %s; python -m data.check %s lists them", self._json, counts, spec.root)
         if not self._pictures:
             raise ValueError(f"{self._json}: expected at least one image with an object, got none that can be used")
-        self.max_objects = max(1, max(len(picture.objects) for picture in self._pictures))
+        self.max_objects = max(1, max(len(picture.objects) + len(picture.crowds) for picture in self._pictures))
         self.digest = self._digest()
 
     def _compact(self, content: annotations.Annotations) -> list[_Picture]:
-        """Objects in a fraction of the JSON's memory, image by image in the order of ids; crowd regions left out."""
+        """Objects in a fraction of the JSON's memory, image by image in the order of ids."""
         pictures = {
-            key: _Picture(key, self._folder / image["file_name"], image["height"], image["width"], [])
+            key: _Picture(key, self._folder / image["file_name"], image["height"], image["width"], [], [])
             for key, image in sorted(content.images.items())
         }
         labels = {key: label for label, key in enumerate(self._category_ids, start=1)}
         content.annotations.reverse()
         while content.annotations:
             entry = content.annotations.pop()
-            if not entry["iscrowd"]:
-                x, y, w, h = entry["bbox"]
+            x, y, w, h = entry["bbox"]
+            if entry["iscrowd"]:
+                pictures[entry["image_id"]].crowds.append(_Object(CROWD, (x, y, x + w, y + h), [], None))
+            else:
                 shape = entry["segmentation"]
                 polygons = [] if isinstance(shape, dict) else [np.array(part, np.float64) for part in shape]
                 encoded = shape if isinstance(shape, dict) else None
@@ -170,7 +176,10 @@ class CocoSet(InstanceSet):
         return len(self._pictures)
 
     def __getitem__(self, index: int) -> Sample:
-        """The image resized, with those objects of which a pixel is left. Raises ValueError for a broken file."""
+        """The image resized, with its crowds and those objects of which a pixel is left.
+
+        Raises ValueError for a broken file.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has {len(self)} images, got index {index}")
         picture = self._pictures[index]
@@ -178,12 +187,13 @@ class CocoSet(InstanceSet):
         image = read_image(picture.path, picture.height, picture.width)
         pixels = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
         scale = np.array([width / picture.width, height / picture.height])
-        masks = np.zeros((len(picture.objects), height, width), np.uint8)
-        for mask, item in zip(masks, picture.objects, strict=True):
+        objects = picture.objects + picture.crowds
+        masks = np.zeros((len(objects), height, width), np.uint8)
+        for mask, item in zip(masks, picture.objects, strict=False):  # crowd regions, behind the objects, stay empty
             mask[:] = _rasterise(item, scale, height, width)
-        seen = masks.any(axis=(1, 2))
-        boxes = np.array([item.box for item in picture.objects], np.float64).reshape(-1, 4) * np.tile(scale, 2)
-        labels = np.array([item.label for item in picture.objects], np.int64)
+        boxes = np.array([item.box for item in objects], np.float64).reshape(-1, 4) * np.tile(scale, 2)
+        labels = np.array([item.label for item in objects], np.int64)
+        seen = masks.any(axis=(1, 2)) | (labels == CROWD)
         return Sample(
             image=torch.from_numpy(pixels).permute(2, 0, 1),
             boxes=torch.from_numpy(boxes[seen].astype(np.float32)),

@@ -1,8 +1,9 @@
 """What every instance set looks like: one Sample per image, and Batches padded to fixed shapes.
 
 Letters: B images, G padded ground truths, n objects of one image, H and W the padded image's sides.
-Boxes are float32 xyxy in image pixels with continuous coordinates (pixel i covers [i, i + 1)); labels are 1..K and
-0 is background or padding; masks are of the visible part and boxes enclose the visible mask.
+Boxes are float32 xyxy in image pixels with continuous coordinates (pixel i covers [i, i + 1)); labels are 1..K, 0 is
+background or padding, and -1 a crowd region (CROWD), which has a box but no mask; masks are of the visible part and
+boxes enclose the visible mask.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ from pycocotools import mask as rle
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 
+CROWD = -1
+"""Label of a region with many objects under one outline: what lies in it is neither object nor background."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -25,7 +29,7 @@ class Sample:
 
     image:    uint8 [3, H, W], RGB
     boxes:    float32 [n, 4], xyxy
-    labels:   int64 [n], 1..K
+    labels:   int64 [n], 1..K or CROWD
     masks:    uint8 [n, H, W], 0 or 1
     image_id: the id that COCO annotations and results use
     original_size: (height, width) of the picture that annotations and results refer to; None if it is the image's own
@@ -46,7 +50,7 @@ class Batch:
     images:    float32 [B, 3, H, W], channels last, normalised; padding is 0, which is the mean colour
     sizes:     int64 [B, 2], height and width of each image before padding
     boxes:     float32 [B, G, 4]
-    labels:    int64 [B, G], 0 where padded
+    labels:    int64 [B, G], 0 where padded, CROWD in crowd regions
     masks:     uint8 [B, G, H, W]
     image_ids: int64 [B]
     flipped:   bool [B], whether the image was mirrored left to right

@@ -1,7 +1,8 @@
 """Which box is which object, and which boxes are trained on: matching and sampling, whole batches at a time.
 
 Letters: B images, N candidate boxes (anchors or proposals), G padded ground truths, R sampled RoIs.
-Ground truths are padded to G with label 0.
+Ground truths are padded to G with label 0; label -1 is a crowd region, many objects under one outline. What lies in
+one may well be an object, so it is trained on neither as an object nor as background.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
+
+CROWD_SHARE = 0.7
+"""A candidate lies in a crowd region when this share of its area does."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,21 @@ def match(candidates: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Te
     """Each candidate's best ground truth.
 
     candidates [B, N, 4], boxes [B, G, 4], labels [B, G] -> overlaps [B, N] (0 without ground truth),
-    indices [B, N], and the full table [B, N, G], in which padded ground truths overlap nothing.
+    indices [B, N], and the full table [B, N, G], in which padded ground truths and crowds overlap nothing.
     """
     table = box_iou(candidates, boxes) * (labels > 0)[:, None]  # [B, N, G]
     table = table.nan_to_num()  # two boxes without area: 0 / 0
     overlaps, indices = table.max(dim=2)
     return overlaps, indices, table
+
+
+def in_crowd(candidates: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+    """[B, N]: whether a candidate [B, N, 4] lies in the box of a crowd region among boxes [B, G, 4], labels [B, G]."""
+    corner = torch.maximum(candidates[:, :, None, :2], boxes[:, None, :, :2])
+    opposite = torch.minimum(candidates[:, :, None, 2:], boxes[:, None, :, 2:])
+    shared = (opposite - corner).clamp(min=0).prod(-1)  # [B, N, G]
+    area = (candidates[..., 2:] - candidates[..., :2]).prod(-1)[..., None]
+    return ((shared >= CROWD_SHARE * area) & (labels == -1)[:, None]).any(dim=2)
 
 
 def sample_rois(
@@ -58,17 +71,19 @@ def sample_rois(
     proposals [B, N, 4] with their validity [B, N]; boxes [B, G, 4] and labels [B, G] of the ground truth;
     keys [B, N + G]: uniform random numbers that decide the draw, so that the same keys draw the same in every arm.
     A RoI is positive when it overlaps an object by an IoU of 0.5 or more; at most `positive_fraction` of them are.
+    Another in a crowd region is not drawn.
     """
     candidates = torch.cat([proposals, boxes], dim=1)
     valid = torch.cat([proposals_valid, labels > 0], dim=1)
     overlaps, matched, _ = match(candidates, boxes, labels)
     positive = valid & (overlaps >= 0.5)
+    negative = valid & ~positive & ~in_crowd(candidates, boxes, labels)
 
     slots = int(num_rois * positive_fraction)
     # A positive's rank among its image's positives, in the order of the keys: the first `slots` are kept.
     order = (keys + ~positive).argsort(dim=1).argsort(dim=1)
     chosen = positive & (order < slots)
-    priority = keys + 2.0 * chosen + 1.0 * (valid & ~positive)  # chosen positives, then negatives, then the rest
+    priority = keys + 2.0 * chosen + 1.0 * negative  # chosen positives, then negatives, then the rest
     top, index = priority.topk(num_rois, dim=1)
 
     pick = lambda values: values.gather(1, index)  # noqa: E731
@@ -90,14 +105,16 @@ def sample_anchors(
     """The anchors that a step of the proposal network is trained on (Faster R-CNN, section 3.1.2).
 
     anchors [N, 4], boxes [B, G, 4], labels [B, G], keys [B, N] -> positive [B, N], negative [B, N], matched [B, N].
-    Positive: an IoU of 0.7 or more with an object, or the highest of all anchors for some object; negative: below 0.3.
+    Positive: an IoU of 0.7 or more with an object, or the highest of all anchors for some object; negative: below 0.3
+    and not in a crowd region.
     At most half of `num_anchors` are positive; negatives fill up the rest.
     """
-    overlaps, matched, table = match(anchors.expand(len(boxes), -1, -1), boxes, labels)
+    anchors = anchors.expand(len(boxes), -1, -1)
+    overlaps, matched, table = match(anchors, boxes, labels)
     best = table.amax(dim=1, keepdim=True)  # [B, 1, G]: what the best anchor of each object reaches
     is_best = ((table == best) & (table > 0)).any(dim=2)
     positive = is_best | (overlaps >= 0.7)
-    negative = ~positive & (overlaps < 0.3)
+    negative = ~positive & (overlaps < 0.3) & ~in_crowd(anchors, boxes, labels)
 
     positive = _first(positive, keys, torch.full_like(matched[:, :1], num_anchors // 2), num_anchors)
     negative = _first(negative, keys, num_anchors - positive.sum(dim=1, keepdim=True), num_anchors)

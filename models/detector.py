@@ -24,7 +24,7 @@ Draw = Callable[[str, tuple[int, ...]], Tensor]
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """boxes [B, G, 4], labels [B, G] (1..K, 0 pads), masks [B, G, H, W] of 0 and 1."""
+    """boxes [B, G, 4], labels [B, G] (1..K, 0 pads, -1 is a crowd region), masks [B, G, H, W] of 0 and 1."""
 
     boxes: Tensor
     labels: Tensor

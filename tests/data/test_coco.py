@@ -12,6 +12,7 @@ from pycocotools import mask as rle
 
 from data.build import build
 from data.coco import CocoSpec, load
+from data.dataset import CROWD
 from data.images import fitted_size, read_image
 from data.loaders import TrainBatches, eval_batches
 
@@ -60,12 +61,15 @@ def test_sparse_categories_become_1_to_k_in_order(tmp_path):
     assert [(c["id"], c["name"]) for c in dataset.coco["categories"]] == [(1, "dog"), (2, "owl"), (3, "cat")]
 
 
-def test_crowds_are_evaluated_against_but_not_trained_on(tmp_path):
+def test_crowds_are_marked_for_matching_and_evaluation_to_ignore(tmp_path):
     region = rle.encode(np.asfortranarray(np.ones((HEIGHT, WIDTH), np.uint8)))
     crowd = {"size": [HEIGHT, WIDTH], "counts": region["counts"].decode()}
-    dataset = load(write(tmp_path, [entry(1), entry(2, iscrowd=1, segmentation=crowd)]), "train")
-    assert dataset[0].labels.tolist() == [2]
-    assert [a["iscrowd"] for a in dataset.coco["annotations"]] == [0, 1]
+    whole = entry(2, iscrowd=1, segmentation=crowd, bbox=(0, 0, WIDTH, HEIGHT))
+    dataset = load(write(tmp_path, [whole, entry(1)]), "train")
+    sample = dataset[0]
+    assert sample.labels.tolist() == [2, CROWD] and dataset.max_objects == 2
+    assert sample.boxes[1].tolist() == [0, 0, WIDTH, HEIGHT] and not sample.masks[1].any()
+    assert sorted(a["iscrowd"] for a in dataset.coco["annotations"]) == [0, 1]
 
 
 def test_polygons_and_rle_give_the_same_object_at_any_size(tmp_path):

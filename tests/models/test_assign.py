@@ -47,6 +47,19 @@ def test_an_image_without_objects_gives_negatives_only():
     assert rois.valid.all() and not rois.positive.any() and (rois.labels == 0).all()
 
 
+def test_what_lies_in_a_crowd_is_neither_object_nor_background():
+    truth = torch.tensor([[[10.0, 10.0, 30.0, 30.0], [100.0, 0.0, 200.0, 100.0]]])
+    labels = torch.tensor([[3, -1]])
+    inside, mostly, half = [110.0, 10.0, 130.0, 30.0], [94.0, 0.0, 114.0, 20.0], [90.0, 0.0, 110.0, 20.0]
+    proposals = torch.tensor([[inside, mostly, half, [100.0, 0.0, 200.0, 100.0]]])
+    rois = sample_rois(proposals, torch.ones(1, 4, dtype=torch.bool), truth, labels, 6, 0.5, torch.rand(1, 6))
+    drawn = [box for box, valid in zip(rois.boxes[0].tolist(), rois.valid[0], strict=True) if valid]
+    assert drawn == [[10, 10, 30, 30], half] and rois.labels[0].tolist()[:2] == [3, 0]
+
+    positive, negative, _ = sample_anchors(proposals[0], truth, labels, 4, torch.rand(1, 4))
+    assert negative[0].tolist() == [False, False, True, False] and not positive.any()
+
+
 def test_the_same_keys_draw_the_same_rois_and_other_keys_others():
     proposals = torch.rand(2, 50, 4, generator=torch.Generator().manual_seed(1)) * 60
     proposals[..., 2:] += proposals[..., :2]
