@@ -40,7 +40,12 @@ class Pooled(NamedTuple):
 
 
 class FCIS(Detector):
-    """backbone and rpn as in Detector; head: [B, C, h, w] -> [B, C', h, w], what is computed before the score maps."""
+    """backbone and rpn are as in Detector.
+
+    head: [B, C, h, w] -> [B, C', h, w], what is computed before the maps.
+    maps: 2 (K + 1) k * k score maps, then 4 k * k box maps: boxes are class-agnostic. (The release has a second set
+          of box maps for the background, which nothing trains or reads.)
+    """
 
     def __init__(
         self,
@@ -54,21 +59,15 @@ class FCIS(Detector):
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self.score_maps = nn.Conv2d(head.out_channels, 2 * (num_classes + 1) * fcis.parts**2, 1)
-        self.box_maps = nn.Conv2d(head.out_channels, 4 * fcis.parts**2, 1)
-        set_initial_std(0.01, self.score_maps, self.box_maps)
+        self.maps = nn.Conv2d(head.out_channels, (2 * (num_classes + 1) + 4) * fcis.parts**2, 1)
+        set_initial_std(0.01, self.maps)
         self.settings = settings
         self.fcis = fcis
         self.rpn = rpn
 
-    def maps(self, features: Tensor) -> Tensor:
-        """features [B, C, h, w] -> [B, (2 (K + 1) + 4) k * k, h, w]: score maps, then box maps; never bfloat16."""
-        x = self.head(features)
-        return torch.cat([self.score_maps(x), self.box_maps(x)], dim=1).float()
-
     def pool(self, maps: Tensor, boxes: Tensor) -> Pooled:
-        """maps as above, boxes [B, R, 4] -> what each RoI reads, N = B * R."""
-        pooled = ps_roi_pool(maps, boxes, self.fcis.cells, self.fcis.parts, 1 / self.backbone.stride)
+        """maps [B, (2 (K + 1) + 4) k * k, h, w], boxes [B, R, 4] -> what each RoI reads, N = B * R."""
+        pooled = ps_roi_pool(maps.float(), boxes, self.fcis.cells, self.fcis.parts, 1 / self.backbone.stride)
         return Pooled(pooled[:, :-4].unflatten(1, (-1, 2)), pooled[:, -4:].mean((2, 3)))
 
     def losses(
@@ -77,7 +76,7 @@ class FCIS(Detector):
         """L_cls, L_box and L_mask with their weights."""
         features = self.backbone(images)
         rois, losses = self.training_rois(features, sizes, truth, proposals, draw)
-        scores, deltas = self.pool(self.maps(features), rois.boxes)
+        scores, deltas = self.pool(self.maps(self.head(features)), rois.boxes)
         found = box_losses(class_logits(scores), deltas, rois, truth, DELTA_WEIGHTS)
         losses["class"] = self.fcis.class_weight * found["class"]
         losses["box"] = self.fcis.box_weight * found["box"]
@@ -101,7 +100,7 @@ class FCIS(Detector):
         """
         features = self.backbone(images)
         proposals = self.proposals(features, sizes) if proposals is None else proposals
-        maps = self.maps(features)
+        maps = self.maps(self.head(features))
         first = self.pool(maps, proposals.boxes)
         refined = decode_boxes(first.deltas.unflatten(0, proposals.scores.shape), proposals.boxes, DELTA_WEIGHTS)
         refined = clip_boxes(refined, sizes)
@@ -136,7 +135,10 @@ def class_logits(scores: Tensor) -> Tensor:
 
     scores [N, K + 1, 2, M, M] -> [N, K + 1].
     """
-    return torch.maximum(scores[:, :, 0], scores[:, :, 1]).mean((-2, -1))
+    outside, inside = scores.unbind(2)
+    return (outside + F.relu(inside - outside)).mean(
+        (-2, -1)
+    )  # torch.maximum takes three times as long to differentiate
 
 
 def mask_logits(scores: Tensor, labels: Tensor) -> Tensor:

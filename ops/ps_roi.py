@@ -38,8 +38,8 @@ def ps_roi_pool(
     cell wide. The original release ends a box at (round(x2) + 1) * scale because its boxes name their last pixel;
     ours end where that pixel ends, and the same box reads the same cells.
 
-    Returns [K, D, P, P] in the input's dtype. Gradients flow to the input, none to the boxes. A cell outside the map
-    and boxes with NaN or infinity give 0. ValueError for arguments that make no sense.
+    Returns [K, D, P, P] in the input's dtype, in channels-last memory. Gradients flow to the input, none to the
+    boxes. A cell outside the map and boxes with NaN or infinity give 0. ValueError for arguments that make no sense.
     """
     check_map(input)
     check_options(spatial_scale, 0, "ave", backend)
@@ -50,38 +50,31 @@ def ps_roi_pool(
     with torch.autocast(input.device.type, enabled=False):
         if name == "reference":
             return reference.ps_roi_pool(input, rois, output_size, parts, spatial_scale)
-        return _by_parts(wide, rois, output_size, parts, spatial_scale).to(input.dtype)
+        return _on_mosaic(wide, rois, output_size, parts, spatial_scale).to(input.dtype)
 
 
-def _by_parts(feature: Tensor, rois: Rois, output_size: int, parts: int, spatial_scale: float) -> Tensor:
-    """Every part of every RoI as a RoI of its own, on an image made of its part's channels alone."""
+def _on_mosaic(feature: Tensor, rois: Rois, output_size: int, parts: int, spatial_scale: float) -> Tensor:
+    """The parts' maps side by side as one mosaic [B, D, k * H, k * W]: pooled from it, cells are separable sums."""
     height, width = feature.shape[2:]
-    num_maps = feature.shape[1] // parts**2
-    maps = feature.unflatten(1, (num_maps, parts**2)).permute(0, 2, 3, 4, 1).contiguous()  # [B, k * k, H, W, D]
+    tiles = feature.unflatten(1, (-1, parts, parts)).permute(0, 2, 4, 3, 5, 1)  # [B, k, H, k, W, D]
+    mosaic = tiles.reshape(-1, parts * height, parts * width, feature.shape[1] // parts**2).permute(0, 3, 1, 2)
     x1, y1, x2, y2 = hide_nonfinite(rois.boxes.detach()).unbind(1)
-    part = torch.arange(parts**2, device=feature.device)
-    rows = _of_parts(*_cells(y1, y2, output_size, spatial_scale, height), parts, part // parts)
-    columns = _of_parts(*_cells(x1, x2, output_size, spatial_scale, width), parts, part % parts)
-    images = Rois(rois.boxes, (rois.image[:, None] * parts**2 + part).flatten(), None)
-    pooled = gathered.interpolate(maps.flatten(0, 1).permute(0, 3, 1, 2), images, rows, columns)
-    pooled = pooled.unflatten(0, (-1, parts, parts))  # [K, k, k, D, cells, cells]
-    return pooled.permute(0, 3, 1, 4, 2, 5).reshape(-1, num_maps, output_size, output_size)
+    rows = _tile_cells(y1, y2, output_size, parts, spatial_scale, height)
+    columns = _tile_cells(x1, x2, output_size, parts, spatial_scale, width)
+    return gathered.interpolate(mosaic, rois, rows, columns)
 
 
-def _cells(low: Tensor, high: Tensor, num_cells: int, scale: float, length: int) -> tuple[Tensor, Tensor]:
-    """Along one axis, the map's cells in each of P cells and their shares of its average: two of [K, P, N]."""
+def _tile_cells(
+    low: Tensor, high: Tensor, num_cells: int, parts: int, scale: float, length: int
+) -> tuple[Tensor, Tensor]:
+    """On one axis of the mosaic, what each of P cells reads and its shares of the average: two of [K, P, N]."""
     start, end = part_cells(low, high, num_cells, scale, length)
     count = (end - start).clamp(min=0)
     span = max(int(count.max()), 1) if count.numel() else 1
     steps = torch.arange(span, device=low.device)
-    cells = (start[..., None] + steps).clamp(max=length - 1)
+    tile = torch.arange(num_cells, device=low.device).div(num_cells // parts, rounding_mode="floor") * length
+    cells = (start[..., None] + steps).clamp(max=length - 1) + tile[:, None]
     return cells, (steps < count[..., None]).double() / count.clamp(min=1)[..., None]
-
-
-def _of_parts(cells: Tensor, shares: Tensor, parts: int, place: Tensor) -> tuple[Tensor, Tensor]:
-    """What lies in each part: two of [K * k * k, P / k, N] from [K, P, N] and the parts' places on the axis [k * k]."""
-    pick = lambda values: values.unflatten(1, (parts, -1))[:, place].flatten(0, 1)  # noqa: E731
-    return pick(cells), pick(shares)
 
 
 def part_cells(low: Tensor, high: Tensor, num_cells: int, scale: float, length: int) -> tuple[Tensor, Tensor]:
