@@ -4,6 +4,8 @@ python run.py roi=pool stride=32                 one run; prints its AP table an
 python run.py study=roialign                     all arms and seeds; give it again after a kill and it goes on
 python run.py -m roi=pool,align seed=0,1,2       a sweep of single runs
 python run.py --help                             every setting and every group's options
+
+Exit codes: 0 all done, 1 something failed, 2 a setting that cannot work, 130 stopped on request (Ctrl-C or SIGTERM).
 """
 
 import sys
@@ -27,8 +29,10 @@ def main(composed: DictConfig) -> None:
     except (ConfigError, RecordError) as error:
         print(f"error: {error}", file=sys.stderr)
         exit_codes.append(2)
-    except KeyboardInterrupt:
-        sys.exit("stopped; finished runs are kept: give the same command again to go on")
+    except KeyboardInterrupt:  # before any run began: execute() stops by itself
+        exit_codes.append(130)
+    if exit_codes[-1] == 130:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

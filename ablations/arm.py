@@ -1,8 +1,6 @@
 """One run: an arm of a study with one seed, from the shared stages to its record."""
 
 import json
-import resource
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,17 +9,22 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialised
 from torch import Tensor
 
 from ablations import tracking
+from ablations.checkpoint import Checkpoint
+from ablations.code import code_version
 from ablations.config import Config
+from ablations.curves import Curves
 from ablations.evaluate import average_precision, coco_results
+from ablations.job import Job, check_stop
 from ablations.overlap import overlap_metrics
-from ablations.provenance import provenance
+from ablations.provenance import peak_memory, provenance, reset_peak_memory
 from ablations.recall import proposals_work
-from ablations.record import RunRecord, load_run, save, write_atomically
-from ablations.stages import EVAL_BATCH, Log, Stages, plain_state, proposals_of, stages_of, uniform
+from ablations.record import RunRecord, save, write_atomically
+from ablations.stages import CHECKPOINT, EVAL_BATCH, Stages, plain_state, proposals_of, stages_of, uniform
 from ablations.study import Run
 from ablations.train import fit
 from ablations.work import Metrics, Work
@@ -31,38 +34,38 @@ from models.detector import Detector, GroundTruth
 from models.initialise import initialise
 
 
-def finished(folder: Path, config: Config, stages: Stages) -> RunRecord | None:
-    """The record of this run if it is done with this very configuration on these very stages, else None."""
-    path = folder / "run.json"
-    if not path.exists():
-        return None
-    record = load_run(path)
-    return record if (record.config_hash, record.stages) == (config.hash(), stages.keys) else None
-
-
-def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, log: Log) -> RunRecord:
-    """Trains and evaluates one arm; leaves its files in `folder`, run.json last."""
+def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, log: Job) -> RunRecord:
+    """Trains and evaluates one arm, going on from its checkpoint; leaves its files in `folder`, run.json last."""
     started = datetime.now(UTC)
+    reset_peak_memory()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").unlink(missing_ok=True)
     write_atomically(folder / "config.yaml", yaml.safe_dump(config.settings(), sort_keys=False))
     train, val = stages.dataset("train"), stages.dataset("val")
+    torch.manual_seed(config.seed)
     work = WORKS[config.task](config, stages)
     model = work.model
-    lines: list[str] = []
+    owner = f"{config.hash()} {stages.keys} {code_version()}"
+    checkpoint = Checkpoint(folder / CHECKPOINT, owner, config.checkpoint, log)
     tracker = tracking.start(study, arm, config, folder)
+    with Curves(folder / "metrics.jsonl", checkpoint.progress.logged, tracker) as curves:
 
-    def log_line(step: int, values: dict[str, float]) -> None:
-        lines.append(json.dumps({"step": step, **values}))
-        tracker.log(step, values)
-        log(step, values)
+        def log_line(step: int, values: dict[str, float]) -> None:
+            curves.add(step, values)
+            log(step, values)
 
-    log_every, precision = config.budget.log_every, config.precision
-    try:
-        fitted = fit(model, work.losses, work.schedule, log_line, log_every, precision, slow=work.slow)
-    finally:
-        write_atomically(folder / "metrics.jsonl", "\n".join(lines) + "\n")
-    save_file(plain_state(model.state_dict()), folder / "model.safetensors")
+        log.train(work.schedule.steps)
+        fitted = fit(
+            model,
+            work.losses,
+            work.schedule,
+            log_line,
+            config.budget.log_every,
+            config.precision,
+            slow=work.slow,
+            checkpoint=checkpoint,
+        )
+    write_atomically(folder / "model.safetensors", serialised(plain_state(model.state_dict())))
+    log.enter("evaluating")
 
     began = time.perf_counter()
     model.eval()
@@ -93,10 +96,11 @@ def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, 
             "peak_memory_bytes": peak_memory(),
             "threads": torch.get_num_threads(),
         },
-        provenance=provenance(started),
+        provenance=provenance(started) | {"resumed": checkpoint.progress.resumed},
     )
     tracker.finish(metrics)
     save(record, folder / "run.json")
+    checkpoint.remove()
     return record
 
 
@@ -168,13 +172,8 @@ def detect(model: Detector, stages: Stages, config: Config) -> list[dict[str, An
     cached = None if model.rpn is not None else stages.proposals("val")
     results: list[dict[str, Any]] = []
     for batch in eval_batches(stages.dataset("val"), EVAL_BATCH):
+        check_stop()
         batch = batch.to(stages.device)
         proposals = None if cached is None else proposals_of(cached, batch)
         results.extend(coco_results(model.detect(batch.images, batch.sizes, proposals), batch))
     return results
-
-
-def peak_memory() -> int:
-    """The most memory that this process has held, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak

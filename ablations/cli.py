@@ -8,7 +8,6 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 
-from ablations.arm import finished
 from ablations.config import Config, ConfigError
 from ablations.device import choose_device
 from ablations.exhibition import exhibits_of
@@ -18,20 +17,21 @@ from ablations.results import table
 from ablations.runner import Outcome, execute
 from ablations.stages import stages_of
 from ablations.study import Compose, Run, Study, compose_study, single_run
+from ablations.workers import INTERRUPTED
 
 NUM_SAMPLES = 6
 """Validation images that every report draws: spread evenly over the set, so chosen before anything is trained."""
 
 
 def run(composed: DictConfig, overrides: list[str], compose: Compose) -> int:
-    """Carries out the run or the study that was asked for; the exit code tells whether everything is done.
+    """Carries out the run or the study that was asked for.
 
+    The exit code is 0 if everything is done, 1 if something failed, and 130 if it was stopped on request.
     Raises ConfigError before any work is done if something in the configuration cannot work.
     """
     if composed.study is None:
         runs = [single_run(composed, overrides)]
         check_outputs(runs[0].config)
-        keep_finished(runs)
         print(describe(runs[0].config))
         outcome = execute(runs)
         for folder, record in outcome.records.items():
@@ -40,27 +40,12 @@ def run(composed: DictConfig, overrides: list[str], compose: Compose) -> int:
 
     study, runs = compose_study(composed, overrides, compose)
     check_outputs(runs[0].config)
-    keep_finished(runs)
     print(describe(runs[0].config))
     print(f"study {study.name}: {len(study.arms)} arms x {len(runs) // len(study.arms)} seeds")
     start_study(study, runs)
     outcome = execute(runs, exhibits=exhibits_of(study, runs))
     print(f"records: {runs[0].folder.parent.parent}\nreport:  python -m reports {study.name}")
     return conclude(outcome)
-
-
-def keep_finished(runs: list[Run]) -> None:
-    """Raises ConfigError if finished runs with other settings would be replaced, unless `force` says so."""
-    others = [
-        run
-        for run in runs
-        if (run.folder / "run.json").exists() and finished(run.folder, run.config, stages_of(run.config)) is None
-    ]
-    if others and not runs[0].config.force:
-        raise ConfigError(
-            f"{others[0].folder}: expected no finished run or one with these settings, got one with other settings "
-            f"({len(others)} such runs in all); add outputs=FOLDER to keep them, or force=true to replace them"
-        )
 
 
 def start_study(study: Study, runs: list[Run]) -> None:
@@ -126,4 +111,7 @@ def describe(config: Config) -> str:
 def conclude(outcome: Outcome) -> int:
     for name, message in outcome.failures.items():
         print(f"failed: {name}: {message}")
+    if outcome.interrupted:
+        print("stopped; finished runs and checkpoints are kept: give the same command again to go on")
+        return INTERRUPTED
     return 1 if outcome.failures else 0

@@ -68,6 +68,15 @@ class LoggerConfig:
 
 
 @dataclass(frozen=True)
+class CheckpointConfig:
+    """How often a training is written down to go on from: every so many seconds (more where writing takes long), and
+    every so many steps; null: by time only."""
+
+    seconds: float = 30.0
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
 class Config:
     """One run. The first block decides the result and is what runs are told apart by; the second does not."""
 
@@ -90,12 +99,14 @@ class Config:
     workers: int | None = None
     threads: int | None = None
     force: bool = False
+    code: Literal["redo", "keep"] = "redo"
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
     def settings(self) -> dict[str, Any]:
         """What decides the result, as plain data."""
         settings = dataclasses.asdict(self)
-        for name in ("outputs", "device", "workers", "threads", "force", "logger"):
+        for name in ("outputs", "device", "workers", "threads", "force", "code", "checkpoint", "logger"):
             del settings[name]
         del settings["budget"]["seeds"]  # of the study, not of the run: more seeds leave finished runs as they are
         return settings
@@ -181,6 +192,10 @@ def validate(config: Config) -> None:
     for name in ("workers", "threads"):
         value = getattr(config, name)
         require(value is None or value >= 1, f"{name}: expected 1 or more, or null for automatic", value)
+
+    require(config.checkpoint.seconds > 0, "checkpoint.seconds: expected more than 0", config.checkpoint.seconds)
+    steps = config.checkpoint.steps
+    require(steps is None or steps >= 1, "checkpoint.steps: expected 1 or more, or null for by time only", steps)
 
     budget, model, roi, head = config.budget, config.model, config.roi, config.mask_head
     for name in ("seeds", "train_images", "val_images", "log_every"):

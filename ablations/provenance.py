@@ -1,15 +1,20 @@
 """Where a record comes from: code, versions, machine, time."""
 
+import contextlib
 import functools
 import importlib.metadata
 import os
 import platform
+import resource
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from ablations.code import code_version
 
 PACKAGES = ("torch", "torchvision", "numpy", "pycocotools", "hydra-core")
 ROOT = Path(__file__).parent.parent
@@ -18,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 def provenance(started: datetime) -> dict[str, Any]:
     return {
         "git": git_state(),
+        "code": code_version(),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "machine": machine(),
         "started": started.isoformat(timespec="seconds"),
@@ -45,6 +51,22 @@ def native_bfloat16(gpu: bool) -> bool:
     info = Path("/proc/cpuinfo")
     flags = info.read_text() if info.exists() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def reset_peak_memory() -> None:
+    """Lets `peak_memory` start anew, where the system can do that (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> int:
+    """The most memory that this process has held since the last reset, in bytes."""
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else []:
+        if line.startswith("VmHWM:"):
+            return 1024 * int(line.split()[1])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def cores() -> int:

@@ -11,6 +11,8 @@ A study folder looks like this (JSON and YAML are written atomically, `run.json`
     outputs/<study>/<arm>/seed<k>/metrics.jsonl  one line of losses and learning rate per logged step
     outputs/<study>/<arm>/seed<k>/detections.json  COCO results: RLE masks, xywh boxes, scores
     outputs/<study>/<arm>/seed<k>/model.safetensors
+    outputs/<study>/<arm>/seed<k>/log.txt        what was said on the way, tracebacks included
+    outputs/<study>/<arm>/seed<k>/status.json    Status: how far the run is, or why it failed
     outputs/<study>/<arm>/seed<k>/run.json       RunRecord: its presence means that the run is done
 
 This module imports neither torch nor Hydra, so that a report needs neither.
@@ -26,6 +28,7 @@ from typing import Any, Literal
 
 SCHEMA = 1
 
+State = Literal["running", "done", "failed", "stopped"]
 Direction = Literal["greater", "less", "equal"]
 
 
@@ -93,10 +96,11 @@ class RunRecord:
              own measures (see ablations.overlap). Studies may add kinds of their own, in points.
     losses:  the mean of each loss over the last tenth of training.
     stages:  key of each shared stage that the run stands on.
-    cost:    train_seconds, eval_seconds, seconds_per_step, threads, and peak_memory_bytes of the worker process, which
-             may have made stages and other runs before.
+    cost:    train_seconds (of all attempts), eval_seconds, seconds_per_step (of the last), threads, and
+             peak_memory_bytes: of this run where the system can tell, else of its process so far.
     parameters: how many of num_parameters each part of the model has ({"backbone": ..., "mask_head": ...}).
-    provenance: git, versions, machine, started and finished (ISO 8601, UTC).
+    provenance: git, code (the version of the deciding modules), versions, machine, resumed (the steps from which the
+             run went on after an interruption), started and finished (ISO 8601, UTC, of the last attempt).
     taken_from: "study/arm" that this run was made for, when another study had it already; its files are the same.
     """
 
@@ -148,15 +152,48 @@ class ExhibitRecord:
     schema: int = SCHEMA
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes `text` so that `path` holds either its old content or all of the new one, whatever happens."""
+@dataclass(frozen=True)
+class Status:
+    """How far a run or a stage is; the process that works on it keeps it up to date while it holds .lock beside it.
+
+    name:    for people, "roialign: pool-16 seed 0"
+    state:   "running" beside a free lock means that the process was killed
+    message: what it is doing, or in one line why it failed or stopped
+    step, steps: the last logged step, and how many there are (0 where nothing is trained)
+    resumed: the step from which this attempt went on
+    pid, host, started, updated: of this attempt (ISO 8601, UTC)
+    """
+
+    name: str
+    state: State
+    message: str
+    step: int
+    steps: int
+    resumed: int
+    pid: int
+    host: str
+    started: str
+    updated: str
+    schema: int = SCHEMA
+
+
+TEMPORARY = ".tmp"
+"""How the names of files end that are still being written: one that is older than its process can be removed."""
+
+
+def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> None:
+    """Writes so that `path` holds either its old content or all of the new one, whatever happens.
+
+    durable: even when the power fails; without, only whatever happens to the process.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
@@ -166,8 +203,14 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
-def save(record: StudyRecord | RunRecord | ExhibitRecord, path: Path) -> None:
-    write_atomically(path, json.dumps(dataclasses.asdict(record), indent=1) + "\n")
+def clear_temporaries(folder: Path) -> None:
+    """Removes what a killed process was writing in `folder`; nobody may be writing there."""
+    for path in folder.glob(f".*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
+
+
+def save(record: StudyRecord | RunRecord | ExhibitRecord | Status, path: Path, durable: bool = True) -> None:
+    write_atomically(path, json.dumps(dataclasses.asdict(record), indent=1) + "\n", durable)
 
 
 def load_run(path: Path) -> RunRecord:
@@ -176,6 +219,14 @@ def load_run(path: Path) -> RunRecord:
 
 def load_exhibit(path: Path) -> ExhibitRecord:
     return _build(ExhibitRecord, _read(path), path)
+
+
+def load_status(path: Path) -> Status | None:
+    """None where there is none that can be read: it only tells how things stand and decides nothing."""
+    try:
+        return _build(Status, _read(path), path)
+    except (OSError, RecordError):
+        return None
 
 
 def load_study(path: Path) -> StudyRecord:

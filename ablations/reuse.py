@@ -9,32 +9,36 @@ import os
 import shutil
 from pathlib import Path
 
-from ablations.arm import finished
-from ablations.record import RecordError, RunRecord, save
+from ablations.finished import REPLACED, finished, set_aside
+from ablations.job import LOCK
+from ablations.record import TEMPORARY, RunRecord, save
 from ablations.stages import Stages
 from ablations.study import Run
 
-LINKED = ("config.yaml", "metrics.jsonl", "detections.json", "model.safetensors")
-"""Files that are only ever replaced, never written into, so that both runs can own the same copy."""
+OWN = ("run.json", "log.txt", "status.json", LOCK)
+"""What a run has of its own; all else in its folder is only ever replaced, never written into: both can own it."""
 
 
 def take_over(run: Run, stages: Stages) -> RunRecord | None:
-    """Files a finished run with the same settings and stages under `run`'s study and arm; None if there is none."""
-    for path in sorted(Path(run.config.outputs).glob(f"*/*/seed{run.config.seed}/run.json")):
+    """Files a finished run with the same settings and stages under `run`'s study and arm; None if there is none.
+
+    Runs that were replaced are looked through too: with the old settings come back the old runs.
+    The caller holds the lock of run.folder.
+    """
+    outputs, seed = Path(run.config.outputs), f"seed{run.config.seed}"
+    for path in [*outputs.glob(f"*/*/{seed}/run.json"), *outputs.glob(f"*/{REPLACED}/*/{seed}-*/run.json")]:
         source = path.parent
         if source == run.folder:
             continue
-        try:
-            record = finished(source, run.config, stages)
-        except RecordError:
-            continue  # whoever asks for that study is told
-        if record is None or not all((source / name).exists() for name in LINKED):
+        record = finished(source, run.config, stages)
+        if record is None or not (source / "model.safetensors").exists():
             continue
-        run.folder.mkdir(parents=True, exist_ok=True)
-        (run.folder / "run.json").unlink(missing_ok=True)
-        for name in LINKED:
-            _link(source / name, run.folder / name)
+        set_aside(run.folder)
+        for file in source.iterdir():
+            if file.is_file() and file.name not in OWN:
+                _link(file, run.folder / file.name)
         origin = record.taken_from or f"{record.study}/{record.arm}"
+        origin = "" if origin == f"{run.study}/{run.arm}" else origin
         record = dataclasses.replace(record, study=run.study, arm=run.arm, taken_from=origin)
         save(record, run.folder / "run.json")
         return record
@@ -43,7 +47,7 @@ def take_over(run: Run, stages: Stages) -> RunRecord | None:
 
 def _link(source: Path, target: Path) -> None:
     """Both names for one file where the file system can do that, else a copy; `target` is never half there."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}{TEMPORARY}")
     temporary.unlink(missing_ok=True)
     try:
         os.link(source, temporary)

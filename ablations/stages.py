@@ -2,29 +2,32 @@
 
 Each product lives in outputs/stages/<name>-<key>/, where the key is a hash of everything that it depends on, so that
 a changed setting makes a new one and an unchanged one is found again. A folder appears under its name only when its
-content is complete.
+content is complete; until then it is .partial-<name>-<key>, with a checkpoint to go on from.
 """
 
 import dataclasses
 import functools
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ablations.checkpoint import Checkpoint
+from ablations.code import code_version
 from ablations.config import Config, ConfigError, digest
 from ablations.device import choose_device
+from ablations.job import Job, check_stop
 from ablations.pretrain import DenseNetwork, dense_losses
+from ablations.record import clear_temporaries
 from ablations.train import fit
 from data.build import build
 from data.dataset import Batch, InstanceSet, flip_boxes
+from data.folders import complete
 from data.loaders import TrainBatches, eval_batches
 from data.scene import ShapesSpec
 from models.backbone import Trunk, fold_batch_norm
@@ -39,7 +42,7 @@ STAGE_VERSION = 1
 
 EVAL_BATCH = 20
 
-Log = Callable[[int, dict[str, float]], None]
+CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,10 @@ class Stages:
         """Whether the run stands on the proposals of the shared network."""
         return self.config.task == "detection" and self.config.rpn == "separate"
 
+    def work_folder(self, task: str) -> Path:
+        """Where a stage's log and status are."""
+        return self.root / "work" / task.replace(" ", "-")
+
     @property
     def backbone_folder(self) -> Path:
         return self.root / f"backbone-{self.backbone_key}"
@@ -115,24 +122,32 @@ def _dataset(spec: Any, split: str, folder: Path) -> InstanceSet:
     return build(spec, split, cache_dir=folder)
 
 
-def complete(folder: Path, make: Callable[[Path], None]) -> None:
-    """Calls make(partial folder) and moves the result to `folder`, unless it is there already."""
-    if folder.is_dir():
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
-    try:
+def make_once(stages: Stages, folder: Path, files: list[str], make: Callable[[Path], None]) -> None:
+    """Calls make(partial folder) and moves the result to `folder`, unless these files are there already.
+
+    They count as there if they can be read and the code that decides them is still the same.
+    """
+
+    def good(folder: Path) -> bool:
+        try:
+            for name in files:
+                with safe_open(folder / name, "pt"):
+                    pass
+            made_by = (folder / "code.txt").read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError, SafetensorError):
+            return False
+        return stages.config.code == "keep" or made_by == code_version()
+
+    def make_signed(partial: Path) -> None:
         make(partial)
-        partial.chmod(0o755)
-        os.rename(partial, folder)
-    except OSError:
-        if not folder.is_dir():  # otherwise another process finished the same stage meanwhile
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        (partial / CHECKPOINT).unlink(missing_ok=True)
+        clear_temporaries(partial)
+        (partial / "code.txt").write_text(f"{code_version()}\n", encoding="utf-8")
+
+    complete(folder, make_signed, good)
 
 
-def make_data(stages: Stages, log: Log) -> None:
+def make_data(stages: Stages, log: Job) -> None:
     """Draws the images, or checks that they can be read and that both splits have the same classes."""
     train, val = stages.dataset("train"), stages.dataset("val")
     if train.classes != val.classes:
@@ -140,7 +155,7 @@ def make_data(stages: Stages, log: Log) -> None:
     log(0, {"training_images": len(train), "validation_images": len(val)})
 
 
-def make_backbone(stages: Stages, log: Log) -> None:
+def make_backbone(stages: Stages, log: Job) -> None:
     """Pretrains the trunk; what is kept has its batch normalisation folded."""
 
     def make(folder: Path) -> None:
@@ -152,10 +167,13 @@ def make_backbone(stages: Stages, log: Log) -> None:
         schedule = config.budget.backbone
         batches = TrainBatches(dataset, schedule.images_per_step, stream(0, "backbone"))
         losses_of = lambda step: dense_losses(network, batches.batch(step).to(stages.device))  # noqa: E731
-        fit(network, losses_of, schedule, log, config.budget.log_every, config.precision)
+        torch.manual_seed(0)
+        checkpoint = Checkpoint(folder / CHECKPOINT, f"{stages.backbone_key} {code_version()}", config.checkpoint, log)
+        log.train(schedule.steps)
+        fit(network, losses_of, schedule, log, config.budget.log_every, config.precision, checkpoint=checkpoint)
         save_file(plain_state(fold_batch_norm(trunk.eval()).state_dict()), folder / "model.safetensors")
 
-    complete(stages.backbone_folder, make)
+    make_once(stages, stages.backbone_folder, ["model.safetensors"], make)
 
 
 class ProposalNetwork(nn.Module):
@@ -170,19 +188,33 @@ class ProposalNetwork(nn.Module):
         return self.head(self.trunk(images))
 
 
-def make_proposals(stages: Stages, log: Log) -> None:
+def make_proposals(stages: Stages, log: Job) -> None:
     """Trains the proposal network, then caches its proposals for all images."""
 
     def make(folder: Path) -> None:
         config, network = stages.config, proposal_network(stages, seed=0)
         losses_of, log_every = proposal_losses(network, stages, seed=0), config.budget.log_every
-        fit(network, losses_of, config.budget.rpn, log, log_every, config.precision, slow=network.trunk)
+        torch.manual_seed(0)
+        checkpoint = Checkpoint(folder / CHECKPOINT, f"{stages.rpn_key} {code_version()}", config.checkpoint, log)
+        log.train(config.budget.rpn.steps)
+        fit(
+            network,
+            losses_of,
+            config.budget.rpn,
+            log,
+            log_every,
+            config.precision,
+            slow=network.trunk,
+            checkpoint=checkpoint,
+        )
         save_file(plain_state(network.state_dict()), folder / "model.safetensors")
         for split in ("train", "val"):
+            log.enter(f"proposals of {split} images")
             found = propose_all(network, stages, split)
             save_file({"boxes": found.boxes, "scores": found.scores}, folder / f"{split}.safetensors")
 
-    complete(stages.rpn_folder, make)
+    splits = ("train", "val")
+    make_once(stages, stages.rpn_folder, ["model.safetensors", *(f"{split}.safetensors" for split in splits)], make)
 
 
 def proposal_network(stages: Stages, seed: int) -> ProposalNetwork:
@@ -220,6 +252,7 @@ def propose_all(network: ProposalNetwork, stages: Stages, split: str) -> Proposa
 
 @torch.no_grad()
 def _propose(network: ProposalNetwork, batch: Batch, model: ModelConfig) -> tuple[Tensor, Tensor]:
+    check_stop()
     scores, deltas, anchors = network(batch.images)
     return propose(scores, deltas, anchors, batch.sizes, model.proposals_before, model.proposals)
 

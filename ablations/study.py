@@ -16,7 +16,7 @@ from ablations.record import Arm, Hypothesis
 Compose = Callable[[list[str]], DictConfig]
 
 # What a user may set on the command line without giving a single run another name.
-UNNAMED = ("seed", "outputs", "device", "workers", "threads", "force", "logger", "study")
+UNNAMED = ("seed", "outputs", "device", "workers", "threads", "force", "code", "checkpoint", "logger", "study")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ablations.checkpoint import Checkpoint, Progress
 from ablations.config import ScheduleConfig
+from ablations.job import Stopped, TrainingError, stop_asked
 
 WARMUP = 0.1
 """Share of a stage in which the learning rate rises to its peak; afterwards it falls to nothing along a cosine."""
@@ -17,13 +19,10 @@ WARMUP = 0.1
 MAX_GRADIENT_NORM = 10.0
 
 
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says what happened and what to do."""
-
-
 @dataclass(frozen=True)
 class Fit:
-    """losses: means over the last tenth of training; seconds_per_step: the median (on a GPU the mean)."""
+    """losses: means over the last tenth of training; seconds_per_step: the median (on a GPU the mean), since it was
+    last interrupted; seconds: in all, checkpoints included."""
 
     losses: dict[str, float]
     seconds_per_step: float
@@ -38,28 +37,33 @@ def fit(
     log_every: int,
     precision: str,
     slow: nn.Module | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Fit:
-    """Trains `module` for the schedule's steps on the sum of `losses_of(step)`.
+    """Trains `module` for the schedule's steps on the sum of `losses_of(step)`, going on from the checkpoint if it can.
 
     precision: "float32", or "bfloat16" for the layers that torch's autocast computes so; weights stay float32.
     slow: the part of it that is pretrained already; it learns at `pretrained_lr` times the rate.
     log(step, values) gets the losses and the learning rate every `log_every` steps.
-    Raises TrainingError at the first logged step with a loss that is not finite.
+    Raises TrainingError at the first logged step with a loss that is not finite, and Stopped, with a checkpoint
+    written, if it is asked to stop.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     pretrained = set() if slow is None else set(slow.parameters())
+    rates = (schedule.lr, schedule.lr * schedule.pretrained_lr)
     groups = [
-        {"params": [p for p in parameters if p not in pretrained], "lr": schedule.lr},
-        {"params": [p for p in parameters if p in pretrained], "lr": schedule.lr * schedule.pretrained_lr},
+        {"params": [p for p in parameters if p not in pretrained], "lr": rates[0]},
+        {"params": [p for p in parameters if p in pretrained], "lr": rates[1]},
     ]
     optimizer = torch.optim.AdamW(groups, weight_decay=schedule.weight_decay, fused=True)
-    one_cycle = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, schedule.steps))
+    progress = Progress() if checkpoint is None else checkpoint.restore(module, optimizer)
     device = parameters[0].device.type
-    history: list[dict[str, float]] = []
+    tail = max(schedule.steps // 10, 1)
     durations: list[float] = []
-    began = time.perf_counter()
-    for step in range(schedule.steps):
+    began = time.perf_counter() - progress.seconds
+    for step in range(progress.step, schedule.steps):
         start = time.perf_counter()
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * learning_rate_factor(step, schedule.steps)
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
             losses = losses_of(step)
         total = torch.stack(list(losses.values())).sum()
@@ -67,20 +71,28 @@ def fit(
         total.backward()
         nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
         optimizer.step()
-        if step % log_every == 0 or step >= schedule.steps - max(schedule.steps // 10, 1):
+        if step % log_every == 0 or step >= schedule.steps - tail:
             values = {name: loss.item() for name, loss in losses.items()}
             _check_finite(values, step)
-            history.append(values)
+            if step >= schedule.steps - tail:
+                progress.tail.append(values)
             if step % log_every == 0:
-                log(step, values | {"lr": optimizer.param_groups[0]["lr"]})
-        one_cycle.step()
+                values = values | {"lr": optimizer.param_groups[0]["lr"]}
+                progress.logged.append((step, values))
+                log(step, values)
         durations.append(time.perf_counter() - start)
-    tail = history[-max(schedule.steps // 10, 1) :]
+        progress.step, progress.seconds = step + 1, time.perf_counter() - began
+        stop = stop_asked()
+        if checkpoint is not None and (stop or progress.step == schedule.steps or checkpoint.due(progress.step)):
+            checkpoint.write(progress, module, optimizer)
+        if stop:
+            raise Stopped(f"stopped on request after step {progress.step} of {schedule.steps}")
+    mean = progress.seconds / schedule.steps
     return Fit(
-        losses={name: statistics.fmean(values[name] for values in tail) for name in tail[0]},
+        losses={name: statistics.fmean(values[name] for values in progress.tail) for name in progress.tail[0]},
         # A GPU's steps are only launched one by one: of those the mean is right.
-        seconds_per_step=statistics.median(durations) if device == "cpu" else sum(durations) / len(durations),
-        seconds=time.perf_counter() - began,
+        seconds_per_step=statistics.median(durations) if durations and device == "cpu" else mean,
+        seconds=progress.seconds,
     )
 
 

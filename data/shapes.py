@@ -8,10 +8,7 @@ What an image contains is in scene.py; this file holds many of them, keeps them 
 
 import argparse
 import json
-import os
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +16,7 @@ import torch
 from PIL import Image
 
 from data.dataset import InstanceSet, Sample
+from data.folders import complete
 from data.masks import PackedMasks
 from data.scene import CLASSES, STREAMS, STRIDE, ShapesSpec, draw_image
 
@@ -96,29 +94,32 @@ def cache(spec: ShapesSpec, split: str, folder: str | Path) -> DrawnSet:
     """The split out of `folder`, drawn and put there first if it is not there yet.
 
     Pixels are mapped, not read: processes that train side by side share one copy in memory. The folder of a set
-    appears under its final name only once it is complete, so a killed run leaves nothing that looks like a set.
+    appears under its final name only once it is complete, so a killed run leaves nothing that looks like a set. A
+    damaged one is drawn again.
     """
     spec.validate()
     home = Path(folder) / f"shapes-{split}-{spec.digest(split)}"
-    if not home.is_dir():
-        home.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=home.parent))
-        try:
-            for key, values in draw(spec, split).arrays.items():
-                np.save(partial / f"{key}.npy", values, allow_pickle=False)
-            partial.chmod(0o755)
-            os.rename(partial, home)
-        except OSError:
-            # Another process may have finished the same set meanwhile: then its copy is as good.
-            if not home.is_dir():
-                raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    try:
-        arrays = {key: np.load(home / f"{key}.npy", mmap_mode="r" if key == "pixels" else None) for key in _ARRAYS}
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{home}: expected a complete drawn set, got: {error}; delete that folder") from error
+
+    def make(partial: Path) -> None:
+        for key, values in draw(spec, split).arrays.items():
+            np.save(partial / f"{key}.npy", values, allow_pickle=False)
+
+    complete(home, make, good=lambda home: _read(home) is not None)
+    arrays = _read(home)
+    if arrays is None:
+        raise ValueError(f"{home}: expected a complete drawn set, found one that cannot be read; delete that folder")
     return DrawnSet(spec, split, arrays)
+
+
+def _read(home: Path) -> dict[str, np.ndarray] | None:
+    """The arrays of a kept set; None where they are not all there or cannot be read."""
+    try:
+        return {
+            key: np.load(home / f"{key}.npy", mmap_mode="r" if key == "pixels" else None, allow_pickle=False)
+            for key in _ARRAYS
+        }
+    except (OSError, ValueError, EOFError):
+        return None
 
 
 def export(spec: ShapesSpec, folder: str | Path) -> None:

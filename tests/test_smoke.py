@@ -68,13 +68,6 @@ def test_finished_runs_are_not_done_again_and_a_lost_one_comes_back_the_same(stu
     assert timeless(lost) == before
 
 
-def test_other_settings_do_not_replace_finished_runs_unasked(study):
-    outputs, _ = study
-    done = run("study=roialign", *TINY, "data.noise=1", f"outputs={outputs}")
-    assert done.returncode != 0 and "force=true" in done.stderr and "Traceback" not in done.stderr
-    assert len(list(outputs.glob("roialign/*/seed*/run.json"))) == 8
-
-
 def test_a_single_run_prints_its_table_and_where_its_files_are(study):
     outputs, _ = study
     done = run("roi=pool", "stride=32", *TINY, f"outputs={outputs}")

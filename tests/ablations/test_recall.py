@@ -46,19 +46,18 @@ def test_without_proposals_or_objects():
     assert set(recall(TRUTH | {"annotations": []}, [result(1, 0.5, 0, 0, 5, 5)], most=3).values()) == {None}
 
 
-def test_a_run_of_seed_0_is_the_shared_proposal_network_and_another_seed_is_not(compose, tmp_path):
+def test_a_run_of_seed_0_is_the_shared_proposal_network_and_another_seed_is_not(compose, tmp_path, job):
     tiny = ["budget=smoke", "budget.train_images=8", "budget.val_images=4", "budget.rpn.steps=2"]
     tiny += ["budget.backbone.steps=1", f"outputs={tmp_path}", "device=cpu"]
-    log = lambda step, values: None  # noqa: E731
     shared = stages_of(from_hydra(compose(tiny)))
-    make_backbone(shared, log)
-    make_proposals(shared, log)
+    make_backbone(shared, job)
+    make_proposals(shared, job)
     network, cached = load_file(shared.rpn_folder / "model.safetensors"), shared.proposals("val")
 
     runs = {}
     for seed in (0, 1):
         config = from_hydra(compose([*tiny, "task=proposals", f"seed={seed}"]))
-        record = run_arm("rpn", "arm", config, tmp_path / f"seed{seed}", stages_of(config), log)
+        record = run_arm("rpn", "arm", config, tmp_path / f"seed{seed}", stages_of(config), job)
         assert set(record.stages) == {"backbone"} and record.steps == 2
         assert "average recall" in headline(record) and "R50" in table(record)
         runs[seed] = load_file(tmp_path / f"seed{seed}" / "model.safetensors")

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
-from data import build, scene, shapes
+from data import build, folders, scene, shapes
 from data.shapes import COCO_PERCENTILES, ShapesSpec, cache, draw, draw_image, size_table
 
 SPEC = ShapesSpec(num_train=8, num_val=8)
@@ -196,10 +197,10 @@ def test_cache_gives_the_same_set_and_survives_a_killed_run(tmp_path, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(shapes.os, "rename", killed)
+        patch.setattr(folders.os, "rename", killed)
         with pytest.raises(KeyboardInterrupt):
             cache(SPEC, "train", tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
     assert content(cache(SPEC, "train", tmp_path)) == content(fresh)
 
     def unexpected(*_):
@@ -210,12 +211,19 @@ def test_cache_gives_the_same_set_and_survives_a_killed_run(tmp_path, monkeypatc
     assert content(again) == content(fresh) and again.digest == fresh.digest
 
 
-def test_a_broken_cache_is_named(tmp_path):
-    cache(SPEC, "val", tmp_path)
+@pytest.mark.parametrize("damage", ["bytes", "pickle", "missing", "deleted"])
+def test_a_broken_cache_is_drawn_again(tmp_path, damage):
+    fresh = content(cache(SPEC, "val", tmp_path))
     (home,) = tmp_path.iterdir()
-    (home / "labels.npy").write_bytes(b"x")
-    with pytest.raises(ValueError, match="delete that folder"):
-        cache(SPEC, "val", tmp_path)
+    (home / "labels.npy").unlink()
+    if damage == "bytes":
+        (home / "labels.npy").write_bytes(b"x")
+    elif damage == "pickle":
+        np.save(home / "labels.npy", np.array([{"an": "object"}]), allow_pickle=True)
+    elif damage == "deleted":
+        shutil.rmtree(home)
+    assert content(cache(SPEC, "val", tmp_path)) == fresh
+    assert [path.name for path in tmp_path.iterdir()] == [home.name]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,85 @@
+"""Folders that several processes want: locks that die with their owner, and folders that appear only when complete."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Holds the lock file `path`; gives whether it is ours, which only wait=False leaves open.
+
+    The system gives the lock back when the process ends, however it ends. Raises OSError where nothing can be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            os.close(handle)
+            yield False
+            return
+        if _is_still(path, handle):
+            break
+        os.close(handle)  # whoever held it took the file away meanwhile: others lock the new one
+    try:
+        yield True
+    finally:
+        os.close(handle)
+
+
+def held(path: Path) -> bool:
+    """Whether a process, this one included, holds the lock file `path` right now."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def complete(folder: Path, make: Callable[[Path], None], good: Callable[[Path], bool] = Path.is_dir) -> None:
+    """Calls make(partial folder) and moves the result to `folder`, unless a good one is there already.
+
+    One process makes it while others wait. What a killed one left in the partial folder is there when `make` is called
+    again, to be used or overwritten. A folder that is not good is removed first.
+    """
+    if good(folder):
+        return
+    lock = folder.parent / f".{folder.name}.lock"
+    with locked(lock):
+        if good(folder):
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        partial = folder.parent / f".partial-{folder.name}"
+        partial.mkdir(exist_ok=True)
+        make(partial)
+        os.rename(partial, folder)
+        lock.unlink()
+
+
+def clear_abandoned(parent: Path, keep: Callable[[Path], bool]) -> None:
+    """Removes the partial folders in `parent` that nobody is working on, but for those that are worth going on with."""
+    for partial in parent.glob(".partial-*"):
+        lock = parent / f".{partial.name.removeprefix('.partial-')}.lock"
+        with locked(lock, wait=False) as ours:
+            if ours and not keep(partial):
+                shutil.rmtree(partial, ignore_errors=True)
+            if ours and not partial.exists():
+                lock.unlink(missing_ok=True)
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
