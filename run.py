@@ -2,7 +2,8 @@
 
 python run.py roi=pool stride=32                 one run; prints its AP table and where its files are
 python run.py study=roialign                     all arms and seeds; give it again after a kill and it goes on
-python run.py -m roi=pool,align seed=0,1,2       a sweep of single runs
+python run.py study=roialign launcher=ray        the same on a Ray cluster; launcher=submitit: as Slurm jobs
+python run.py -m roi=pool,align seed=0,1,2       a sweep of single runs, side by side
 python run.py --help                             every setting and every group's options
 
 Exit codes: 0 all done, 1 something failed, 2 a setting that cannot work, 130 stopped on request (Ctrl-C or SIGTERM).
@@ -12,29 +13,36 @@ import sys
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from ablations.cli import run
+from ablations.cli import Request, carry_out, prepare, refuse
 from ablations.config import ConfigError
 from ablations.record import RecordError
 
-exit_codes: list[int] = []  # of each job: in a sweep, one that fails does not stop the others
+requests: list[Request] = []  # several in a sweep: Hydra only collects them, and they are carried out together
+exit_codes: list[int] = []
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(composed: DictConfig) -> None:
     overrides = list(HydraConfig.get().overrides.task)
+    plugin = HydraConfig.get().runtime.choices["hydra/launcher"]
+    if plugin in ("ray", "submitit"):
+        overrides.append(f"launcher={plugin}")
+        composed = hydra.compose("config", overrides)
+    elif plugin != "basic":
+        raise HydraException(f"hydra/launcher: expected ray or submitit, got {plugin}; use launcher=ray, for example")
     try:
-        exit_codes.append(run(composed, overrides, lambda more: hydra.compose("config", more)))
+        requests.append(prepare(composed, overrides, lambda more: hydra.compose("config", more)))
     except (ConfigError, RecordError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        exit_codes.append(2)
-    except KeyboardInterrupt:  # before any run began: execute() stops by itself
-        exit_codes.append(130)
-    if exit_codes[-1] == 130:
-        sys.exit(130)
+        exit_codes.append(refuse(error))
 
 
 if __name__ == "__main__":
-    main()
-    sys.exit(max(exit_codes, default=0))
+    try:
+        main()
+        exit_codes.append(carry_out(requests))
+    except KeyboardInterrupt:  # before any run began: carry_out() stops by itself
+        exit_codes.append(130)
+    sys.exit(max(exit_codes))

@@ -2,6 +2,9 @@
 
 import json
 import os
+import sys
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +15,7 @@ from ablations.config import Config, ConfigError
 from ablations.device import choose_device
 from ablations.exhibition import exhibits_of
 from ablations.provenance import cores, git_state
-from ablations.record import StudyRecord, save, write_atomically
+from ablations.record import RecordError, StudyRecord, save, write_atomically
 from ablations.results import table
 from ablations.runner import Outcome, execute
 from ablations.stages import stages_of
@@ -23,23 +26,60 @@ NUM_SAMPLES = 6
 """Validation images that every report draws: spread evenly over the set, so chosen before anything is trained."""
 
 
-def run(composed: DictConfig, overrides: list[str], compose: Compose) -> int:
-    """Carries out the run or the study that was asked for.
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks for, or one of the many that a sweep stands for. study is None for a single run."""
 
-    The exit code is 0 if everything is done, 1 if something failed, and 130 if it was stopped on request.
-    Raises ConfigError before any work is done if something in the configuration cannot work.
-    """
+    runs: list[Run]
+    study: Study | None = None
+
+
+def prepare(composed: DictConfig, overrides: list[str], compose: Compose) -> Request:
+    """What is asked for. Raises ConfigError before any work is done if something in it cannot work."""
     if composed.study is None:
-        runs = [single_run(composed, overrides)]
-        check_outputs(runs[0].config)
-        print(describe(runs[0].config))
-        outcome = execute(runs)
-        for folder, record in outcome.records.items():
-            print(f"{record.num_parameters:,} parameters\n{table(record)}\nfiles: {folder}")
-        return conclude(outcome)
+        request = Request([single_run(composed, overrides)])
+    else:
+        study, runs = compose_study(composed, overrides, compose)
+        request = Request(runs, study)
+    check_outputs(request.runs[0].config)
+    return request
 
-    study, runs = compose_study(composed, overrides, compose)
-    check_outputs(runs[0].config)
+
+def carry_out(requests: list[Request]) -> int:
+    """Single runs side by side, then one study after another.
+
+    The exit code is 0 if everything is done, 1 if something failed, 2 if something that was asked for cannot work,
+    and 130 if it was stopped on request.
+    """
+    single = {request.runs[0].folder: request.runs[0] for request in requests if request.study is None}
+    work = [partial(carry_out_single, list(single.values()))] if single else []
+    work += [partial(carry_out_study, request.study, request.runs) for request in requests if request.study is not None]
+    codes = [0]
+    for part in work:
+        try:
+            codes.append(part())
+        except (ConfigError, RecordError) as error:
+            codes.append(refuse(error))
+        if codes[-1] == INTERRUPTED:
+            break
+    return max(codes)
+
+
+def refuse(error: Exception) -> int:
+    """Says what is wrong with what was asked for; gives the exit code of that."""
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+def carry_out_single(runs: list[Run]) -> int:
+    print(describe(runs[0].config))
+    outcome = execute(runs)
+    for folder, record in outcome.records.items():
+        print(f"{record.num_parameters:,} parameters\n{table(record)}\nfiles: {folder}")
+    return conclude(outcome)
+
+
+def carry_out_study(study: Study, runs: list[Run]) -> int:
     print(describe(runs[0].config))
     print(f"study {study.name}: {len(study.arms)} arms x {len(runs) // len(study.arms)} seeds")
     start_study(study, runs)
@@ -101,10 +141,13 @@ def check_outputs(config: Config) -> None:
 
 def describe(config: Config) -> str:
     """The first lines of a run: where it computes and why, and which code this is."""
-    device, reason = choose_device(config.device)
     git = git_state()
     state = f"commit {git['commit'][:10]}" + (" with changes" if git["dirty"] else "") if git["commit"] else "no git"
-    where = f"device {device} ({reason}), {cores()} cores, training in {config.precision}"
+    if config.launcher.kind == "local":
+        device, reason = choose_device(config.device)
+        where = f"device {device} ({reason}), {cores()} cores, training in {config.precision}"
+    else:
+        where = f"launcher {config.launcher.kind}, device {config.device}, training in {config.precision}"
     return f"{where}; {state}; torch {torch.__version__}"
 
 

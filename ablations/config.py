@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -77,6 +78,25 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class LauncherConfig:
+    """Which engine runs are given to.
+
+    address: of a Ray cluster; null: the one that RAY_ADDRESS names or this machine belongs to, else one of its own.
+    cluster: for submitit: slurm, or local for processes of this machine, to try it out.
+    options: for submitit: what each job asks for, such as {timeout_min: 240, slurm_partition: gpu}.
+    """
+
+    kind: Literal["local", "ray", "submitit"] = "local"
+    address: str | None = None
+    cluster: Literal["slurm", "local"] = "slurm"
+    options: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+
+
+EXTRAS = {"ray": "ray", "submitit": "slurm"}
+"""Launchers that need a package of their own, of the same name, and the extra of this project that installs it."""
+
+
+@dataclass(frozen=True)
 class Config:
     """One run. The first block decides the result and is what runs are told apart by; the second does not."""
 
@@ -102,11 +122,12 @@ class Config:
     code: Literal["redo", "keep"] = "redo"
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    launcher: LauncherConfig = field(default_factory=LauncherConfig)
 
     def settings(self) -> dict[str, Any]:
         """What decides the result, as plain data."""
         settings = dataclasses.asdict(self)
-        for name in ("outputs", "device", "workers", "threads", "force", "code", "checkpoint", "logger"):
+        for name in ("outputs", "device", "workers", "threads", "force", "code", "checkpoint", "logger", "launcher"):
             del settings[name]
         del settings["budget"]["seeds"]  # of the study, not of the run: more seeds leave finished runs as they are
         return settings
@@ -196,6 +217,11 @@ def validate(config: Config) -> None:
     require(config.checkpoint.seconds > 0, "checkpoint.seconds: expected more than 0", config.checkpoint.seconds)
     steps = config.checkpoint.steps
     require(steps is None or steps >= 1, "checkpoint.steps: expected 1 or more, or null for by time only", steps)
+
+    package = config.launcher.kind
+    if package in EXTRAS and importlib.util.find_spec(package) is None:
+        command = f"python -m pip install -e '.[{EXTRAS[package]}]'"
+        raise ConfigError(f"launcher={package}: expected the package {package}, found none; install it: {command}")
 
     budget, model, roi, head = config.budget, config.model, config.roi, config.mask_head
     for name in ("seeds", "train_images", "val_images", "log_every"):

@@ -1,5 +1,7 @@
 """Where a run computes, and why."""
 
+import os
+
 import torch
 
 from ablations.config import ConfigError
@@ -14,3 +16,12 @@ def choose_device(wanted: str) -> tuple[torch.device, str]:
     if wanted == "cuda":
         raise ConfigError("device: expected a CUDA GPU for device=cuda, found none; use device=auto or device=cpu")
     return torch.device("cpu"), "no CUDA GPU was found"
+
+
+def visible_gpus(wanted: str) -> list[str]:
+    """The GPUs that runs may be given, as CUDA_VISIBLE_DEVICES names them; none for device=cpu."""
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return []
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:count] if named else [str(index) for index in range(count)]

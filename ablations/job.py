@@ -13,7 +13,6 @@ import socket
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,10 @@ class Stopped(Exception):
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says what happened and what to do."""
+
+
+class WorkerLost(RuntimeError):
+    """The process of a task ended without an answer."""
 
 
 _asked: Callable[[], bool] = lambda: False  # noqa: E731
@@ -152,8 +155,8 @@ def now() -> str:
 def explain(error: BaseException) -> str:
     """What happened and what to do, in one line."""
     again = "give the same command again to go on"
-    if isinstance(error, BrokenProcessPool):
-        return f"its process died (killed, or out of memory?): {again}, with workers=1 if memory is short"
+    if isinstance(error, WorkerLost):
+        return f"{error}: {again}, with workers=1 if memory is short"
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         return f"out of memory: use workers=1 or fewer images_per_step; then {again} ({error})"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -5,7 +5,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,16 @@ from typing import Any
 import torch
 
 from ablations.arm import run_arm
-from ablations.device import choose_device
+from ablations.engines import Engine, start
 from ablations.exhibition import Exhibit, make_exhibit
 from ablations.finished import finished, outdated, set_aside
-from ablations.job import LOCK, Job, Stopped, explain, mark_failed
-from ablations.provenance import cores
+from ablations.job import LOCK, Job, Stopped, WorkerLost, explain, mark_failed
 from ablations.record import ExhibitRecord, RunRecord, clear_temporaries
 from ablations.results import headline
 from ablations.reuse import take_over
 from ablations.stages import CHECKPOINT, Stages, make_backbone, make_data, make_proposals, stages_of
 from ablations.study import Run
-from ablations.workers import Workers, stop_signals
+from ablations.workers import stop_signals
 from data.folders import clear_abandoned, held, locked
 
 POLL = 0.2
@@ -103,18 +101,14 @@ def execute(runs: list[Run], report: Callable[[str], None] = print, exhibits: Se
     root = stages_of(runs[0].config).root
     for parent in (root, root / "data"):
         clear_abandoned(parent, keep=lambda partial: (partial / CHECKPOINT).exists())
-    # By all runs, not by those left: the number of threads decides the last digits of sums.
-    gpu = choose_device(runs[0].config.device)[0].type == "cuda"
-    count = min(runs[0].config.workers or (1 if gpu else cores()), len(runs))
-    threads = runs[0].config.threads or max(cores() // count, 1)
     done = {_name(run) for run in runs if run.folder in outcome.records}
-    progress = Progress(len(runs), len(outcome.records), count, report)
     with stop_signals() as stop_came:
-        workers = Workers(count, threads)
+        engine = start(runs[0].config, len(runs))
+        progress = Progress(len(runs), len(outcome.records), engine.count, report)
         try:
-            _carry_out_all(tasks, done, workers, stop_came, outcome, progress, echo=len(runs) == 1)
+            _carry_out_all(tasks, done, engine, stop_came, outcome, progress, echo=len(runs) == 1)
         finally:
-            workers.close()
+            engine.close()
     return outcome
 
 
@@ -150,26 +144,26 @@ def take_stock(runs: list[Run], outcome: Outcome, report: Callable[[str], None])
 def _carry_out_all(
     waiting: list[Task],
     done: set[str],
-    workers: Workers,
+    engine: Engine,
     stop_came: Callable[[], bool],
     outcome: Outcome,
     progress: "Progress",
     echo: bool,
 ) -> None:
-    """Gives the workers one task after another until all are done, or those begun when a stop is asked for."""
+    """Gives the engine one task after another until all are done, or those begun when a stop is asked for."""
     pending: dict[Future[Any], Task] = {}
     waited_for: set[str] = set()
     while waiting or pending:
         if stop_came():
-            workers.stop.set()
+            engine.ask_to_stop()
             outcome.interrupted = True
             waiting = []
-        # No more than there are workers, so that runs start in the order of the plan: seed by seed.
+        # No more than there are places, so that runs start in the order of the plan: seed by seed.
         ready = [task for task in waiting if task.needs <= done]
         free = [task for task in ready if not held(task.folder / LOCK)]
-        for task in free[: len(workers.idle)]:
+        for task in free[: engine.free]:
             waiting.remove(task)
-            pending[workers.submit(_carry_out, task, echo)] = task
+            pending[engine.submit(_carry_out, task, echo)] = task
         for task in ready if not pending else []:
             if task.name not in waited_for:
                 waited_for.add(task.name)
@@ -183,7 +177,7 @@ def _carry_out_all(
         for future in wait(pending, timeout=POLL, return_when=FIRST_COMPLETED).done:
             task = pending.pop(future)
             try:
-                result = workers.result(future)
+                result = engine.result(future)
             except Stopped:
                 continue
             except Elsewhere:
@@ -192,7 +186,7 @@ def _carry_out_all(
             except Exception as error:
                 outcome.failures[task.name] = explain(error)
                 progress.report(f"FAILED {task.name}: {explain(error)}")
-                if isinstance(error, BrokenProcessPool):
+                if isinstance(error, WorkerLost):
                     mark_failed(task.folder, explain(error))
                 continue
             done.add(task.name)

@@ -16,7 +16,19 @@ from ablations.record import Arm, Hypothesis
 Compose = Callable[[list[str]], DictConfig]
 
 # What a user may set on the command line without giving a single run another name.
-UNNAMED = ("seed", "outputs", "device", "workers", "threads", "force", "code", "checkpoint", "logger", "study")
+UNNAMED = (
+    "seed",
+    "outputs",
+    "device",
+    "workers",
+    "threads",
+    "force",
+    "code",
+    "checkpoint",
+    "logger",
+    "launcher",
+    "study",
+)
 
 
 @dataclass(frozen=True)

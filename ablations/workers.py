@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ablations.job import stop_when
+from ablations.job import WorkerLost, stop_when
 
 INTERRUPTED = 130
 """Exit code of a study that was stopped, as shells have it for Ctrl-C."""
@@ -22,18 +22,22 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Workers:
-    """Processes that import everything once and stay. One that dies takes only its own task with it."""
+    """Processes that import everything once and stay. One that dies takes only its own task with it.
 
-    def __init__(self, count: int, threads: int) -> None:
-        # glibc returns the memory of large tensors to the kernel and asks for it again at every step, which costs 7 %
-        # of the time in page faults. It reads these limits when a process starts; other systems ignore them.
-        os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(64 * 2**20))
-        os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(256 * 2**20))
+    gpus: shared out among them, as CUDA_VISIBLE_DEVICES names them.
+    """
+
+    def __init__(self, count: int, threads: int, gpus: Sequence[str] = ()) -> None:
         self.context = multiprocessing.get_context("spawn")  # a forked process inherits thread pools that do not run
-        self.threads = threads
+        self.count, self.threads = count, threads
         self.stop = self.context.Event()
-        self.idle = [self._start() for _ in range(count)]
+        self.gpu_of: dict[ProcessPoolExecutor, str | None] = {}
+        self.idle = [self._start(gpus[number % len(gpus)] if gpus else None) for number in range(count)]
         self.busy: dict[Future[Any], ProcessPoolExecutor] = {}
+
+    @property
+    def free(self) -> int:
+        return len(self.idle)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """function(*arguments) in an idle process; there must be one."""
@@ -47,21 +51,24 @@ class Workers:
         worker = self.busy.pop(future)
         try:
             return future.result()
-        except BrokenProcessPool:
+        except BrokenProcessPool as error:
             worker.shutdown(wait=False)
-            worker = self._start()
-            raise
+            worker = self._start(self.gpu_of.pop(worker))
+            raise WorkerLost("its process died (killed, or out of memory?)") from error
         finally:
             self.idle.append(worker)
+
+    def ask_to_stop(self) -> None:
+        self.stop.set()
 
     def close(self) -> None:
         for worker in [*self.idle, *self.busy.values()]:
             worker.shutdown(wait=True, cancel_futures=True)
 
-    def _start(self) -> ProcessPoolExecutor:
-        worker = ProcessPoolExecutor(
-            1, mp_context=self.context, initializer=_start_worker, initargs=(self.threads, self.stop)
-        )
+    def _start(self, gpu: str | None) -> ProcessPoolExecutor:
+        arguments = (self.threads, gpu, self.stop)
+        worker = ProcessPoolExecutor(1, mp_context=self.context, initializer=_start_worker, initargs=arguments)
+        self.gpu_of[worker] = gpu
         # Ctrl-C reaches all processes of a terminal, SIGTERM often too. Workers obey the event alone, so from their
         # very start they have these signals blocked, as they inherit it here.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -72,7 +79,9 @@ class Workers:
         return worker
 
 
-def _start_worker(threads: int, stop: Any) -> None:
+def _start_worker(threads: int, gpu: str | None, stop: Any) -> None:
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read once, at this process's first use of CUDA
     torch.set_num_threads(threads)
     stop_when(stop.is_set)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -68,6 +68,39 @@ def test_finished_runs_are_not_done_again_and_a_lost_one_comes_back_the_same(stu
     assert timeless(lost) == before
 
 
+def same_files(run_folder: Path, other: Path) -> bool:
+    """Whether two runs left the same bytes, their records (compared without times) aside."""
+    names = ("config.yaml", "metrics.jsonl", "detections.json", "model.safetensors")
+    return all((run_folder / name).read_bytes() == (other / name).read_bytes() for name in names)
+
+
+def test_ray_gives_the_same_records(study, tmp_path):
+    """On a cluster of its own; Hydra's spelling of launcher=ray means the same."""
+    pytest.importorskip("ray")
+    outputs, _ = study
+    folder = tmp_path / "ray"
+    done = run("study=roialign", "hydra/launcher=ray", *TINY, "budget.seeds=1", f"outputs={folder}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "launcher ray" in done.stdout
+    records = list(folder.glob("roialign/*/seed*/run.json"))
+    assert len(records) == 4
+    for path in records:
+        local = outputs / path.relative_to(folder)
+        assert timeless(path) == timeless(local) and same_files(path.parent, local.parent)
+
+
+def test_submitit_gives_the_same_records(study, tmp_path):
+    """With its executor for this machine, which starts a process for each task as Slurm would."""
+    pytest.importorskip("submitit")
+    outputs, _ = study
+    done = run("roi=pool", "launcher=submitit", "launcher.cluster=local", *TINY, f"outputs={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = tmp_path.glob("single/*/seed0/run.json")
+    local = outputs / "roialign/pool-16/seed0/run.json"
+    of_the_arm = {"study": "roialign", "arm": "pool-16"}
+    assert timeless(path) | of_the_arm == timeless(local) and same_files(path.parent, local.parent)
+
+
 def test_a_single_run_prints_its_table_and_where_its_files_are(study):
     outputs, _ = study
     done = run("roi=pool", "stride=32", *TINY, f"outputs={outputs}")

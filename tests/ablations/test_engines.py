@@ -1,0 +1,104 @@
+"""Engines: who computes, on which GPU, and what comes back when a task fails or its process dies."""
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from ablations import config as configuration
+from ablations.config import ConfigError, LauncherConfig, from_hydra
+from ablations.device import visible_gpus
+from ablations.engines import start
+from ablations.job import Stopped, TrainingError, WorkerLost, check_stop
+from ablations.workers import Workers
+
+ELSEWHERE = {"ray": LauncherConfig("ray", address="local"), "submitit": LauncherConfig("submitit", cluster="local")}
+
+
+def gpu_of_a_worker(folder: Path, number: int) -> str | None:
+    """Which GPU this worker sees, once another worker is here too."""
+    (folder / str(number)).touch()
+    while len(list(folder.iterdir())) < 2:
+        time.sleep(0.05)
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def fail(message: str) -> None:
+    raise TrainingError(message)
+
+
+def test_several_gpus_take_one_run_each(tmp_path):
+    workers = Workers(2, 1, ["3", "5"])
+    try:
+        futures = [workers.submit(gpu_of_a_worker, tmp_path, number) for number in range(2)]
+        assert {workers.result(future) for future in futures} == {"3", "5"}
+    finally:
+        workers.close()
+
+
+def test_the_gpus_that_the_user_allows_are_shared_out(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus("auto") == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
+    assert visible_gpus("cuda") == ["6", "7"]
+    assert visible_gpus("cpu") == []
+
+
+def stop_if_asked() -> None:
+    """A task that ends when it is asked to, or after half a minute."""
+    for _ in range(300):
+        time.sleep(0.1)
+        check_stop()
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+def test_a_task_elsewhere_gives_back_its_answer_its_error_or_its_end(kind, compose, tmp_path, monkeypatch):
+    pytest.importorskip(kind)
+    monkeypatch.chdir(tmp_path)
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    config = dataclasses.replace(from_hydra(compose([])), launcher=ELSEWHERE[kind], outputs=str(outputs), threads=1)
+    engine = start(dataclasses.replace(config, workers=4), 4)
+    try:
+        answer, error, end, asked = (
+            engine.submit(os.getcwd),
+            engine.submit(fail, "expected finite losses"),
+            engine.submit(os._exit, 1),
+            engine.submit(stop_if_asked),
+        )
+        assert engine.free == 0
+        assert engine.result(answer) == str(tmp_path)
+        with pytest.raises(TrainingError, match="^expected finite losses$"):
+            engine.result(error)
+        with pytest.raises(WorkerLost):
+            engine.result(end)
+        engine.ask_to_stop()
+        with pytest.raises(Stopped):
+            engine.result(asked)
+        assert engine.free == 4
+    finally:
+        engine.close()
+    assert not list(outputs.glob(".stop*"))
+
+
+def test_a_missing_engine_is_refused_with_the_command_that_installs_it(compose, monkeypatch):
+    monkeypatch.setattr(configuration.importlib.util, "find_spec", lambda name: None)
+    for kind, extra in (("ray", "ray"), ("submitit", "slurm")):
+        with pytest.raises(ConfigError, match=rf"pip install -e '\.\[{extra}\]'"):
+            from_hydra(compose([f"launcher={kind}"]))
+
+
+def test_slurm_where_there_is_none_is_refused(compose, tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    config = from_hydra(compose(["launcher=submitit", f"outputs={tmp_path}"]))
+    with pytest.raises(ConfigError, match="srun"):
+        start(config, 1)
+
+
+def test_the_launcher_decides_nothing_about_results(compose):
+    assert from_hydra(compose(["launcher=submitit"])).hash() == from_hydra(compose([])).hash()
