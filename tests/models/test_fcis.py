@@ -52,7 +52,7 @@ def test_all_of_it_trains_and_detects(stride):
     assert not any(name.startswith(("backbone.stages.0", "backbone.stages.1")) for name in trained)  # frozen
     found = model.eval().detect(images, sizes, proposals)
     assert found.masks.shape == (*found.labels.shape, 18, 18)
-    assert 0 <= found.masks.min() and found.masks.max() <= 1
+    assert found.masks.min() >= 0 and found.masks.max() <= 1
 
 
 def test_only_the_ground_truth_classes_maps_are_trained_by_the_mask_loss():
