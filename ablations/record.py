@@ -56,7 +56,8 @@ class Hypothesis:
     """A statement about a contrast, sum over arms of weight x metric, fixed before running.
 
     A difference of two arms has weights +1 and -1; an interaction has four arms.
-    direction "equal" is an equivalence within +-margin points.
+    direction "equal" is an equivalence within +-margin points. threshold: what the contrast is counted from; of a
+    single arm's figure (weight 1) a level fixed beforehand.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Hypothesis:
     paper: float | None = None
     source: str = ""
     margin: float | None = None
+    threshold: float = 0.0
 
 
 @dataclass(frozen=True)

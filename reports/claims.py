@@ -15,7 +15,7 @@ from ablations.record import Hypothesis, RecordError
 from reports import forest, pictures, plots, tables, why, wording
 from reports.contrasts import interactions, verdicts
 from reports.html import to_html
-from reports.labels import NOTHING, interval, is_pair, signed
+from reports.labels import NOTHING, interval, signed
 from reports.load import Study, find_studies, read_study
 from reports.render import template
 from reports.stats import Verdict
@@ -39,7 +39,7 @@ class Evidence:
     def speaks(self, study: Study, hypothesis: Hypothesis) -> bool:
         if self.metric and hypothesis.metric != self.metric:
             return False
-        if self.metric and self.interaction == is_pair(hypothesis.contrast):
+        if self.metric and self.interaction != (len(hypothesis.contrast) > 2):
             return False
         arms = [study.record.arms[name] for name in hypothesis.contrast]
         return all(arm.factors.get(name) == value for arm in arms for name, value in self.where.items())

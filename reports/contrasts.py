@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ablations.record import Hypothesis
 from reports.labels import MINUS, arms_of, context_label, contrast_label, is_pair
 from reports.load import DIFFERENCE, Study
 from reports.stats import Estimate, Verdict, contrast_values, estimate, judge
@@ -38,7 +39,13 @@ def paper_contrast(study: Study, weights: Weights, metric: str) -> float | None:
 
 def verdicts(study: Study) -> list[Verdict]:
     """Verdicts on the study's hypotheses, in their order."""
-    return judge([(item, contrast_of(study, item.contrast, item.metric)) for item in study.record.hypotheses])
+    return judge([(item, from_threshold(study, item)) for item in study.record.hypotheses])
+
+
+def from_threshold(study: Study, hypothesis: Hypothesis) -> Estimate:
+    """A hypothesis's contrast, counted from its threshold: the claim is about its sign."""
+    values = contrast_of(study, hypothesis.contrast, hypothesis.metric).values
+    return estimate({seed: value - hypothesis.threshold for seed, value in values.items()})
 
 
 def differences(study: Study) -> list[dict[str, float]]:

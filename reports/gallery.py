@@ -15,7 +15,7 @@ from reports.provenance import warnings
 from reports.render import render
 
 GALLERY = Path("reports/gallery")
-RECORDS = ("study.json", "exhibits/*", "*/seed*/run.json", "*/seed*/metrics.jsonl")
+RECORDS = ("study.json", "exhibits/*.json", "exhibits/*/*.png", "*/seed*/run.json", "*/seed*/metrics.jsonl")
 """What is published of a study's folder: everything that figures come from, without weights, images and masks."""
 
 

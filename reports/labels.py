@@ -1,6 +1,7 @@
 """How figures, metrics, arms and contrasts are written in reports: one place, so that text and plots agree."""
 
 import math
+import re
 from collections.abc import Mapping
 
 from reports.load import DIFFERENCE, Study
@@ -8,7 +9,7 @@ from reports.load import DIFFERENCE, Study
 NOTHING = "–"  # where a figure is not defined
 MINUS = "−"
 
-KINDS = {"segm": "mask", "bbox": "box", "proposals": "proposal"}
+KINDS = {"segm": "mask", "bbox": "box"}
 KEYS = {
     "APs": "AP, small objects",
     "APm": "AP, medium objects",
@@ -51,6 +52,10 @@ def metric_label(metric: str) -> str:
     if DIFFERENCE in metric:
         return f" {MINUS} ".join(metric_label(part) for part in metric.rsplit(DIFFERENCE, 1))
     kind, _, key = metric.partition(".")
+    recall = re.fullmatch(r"(AR|R(\d+))@(\d+)", key)
+    if kind == "recall" and recall:
+        level = f"recall at IoU {int(recall[2]) / 100:g}" if recall[2] else "average recall"
+        return f"{level}, {plural(int(recall[3]), 'proposal')}"
     return f"{KINDS.get(kind, kind)} {KEYS.get(key, key.replace('_', ' '))}"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from reports import closeups, exhibits, forest, pictures, plots, provenance, tables, wording
+from reports import closeups, exhibits, forest, pictures, plots, provenance, recall, tables, wording
 from reports.bootstrap import RESAMPLES, ImageBootstrap, ImageNoise
 from reports.contrasts import contrast_of, interactions, paper_contrast, primary_metric, verdicts
 from reports.html import to_html
@@ -50,7 +50,7 @@ def image_noise(study: Study, found: list[Verdict], resamples: int) -> dict[str,
     noise = {
         item.hypothesis.name: bootstrap.noise(item.hypothesis.contrast, item.hypothesis.metric)
         for item in found
-        if resamples and item.estimate.n
+        if resamples and item.estimate.n and not item.hypothesis.threshold
     }
     return {name: value for name, value in noise.items() if value is not None}
 
@@ -67,6 +67,7 @@ def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]
         "paired": plots.paired(study, metric, figures),
         "forest": forest.forest(study, figures),
         "curves": plots.curves(study, figures),
+        "recall": recall.curves(study, figures),
         "why": displacements is not None,
         "samples": seed is not None,
         "closeups": candidates is not None,
@@ -89,6 +90,7 @@ def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]
         "tests": tables.tests(study, found) or "The study states no hypotheses.",
         "interactions": [_interaction(study, index, figures) for index in range(len(interactions(study)))],
         "why": _why_text(displacements) if displacements else None,
+        "recall": {"table": recall.table(study), "numbers": recall.shown_numbers(study)} if drawn["recall"] else None,
         "exhibits": exhibits.sections(study, figures),
         "sample_seed": seed,
         "candidates": candidates,

@@ -286,6 +286,7 @@ def contrasts_frame(study: Study, verdicts: Sequence[Verdict], noise: Mapping[st
                     "high": found.high,
                     "p": found.p,
                     "paper": paper_contrast(study, weights, metric),
+                    "threshold": verdict.hypothesis.threshold if verdict else None,
                     "hypothesis": verdict.hypothesis.name if verdict else None,
                     "verdict": verdict.kind if verdict else None,
                     "p_test": verdict.p if verdict else None,

@@ -30,9 +30,14 @@ def _measured(verdict: Verdict) -> str:
     if found.low is None:
         return f"{signed(found.mean)} points from a single complete seed{_paper(verdict)}"
     return (
-        f"**{signed(found.mean)} points** ({PERCENT} interval {interval(found.low, found.high)}, "
-        f"n = {plural(found.n, 'seed')}{_paper(verdict, '; ')})"
+        f"**{signed(found.mean)} points**{_counted_from(verdict)} "
+        f"({PERCENT} interval {interval(found.low, found.high)}, n = {plural(found.n, 'seed')}{_paper(verdict, '; ')})"
     )
+
+
+def _counted_from(verdict: Verdict) -> str:
+    threshold = verdict.hypothesis.threshold
+    return f" counted from {threshold:g}, the threshold fixed beforehand" if threshold else ""
 
 
 def _paper(verdict: Verdict, before: str = "; ") -> str:

@@ -1,0 +1,168 @@
+"""What the mask branch costs at test time: parameters, arithmetic, and time per image with and without masks.
+
+The rule of section 3.1 is that masks are computed for the best boxes only. Here the same trained weights detect without
+masks, with masks by that rule, and with a mask for every proposal; the arms without a mask branch stand beside.
+Times are of this machine and this moment; the rest is the same when it is repeated.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ablations.arm import trained
+from ablations.record import StudyRecord
+from ablations.stages import Stages, proposals_of, stages_of
+from ablations.study import Run
+from data.dataset import Batch
+from data.loaders import eval_batches
+from models.detector import Proposals
+from models.mask_rcnn import MaskRCNN
+
+IMAGES = 200
+"""Validation images that are timed, one at a time, as the paper's times are per image."""
+
+WARM_UP = 5
+
+Detect = Callable[[MaskRCNN, Batch, Proposals], int]
+"""Detects on one image and returns how many masks were computed for it."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to detect with an arm's weights."""
+
+    arm: str
+    name: str
+    model: MaskRCNN
+    detect: Detect
+
+
+@torch.inference_mode()
+def without_masks(model: MaskRCNN, batch: Batch, proposals: Proposals) -> int:
+    features = model.backbone(batch.images)
+    model.detect_boxes(model.pool(features, proposals.boxes), batch.sizes, proposals)
+    return 0
+
+
+@torch.inference_mode()
+def with_best_masks(model: MaskRCNN, batch: Batch, proposals: Proposals) -> int:
+    """As detectors do: masks of the boxes that are left after suppression, at most `detections_per_image`."""
+    masks = model.detect(batch.images, batch.sizes, proposals).masks
+    assert masks is not None
+    return masks.shape[1]
+
+
+@torch.inference_mode()
+def with_all_masks(model: MaskRCNN, batch: Batch, proposals: Proposals) -> int:
+    """A mask for every proposal as well, from a RoI of its own, as many as there would be without the rule."""
+    features = model.backbone(batch.images)
+    model.detect_boxes(model.pool(features, proposals.boxes), batch.sizes, proposals)
+    labels = torch.ones(proposals.scores.shape, dtype=torch.long, device=batch.images.device)
+    model.mask_objective.probabilities(model.mask_logits(features, proposals.boxes), labels.flatten())
+    return labels.shape[1]
+
+
+MASKS: dict[str, Detect] = {"none": without_masks, "best": with_best_masks, "all": with_all_masks}
+
+
+def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
+    """The first seed's networks on the first validation images, interleaved image by image in one process."""
+    seed = min(run.config.seed for run in runs)
+    chosen = {run.arm: run for run in runs if run.config.seed == seed}
+    models: dict[str, MaskRCNN] = {}
+    for arm, run in chosen.items():
+        model = trained(run)
+        assert isinstance(model, MaskRCNN) and model.rpn is None, "the branch is Mask R-CNN's, proposals are shared"
+        models[arm] = model
+    variants = [
+        Variant(arm, name, model, detect)
+        for arm, model in models.items()
+        for name, detect in MASKS.items()
+        if name == "none" or model.predicts_masks
+    ]
+    stages = stages_of(runs[0].config)
+    masks, seconds = measure(variants, stages)
+    return {
+        "seed": seed,
+        "num_images": len(seconds[0]),
+        "num_proposals": runs[0].config.model.proposals,
+        "most_boxes": runs[0].config.model.detections_per_image,
+        "device": str(stages.device),
+        "threads": torch.get_num_threads(),
+        "parts": {arm: parts(model, stages) for arm, model in models.items()},
+        "variants": [
+            {
+                "arm": variant.arm,
+                "masks": variant.name,
+                "masks_per_image": statistics.fmean(counts),
+                "milliseconds": [round(1000 * value, 3) for value in times],
+            }
+            for variant, counts, times in zip(variants, masks, seconds, strict=True)
+        ],
+    }
+
+
+def measure(variants: list[Variant], stages: Stages) -> tuple[list[list[int]], list[list[float]]]:
+    """Masks and seconds of each variant on each image. Variants take turns, another one first on every image."""
+    cached = stages.proposals("val")
+    masks: list[list[int]] = [[] for _ in variants]
+    seconds: list[list[float]] = [[] for _ in variants]
+    for index, batch in enumerate(eval_batches(stages.dataset("val"), 1)):
+        if index == IMAGES:
+            break
+        batch = batch.to(stages.device)
+        proposals = proposals_of(cached, batch)
+        for turn in range(len(variants)):
+            which = (index + turn) % len(variants)
+            variant = variants[which]
+            for _ in range(WARM_UP if index == 0 else 0):
+                variant.detect(variant.model, batch, proposals)
+            _wait(stages.device)
+            began = time.perf_counter()
+            count = variant.detect(variant.model, batch, proposals)
+            _wait(stages.device)
+            seconds[which].append(time.perf_counter() - began)
+            masks[which].append(count)
+    return masks, seconds
+
+
+def parts(model: MaskRCNN, stages: Stages) -> dict[str, dict[str, float]]:
+    """Parameters and floating-point operations of each part: of the trunk for an image, of the others for one RoI.
+
+    Counted are convolutions and matrix products, a multiplication and an addition as two. The RoI operator is left
+    out: what is counted of it would depend on how it is computed.
+    """
+    batch = next(iter(eval_batches(stages.dataset("val"), 1))).to(stages.device)
+    roi = torch.zeros(1, model.backbone.out_channels, *2 * [model.settings.pooled_size], device=stages.device)
+    with torch.no_grad():
+        shared = model.shared_head(roi)
+    inputs: list[tuple[str, nn.Module | None, Tensor]] = [
+        ("trunk", model.backbone, batch.images),
+        ("shared_head", model.shared_head, roi),
+        ("box_head", model.box_head, shared),
+        ("mask_head", model.mask_head, shared),
+    ]
+    return {
+        name: {"parameters": sum(p.numel() for p in module.parameters()), "flops": _flops(module, x)}
+        for name, module, x in inputs
+        if module is not None
+    }
+
+
+def _flops(module: nn.Module, x: Tensor) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(x)
+    return counter.get_total_flops()
+
+
+def _wait(device: torch.device) -> None:
+    """A GPU's work is only launched when a call returns."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

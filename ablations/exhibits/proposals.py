@@ -1,0 +1,68 @@
+"""The anchors at one place, and on the sample images what the proposal network scores and proposes.
+
+Boxes are xyxy in the pixels of the original image, as in the sample images and the ground truth.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ablations.record import StudyRecord
+from ablations.stages import proposal_network, stages_of
+from ablations.study import Run
+from data.dataset import Batch
+from data.loaders import eval_batches
+
+SHOWN = 10
+"""Proposals of an image that are kept, best first."""
+
+
+def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
+    """For each arm, with its first seed."""
+    seed = min(run.config.seed for run in runs)
+    arms = {run.arm: of_run(run, study.sample_image_ids) for run in runs if run.config.seed == seed}
+    return {"seed": seed, "arms": arms}
+
+
+@torch.no_grad()
+def of_run(run: Run, image_ids: list[int]) -> dict[str, Any]:
+    """Anchors around a cell's place, and for each image its objectness [h, w] and best proposals.
+
+    Cell i stands on pixel stride x i of the network's image; scale: original pixels for one of those, across and down.
+    """
+    stages = stages_of(run.config)
+    network = proposal_network(stages, run.config.seed)
+    network.load_state_dict(load_file(run.folder / "model.safetensors"))
+    network.eval()
+    proposals = load_file(run.folder / "proposals.safetensors")
+    images = []
+    for batch in eval_batches(stages.dataset("val"), 1):
+        if int(batch.image_ids) not in image_ids:
+            continue
+        index = int(batch.indices)
+        boxes = proposals["boxes"][index, :SHOWN] * _scale(batch)
+        kept = proposals["scores"][index, :SHOWN] > 0
+        features = network.trunk(batch.images.to(stages.device))
+        scores = network.head(features)[0].sigmoid().view(*features.shape[-2:], -1).amax(-1)  # the best anchor's
+        images.append(
+            {
+                "image_id": int(batch.image_ids),
+                "scale": _scale(batch)[:2].tolist(),
+                "objectness": _plain(scores, 4),
+                "proposals": _plain(boxes[kept], 1),
+                "scores": [round(score, 4) for score in proposals["scores"][index, :SHOWN][kept].tolist()],
+            }
+        )
+    return {"stride": run.config.stride, "cell_anchors": _plain(network.head.cell_anchors, 2), "images": images}
+
+
+def _scale(batch: Batch) -> Tensor:
+    """Original pixels for each pixel of the network's image, for x, y, x, y."""
+    return (batch.original_sizes / batch.sizes)[0].flip(0).repeat(2)
+
+
+def _plain(values: Tensor, digits: int) -> list[list[float]]:
+    return [[round(value, digits) for value in row] for row in values.tolist()]

@@ -1,0 +1,128 @@
+"""What the mask branch costs at test time: a table of parts, a table and a chart of times."""
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablations.record import ExhibitRecord
+from reports.figure import INK, arm_styles, despine, figure, save
+from reports.labels import NOTHING, number, plural, signed
+from reports.load import Study
+from reports.tables import markdown
+
+PARTS = {"trunk": "trunk", "shared_head": "shared head", "box_head": "box head", "mask_head": "mask head"}
+MASKS = {"none": "no masks", "best": "masks of the best boxes", "all": "masks of all proposals"}
+
+
+def section(study: Study, exhibit: ExhibitRecord, figures: Path) -> str:
+    content = exhibit.content
+    _draw(study, content, figures)
+    return "\n\n".join(
+        [
+            "## What masks cost at test time",
+            _answer(study, content),
+            "![Time for each image in every variant](figures/inference_cost.png)",
+            f"*Each dot is one of the first {content['num_images']} validation images, one at a time, the line the "
+            f"median. All variants took turns on every image in one process ({plural(content['threads'], 'thread')}, "
+            f"{content['device']}), with the weights of seed {content['seed']}. The proposal network is not in these "
+            f"times, because all arms share its proposals, nor is pasting masks into the image. "
+            f"These are times of one machine: they are not the same when the study is repeated.*",
+            _times(study, content),
+            f'*"Added" is the median over the images of the time beside that of the same network without masks. FLOPs '
+            f"count convolutions and matrix products, a multiplication and an addition as two: the trunk once for an "
+            f"image, shared and box head for each of {content['num_proposals']} proposals, shared and mask head for "
+            f"each mask. They leave out the RoI operator, suppression and the proposal network.*",
+            _parts(study, content),
+            "*Parameters, and in brackets millions of FLOPs: of the trunk for an image, of a head for one RoI.*",
+        ]
+    )
+
+
+def _answer(study: Study, content: dict[str, Any]) -> str:
+    """The paper's rule in one sentence for each arm with masks."""
+    texts = []
+    for arm in dict.fromkeys(variant["arm"] for variant in content["variants"] if variant["masks"] != "none"):
+        best, every = (_variant(content, arm, name) for name in ("best", "all"))
+        parameters = {name: part["parameters"] for name, part in content["parts"][arm].items()}
+        share = 100 * parameters["mask_head"] / sum(parameters.values())
+        texts.append(
+            f"The paper computes masks for the {content['most_boxes']} best boxes only, and says that this takes about "
+            f"20 % more time (section 3.1 and text). In {study.label(arm)} the rule leaves "
+            f"{number(best['masks_per_image'])} boxes of an image on average; their masks take "
+            f"**{signed(_added(content, best), 0)} % of the time without masks**, masks for all "
+            f"{content['num_proposals']} proposals {signed(_added(content, every), 0)} %. The mask head holds "
+            f"{number(share)} % of the network's parameters."
+        )
+    return " ".join(texts)
+
+
+def _times(study: Study, content: dict[str, Any]) -> str:
+    rows = []
+    for variant in content["variants"]:
+        times = variant["milliseconds"]
+        low, _, high = statistics.quantiles(times, n=4) if len(times) > 1 else (times[0], times[0], times[0])
+        added = NOTHING if variant["masks"] == "none" else f"{signed(_added(content, variant), 0)} %"
+        rows.append(
+            [
+                study.label(variant["arm"]),
+                MASKS[variant["masks"]],
+                number(variant["masks_per_image"]),
+                number(flops(content, variant) / 1e6, 0),
+                f"{number(statistics.median(times))} ({number(low)} to {number(high)})",
+                added,
+            ]
+        )
+    header = ["arm", "variant", "masks per image", "million FLOPs", "ms per image, median (quartiles)", "added"]
+    return markdown(header, rows, left=2)
+
+
+def _parts(study: Study, content: dict[str, Any]) -> str:
+    rows = []
+    for arm, found in content["parts"].items():
+        cells = [
+            f"{found[part]['parameters']:,} ({number(found[part]['flops'] / 1e6)})" if part in found else NOTHING
+            for part in PARTS
+        ]
+        rows.append([study.label(arm), *cells, f"{sum(part['parameters'] for part in found.values()):,}"])
+    return markdown(["arm", *PARTS.values(), "all"], rows)
+
+
+def flops(content: dict[str, Any], variant: dict[str, Any]) -> float:
+    """Of one image: trunk, boxes of all proposals, and as many masks as the variant computes."""
+    part = {name: values["flops"] for name, values in content["parts"][variant["arm"]].items()}
+    boxes = content["num_proposals"] * (part["shared_head"] + part["box_head"])
+    return part["trunk"] + boxes + variant["masks_per_image"] * (part["shared_head"] + part.get("mask_head", 0))
+
+
+def _added(content: dict[str, Any], variant: dict[str, Any]) -> float:
+    """Percent by which a variant takes longer than its arm without masks: the median over the images."""
+    base = np.array(_variant(content, variant["arm"], "none")["milliseconds"])
+    return 100 * (float(np.median(np.array(variant["milliseconds"]) / base)) - 1)
+
+
+def _variant(content: dict[str, Any], arm: str, masks: str) -> dict[str, Any]:
+    return next(item for item in content["variants"] if (item["arm"], item["masks"]) == (arm, masks))
+
+
+def _draw(study: Study, content: dict[str, Any], figures: Path) -> None:
+    variants, styles = content["variants"], arm_styles(study)
+    drawn, [[axes]] = figure(width=7.6, height=0.8 + 0.52 * len(variants))
+    spread = 0.3 * ((np.arange(content["num_images"]) * 0.618) % 1 - 0.5)  # dots beside each other, the same every time
+    for row, variant in enumerate(variants):
+        times, colour = np.array(variant["milliseconds"]), styles[variant["arm"]][0]
+        axes.plot(times, spread - row, "o", color=colour, markersize=2.4, alpha=0.35, markeredgewidth=0)
+        middle = float(np.median(times))
+        axes.plot([middle, middle], [-row - 0.3, -row + 0.3], color=INK, linewidth=2)
+        axes.annotate(number(middle), (middle, -row + 0.32), ha="center", va="bottom", fontsize=8, fontweight="bold")
+    axes.set_yticks(
+        [-row for row in range(len(variants))],
+        [f"{study.label(variant['arm'])}:\n{MASKS[variant['masks']]}" for variant in variants],
+    )
+    most = max(float(np.quantile(variant["milliseconds"], 0.98)) for variant in variants)
+    axes.set_xlim(0, 1.1 * most)  # an image that the machine interrupted is no reason for a longer axis
+    axes.set_xlabel("time for an image (ms)")
+    axes.grid(axis="x")
+    despine(axes, "left")
+    save(drawn, figures, "inference_cost")
