@@ -68,7 +68,7 @@ class MaskRCNN(Detector):
         """L = L_cls + L_box + L_mask."""
         features = self.backbone(images)
         rois, losses = self.training_rois(features, sizes, truth, proposals, draw)
-        x = self.shared_head(self.roi_pooling(features, rois.boxes))  # [B * R, C, P, P]
+        x = self.box_features(features, rois.boxes)
         logits, deltas = self.box_head(x)
         losses |= self.box_losses(logits, deltas, rois, truth)
         if self.mask_head is not None:
@@ -98,7 +98,7 @@ class MaskRCNN(Detector):
         """Boxes first, then masks on the best ones only (section 3.1); sizes [B, 2] are (height, width)."""
         features = self.backbone(images)
         proposals = self.proposals(features, sizes) if proposals is None else proposals
-        x = self.shared_head(self.roi_pooling(features, proposals.boxes))
+        x = self.box_features(features, proposals.boxes)
         boxes, scores, labels = self.detect_boxes(x, sizes, proposals)
         if self.mask_head is None:
             return Detections(boxes, scores, labels, None)
@@ -106,11 +106,15 @@ class MaskRCNN(Detector):
         masks = self.mask_objective.probabilities(logits, labels.flatten())  # [B * D, M, M]
         return Detections(boxes, scores, labels, masks.unflatten(0, labels.shape))
 
+    def box_features(self, features: Tensor, boxes: Tensor) -> Tensor:
+        """What the box branch sees of boxes [B, R, 4], [B * R, C, P, P]."""
+        return self.shared_head(self.roi_pooling(features, boxes))
+
     def mask_logits(self, features: Tensor, boxes: Tensor) -> Tensor:
         """What the mask branch says of boxes [B, D, 4], [B * D, channels, M, M]."""
         assert self.mask_head is not None
         if self.mask_pooling is None:
-            return self.mask_head(self.shared_head(self.roi_pooling(features, boxes)))
+            return self.mask_head(self.box_features(features, boxes))
         return self.mask_head(self.mask_pooling(features, boxes))
 
     def detect_boxes(self, x: Tensor, sizes: Tensor, proposals: Proposals) -> tuple[Tensor, Tensor, Tensor]:

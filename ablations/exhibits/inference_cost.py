@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ablations.arm import trained
@@ -47,7 +46,7 @@ class Variant:
 @torch.inference_mode()
 def without_masks(model: MaskRCNN, batch: Batch, proposals: Proposals) -> int:
     features = model.backbone(batch.images)
-    model.detect_boxes(model.pool(features, proposals.boxes), batch.sizes, proposals)
+    model.detect_boxes(model.box_features(features, proposals.boxes), batch.sizes, proposals)
     return 0
 
 
@@ -63,7 +62,7 @@ def with_best_masks(model: MaskRCNN, batch: Batch, proposals: Proposals) -> int:
 def with_all_masks(model: MaskRCNN, batch: Batch, proposals: Proposals) -> int:
     """A mask for every proposal as well, from a RoI of its own, as many as there would be without the rule."""
     features = model.backbone(batch.images)
-    model.detect_boxes(model.pool(features, proposals.boxes), batch.sizes, proposals)
+    model.detect_boxes(model.box_features(features, proposals.boxes), batch.sizes, proposals)
     labels = torch.ones(proposals.scores.shape, dtype=torch.long, device=batch.images.device)
     model.mask_objective.probabilities(model.mask_logits(features, proposals.boxes), labels.flatten())
     return labels.shape[1]
@@ -89,6 +88,8 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     ]
     stages = stages_of(runs[0].config)
     masks, seconds = measure(variants, stages)
+    batch = next(iter(eval_batches(stages.dataset("val"), 1))).to(stages.device)
+    proposals = proposals_of(stages.proposals("val"), batch)
     return {
         "seed": seed,
         "num_images": len(seconds[0]),
@@ -96,7 +97,11 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
         "most_boxes": runs[0].config.model.detections_per_image,
         "device": str(stages.device),
         "threads": torch.get_num_threads(),
-        "parts": {arm: parts(model, stages) for arm, model in models.items()},
+        "parameters": {
+            arm: {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+            for arm, model in models.items()
+        },
+        "flops": {arm: arithmetic(model, batch, proposals) for arm, model in models.items()},
         "variants": [
             {
                 "arm": variant.arm,
@@ -133,33 +138,25 @@ def measure(variants: list[Variant], stages: Stages) -> tuple[list[list[int]], l
     return masks, seconds
 
 
-def parts(model: MaskRCNN, stages: Stages) -> dict[str, dict[str, float]]:
-    """Parameters and floating-point operations of each part: of the trunk for an image, of the others for one RoI.
+def arithmetic(model: MaskRCNN, batch: Batch, proposals: Proposals) -> dict[str, float]:
+    """Floating-point operations of one image without masks, and of each mask that is added.
 
-    Counted are convolutions and matrix products, a multiplication and an addition as two. The RoI operator is left
-    out: what is counted of it would depend on how it is computed.
+    Counted are the convolutions and matrix products of the networks' layers, a multiplication and an addition as two.
+    The RoI operator is left out: what would be counted of it depends on how it is computed.
     """
-    batch = next(iter(eval_batches(stages.dataset("val"), 1))).to(stages.device)
-    roi = torch.zeros(1, model.backbone.out_channels, *2 * [model.settings.pooled_size], device=stages.device)
-    with torch.no_grad():
-        shared = model.shared_head(roi)
-    inputs: list[tuple[str, nn.Module | None, Tensor]] = [
-        ("trunk", model.backbone, batch.images),
-        ("shared_head", model.shared_head, roi),
-        ("box_head", model.box_head, shared),
-        ("mask_head", model.mask_head, shared),
-    ]
-    return {
-        name: {"parameters": sum(p.numel() for p in module.parameters()), "flops": _flops(module, x)}
-        for name, module, x in inputs
-        if module is not None
-    }
+    boxes = _flops(lambda: without_masks(model, batch, proposals))
+    if not model.predicts_masks:
+        return {"without_masks": boxes}
+    counts: list[int] = []
+    every = _flops(lambda: counts.append(with_all_masks(model, batch, proposals)))
+    return {"without_masks": boxes, "per_mask": (every - boxes) / counts[0]}
 
 
-def _flops(module: nn.Module, x: Tensor) -> int:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(x)
-    return counter.get_total_flops()
+def _flops(work: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        work()
+    by_module = counter.get_flop_counts()
+    return sum(sum(by_module[name].values()) for name in by_module if name != "Global" and "." not in name)
 
 
 def _wait(device: torch.device) -> None:

@@ -12,7 +12,7 @@ from reports.labels import NOTHING, number, plural, signed
 from reports.load import Study
 from reports.tables import markdown
 
-PARTS = {"trunk": "trunk", "shared_head": "shared head", "box_head": "box head", "mask_head": "mask head"}
+PARTS = {"backbone": "trunk", "shared_head": "shared head", "box_head": "box head", "mask_head": "mask head"}
 MASKS = {"none": "no masks", "best": "masks of the best boxes", "all": "masks of all proposals"}
 
 
@@ -30,12 +30,11 @@ def section(study: Study, exhibit: ExhibitRecord, figures: Path) -> str:
             f"times, because all arms share its proposals, nor is pasting masks into the image. "
             f"These are times of one machine: they are not the same when the study is repeated.*",
             _times(study, content),
-            f'*"Added" is the median over the images of the time beside that of the same network without masks. FLOPs '
-            f"count convolutions and matrix products, a multiplication and an addition as two: the trunk once for an "
-            f"image, shared and box head for each of {content['num_proposals']} proposals, shared and mask head for "
-            f"each mask. They leave out the RoI operator, suppression and the proposal network.*",
+            '*"Added" is the median over the images of the time beside that of the same network without masks. FLOPs '
+            "count the convolutions and matrix products of the layers, a multiplication and an addition as two; they "
+            "leave out the RoI operator, suppression and the proposal network.*",
             _parts(study, content),
-            "*Parameters, and in brackets millions of FLOPs: of the trunk for an image, of a head for one RoI.*",
+            "*Parameters of each part; FLOPs of the first image without masks, and of each mask.*",
         ]
     )
 
@@ -45,11 +44,11 @@ def _answer(study: Study, content: dict[str, Any]) -> str:
     texts = []
     for arm in dict.fromkeys(variant["arm"] for variant in content["variants"] if variant["masks"] != "none"):
         best, every = (_variant(content, arm, name) for name in ("best", "all"))
-        parameters = {name: part["parameters"] for name, part in content["parts"][arm].items()}
+        parameters = content["parameters"][arm]
         share = 100 * parameters["mask_head"] / sum(parameters.values())
         texts.append(
-            f"The paper computes masks for the {content['most_boxes']} best boxes only, and says that this takes about "
-            f"20 % more time (section 3.1 and text). In {study.label(arm)} the rule leaves "
+            f"The paper computes masks for the {content['most_boxes']} best boxes only (section 3.1), which by its text takes about "
+            f"20 % more time. In {study.label(arm)} the rule leaves "
             f"{number(best['masks_per_image'])} boxes of an image on average; their masks take "
             f"**{signed(_added(content, best), 0)} % of the time without masks**, masks for all "
             f"{content['num_proposals']} proposals {signed(_added(content, every), 0)} %. The mask head holds "
@@ -80,20 +79,19 @@ def _times(study: Study, content: dict[str, Any]) -> str:
 
 def _parts(study: Study, content: dict[str, Any]) -> str:
     rows = []
-    for arm, found in content["parts"].items():
-        cells = [
-            f"{found[part]['parameters']:,} ({number(found[part]['flops'] / 1e6)})" if part in found else NOTHING
-            for part in PARTS
-        ]
-        rows.append([study.label(arm), *cells, f"{sum(part['parameters'] for part in found.values()):,}"])
-    return markdown(["arm", *PARTS.values(), "all"], rows)
+    for arm, found in content["parameters"].items():
+        cells = [f"{found[part]:,}" if part in found else NOTHING for part in PARTS]
+        costs = [content["flops"][arm].get(name) for name in ("without_masks", "per_mask")]
+        millions = [number(None if cost is None else cost / 1e6) for cost in costs]
+        rows.append([study.label(arm), *cells, f"{sum(found.values()):,}", *millions])
+    header = ["arm", *PARTS.values(), "all parts", "million FLOPs without masks", "for each mask"]
+    return markdown(header, rows)
 
 
 def flops(content: dict[str, Any], variant: dict[str, Any]) -> float:
-    """Of one image: trunk, boxes of all proposals, and as many masks as the variant computes."""
-    part = {name: values["flops"] for name, values in content["parts"][variant["arm"]].items()}
-    boxes = content["num_proposals"] * (part["shared_head"] + part["box_head"])
-    return part["trunk"] + boxes + variant["masks_per_image"] * (part["shared_head"] + part.get("mask_head", 0))
+    """Of one image, with as many masks as the variant computes."""
+    found = content["flops"][variant["arm"]]
+    return found["without_masks"] + variant["masks_per_image"] * found.get("per_mask", 0)
 
 
 def _added(content: dict[str, Any], variant: dict[str, Any]) -> float:
