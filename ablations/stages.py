@@ -29,7 +29,6 @@ from data.build import build
 from data.dataset import Batch, InstanceSet, flip_boxes
 from data.folders import complete
 from data.loaders import TrainBatches, eval_batches
-from data.scene import ShapesSpec
 from models.backbone import Trunk, fold_batch_norm
 from models.build import build_rpn_head, build_trunk
 from models.config import ModelConfig
@@ -58,8 +57,9 @@ class Stages:
     @property
     def data_key(self) -> str:
         spec = self.config.data
-        drawn = [spec.digest(split) for split in ("train", "val")] if isinstance(spec, ShapesSpec) else []
-        return digest([type(spec).__name__, dataclasses.asdict(spec), drawn])
+        return digest(
+            [type(spec).__name__, dataclasses.asdict(spec), [spec.digest(split) for split in ("train", "val")]]
+        )
 
     @property
     def backbone_key(self) -> str:

@@ -10,7 +10,7 @@ import json
 import logging
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,19 @@ class CocoSpec:
                 f"pass data.{split}_images=FOLDER"
             )
         return found[0], folder
+
+    def digest(self, split: str) -> str:
+        """Of the split's annotation file, which changes when the file does."""
+        path, _ = self.paths(split)
+        state = path.stat()
+        return _file_digest(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _file_digest(path: Path, size: int, changed: int) -> str:
+    """Of a file's content, read once as long as its size and time stay what they are."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +178,7 @@ class CocoSet(InstanceSet):
     def _digest(self) -> str:
         """Of the annotation file, the images in use and what is made of them; not of where they lie."""
         digest = hashlib.sha256()
-        with open(self._json, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(self.spec.digest(self.split)))
         spec = self.spec
         settings = [self.split, spec.image_size, spec.max_size, spec.max_objects]
         digest.update(json.dumps([settings, [picture.image_id for picture in self._pictures]]).encode())

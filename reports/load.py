@@ -10,7 +10,16 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from ablations.record import ExhibitRecord, RecordError, RunRecord, StudyRecord, load_exhibit, load_run, load_study
+from ablations.record import (
+    ExhibitRecord,
+    RecordError,
+    RunRecord,
+    StudyRecord,
+    load_exhibit,
+    load_run,
+    load_status,
+    load_study,
+)
 
 Trouble = Literal["missing", "failed", "unreadable", "unplanned"]
 
@@ -167,11 +176,7 @@ def read_study(outputs: Path, name: str) -> Study:
 def _read_run(folder: Path, arm: str, seed: int) -> RunRecord | Problem:
     path = folder / arm / f"seed{seed}" / "run.json"
     if not path.is_file():
-        failure = _failure(path.parent / "log.txt")
-        if failure:
-            return Problem(arm, seed, "failed", failure)
-        started = path.parent.is_dir()
-        return Problem(arm, seed, "missing", "started, no result yet" if started else "not started")
+        return _unfinished(path.parent, arm, seed)
     try:
         run = load_run(path)
     except (RecordError, OSError) as error:
@@ -181,6 +186,21 @@ def _read_run(folder: Path, arm: str, seed: int) -> RunRecord | Problem:
     if (run.arm, run.seed) != (arm, seed):
         return Problem(arm, seed, "unreadable", f"the record says arm '{run.arm}', seed {run.seed}")
     return run
+
+
+def _unfinished(folder: Path, arm: str, seed: int) -> Problem:
+    """What its status says of a run without a record; its log where an older version left no status."""
+    status = load_status(folder / "status.json")
+    failure = _failure(folder / "log.txt") if status is None else None
+    if failure is not None:
+        return Problem(arm, seed, "failed", failure)
+    if status is None:
+        started = folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+        return Problem(arm, seed, "missing", "started, no result yet" if started else "not started")
+    if status.state == "failed":
+        return Problem(arm, seed, "failed", status.message)
+    where = f" at step {status.step} of {status.steps}" if status.steps else ""
+    return Problem(arm, seed, "missing", f"stopped{where}" if status.state == "stopped" else f"not finished{where}")
 
 
 def _failure(log: Path) -> str | None:

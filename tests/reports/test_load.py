@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from ablations.record import RecordError
+from ablations.record import RecordError, Status, save
 from reports.load import find_studies, read_study
 from tests.reports.conftest import ARMS, write_study
 
@@ -49,6 +49,22 @@ def test_every_kind_of_trouble_is_told_apart(tmp_path):
     assert details["align32", 1] == "the record says arm 'align32', seed 2"
     assert study.shown_seed() == 0  # two arms there, as in seed 1, and it comes first
     assert len(study.runs) == 6 and study.seeds() == []
+
+
+def test_the_status_of_a_run_without_a_record_is_told(tmp_path):
+    skip = (("pool16", 0), ("pool16", 1), ("pool16", 2))
+    folder = write_study(tmp_path, seeds=3, skip=skip)
+    for seed, (state, message) in enumerate([("failed", "the disk is full"), ("stopped", ""), ("running", "training")]):
+        status = Status("pool16", state, message, 4, 9, 0, 1, "host", "2026", "2026")
+        save(status, folder / "pool16" / f"seed{seed}" / "status.json")
+    found = [(item.kind, item.detail) for item in read_study(tmp_path, "roialign").problems]
+    assert found == [
+        ("failed", "the disk is full"),
+        ("missing", "stopped at step 4 of 9"),
+        ("missing", "not finished at step 4 of 9"),
+    ]
+    (folder / "pool16" / "seed0" / "status.json").write_text("[")
+    assert read_study(tmp_path, "roialign").problems[0].detail == "started, no result yet"
 
 
 def test_a_study_that_is_not_there(tmp_path, outputs):
