@@ -20,6 +20,7 @@ from ablations.results import table
 from ablations.runner import Outcome, execute
 from ablations.stages import stages_of
 from ablations.study import Compose, Run, Study, compose_study, single_run
+from ablations.tracking import publish_report
 from ablations.workers import INTERRUPTED
 
 NUM_SAMPLES = 6
@@ -84,6 +85,8 @@ def carry_out_study(study: Study, runs: list[Run]) -> int:
     print(f"study {study.name}: {len(study.arms)} arms x {len(runs) // len(study.arms)} seeds")
     start_study(study, runs)
     outcome = execute(runs, exhibits=exhibits_of(study, runs))
+    if not outcome.interrupted:
+        publish_report(study.name, runs[0].config)
     print(f"records: {runs[0].folder.parent.parent}\nreport:  python -m reports {study.name}")
     return conclude(outcome)
 

@@ -64,7 +64,7 @@ class BudgetConfig:
 class LoggerConfig:
     """Where curves go besides metrics.jsonl."""
 
-    kind: Literal["none", "wandb"] = "none"
+    kind: Literal["none", "wandb", "tensorboard"] = "none"
     project: str = "mask-rcnn-ablations"
 
 
@@ -92,8 +92,8 @@ class LauncherConfig:
     options: dict[str, str | int | float | bool | None] = field(default_factory=dict)
 
 
-EXTRAS = {"ray": "ray", "submitit": "slurm"}
-"""Launchers that need a package of their own, of the same name, and the extra of this project that installs it."""
+EXTRAS = {"ray": "ray", "submitit": "slurm", "tensorboard": "tensorboard"}
+"""Launchers and loggers that need a package of the same name, and the extra of this project that installs it."""
 
 
 @dataclass(frozen=True)
@@ -218,10 +218,10 @@ def validate(config: Config) -> None:
     steps = config.checkpoint.steps
     require(steps is None or steps >= 1, "checkpoint.steps: expected 1 or more, or null for by time only", steps)
 
-    package = config.launcher.kind
-    if package in EXTRAS and importlib.util.find_spec(package) is None:
-        command = f"python -m pip install -e '.[{EXTRAS[package]}]'"
-        raise ConfigError(f"launcher={package}: expected the package {package}, found none; install it: {command}")
+    for setting, package in (("launcher", config.launcher.kind), ("logger", config.logger.kind)):
+        if package in EXTRAS and importlib.util.find_spec(package) is None:
+            command = f"python -m pip install -e '.[{EXTRAS[package]}]'"
+            raise ConfigError(f"{setting}={package}: expected the package {package}, found none; install it: {command}")
 
     budget, model, roi, head = config.budget, config.model, config.roi, config.mask_head
     for name in ("seeds", "train_images", "val_images", "log_every"):

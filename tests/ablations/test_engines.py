@@ -87,9 +87,10 @@ def test_a_task_elsewhere_gives_back_its_answer_its_error_or_its_end(kind, compo
 
 def test_a_missing_engine_is_refused_with_the_command_that_installs_it(compose, monkeypatch):
     monkeypatch.setattr(configuration.importlib.util, "find_spec", lambda name: None)
-    for kind, extra in (("ray", "ray"), ("submitit", "slurm")):
-        with pytest.raises(ConfigError, match=rf"pip install -e '\.\[{extra}\]'"):
-            from_hydra(compose([f"launcher={kind}"]))
+    extras = {"launcher=ray": "ray", "launcher=submitit": "slurm", "logger=tensorboard": "tensorboard"}
+    for setting, extra in extras.items():
+        with pytest.raises(ConfigError, match=rf"{setting}: .* pip install -e '\.\[{extra}\]'"):
+            from_hydra(compose([setting]))
 
 
 def test_slurm_where_there_is_none_is_refused(compose, tmp_path, monkeypatch):

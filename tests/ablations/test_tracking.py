@@ -1,29 +1,118 @@
-"""Tracking: offline without an account, and never the reason for a run to fail."""
+"""Tracking: what it shows, offline without an account, nothing secret, and never the reason for a run to fail."""
 
 import dataclasses
+import json
+import socket
+import sys
 
-from ablations import tracking
+import numpy as np
+import pytest
+from PIL import Image
+
+from ablations import sample_masks, tracking
 from ablations.config import LoggerConfig, from_hydra
 
+METRICS = {"segm": {"AP": 12.5, "APl": None}, "bbox": {"AP": 20.0, "APl": 3.0}}
+SECRET = "kept-to-yourself-0123456789abcdef0123456789"
 
-def test_runs_without_an_account_are_kept_offline(compose, tmp_path, monkeypatch):
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run's folder in a study with one sample image of 8 x 8 pixels, whose left half is detected as a cat."""
+    folder = tmp_path / "study/arm/seed0"
+    folder.mkdir(parents=True)
+    (tmp_path / "study/samples").mkdir()
+    Image.fromarray(np.full((8, 8, 3), 100, np.uint8)).save(tmp_path / "study/samples/7.png")
+    left = {"size": [8, 8], "counts": [0, 32, 32]}  # columns first, as COCO counts them
+    truth = {"categories": [{"id": 3, "name": "cat"}], "annotations": [], "images": [{"id": 7}]}
+    (tmp_path / "study/ground_truth.json").write_text(json.dumps(truth))
+    found = [{"image_id": 7, "category_id": 3, "score": score, "segmentation": left} for score in (0.9, 0.1)]
+    (folder / "detections.json").write_text(json.dumps(found))
+    return folder
+
+
+def config_with(compose, kind):
+    return dataclasses.replace(from_hydra(compose([])), logger=LoggerConfig(kind))
+
+
+def test_samples_show_what_was_detected_with_some_certainty(folder):
+    (sample,) = sample_masks.samples_of(folder)
+    assert sample.image_id == 7 and sample.classes == {3: "cat"}
+    assert (sample.detections == np.repeat([[3] * 4 + [0] * 4], 8, axis=0)).all() and not sample.truth.any()
+    picture = sample_masks.painted(sample)
+    assert picture.shape == (8, 16, 3) and (picture[:, :8] == 100).all() and (picture[:, 8:12] != 100).any()
+
+
+def test_wandb_without_an_account_keeps_runs_offline_and_tells_nothing_secret(compose, folder, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    monkeypatch.setenv("SOME_TOKEN", SECRET)
+    monkeypatch.setattr(sys, "argv", ["run.py", SECRET])
+    monkeypatch.setattr(socket, "gethostname", lambda: SECRET)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    config = dataclasses.replace(from_hydra(compose([])), logger=LoggerConfig("wandb"))
-    for arm in ("first", "second"):
-        tracker = tracking.start("study", arm, config, tmp_path)
+    config = config_with(compose, "wandb")
+    names = []
+    for _ in range(2):
+        tracker = tracking.start("study", "arm", config, folder)
         assert isinstance(tracker.tracker, tracking.WandB)
+        names.append(tracker.tracker.run.id)
+        assert tracker.tracker.run.group == "study" and tracker.tracker.run.job_type == "arm"
         tracker.log(0, {"mask": 0.7})
-        tracker.finish({"segm": {"AP": 12.0}})
-    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 2
+        tracker.finish(METRICS)
+        assert isinstance(tracker.tracker, tracking.WandB), "something of W&B failed"
+    assert names[0] != names[1]  # the first was finished
+    kept = list((folder / "wandb").glob("offline-run-*"))
+    assert len(kept) == 2
+    content = b"".join(path.read_bytes() for path in (folder / "wandb").rglob("*") if path.is_file())
+    for expected in (b"images_per_step", b"train/mask", b"segm", b"detections", b"cat"):
+        assert expected in content
+    assert SECRET.encode() not in content
 
 
-def test_no_account_means_offline(monkeypatch, tmp_path):
+def test_a_run_that_was_not_finished_goes_on_under_its_name(tmp_path):
+    assert tracking.identity(tmp_path) == tracking.identity(tmp_path)
+
+
+def test_no_account_or_no_network_means_offline(compose, folder, monkeypatch, caplog):
     for name in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(folder))
     assert not tracking.has_account()
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     assert tracking.has_account()
+
+    wandb = pytest.importorskip("wandb")
+    modes = []
+
+    def init(mode=None, **_):
+        modes.append(mode)
+        if mode is None:
+            raise wandb.errors.CommError("timed out")
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(tracking.WandB, "unreachable", False)
+    for _ in range(2):
+        tracking.WandB("study", "arm", config_with(compose, "wandb"), folder)
+    assert modes == [None, "offline", "offline"]  # it waits for the service once
+    assert "stay offline" in caplog.text
+
+
+def test_tensorboard_shows_curves_figures_and_masks_and_a_resumed_run_once(compose, folder):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = config_with(compose, "tensorboard")
+    killed = tracking.start("study", "arm", config, folder)
+    killed.log(0, {"mask": 0.9})
+    killed.tracker.writer.close()
+    tracker = tracking.start("study", "arm", config, folder)
+    for step, value in ((0, 0.75), (10, 0.5)):
+        tracker.log(step, {"mask": value})
+    tracker.finish(METRICS)
+    assert isinstance(tracker.tracker, tracking.TensorBoard), "something of TensorBoard failed"
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("train/mask")] == [(0, 0.75), (10, 0.5)]
+    assert events.Scalars("bbox/AP")[0].value == 20.0
+    assert events.Tags()["images"] == ["samples/7"]
 
 
 def test_a_tracker_that_fails_is_given_up_with_a_warning(caplog):

@@ -1,0 +1,76 @@
+"""The study's sample images with a run's masks on them, for trackers. Letters: H, W sides of an image in pixels."""
+
+import colorsys
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as rle
+
+SCORE = 0.5
+"""Detections below this are not drawn."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A validation image that was chosen before training.
+
+    image: [H, W, 3] uint8; truth, detections: [H, W] uint8, the category at each pixel, 0 for none;
+    classes: names of the categories.
+    """
+
+    image_id: int
+    image: np.ndarray
+    truth: np.ndarray
+    detections: np.ndarray
+    classes: dict[int, str]
+
+
+def samples_of(folder: Path) -> list[Sample]:
+    """The samples of the study that the run in `folder` is of; none for single runs, or runs without masks."""
+    images = sorted((folder.parents[1] / "samples").glob("*.png"), key=lambda path: int(path.stem))
+    if not images or not (folder / "detections.json").exists():
+        return []
+    truth = json.loads((folder.parents[1] / "ground_truth.json").read_text(encoding="utf-8"))
+    results = json.loads((folder / "detections.json").read_text(encoding="utf-8"))
+    certain = sorted((item for item in results if item["score"] >= SCORE), key=lambda item: item["score"])
+    classes = {category["id"]: category["name"] for category in truth["categories"]}
+    samples = []
+    for path in images:
+        image, number = np.asarray(Image.open(path).convert("RGB")), int(path.stem)
+        objects, found = (_layer(items, number, image.shape[:2]) for items in (truth["annotations"], certain))
+        samples.append(Sample(number, image, objects, found, classes))
+    return samples
+
+
+def painted(sample: Sample) -> np.ndarray:
+    """[H, 2W, 3] uint8: the ground truth and, beside it, the detections, a colour for each category."""
+    views = []
+    for layer in (sample.truth, sample.detections):
+        view = sample.image.astype(float)
+        for index, category in enumerate(sorted(sample.classes)):
+            colour = 255 * np.array(colorsys.hsv_to_rgb(index / len(sample.classes), 1, 1))
+            view[layer == category] = (view[layer == category] + colour) / 2
+        views.append(view)
+    return np.concatenate(views, axis=1).astype(np.uint8)
+
+
+def _layer(items: list[dict[str, Any]], image_id: int, size: tuple[int, int]) -> np.ndarray:
+    """The category at each pixel; later items lie above earlier ones."""
+    layer = np.zeros(size, np.uint8)
+    for item in items:
+        if item["image_id"] == image_id and "segmentation" in item:
+            layer[_mask(item["segmentation"], size)] = item["category_id"]
+    return layer
+
+
+def _mask(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
+    """A COCO segmentation (RLE, compressed or not, or polygons) as [H, W] bool."""
+    if isinstance(segmentation, list):
+        segmentation = rle.merge(rle.frPyObjects(segmentation, *size))
+    elif isinstance(segmentation["counts"], list):
+        segmentation = rle.frPyObjects(segmentation, *segmentation["size"])
+    return np.asarray(rle.decode([segmentation]))[:, :, 0].astype(bool)
