@@ -126,9 +126,9 @@ def test_an_arm_that_another_study_has_finished_is_taken_over(study):
     assert not json.loads((outputs / "maskclass/agnostic/seed1/run.json").read_text())["taken_from"]
 
 
-def test_joint_training_and_faster_rcnn_run_too(study):
+def test_joint_training_faster_rcnn_and_fcis_run_too(study):
     outputs, _ = study
-    for extra in ("rpn=joint", "mask_head=none"):
+    for extra in ("rpn=joint", "mask_head=none", "system=fcis"):
         done = run(extra, *TINY, f"outputs={outputs}")
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from ablations.config import ConfigError, from_hydra
 from ablations.stages import Stages
 from data.scene import ShapesSpec
-from models.config import ModelConfig
+from models.config import FCISConfig, MaskRCNNConfig, ModelConfig
 
 MASK_HEADS = ("fcn", "mlp", "mlp3")
 
@@ -62,6 +62,15 @@ def test_a_bad_value_is_refused_with_the_good_ones(compose, override, expected):
         (["roi=pool", "roi.aligned=true"], "only RoIAlign"),
         (["mask_head=mlp", "mask_head.depth=0"], "1 or more for mlp"),
         (["mask_head=none", "mask_loss=softmax"], "without a mask branch"),
+        (["system=fcis", "roi=pool"], "position-sensitive pooling"),
+        (["system=fcis", "roi.sampling_ratio=0"], "position-sensitive pooling"),
+        (["system=fcis", "mask_loss=softmax"], "inside against outside"),
+        (["system=fcis", "mask_class=agnostic"], "tell the classes apart"),
+        (["system=fcis", "mask_head=none"], "no mask head"),
+        (["system=fcis", "mask_head.channels=8"], "no mask head"),
+        (["system=fcis", "system.cells=20"], "multiple of system.parts = 7"),
+        (["system=fcis", "system.vote_threshold=0"], "more than 0"),
+        (["system=fcis", "system.parts=many"], r"system\.parts: .*integer"),
         (["model=toy_fpn_head", "model.shared_depth=2"], "shares nothing"),
     ],
 )
@@ -73,6 +82,8 @@ def test_contradictions_are_refused_with_the_reason(compose, overrides, reason):
 def test_the_files_and_the_dataclasses_agree_on_the_defaults(compose):
     config = from_hydra(compose([]))
     assert config.model == ModelConfig()
+    assert config.system == MaskRCNNConfig()
+    assert from_hydra(compose(["system=fcis"])).system == FCISConfig()
     assert dataclasses.replace(config.data, num_train=1, num_val=1) == ShapesSpec(num_train=1, num_val=1)
 
 
@@ -106,3 +117,9 @@ def test_the_hash_knows_what_decides_the_result_and_nothing_else(compose):
         assert from_hydra(compose([harmless])).hash() == base
     for decisive in ("stride=32", "seed=1", "roi=pool", "budget.train.steps=7", "data.noise=1", "mask_loss=softmax"):
         assert from_hydra(compose([decisive])).hash() != base
+
+
+def test_both_systems_stand_on_the_same_stages(compose):
+    mask_rcnn, fcis = (from_hydra(compose([f"system={name}"])) for name in ("mask_rcnn", "fcis"))
+    assert mask_rcnn.hash() != fcis.hash()
+    assert Stages(Path("stages"), mask_rcnn).keys == Stages(Path("stages"), fcis).keys
