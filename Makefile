@@ -11,7 +11,7 @@ STUDIES := roialign roiops maskloss maskclass maskhead multitask rpn fcis
 ABLATIONS := $(addprefix ablation-,$(STUDIES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test smoke $(ABLATIONS) ablations report claims gallery coco bench bench-ops figures clean
+.PHONY: help setup check test torture smoke $(ABLATIONS) ablations report claims gallery coco bench bench-ops figures clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ check: $(STAMP) ## formatting, lint and types
 
 test: $(STAMP) ## all tests
 	$(PY) -m pytest -n auto
+
+torture: $(STAMP) ## kills a tiny study at 50 random moments and counts what it survives (a quarter of an hour)
+	$(PY) -m tests.torture
 
 smoke: $(STAMP) ## the whole pipeline in seconds; its figures mean nothing
 	$(PY) run.py study=roialign budget=smoke outputs=outputs/smoke

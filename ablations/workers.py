@@ -42,7 +42,11 @@ class Workers:
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """function(*arguments) in an idle process; there must be one."""
         worker = self.idle.pop()
-        future = worker.submit(function, *arguments)
+        try:
+            future = worker.submit(function, *arguments)
+        except BrokenProcessPool:  # it died while it was idle
+            worker = self._start(self.gpu_of.pop(worker))
+            future = worker.submit(function, *arguments)
         self.busy[future] = worker
         return future
 

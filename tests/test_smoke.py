@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from tests import torture
 
 ROOT = Path(__file__).parent.parent
 TINY = ["budget=smoke", "budget.train_images=16", "budget.val_images=6", "budget.train.steps=3"]
@@ -17,13 +20,6 @@ def run(*arguments, module=None):
     command = [sys.executable, *(["-m", module] if module else ["run.py"]), *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-
-
-def timeless(path: Path) -> dict:
-    """A record without what is allowed to differ when a run is repeated."""
-    record = json.loads(path.read_text())
-    del record["cost"], record["provenance"]
-    return record
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +54,14 @@ def test_the_report_is_written_from_the_records(study, tmp_path):
 def test_finished_runs_are_not_done_again_and_a_lost_one_comes_back_the_same(study):
     outputs, _ = study
     lost = outputs / "roialign/align-16/seed1/run.json"
-    before, kept = timeless(lost), outputs / "roialign/pool-16/seed1/run.json"
+    before, kept = torture.timeless(lost), outputs / "roialign/pool-16/seed1/run.json"
     stamp = kept.stat().st_mtime_ns
     lost.unlink()
     again = run("study=roialign", *TINY, f"outputs={outputs}")
     assert again.returncode == 0, again.stderr
     assert "7 of 8 runs are done already" in again.stdout
     assert kept.stat().st_mtime_ns == stamp
-    assert timeless(lost) == before
+    assert torture.timeless(lost) == before
 
 
 def same_files(run_folder: Path, other: Path) -> bool:
@@ -86,7 +82,7 @@ def test_ray_gives_the_same_records(study, tmp_path):
     assert len(records) == 4
     for path in records:
         local = outputs / path.relative_to(folder)
-        assert timeless(path) == timeless(local) and same_files(path.parent, local.parent)
+        assert torture.timeless(path) == torture.timeless(local) and same_files(path.parent, local.parent)
 
 
 def test_submitit_gives_the_same_records(study, tmp_path):
@@ -98,7 +94,7 @@ def test_submitit_gives_the_same_records(study, tmp_path):
     (path,) = tmp_path.glob("single/*/seed0/run.json")
     local = outputs / "roialign/pool-16/seed0/run.json"
     of_the_arm = {"study": "roialign", "arm": "pool-16"}
-    assert timeless(path) | of_the_arm == timeless(local) and same_files(path.parent, local.parent)
+    assert torture.timeless(path) | of_the_arm == torture.timeless(local) and same_files(path.parent, local.parent)
 
 
 def test_a_single_run_prints_its_table_and_where_its_files_are(study):
@@ -116,7 +112,7 @@ def test_an_arm_that_another_study_has_finished_is_taken_over(study):
     assert done.returncode == 0, done.stdout + done.stderr
     made, taken = outputs / "roialign/align-16/seed1", outputs / "maskclass/specific/seed1"
     assert "specific seed 1: taken over from roialign/align-16" in done.stdout
-    assert timeless(taken / "run.json") == timeless(made / "run.json") | {
+    assert torture.timeless(taken / "run.json") == torture.timeless(made / "run.json") | {
         "study": "maskclass",
         "arm": "specific",
         "taken_from": "roialign/align-16",
@@ -159,30 +155,36 @@ def test_a_loss_that_is_not_finite_fails_the_run_but_not_the_command_line(study)
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
-def test_killing_a_study_ends_its_workers_and_loses_no_finished_run(study, tmp_path):
-    """SIGKILL in the middle: nothing is left behind that runs, and the same command finishes the rest."""
-    command = [sys.executable, "run.py", "study=roialign", *TINY, f"outputs={tmp_path}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment)
-    for line in running.stdout:
-        if "run 2 of 8" in line:
-            break
-    workers = children(running.pid)
-    running.kill()
-    running.wait()
+def test_killing_a_study_ends_its_workers_and_loses_nothing(study, tmp_path):
+    """The short version of tests/torture.py: killed within a stage and within a run, it ends as if left in peace."""
+    command = ["study=roialign", *TINY, "budget.seeds=1", "checkpoint.steps=1"]
+    process = torture.start(command, tmp_path)
+    assert torture.kill_when(process, lambda: any(tmp_path.glob("stages/.partial-*/checkpoint.safetensors")))
+
+    def within_the_third_run() -> bool:
+        return len(torture.records(tmp_path)) >= 2 and any(tmp_path.glob("roialign/*/*/checkpoint.safetensors"))
+
+    process = torture.start(command, tmp_path)
+    while not within_the_third_run():
+        assert process.poll() is None
+        time.sleep(0.01)
+    workers = children(process.pid)
+    process.kill()  # this process alone: its workers end by themselves
+    process.wait()
     deadline = time.monotonic() + 30
     while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert workers and not any(Path(f"/proc/{pid}").exists() for pid in workers)
-    finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("roialign/*/seed*/run.json")}
-    assert len(finished) >= 2
 
-    again = run("study=roialign", *TINY, f"outputs={tmp_path}")
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert all(path.stat().st_mtime_ns == stamp for path, stamp in finished.items())
-    outputs, _ = study
-    for path in tmp_path.glob("roialign/*/seed*/run.json"):
-        assert timeless(path) == timeless(outputs / path.relative_to(tmp_path))
+    before = torture.records(tmp_path)
+    assert torture.start(command, tmp_path).wait() == 0
+    after = torture.records(tmp_path)
+    assert len(before) >= 2 and all(after[path] == before[path] for path in before)
+    resumed = [path for path in after if json.loads(path.read_text())["provenance"]["resumed"]]
+    assert resumed and not set(resumed) & set(before)
+    expected = tmp_path / "expected"  # of `study`, without what other tests have put beside it
+    shutil.copytree(study[0] / "roialign", expected / "roialign", ignore=shutil.ignore_patterns("seed1"))
+    assert torture.differences(tmp_path, expected) == []
 
 
 def children(pid: int) -> list[int]:
