@@ -29,6 +29,7 @@ from ablations.study import Run
 from ablations.train import fit
 from ablations.work import Metrics, Work
 from data.loaders import TrainBatches, eval_batches
+from models.backbone import load_pretrained, pretrained_parts
 from models.build import build_detector
 from models.detector import Detector, GroundTruth
 from models.initialise import initialise
@@ -118,7 +119,7 @@ def detection_work(config: Config, stages: Stages) -> Work:
             metrics |= {"segm": average_precision(truth, results, "segm"), "overlap": overlap_metrics(truth, results)}
         return metrics
 
-    return Work(model, losses_of(config, model, stages), config.budget.train, model.backbone, measure)
+    return Work(model, losses_of(config, model, stages), config.budget.train, pretrained_parts(model), measure)
 
 
 WORKS: dict[str, Callable[[Config, Stages], Work]] = {"detection": detection_work, "proposals": proposals_work}
@@ -139,7 +140,7 @@ def build(config: Config, stages: Stages, num_classes: int) -> Detector:
         joint_rpn=config.rpn == "joint",
     )
     initialise(model, config.seed)
-    model.backbone.load_state_dict(stages.backbone())
+    load_pretrained(model, stages.backbone())
     return model.to(stages.device).to(memory_format=torch.channels_last).train()
 
 

@@ -29,7 +29,7 @@ from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, collate
 from data.scene import CLASSES, ShapesSpec
 from data.shapes import draw
 from models.build import build_mask_rcnn, build_trunk
-from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, ModelConfig, RoIConfig
+from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, RoIConfig, ToyConfig
 from models.detector import GroundTruth
 from models.heads import BoxHead, ConvHead, FCNMaskHead
 from models.initialise import initialise, set_initial_std
@@ -41,7 +41,7 @@ IMAGES = 8
 ROUNDS = 7
 
 
-def ours(model: ModelConfig) -> MaskRCNN:
+def ours(model: ToyConfig) -> MaskRCNN:
     network = build_mask_rcnn(
         model, RoIConfig(), MaskLossConfig(), MaskClassConfig(), MaskHeadConfig(), STRIDE, len(CLASSES), joint_rpn=True
     )
@@ -74,7 +74,7 @@ class Predictor(nn.Module):
         return self.scores(x), self.deltas(x)
 
 
-def torchvisions(model: ModelConfig) -> TorchvisionMaskRCNN:
+def torchvisions(model: ToyConfig) -> TorchvisionMaskRCNN:
     """torchvision's Mask R-CNN on the same trunk, heads, anchors and numbers."""
     trunk = build_trunk(model, STRIDE)
     classes = len(CLASSES)
@@ -192,7 +192,7 @@ def _draw(name: str, shape: tuple[int, ...]) -> Tensor:
     return uniform(shape, 0, name)
 
 
-def measure(model: ModelConfig) -> dict[str, object]:
+def measure(model: ToyConfig) -> dict[str, object]:
     images = draw(ShapesSpec(num_train=IMAGES, num_val=1), "train")
     batch = collate([images[i] for i in range(IMAGES)], images.max_objects)
     truth = GroundTruth(batch.boxes, batch.labels, batch.masks)
@@ -255,7 +255,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     started = datetime.now(UTC)
-    record = measure(ModelConfig()) | {"threads": arguments.threads, "images": IMAGES, "stride": STRIDE}
+    record = measure(ToyConfig()) | {"threads": arguments.threads, "images": IMAGES, "stride": STRIDE}
     record["provenance"] = provenance(started)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "step.json").write_text(json.dumps(record, indent=1) + "\n")

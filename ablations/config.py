@@ -21,11 +21,10 @@ from models.config import (
     MaskHeadConfig,
     MaskLossConfig,
     MaskRCNNConfig,
-    ModelConfig,
+    ResNetConfig,
     RoIConfig,
+    ToyConfig,
 )
-
-STRIDES = (16, 32)
 
 
 class ConfigError(ValueError):
@@ -102,7 +101,7 @@ class Config:
 
     data: Any  # one of data.build.SPECS
     system: Annotated[MaskRCNNConfig | FCISConfig, Discriminator("kind")]
-    model: ModelConfig
+    model: Annotated[ToyConfig | ResNetConfig, Discriminator("name")]
     roi: RoIConfig
     mask_loss: MaskLossConfig
     mask_class: MaskClassConfig
@@ -180,8 +179,9 @@ def typed(kind: type, values: dict[str, Any], prefix: str = "") -> Any:
 
 
 def _describe(problem: ErrorDetails, prefix: str) -> str:
-    # pydantic also names the kind of system that it took: system.fcis.parts for system.parts.
-    name = prefix + ".".join(str(part) for part in problem["loc"] if part not in ("mask_rcnn", "fcis"))
+    # pydantic also names the kind of system or model that it took: system.fcis.parts for system.parts.
+    kinds = ("mask_rcnn", "fcis", "toy", "resnet")
+    name = prefix + ".".join(str(part) for part in problem["loc"] if part not in kinds)
     if problem["type"] == "missing":
         return f"{name}: missing"
     return f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
@@ -208,7 +208,10 @@ def validate(config: Config) -> None:
         config.data.validate()
     except ValueError as error:
         raise ConfigError(f"data: {error}") from error
-    require(config.stride in STRIDES, f"stride: expected one of {', '.join(map(str, STRIDES))}", config.stride)
+    try:
+        config.model.validate(config.stride)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     require(config.seed >= 0, "seed: expected 0 or more", config.seed)
     for name in ("workers", "threads"):
         value = getattr(config, name)
@@ -223,7 +226,7 @@ def validate(config: Config) -> None:
             command = f"python -m pip install -e '.[{EXTRAS[package]}]'"
             raise ConfigError(f"{setting}={package}: expected the package {package}, found none; install it: {command}")
 
-    budget, model, roi, head = config.budget, config.model, config.roi, config.mask_head
+    budget, roi, head = config.budget, config.roi, config.mask_head
     for name in ("seeds", "train_images", "val_images", "log_every"):
         require(getattr(budget, name) >= 1, f"budget.{name}: expected 1 or more", getattr(budget, name))
     for stage in ("backbone", "rpn", "train"):
@@ -235,46 +238,6 @@ def validate(config: Config) -> None:
             value = getattr(schedule, name)
             require(value >= 0, f"budget.{stage}.{name}: expected 0 or more", value)
 
-    require(len(model.channels) == 4, "model.channels: expected four (the stem and three stages)", model.channels)
-    require(len(model.blocks) == 3, "model.blocks: expected three, one for each stage", model.blocks)
-    require(all(n >= 1 for n in [*model.channels, *model.blocks]), "model.channels, blocks: expected 1 or more", model)
-    depth = 1 + STRIDES.index(config.stride) + 2
-    require(0 <= model.freeze <= depth, f"model.freeze: expected 0 to {depth} stages", model.freeze)
-    positive = (
-        "roi_channels",
-        "shared_channels",
-        "box_hidden",
-        "box_depth",
-        "pooled_size",
-        "mask_channels",
-        "proposals_before",
-        "detections_per_image",
-    )
-    for name in positive:
-        require(getattr(model, name) >= 1, f"model.{name}: expected 1 or more", getattr(model, name))
-    for name in ("shared_depth", "mask_depth"):
-        require(getattr(model, name) >= 0, f"model.{name}: expected 0 or more", getattr(model, name))
-    own_size = model.mask_pooled_size
-    require(own_size is None or own_size >= 1, "model.mask_pooled_size: expected 1 or more, or null", own_size)
-    require(
-        own_size is None or model.shared_depth == 0,
-        "model.shared_depth: a mask branch with RoIs of its own (model.mask_pooled_size) shares nothing; set it to 0",
-        model.shared_depth,
-    )
-    require(model.anchors_per_image >= 2, "model.anchors_per_image: expected 2 or more", model.anchors_per_image)
-    for name in ("anchor_sizes", "anchor_ratios"):
-        values = getattr(model, name)
-        require(bool(values) and min(values) > 0, f"model.{name}: expected positive numbers", values)
-    for name in ("score_threshold", "nms_threshold"):
-        require(0 <= getattr(model, name) <= 1, f"model.{name}: expected 0 to 1", getattr(model, name))
-    require(0 < model.positive_fraction < 1, "model.positive_fraction: expected in (0, 1)", model.positive_fraction)
-    slots = int(model.rois_per_image * model.positive_fraction)
-    require(slots >= 1, "model.rois_per_image x positive_fraction: expected at least one positive", slots)
-    require(
-        model.rois_per_image <= model.proposals,
-        f"model.rois_per_image: expected at most model.proposals = {model.proposals}",
-        model.rois_per_image,
-    )
     require(roi.sampling_ratio >= 0, "roi.sampling_ratio: expected 0 (adaptive) or more", roi.sampling_ratio)
     require(
         roi.op != "pool" or roi.reduce == "max", "roi.reduce: RoIPool is a maximum by definition; use max", roi.reduce
@@ -301,6 +264,11 @@ def validate(config: Config) -> None:
 
 def validate_fcis(fcis: FCISConfig, config: Config, require: Callable[[bool, str, object], None]) -> None:
     """Refuses what FCIS has no part for: nothing is set in vain."""
+    require(
+        config.stride in (16, 32),
+        "system=fcis: its score maps lie on one map, not on a pyramid; expected a stride of 16 or 32",
+        config.stride,
+    )
     default_mask_head = MaskHeadConfig(depth=config.model.mask_depth, channels=config.model.mask_channels)
     reasons = {
         "roi": (RoIConfig(), "FCIS has a RoI operator of its own, position-sensitive pooling"),

@@ -20,6 +20,7 @@ from ablations.stages import EVAL_BATCH, Stages, proposal_losses, proposal_netwo
 from ablations.work import Metrics, Work
 from data.dataset import InstanceSet
 from data.loaders import eval_batches
+from models.backbone import pretrained_parts
 from models.mask_rcnn import Detections, Proposals
 
 NUMBERS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000)
@@ -37,7 +38,7 @@ def proposals_work(config: Config, stages: Stages) -> Work:
         return {"recall": recall(val.coco, as_results(proposals, val), config.model.proposals)}
 
     losses = proposal_losses(network, stages, config.seed)
-    return Work(network, losses, config.budget.rpn, network.trunk, measure)
+    return Work(network, losses, config.budget.rpn, pretrained_parts(network), measure)
 
 
 def as_results(proposals: Proposals, dataset: InstanceSet) -> list[dict[str, Any]]:

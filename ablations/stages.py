@@ -29,15 +29,23 @@ from data.build import build
 from data.dataset import Batch, InstanceSet, flip_boxes
 from data.folders import complete
 from data.loaders import TrainBatches, eval_batches
-from models.backbone import Trunk, fold_batch_norm
+from models.backbone import Trunk, fold_batch_norm, load_pretrained, pretrained_parts, toy_trunk
 from models.build import build_rpn_head, build_trunk
-from models.config import ModelConfig
+from models.config import ModelConfig, ResNetConfig
 from models.detector import Proposals
 from models.initialise import initialise, stream
+from models.resnet import PyramidTrunk
 from models.rpn import RPNHead, propose, rpn_losses
+from models.weights import imagenet_state, weights_digest
 
 STAGE_VERSION = 1
 """Raised when the code of a stage changes what it produces."""
+
+RPN_FIELDS = (
+    "freeze", "anchor_sizes", "anchor_ratios", "anchors_per_image", "proposals_before", "proposals",
+    "smallest_proposal", "pyramid", "whole_pixel_anchors",
+)  # fmt: skip
+"""Settings of the model that its proposals depend on, as far as it has them."""
 
 EVAL_BATCH = 20
 
@@ -65,6 +73,8 @@ class Stages:
     def backbone_key(self) -> str:
         config = self.config
         model = config.model
+        if isinstance(model, ResNetConfig):
+            return digest([STAGE_VERSION, model.depth, model.stride_in_1x1, weights_digest(model)])
         trunk = [model.channels, model.blocks, model.roi_channels, config.stride]
         schedule = dataclasses.asdict(config.budget.backbone)
         return digest([STAGE_VERSION, self.data_key, trunk, schedule, config.precision])
@@ -72,8 +82,9 @@ class Stages:
     @property
     def rpn_key(self) -> str:
         model, schedule = self.config.model, dataclasses.asdict(self.config.budget.rpn)
-        fields = ("freeze", "anchor_sizes", "anchor_ratios", "anchors_per_image", "proposals_before", "proposals")
-        return digest([self.backbone_key, schedule, {name: getattr(model, name) for name in fields}])
+        fields = [name for name in RPN_FIELDS if hasattr(model, name)]
+        trunk = [self.backbone_key, self.data_key, self.config.stride, self.config.precision]
+        return digest([trunk, schedule, {name: getattr(model, name) for name in fields}])
 
     @property
     def device(self) -> torch.device:
@@ -156,11 +167,15 @@ def make_data(stages: Stages, log: Job) -> None:
 
 
 def make_backbone(stages: Stages, log: Job) -> None:
-    """Pretrains the trunk; what is kept has its batch normalisation folded."""
+    """Pretrains the trunk, or takes ImageNet's weights; what is kept has no batch normalisation any more."""
 
     def make(folder: Path) -> None:
         config, dataset = stages.config, stages.dataset("train")
-        trunk = build_trunk(config.model, config.stride, pretraining=True)
+        model = config.model
+        if isinstance(model, ResNetConfig):
+            save_file(plain_state(imagenet_state(model)), folder / "model.safetensors")
+            return
+        trunk = toy_trunk(model.channels, model.blocks, model.roi_channels, config.stride)
         network = DenseNetwork(trunk, len(dataset.classes))
         initialise(network, seed=0)
         network.to(stages.device).to(memory_format=torch.channels_last).train()
@@ -179,12 +194,12 @@ def make_backbone(stages: Stages, log: Job) -> None:
 class ProposalNetwork(nn.Module):
     """A trunk and an RPN head of its own: for the ablations, proposals share no features with the detector."""
 
-    def __init__(self, trunk: Trunk, head: RPNHead) -> None:
+    def __init__(self, trunk: Trunk | PyramidTrunk, head: RPNHead) -> None:
         super().__init__()
         self.trunk = trunk
         self.head = head
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         return self.head(self.trunk(images))
 
 
@@ -204,7 +219,7 @@ def make_proposals(stages: Stages, log: Job) -> None:
             log,
             log_every,
             config.precision,
-            slow=network.trunk,
+            slow=pretrained_parts(network),
             checkpoint=checkpoint,
         )
         save_file(plain_state(network.state_dict()), folder / "model.safetensors")
@@ -223,7 +238,8 @@ def proposal_network(stages: Stages, seed: int) -> ProposalNetwork:
     trunk = build_trunk(config.model, config.stride)
     network = ProposalNetwork(trunk, build_rpn_head(config.model, trunk.out_channels, config.stride))
     initialise(network.head, seed)
-    trunk.load_state_dict(stages.backbone())
+    initialise(trunk, seed)
+    load_pretrained(network, stages.backbone())
     return network.to(stages.device).to(memory_format=torch.channels_last).train()
 
 
@@ -254,7 +270,8 @@ def propose_all(network: ProposalNetwork, stages: Stages, split: str) -> Proposa
 def _propose(network: ProposalNetwork, batch: Batch, model: ModelConfig) -> tuple[Tensor, Tensor]:
     check_stop()
     scores, deltas, anchors = network(batch.images)
-    return propose(scores, deltas, anchors, batch.sizes, model.proposals_before, model.proposals)
+    settings = model.proposals_before, model.proposals, model.smallest_proposal
+    return propose(scores, deltas, anchors, batch.sizes, *settings)
 
 
 def proposals_of(cached: Proposals, batch: Batch) -> Proposals:

@@ -15,6 +15,10 @@ CROWD_SHARE = 0.7
 """A candidate lies in a crowd region when this share of its area does."""
 
 
+SLOT_STEP = 8
+"""On a CPU there are only as many slots for positives as an image needs, rounded up to this many."""
+
+
 @dataclass(frozen=True)
 class RoISample:
     """The RoIs of a training step, positives first.
@@ -80,6 +84,9 @@ def sample_rois(
     negative = valid & ~positive & ~in_crowd(candidates, boxes, labels)
 
     slots = int(num_rois * positive_fraction)
+    if positive.device.type == "cpu":  # a GPU would have to be waited for; here what no positive needs costs time
+        most = int(positive.sum(dim=1).max())
+        slots = min(slots, max(-(-most // SLOT_STEP), 1) * SLOT_STEP)
     # A positive's rank among its image's positives, in the order of the keys: the first `slots` are kept.
     order = (keys + ~positive).argsort(dim=1).argsort(dim=1)
     chosen = positive & (order < slots)

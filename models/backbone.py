@@ -1,4 +1,4 @@
-"""Trunks: images to one feature map.
+"""Trunks: images to a feature map, or to the maps of a pyramid.
 
 Letters: B images, H and W image side, h = H / stride, w = W / stride, C channels.
 
@@ -16,7 +16,27 @@ from torchvision.models.resnet import BasicBlock
 Module = TypeVar("Module", bound=nn.Module)
 
 
-class Trunk(nn.Module):
+class Pretrained(nn.Module):
+    """A part of a network whose first weights are not drawn but come from the pretrained trunk."""
+
+    def load_pretrained(self, state: dict[str, Tensor]) -> None:
+        """Takes what belongs here from the state of a whole trunk."""
+        raise NotImplementedError
+
+
+def pretrained_parts(network: nn.Module) -> nn.ModuleList:
+    """Those parts of a network that are pretrained: they learn more slowly than the rest."""
+    return nn.ModuleList(part for part in network.modules() if isinstance(part, Pretrained))
+
+
+def load_pretrained(network: nn.Module, state: dict[str, Tensor]) -> None:
+    """Gives each pretrained part of a network its share of a pretrained trunk's state."""
+    for part in network.modules():
+        if isinstance(part, Pretrained):
+            part.load_pretrained(state)
+
+
+class Trunk(Pretrained):
     """Stages in sequence, the first `freeze` of which are not trained (as in Fast R-CNN: early layers are generic)."""
 
     def __init__(self, stages: list[nn.Module], out_channels: int, stride: int, freeze: int = 0) -> None:
@@ -30,13 +50,22 @@ class Trunk(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 3, H, W] to features [B, C, h, w]."""
-        x = images
+        return self.maps(images)[-1]
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Images [B, 3, H, W] to what each stage gives, from the finest on."""
+        maps = [images]
         with torch.no_grad():
             for stage in self.stages[: self.freeze]:
-                x = stage(x)
+                maps.append(stage(maps[-1]))
         for stage in self.stages[self.freeze :]:
-            x = stage(x)
-        return x
+            maps.append(stage(maps[-1]))
+        return maps[1:]
+
+    def load_pretrained(self, state: dict[str, Tensor]) -> None:
+        """The state may be that of a trunk with more stages."""
+        prefixes = tuple(f"stages.{index}." for index in range(len(self.stages)))
+        self.load_state_dict({name: value for name, value in state.items() if name.startswith(prefixes)})
 
 
 def toy_trunk(channels: list[int], blocks: list[int], out_channels: int, stride: int, freeze: int = 0) -> Trunk:

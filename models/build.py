@@ -1,9 +1,8 @@
 """Configuration to networks: the one place where a factor's value becomes a part."""
 
-from collections.abc import Callable
 from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 
 from models.backbone import Trunk, fold_batch_norm, toy_trunk
 from models.config import (
@@ -13,37 +12,66 @@ from models.config import (
     MaskLossConfig,
     MaskRCNNConfig,
     ModelConfig,
+    ResNetConfig,
     RoIConfig,
+    ToyConfig,
 )
 from models.detector import Detector, RoISettings
 from models.fcis import FCIS
-from models.heads import BoxHead, ConvHead, FCNMaskHead, MLPMaskHead
+from models.heads import AveragedBoxHead, BoxHead, ConvHead, FCNMaskHead, MLPMaskHead
 from models.mask_objective import MaskObjective, SigmoidMask, SoftmaxMask
 from models.mask_rcnn import MaskRCNN, RoIPooling
+from models.pooling import Pooling, PyramidAlign, PyramidPooling, RoIOperator
+from models.resnet import PYRAMID_STRIDES, PyramidTrunk, Res5, resnet, resnet_trunk
 from models.rpn import RPNHead
 from ops.roi_align import roi_align
 from ops.roi_pool import roi_pool
 from ops.roi_warp import roi_warp
 
 
-def build_trunk(model: ModelConfig, stride: int, pretraining: bool = False) -> Trunk:
-    """The trunk as it is pretrained (batch normalisation, all stages trained), or as every later stage uses it."""
-    if pretraining:
-        return toy_trunk(model.channels, model.blocks, model.roi_channels, stride)
+def build_trunk(model: ModelConfig, stride: int) -> Trunk | PyramidTrunk:
+    """The trunk as every stage after its pretraining uses it: without batch normalisation."""
+    if isinstance(model, ResNetConfig):
+        network = resnet(model.depth, model.stride_in_1x1)
+        if model.pyramid:
+            return PyramidTrunk(resnet_trunk(network, 32, model.freeze))
+        return resnet_trunk(network, stride, model.freeze)
+    assert isinstance(model, ToyConfig)
     trunk = toy_trunk(model.channels, model.blocks, model.roi_channels, stride, freeze=model.freeze)
     return fold_batch_norm(trunk.eval())
 
 
-def build_roi_operator(roi: RoIConfig) -> Callable[..., Tensor]:
-    """RoIPool, RoIWarp or RoIAlign as a function of (features, boxes, P, scale of the features)."""
+def build_shared_head(model: ModelConfig, in_channels: int) -> tuple[nn.Module, int, int]:
+    """What the branches share, and the channels and the side of what it gives."""
+    if isinstance(model, ToyConfig):
+        convolutions = ConvHead(in_channels, model.shared_channels, model.shared_depth)
+        return convolutions, convolutions.out_channels, model.pooled_size
+    assert isinstance(model, ResNetConfig)
+    if model.mask_pooled_size is not None:
+        return nn.Identity(), in_channels, model.pooled_size
+    res5 = Res5(resnet(model.depth, model.stride_in_1x1), model.res5_stride)
+    return res5, res5.out_channels, model.pooled_size // model.res5_stride
+
+
+def build_box_head(model: ModelConfig, in_channels: int, size: int, num_classes: int) -> nn.Module:
+    if model.box_depth == 0:
+        return AveragedBoxHead(in_channels, num_classes)
+    return BoxHead(in_channels, size, model.box_hidden, num_classes, model.box_depth)
+
+
+def build_roi_operator(roi: RoIConfig) -> RoIOperator:
     if roi.op == "pool":
         return partial(roi_pool, backend=roi.backend)
     operator = roi_warp if roi.op == "warp" else partial(roi_align, aligned=roi.aligned)
     return partial(operator, sampling_ratio=roi.sampling_ratio, reduce=roi.reduce, backend=roi.backend)
 
 
-def build_roi_pooling(roi: RoIConfig, pooled_size: int, stride: int) -> RoIPooling:
-    return partial(build_roi_operator(roi), output_size=pooled_size, spatial_scale=1 / stride)
+def build_roi_pooling(roi: RoIConfig, model: ModelConfig, size: int, stride: int) -> RoIPooling:
+    if not isinstance(model, ResNetConfig) or not model.pyramid:
+        return Pooling(build_roi_operator(roi), size, stride)
+    if (roi.op, roi.reduce, roi.aligned) == ("align", "ave", False):
+        return PyramidAlign(size, PYRAMID_STRIDES, roi.sampling_ratio, roi.backend)
+    return PyramidPooling(build_roi_operator(roi), size, PYRAMID_STRIDES)
 
 
 def build_mask_objective(mask_loss: MaskLossConfig, mask_class: MaskClassConfig, num_classes: int) -> MaskObjective:
@@ -64,7 +92,12 @@ def build_mask_head(
 
 
 def build_rpn_head(model: ModelConfig, in_channels: int, stride: int) -> RPNHead:
-    return RPNHead(in_channels, stride, list(model.anchor_sizes), list(model.anchor_ratios))
+    whole_pixels = isinstance(model, ResNetConfig) and model.whole_pixel_anchors
+    if isinstance(model, ResNetConfig) and model.pyramid:
+        strides, sizes = [*PYRAMID_STRIDES, 2 * PYRAMID_STRIDES[-1]], [[size] for size in model.anchor_sizes]
+    else:
+        strides, sizes = [stride], [list(model.anchor_sizes)]
+    return RPNHead(in_channels, strides, sizes, list(model.anchor_ratios), whole_pixels)
 
 
 def build_roi_settings(model: ModelConfig) -> RoISettings:
@@ -77,6 +110,7 @@ def build_roi_settings(model: ModelConfig) -> RoISettings:
         anchors_per_image=model.anchors_per_image,
         proposals_before=model.proposals_before,
         proposals=model.proposals,
+        smallest_proposal=model.smallest_proposal,
     )
 
 
@@ -99,9 +133,10 @@ def build_detector(
 
 def build_fcis(system: FCISConfig, model: ModelConfig, stride: int, num_classes: int, joint_rpn: bool = False) -> FCIS:
     trunk = build_trunk(model, stride)
+    assert isinstance(trunk, Trunk), "validate refuses FCIS on a pyramid"
     return FCIS(
         backbone=trunk,
-        head=ConvHead(model.roi_channels, system.head_channels, system.head_depth),
+        head=ConvHead(trunk.out_channels, system.head_channels, system.head_depth),
         num_classes=num_classes,
         settings=build_roi_settings(model),
         fcis=system,
@@ -120,18 +155,18 @@ def build_mask_rcnn(
     joint_rpn: bool = False,
 ) -> MaskRCNN:
     trunk = build_trunk(model, stride)
-    shared = ConvHead(model.roi_channels, model.shared_channels, model.shared_depth)
+    shared, channels, size = build_shared_head(model, trunk.out_channels)
     objective = build_mask_objective(mask_loss, mask_class, num_classes)
     own_size = model.mask_pooled_size
-    mask_size, mask_in = (own_size, trunk.out_channels) if own_size else (model.pooled_size, shared.out_channels)
+    mask_size, mask_in = (own_size, trunk.out_channels) if own_size else (size, channels)
     return MaskRCNN(
         backbone=trunk,
-        roi_pooling=build_roi_pooling(roi, model.pooled_size, stride),
+        roi_pooling=build_roi_pooling(roi, model, model.pooled_size, stride),
         shared_head=shared,
-        box_head=BoxHead(shared.out_channels, model.pooled_size, model.box_hidden, num_classes, model.box_depth),
+        box_head=build_box_head(model, channels, size, num_classes),
         mask_head=build_mask_head(mask_head, mask_in, mask_size, objective.num_channels),
         mask_objective=objective,
-        mask_pooling=build_roi_pooling(roi, own_size, stride) if own_size else None,
+        mask_pooling=build_roi_pooling(roi, model, own_size, stride) if own_size else None,
         settings=build_roi_settings(model),
         rpn=build_rpn_head(model, trunk.out_channels, stride) if joint_rpn else None,
     )

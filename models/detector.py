@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from models.assign import RoISample, sample_rois
 from models.backbone import Trunk
 from models.masks import crop_masks
+from models.resnet import PyramidTrunk
 from models.rpn import RPNHead, propose, rpn_losses, suppress
 from ops.boxes import clip_boxes, encode_boxes
 
@@ -51,7 +52,7 @@ class Detections:
 
 @dataclass(frozen=True)
 class RoISettings:
-    """How many RoIs are trained on and kept (section 3.1); the last three only matter to a joint RPN."""
+    """How many RoIs are trained on and kept (section 3.1); the last four only matter to a joint RPN."""
 
     rois_per_image: int = 64
     positive_fraction: float = 0.25
@@ -61,6 +62,7 @@ class RoISettings:
     anchors_per_image: int = 256
     proposals_before: int = 1000
     proposals: int = 300
+    smallest_proposal: float = 1.0
 
 
 class Detector(nn.Module):
@@ -70,7 +72,7 @@ class Detector(nn.Module):
     rpn:      trained jointly on the backbone's features; None when proposals come from elsewhere.
     """
 
-    backbone: Trunk
+    backbone: Trunk | PyramidTrunk
     rpn: RPNHead | None
     settings: RoISettings
 
@@ -116,14 +118,14 @@ class Detector(nn.Module):
         """What the joint RPN proposes."""
         return self._propose(*self._anchor_scores(features), sizes)
 
-    def _anchor_scores(self, features: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def _anchor_scores(self, features: Any) -> tuple[Tensor, Tensor, list[Tensor]]:
         assert self.rpn is not None, "proposals are needed where there is no joint RPN"
         return self.rpn(features)
 
-    def _propose(self, scores: Tensor, deltas: Tensor, anchors: Tensor, sizes: Tensor) -> Proposals:
-        return Proposals(
-            *propose(scores, deltas, anchors, sizes, self.settings.proposals_before, self.settings.proposals)
-        )
+    def _propose(self, scores: Tensor, deltas: Tensor, anchors: list[Tensor], sizes: Tensor) -> Proposals:
+        settings = self.settings
+        count, before, smallest = settings.proposals, settings.proposals_before, settings.smallest_proposal
+        return Proposals(*propose(scores, deltas, anchors, sizes, before, count, smallest))
 
     def keep_best(
         self, boxes: Tensor, probabilities: Tensor, valid: Tensor, sizes: Tensor

@@ -42,6 +42,22 @@ class BoxHead(nn.Module):
         return self.scores(x), self.deltas(x).unflatten(1, (-1, 4))
 
 
+class AveragedBoxHead(nn.Module):
+    """BoxHead on the average of the RoI's features, without a hidden layer: what follows res5 with C4 (figure 4)."""
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.scores = nn.Linear(in_channels, num_classes + 1)
+        self.deltas = nn.Linear(in_channels, 4 * num_classes)
+        set_initial_std(0.01, self.scores)
+        set_initial_std(0.001, self.deltas)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, C, P, P] -> logits [N, K + 1] (background first), deltas [N, K, 4]."""
+        x = x.mean((2, 3))
+        return self.scores(x), self.deltas(x).unflatten(1, (-1, 4))
+
+
 class FCNMaskHead(nn.Module):
     """Convolutions, a 2x2 deconvolution, a 1x1 convolution: pixel-to-pixel, layout kept (section 3, figure 4)."""
 

@@ -5,6 +5,7 @@ D detections of an image. Boxes are xyxy in image pixels.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,20 +14,21 @@ from models.assign import RoISample
 from models.backbone import Trunk
 from models.detector import Detections, Detector, Draw, GroundTruth, Proposals, RoISettings, box_losses, mask_targets
 from models.mask_objective import MaskObjective
+from models.resnet import PyramidTrunk
 from models.rpn import RPNHead
 from ops.boxes import decode_boxes
 
 # Fast R-CNN's normalisation of box targets, the inverse of their typical standard deviations.
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
-RoIPooling = Callable[[Tensor, Tensor], Tensor]
-"""(features [B, C, h, w], boxes [B, R, 4]) -> [B * R, C, P, P]"""
+RoIPooling = Callable[[Any, Tensor], Tensor]
+"""(features as the backbone gives them, boxes [B, R, 4]) -> [B * R, C, P, P]"""
 
 
 class MaskRCNN(Detector):
     """The parts are passed in, so that swapping one is a matter of construction.
 
-    backbone:       images [B, 3, H, W] -> features [B, C, h, w].
+    backbone:       images [B, 3, H, W] -> features: a map [B, C, h, w], or the maps of a pyramid.
     roi_pooling:    RoIAlign, RoIPool or RoIWarp to the grid that the box branch sees.
     shared_head:    what the box and the mask branch share (C4: res5; FPN: nothing).
     mask_pooling:   to a grid of the mask branch's own; None makes it share the box branch's RoIs and `shared_head`.
@@ -37,7 +39,7 @@ class MaskRCNN(Detector):
 
     def __init__(
         self,
-        backbone: Trunk,
+        backbone: Trunk | PyramidTrunk,
         roi_pooling: RoIPooling,
         shared_head: nn.Module,
         box_head: nn.Module,
@@ -106,11 +108,11 @@ class MaskRCNN(Detector):
         masks = self.mask_objective.probabilities(logits, labels.flatten())  # [B * D, M, M]
         return Detections(boxes, scores, labels, masks.unflatten(0, labels.shape))
 
-    def box_features(self, features: Tensor, boxes: Tensor) -> Tensor:
+    def box_features(self, features: Any, boxes: Tensor) -> Tensor:
         """What the box branch sees of boxes [B, R, 4], [B * R, C, P, P]."""
         return self.shared_head(self.roi_pooling(features, boxes))
 
-    def mask_logits(self, features: Tensor, boxes: Tensor) -> Tensor:
+    def mask_logits(self, features: Any, boxes: Tensor) -> Tensor:
         """What the mask branch says of boxes [B, D, 4], [B * D, channels, M, M]."""
         assert self.mask_head is not None
         if self.mask_pooling is None:

@@ -1,7 +1,10 @@
 """The region proposal network (Faster R-CNN, section 3): where something is, whatever it is.
 
-Letters: B images, C channels, A anchors at a cell, N = A * h * w anchors, G padded ground truths.
+Letters: B images, C channels, L maps, A anchors at a cell, N anchors of all maps (A * h * w each), G padded ground
+truths.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,49 +21,67 @@ DELTA_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 class RPNHead(nn.Module):
     """A 3x3 convolution, then an objectness score and four deltas for each anchor.
 
-    sizes: square roots of the anchors' areas in pixels; ratios: height / width.
+    strides: of the maps, one or a pyramid's, finest first; the same layers run on each.
+    sizes: for each map square roots of its anchors' areas in pixels; ratios: height / width.
+    whole_pixels: round anchors and their spacing to whole pixels, as torchvision does.
     """
 
     cell_anchors: Tensor
 
-    def __init__(self, in_channels: int, stride: int, sizes: list[float], ratios: list[float]) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        strides: Sequence[int],
+        sizes: Sequence[Sequence[float]],
+        ratios: Sequence[float],
+        whole_pixels: bool = False,
+    ) -> None:
         super().__init__()
-        self.stride = stride
+        self.strides = tuple(strides)
+        self.whole_pixels = whole_pixels
         self.conv = nn.Conv2d(in_channels, in_channels, 3, padding=1)
-        num_anchors = len(sizes) * len(ratios)
+        num_anchors = len(sizes[0]) * len(ratios)
         self.objectness = nn.Conv2d(in_channels, num_anchors, 1)
         self.deltas = nn.Conv2d(in_channels, 4 * num_anchors, 1)
         set_initial_std(0.01, self.objectness, self.deltas)
-        shapes = torch.tensor([(size * ratio**-0.5, size * ratio**0.5) for size in sizes for ratio in ratios])
-        self.register_buffer("cell_anchors", torch.cat([-shapes, shapes], dim=1) / 2, persistent=False)  # [A, 4]
+        shapes = torch.tensor([[(s * ratio**-0.5, s * ratio**0.5) for s in some for ratio in ratios] for some in sizes])
+        cell_anchors = torch.cat([-shapes, shapes], dim=2) / 2  # [L, A, 4]
+        self.register_buffer("cell_anchors", cell_anchors.round() if whole_pixels else cell_anchors, persistent=False)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features [B, C, h, w] -> scores [B, N] (logits), deltas [B, N, 4], anchors [N, 4] in image pixels."""
-        x = F.relu(self.conv(features))
-        scores = self.objectness(x).permute(0, 2, 3, 1).flatten(1)
-        deltas = self.deltas(x).permute(0, 2, 3, 1).reshape(len(x), -1, 4)
+    def forward(self, features: Tensor | list[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """A map [B, C, h, w], or those of a pyramid -> scores [B, N] (logits), deltas [B, N, 4] and, map by map,
+        anchors [A * h * w, 4] in image pixels."""
+        maps = [features] if isinstance(features, Tensor) else features
+        hidden = [F.relu(self.conv(each)) for each in maps]
+        scores = [self.objectness(x).permute(0, 2, 3, 1).flatten(1) for x in hidden]
+        deltas = [self.deltas(x).permute(0, 2, 3, 1).reshape(len(x), -1, 4) for x in hidden]
         # Boxes and losses are float32 under autocast too: bfloat16 tells positions apart by a pixel at best.
-        return scores.float(), deltas.float(), self.anchors(*features.shape[-2:])
+        return torch.cat(scores, dim=1).float(), torch.cat(deltas, dim=1).float(), self.anchors(maps)
 
-    def anchors(self, height: int, width: int) -> Tensor:
-        """All anchors [h * w * A, 4] of a map, centred where its cells are: on pixels stride * i."""
-        device = self.cell_anchors.device
-        y = torch.arange(height, device=device) * self.stride
-        x = torch.arange(width, device=device) * self.stride
-        centres = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).repeat(
-            1, 1, 2
-        )  # [h, w, 4]: x, y, x, y
-        return (centres[:, :, None] + self.cell_anchors).reshape(-1, 4)
+    def anchors(self, maps: list[Tensor]) -> list[Tensor]:
+        """All anchors [A * h * w, 4] of each map, centred where its cells are: on pixels stride * i."""
+        image_side = [self.strides[0] * side for side in maps[0].shape[-2:]]
+        found = []
+        for each, stride, cell_anchors in zip(maps, self.strides, self.cell_anchors, strict=True):
+            steps = [stride, stride]
+            if self.whole_pixels:
+                steps = [whole // side for whole, side in zip(image_side, each.shape[-2:], strict=True)]
+            sides = zip(each.shape[-2:], steps, strict=True)
+            y, x = (torch.arange(side, device=each.device) * step for side, step in sides)
+            centres = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).repeat(1, 1, 2)  # x, y, x, y
+            found.append((centres[:, :, None] + cell_anchors).reshape(-1, 4))
+        return found
 
 
 def rpn_losses(
-    scores: Tensor, deltas: Tensor, anchors: Tensor, boxes: Tensor, labels: Tensor, num_anchors: int, keys: Tensor
+    scores: Tensor, deltas: Tensor, anchors: list[Tensor], boxes: Tensor, labels: Tensor, num_anchors: int, keys: Tensor
 ) -> dict[str, Tensor]:
     """Objectness and box losses over `num_anchors` sampled anchors an image; keys [B, N] decide the draw."""
-    positive, negative, matched = sample_anchors(anchors, boxes, labels, num_anchors, keys)
+    every = torch.cat(anchors)
+    positive, negative, matched = sample_anchors(every, boxes, labels, num_anchors, keys)
     used = positive | negative
     objectness = F.binary_cross_entropy_with_logits(scores, positive.to(scores.dtype), reduction="none")
-    targets = encode_boxes(boxes.gather(1, matched[..., None].expand(-1, -1, 4)), anchors, DELTA_WEIGHTS)
+    targets = encode_boxes(boxes.gather(1, matched[..., None].expand(-1, -1, 4)), every, DELTA_WEIGHTS)
     box = F.smooth_l1_loss(deltas, targets, beta=1 / 9, reduction="none").sum(-1)
     count = used.sum().clamp(min=1)
     return {"rpn_objectness": (objectness * used).sum() / count, "rpn_box": (box * positive).sum() / count}
@@ -68,18 +89,31 @@ def rpn_losses(
 
 @torch.no_grad()
 def propose(
-    scores: Tensor, deltas: Tensor, anchors: Tensor, sizes: Tensor, num_before: int, num_after: int
+    scores: Tensor,
+    deltas: Tensor,
+    anchors: list[Tensor],
+    sizes: Tensor,
+    num_before: int,
+    num_after: int,
+    smallest: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """The best `num_after` boxes of each image after suppression at an IoU of 0.7.
+    """The best `num_after` boxes of each image after suppression at an IoU of 0.7 within each map.
 
-    scores [B, N], deltas [B, N, 4], anchors [N, 4], sizes [B, 2] -> boxes [B, num_after, 4] and scores
+    scores [B, N], deltas [B, N, 4], anchors map by map, sizes [B, 2] -> boxes [B, num_after, 4] and scores
     [B, num_after] (probabilities, descending); missing ones have score 0 and an empty box.
+    num_before: how many of each map take part; smallest: the least width and height in pixels.
     """
-    top, index = scores.sigmoid().topk(min(num_before, scores.shape[1]), dim=1)
-    boxes = decode_boxes(deltas.gather(1, index[..., None].expand(-1, -1, 4)), anchors[index], DELTA_WEIGHTS)
-    boxes = clip_boxes(boxes, sizes)
-    top = top * ((boxes[..., 2:] - boxes[..., :2]).amin(-1) >= 1)  # narrower than a pixel is nothing to look at
-    return suppress(boxes, top, torch.zeros_like(index), 0.7, num_after)[:2]
+    counts = [len(each) for each in anchors]
+    found, levels = [], []
+    for level, parts in enumerate(zip(scores.split(counts, 1), deltas.split(counts, 1), anchors, strict=True)):
+        of_map, moves, references = parts
+        top, index = of_map.sigmoid().topk(min(num_before, of_map.shape[1]), dim=1)
+        moves = moves.gather(1, index[..., None].expand(-1, -1, 4))
+        boxes = clip_boxes(decode_boxes(moves, references[index], DELTA_WEIGHTS), sizes)
+        found.append((boxes, top * ((boxes[..., 2:] - boxes[..., :2]).amin(-1) >= smallest)))
+        levels.append(torch.full_like(index, level))
+    boxes, best = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
+    return suppress(boxes, best, torch.cat(levels, dim=1), 0.7, num_after)[:2]
 
 
 def suppress(

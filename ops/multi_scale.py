@@ -53,7 +53,7 @@ class MultiScaleRoIAlign(nn.Module):
             check_map(each)
         rois = check_boxes(boxes, maps[0].shape[0], maps[0].device)
         scales = _scales(maps, image_shapes)
-        level = self._levels(rois.boxes.detach(), scales)
+        level = level_of(rois.boxes.detach(), scales, self.canonical_scale, self.canonical_level)
         deterministic = self.deterministic or torch.are_deterministic_algorithms_enabled()
         box_gradient = rois.boxes.requires_grad and torch.is_grad_enabled()
         need = Need("roi_align", maps[0].device, maps[0].dtype, "ave", box_gradient, deterministic)
@@ -66,13 +66,6 @@ class MultiScaleRoIAlign(nn.Module):
             return triton_ops.bilinear(maps, finite, rois.image.int(), level.int(), *settings)
         return self._level_by_level(maps, rois, level, scales, name)
 
-    def _levels(self, boxes: Tensor, scales: list[float]) -> Tensor:
-        """The index in `maps` of each box's level: floor(k0 + log2(sqrt(area) / canonical_scale)), FPN equation 1."""
-        side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
-        level = torch.floor(self.canonical_level + torch.log2(side / self.canonical_scale) + 1e-6)
-        finest, coarsest = -math.log2(scales[0]), -math.log2(scales[-1])
-        return (level.nan_to_num(nan=finest).clamp(finest, coarsest) - finest).long()
-
     def _level_by_level(self, maps, rois: Rois, level: Tensor, scales: list[float], backend: str) -> Tensor:
         parts, places = [], []
         for index, (feature, scale) in enumerate(zip(maps, scales, strict=True)):
@@ -84,6 +77,17 @@ class MultiScaleRoIAlign(nn.Module):
             )
             places.append(place)
         return torch.cat(parts)[torch.cat(places).argsort()]
+
+
+def level_of(boxes: Tensor, scales: list[float], canonical_scale: float = 224, canonical_level: int = 4) -> Tensor:
+    """Which of the maps, of `scales` cells a pixel, each box [K, 4] is pooled from: an index into them, [K].
+
+    floor(canonical_level + log2(sqrt(area) / canonical_scale)), FPN equation 1, as far as there is such a map.
+    """
+    side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
+    level = torch.floor(canonical_level + torch.log2(side / canonical_scale) + 1e-6)
+    finest, coarsest = -math.log2(scales[0]), -math.log2(scales[-1])
+    return (level.nan_to_num(nan=finest).clamp(finest, coarsest) - finest).long()
 
 
 def _scales(maps: list[Tensor], image_shapes: list[tuple[int, int]]) -> list[float]:

@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from ablations.config import ConfigError, from_hydra
 from ablations.stages import Stages
 from data.scene import ShapesSpec
-from models.config import FCISConfig, MaskRCNNConfig, ModelConfig
+from models.config import FCISConfig, MaskRCNNConfig, ResNetConfig, ToyConfig
 
 MASK_HEADS = ("fcn", "mlp", "mlp3")
 
@@ -72,6 +72,17 @@ def test_a_bad_value_is_refused_with_the_good_ones(compose, override, expected):
         (["system=fcis", "system.vote_threshold=0"], "more than 0"),
         (["system=fcis", "system.parts=many"], r"system\.parts: .*integer"),
         (["model=toy_fpn_head", "model.shared_depth=2"], "shares nothing"),
+        (["model=r50_c4", "stride=32"], "share res5 behind C4 only"),
+        (["model=r50_fpn", "model.mask_pooled_size=null"], "share res5 behind C4 only"),
+        (["model=r50_c5", "model.res5_stride=2"], "share no res5"),
+        (["model=r50_c4", "model.res5_stride=2"], "multiple of model.res5_stride"),
+        (["model=r50_fpn", "stride=16"], "expected one of 4 for this model"),
+        (["model=toy", "stride=4"], "expected one of 16, 32"),
+        (["model=r50_fpn", "model.anchor_sizes=[32,64]"], "one for each of P2 to P6"),
+        (["model=r50_c4", "model.weights=/nowhere.pth"], "expected imagenet, or a file"),
+        (["model=r50_c4", "model.depth=34"], "model.depth"),
+        (["model=r50_c4", "+model.channels=[1,2,3,4]"], "model.channels: no such setting"),
+        (["model=r50_fpn", "system=fcis"], "not on a pyramid"),
     ],
 )
 def test_contradictions_are_refused_with_the_reason(compose, overrides, reason):
@@ -81,7 +92,7 @@ def test_contradictions_are_refused_with_the_reason(compose, overrides, reason):
 
 def test_the_files_and_the_dataclasses_agree_on_the_defaults(compose):
     config = from_hydra(compose([]))
-    assert config.model == ModelConfig()
+    assert config.model == ToyConfig()
     assert config.system == MaskRCNNConfig()
     assert from_hydra(compose(["system=fcis"])).system == FCISConfig()
     assert dataclasses.replace(config.data, num_train=1, num_val=1) == ShapesSpec(num_train=1, num_val=1)
@@ -97,6 +108,17 @@ def test_a_mask_heads_width_and_depth_come_from_the_model(compose):
     heads = {name: from_hydra(compose(["model=toy_fpn_head", f"mask_head={name}"])).mask_head for name in MASK_HEADS}
     assert (heads["fcn"].depth, heads["mlp"].depth, heads["mlp3"].depth) == (4, 2, 3)
     assert heads["mlp"].channels == heads["mlp3"].channels == 4 * heads["fcn"].channels  # as in the paper
+
+
+@pytest.mark.parametrize("depth", ["r50", "r101"])
+def test_resnets_come_with_the_stride_of_their_map(compose, depth):
+    made = {name: from_hydra(compose([f"model={depth}_{name}"])) for name in ("c4", "c5", "fpn")}
+    assert {name: config.stride for name, config in made.items()} == {"c4": 16, "c5": 32, "fpn": 4}
+    assert all(config.model.depth == int(depth[1:]) for config in made.values())
+    keys = [Stages(Path("outputs"), config).keys for config in made.values()]
+    assert len({key["backbone"] for key in keys}) == 1  # ImageNet's weights are the same for all three
+    assert len({key["rpn"] for key in keys}) == 3
+    assert from_hydra(compose(["model=r50_c4"])).model == ResNetConfig()
 
 
 def test_unknown_options_of_a_group_are_listed(compose):

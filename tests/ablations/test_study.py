@@ -40,7 +40,7 @@ def test_hypotheses_are_about_arms_that_exist_and_balance(compose, name):
 
 
 def test_a_studys_stride_is_not_overwritten_by_the_default(compose):
-    """`_self_` stands before the study in the defaults list: after it, every arm would get stride 16."""
+    """`_self_` stands first in the defaults list: after the study, every arm would get stride 16."""
     _, runs = composed_study(compose, "roialign")
     assert {run.config.stride for run in runs if run.arm.endswith("32")} == {32}
 

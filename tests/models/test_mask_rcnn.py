@@ -7,12 +7,12 @@ import torch
 from torchvision.ops import box_iou
 
 from models.build import build_mask_rcnn
-from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, ModelConfig, RoIConfig
+from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, RoIConfig, ToyConfig
 from models.detector import GroundTruth, Proposals
 from models.initialise import initialise
 from models.rpn import suppress
 
-MODEL = ModelConfig(
+MODEL = ToyConfig(
     channels=[4, 8, 8, 16], blocks=[1, 1, 1], roi_channels=8, shared_channels=8, shared_depth=1, box_hidden=16,
     rois_per_image=8, proposals=8, anchors_per_image=16,
 )  # fmt: skip

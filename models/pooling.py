@@ -1,0 +1,56 @@
+"""RoI pooling as the heads ask for it: (features, boxes [B, R, 4] in image pixels) -> [B * R, C, P, P].
+
+Letters: B images, R RoIs of an image, C channels, P pooled side.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ops.multi_scale import MultiScaleRoIAlign, level_of
+
+RoIOperator = Callable[..., Tensor]
+"""RoIPool, RoIWarp or RoIAlign: (features [B, C, h, w], boxes, P, cells a pixel) -> [number of boxes, C, P, P]"""
+
+
+class Pooling:
+    """From one map, [B, C, h, w]."""
+
+    def __init__(self, operator: RoIOperator, size: int, stride: int) -> None:
+        self.operator, self.size, self.stride = operator, size, stride
+
+    def __call__(self, features: Tensor, boxes: Tensor) -> Tensor:
+        return self.operator(features, boxes, self.size, 1 / self.stride)
+
+
+class PyramidPooling:
+    """From a list of maps, each box from the one that its size asks for (FPN equation 1), with any operator."""
+
+    def __init__(self, operator: RoIOperator, size: int, strides: Sequence[int]) -> None:
+        self.operator, self.size, self.strides = operator, size, strides
+
+    def __call__(self, features: list[Tensor], boxes: Tensor) -> Tensor:
+        flat = boxes.flatten(0, 1)
+        image = torch.arange(len(boxes), device=boxes.device).repeat_interleave(boxes.shape[1])
+        rois = torch.cat([image[:, None].to(flat.dtype), flat], dim=1)
+        level = level_of(flat, [1 / stride for stride in self.strides])
+        places = [(level == index).nonzero().squeeze(1) for index in range(len(self.strides))]
+        parts = [
+            self.operator(each, rois[place], self.size, 1 / stride)
+            for each, place, stride in zip(features, places, self.strides, strict=False)
+        ]
+        return torch.cat(parts)[torch.cat(places).argsort()]
+
+
+class PyramidAlign:
+    """PyramidPooling with RoIAlign, which serves all maps in one launch on a GPU."""
+
+    def __init__(self, size: int, strides: Sequence[int], sampling_ratio: int, backend: str) -> None:
+        self.names = [str(index) for index in range(len(strides))]
+        self.stride = strides[0]
+        self.align = MultiScaleRoIAlign(self.names, size, sampling_ratio, backend=backend)
+
+    def __call__(self, features: list[Tensor], boxes: Tensor) -> Tensor:
+        height, width = (self.stride * side for side in features[0].shape[-2:])
+        return self.align(dict(zip(self.names, features, strict=False)), list(boxes), [(height, width)])

@@ -1,0 +1,77 @@
+"""Weights from elsewhere: torchvision's of ImageNet for the trunk, from a file or from where torch keeps them."""
+
+import functools
+import hashlib
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torchvision.models import ResNet50_Weights, ResNet101_Weights
+
+from models.config import ResNetConfig
+from models.resnet import frozen_state, resnet
+
+# The first set of each, trained by the plain recipe that detectors have always been fine-tuned from.
+IMAGENET = {50: ResNet50_Weights.IMAGENET1K_V1, 101: ResNet101_Weights.IMAGENET1K_V1}
+
+
+def imagenet_state(model: ResNetConfig) -> dict[str, Tensor]:
+    """The pretrained trunk's state, as `load_pretrained` takes it. Raises ValueError where it cannot be had."""
+    network = resnet(model.depth, model.stride_in_1x1)
+    state = fetch(model.depth) if model.weights == "imagenet" else read_state(Path(model.weights))
+    state = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(
+            f"model.weights: expected the state of torchvision's ResNet-{model.depth}, got another in {model.weights} "
+            f"({str(error).splitlines()[1].strip()}); give the file of that network, or set model.depth"
+        ) from error
+    return frozen_state(network)
+
+
+def fetch(depth: int) -> dict[str, Tensor]:
+    """From torch's cache, or over the network into it."""
+    weights = IMAGENET[depth]
+    try:
+        return dict(weights.get_state_dict(progress=False, check_hash=True))
+    except (URLError, OSError, RuntimeError) as error:
+        raise ValueError(
+            f"model.weights=imagenet: expected to fetch {weights.url}, got: {error}; download it elsewhere and give "
+            f"model.weights=FILE, or put it into {torch.hub.get_dir()}/checkpoints"
+        ) from error
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """A state dictionary from a .safetensors or a .pth file; nothing in it is executed. Raises ValueError."""
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        SafetensorError,
+        torch.serialization.pickle.UnpicklingError,
+    ) as error:
+        raise ValueError(f"{path}: expected a file of weights (.safetensors or .pth), got: {error}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path}: expected names and tensors, as Module.state_dict() gives them, got something else")
+    return state
+
+
+def weights_digest(model: ResNetConfig) -> str:
+    """What the weights are told apart by: the content of a file, or torchvision's name for them."""
+    if model.weights == "imagenet":
+        return str(IMAGENET[model.depth])
+    path = Path(model.weights)
+    return _file_digest(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache
+def _file_digest(path: Path, _modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
