@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
-from PIL import Image
 
 from ablations.config import Config, ConfigError
 from ablations.device import choose_device
@@ -104,10 +103,7 @@ def start_study(study: Study, runs: list[Run]) -> None:
     for sample in chosen:
         path = folder / "samples" / f"{sample.image_id}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        image = Image.fromarray(sample.image.permute(1, 2, 0).numpy())
-        if sample.original_size is not None:  # ground truth and detections are in the original image's pixels
-            image = image.resize(sample.original_size[::-1])
-        image.save(path)
+        sample.picture().save(path)
     write_atomically(folder / "ground_truth.json", json.dumps(val.coco))
     record = StudyRecord(
         name=study.name,

@@ -94,10 +94,10 @@ class Scene:
 class Found:
     """An object of an image and the detection that was matched to it.
 
-    degree:  of the object's overlap
-    iou:     of the two masks
-    leakage: share of the predicted mask on other objects; None where nothing was predicted
-    seams:   see `seams`
+    degree:      of the object's overlap
+    iou:         of the two masks
+    leakage:     share of the predicted mask on other objects; None where nothing was predicted
+    false_edges: see `false_edges`
     """
 
     image_id: int
@@ -106,7 +106,12 @@ class Found:
     result: dict[str, Any]
     iou: float
     leakage: float | None
-    seams: float | None
+    false_edges: tuple[np.ndarray, int] | None
+
+    @property
+    def seams(self) -> float | None:
+        """See `seams`."""
+        return None if self.false_edges is None else excess(*self.false_edges)
 
 
 def overlap_metrics(truth: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, float | None]:
@@ -219,7 +224,7 @@ def found_objects(truth: dict[str, Any], results: list[dict[str, Any]]) -> Itera
                 result=result,
                 iou=int((mask & own).sum()) / max(1, int((mask | own).sum())),
                 leakage=int((mask & others & ~own).sum()) / area if area else None,
-                seams=seams(mask, own, boxes_of([result])[0]),
+                false_edges=false_edges(mask, own, boxes_of([result])[0]),
             )
 
 
@@ -246,12 +251,26 @@ def seams(mask: np.ndarray, truth: np.ndarray, box: np.ndarray) -> float | None:
     mask, truth: bool [H, W], predicted and true; box [4], the detection's.
     -> excess as a share of the mask's edge inside the box; None for an empty mask or parts under LEAST_PART pixels.
 
-    A piece of edge is *false* if the object has no edge within half a part of it. False edges are expected anywhere; a
-    false edge at distance u from the nearest part border, in parts, counts cos(2 pi u): +1 on a border, -1 midway.
-    Edges that lie evenly add up to 0, and so do those that prefer the cell borders of an output grid of 14, 21, 28,
-    ... cells, whose 2, 3, 4, ... cells a part lie at even distances: only the parts themselves, which have a border in
-    every seventh of the box and none between, are left. The outermost half part is left out, where the box cuts masks
-    off. So a smooth predictor scores about 0 whatever its grid, and one whose every edge is a seam 1.
+    False edges (see `false_edges`) are expected anywhere; one at distance u from the nearest part border, in parts,
+    counts cos(2 pi u): +1 on a border, -1 midway. Edges that lie evenly add up to 0, and so do those that prefer the
+    cell borders of an output grid of 14, 21, 28, ... cells, whose 2, 3, 4, ... cells a part lie at even distances:
+    only the parts themselves, which have a border in every seventh of the box and none between, are left. So a smooth
+    predictor scores about 0 whatever its grid, and one whose every edge is a seam 1.
+    """
+    found = false_edges(mask, truth, box)
+    return None if found is None else excess(*found)
+
+
+def excess(places: np.ndarray, length: int) -> float:
+    """How many more of `length` pixels of edge are false and on part borders than would be if they lay evenly."""
+    return float(np.cos(2 * np.pi * places).sum()) / length if length else 0.0
+
+
+def false_edges(mask: np.ndarray, truth: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, int] | None:
+    """The pieces of a mask's edge, each a pixel long, that are false: the object has no edge within half a part.
+
+    -> their places [E], in parts from the box's left or upper border, and the length of all of the mask's edges; both
+    without the outermost half part, where the box cuts masks off: places are 0.5 to 6.5. None as in `seams`.
     """
     half = (box[2:] - box[:2]) / PARTS / 2  # a part, across and down
     if not mask.any() or half.min() < LEAST_PART / 2:
@@ -261,7 +280,7 @@ def seams(mask: np.ndarray, truth: np.ndarray, box: np.ndarray) -> float | None:
     around = np.concatenate([corner, box[2:] + reach + 1])
     mask, truth, (x1, y1, x2, y2) = window(mask, around), window(truth, around), (box - np.tile(corner, 2)).tolist()
     near = maximum_filter(_edge_pixels(truth), size=(2 * reach[1] - 1, 2 * reach[0] - 1))
-    excess = length = 0.0
+    places, length = [], 0
     upright, lying = (mask, near, (x1, x2), (y1, y2)), (mask.T, near.T, (y1, y2), (x1, x2))
     for lined, close, (left, right), (top, bottom) in (upright, lying):
         place = (np.arange(1, lined.shape[1]) - left) / (right - left) * PARTS  # of what is between two columns
@@ -269,14 +288,14 @@ def seams(mask: np.ndarray, truth: np.ndarray, box: np.ndarray) -> float | None:
         inside = ((rows >= top) & (rows < bottom))[:, None] & (place >= 0.5) & (place < PARTS - 0.5)
         edges = (lined[:, 1:] != lined[:, :-1]) & inside
         false = edges & ~close[:, 1:] & ~close[:, :-1]
-        excess += float((false * np.cos(2 * np.pi * place)).sum())
+        places.append(np.broadcast_to(place, false.shape)[false])
         length += int(edges.sum())
-    return excess / length if length else 0.0
+    return np.concatenate(places), length
 
 
 def _edge_pixels(mask: np.ndarray) -> np.ndarray:
-    """uint8 [H, W]: the pixels on either side of a mask's edge."""
-    edge = np.zeros(mask.shape, np.uint8)
+    """bool [H, W]: the pixels on either side of a mask's edge."""
+    edge = np.zeros(mask.shape, bool)
     across, down = mask[:, 1:] != mask[:, :-1], mask[1:] != mask[:-1]
     edge[:, 1:] |= across
     edge[:, :-1] |= across

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from pycocotools import mask as rle
 
 # Channel statistics of ImageNet, in units of 0..1: what torchvision's pretrained trunks were trained with.
@@ -41,6 +42,11 @@ class Sample:
     masks: torch.Tensor
     image_id: int
     original_size: tuple[int, int] | None = None
+
+    def picture(self) -> Image.Image:
+        """The image in the pixels that annotations and results refer to."""
+        picture = Image.fromarray(self.image.permute(1, 2, 0).numpy())
+        return picture if self.original_size is None else picture.resize(self.original_size[::-1])
 
 
 @dataclass

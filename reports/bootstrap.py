@@ -17,6 +17,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ablations import overlap
 from reports.load import DIFFERENCE, Study
 from reports.stats import LEVEL
 
@@ -24,6 +25,7 @@ RESAMPLES = 1000
 CHUNK = 250  # resamples at a time: bounds the memory
 THRESHOLDS = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}
 RECALLS = np.linspace(0, 1, 101)
+MEANS = ("overlap.leakage", "overlap.seams")  # over objects
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,19 @@ class ImageNoise:
 def match(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> list[ClassMatches]:
     """Matches a run's detections to the ground truth, class by class, as COCO's evaluation does for all sizes.
 
-    kind: "segm" or "bbox". Results without the kind's geometry, or none at all, match nothing.
+    kind: "segm", "bbox", or one of overlap.BINS for masks of those objects alone. Results without the kind's geometry,
+    or none at all, match nothing.
     """
+    evaluation = overlap.evaluate(truth, results, [kind]) if kind in overlap.BINS else _evaluate(truth, results, kind)
+    num_images, num_thresholds = len(evaluation.params.imgIds), len(evaluation.params.iouThrs)
+    rows = [
+        evaluation.evalImgs[start : start + num_images]
+        for start in range(0, len(evaluation.evalImgs), max(1, num_images))
+    ]
+    return [_class_matches(row, num_images, num_thresholds) for row in rows]
+
+
+def _evaluate(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> COCOeval:
     key = "segmentation" if kind == "segm" else "bbox"
     usable = [dict(result) for result in results if key in result]
     with contextlib.redirect_stdout(io.StringIO()):
@@ -65,12 +78,7 @@ def match(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> li
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
         evaluation.params.maxDets = [100]
         evaluation.evaluate()
-    num_images, num_thresholds = len(evaluation.params.imgIds), len(evaluation.params.iouThrs)
-    rows = [
-        evaluation.evalImgs[start : start + num_images]
-        for start in range(0, len(evaluation.evalImgs), max(1, num_images))
-    ]
-    return [_class_matches(row, num_images, num_thresholds) for row in rows]
+    return evaluation
 
 
 def _class_matches(row: list[dict[str, Any] | None], num_images: int, num_thresholds: int) -> ClassMatches:
@@ -145,7 +153,8 @@ class ImageBootstrap:
 
     def __init__(self, study: Study, resamples: int = RESAMPLES) -> None:
         self.study, self.truth = study, study.ground_truth
-        self.num_images = len(self.truth["images"]) if self.truth else 0
+        self.image_ids = sorted(image["id"] for image in self.truth["images"]) if self.truth else []
+        self.num_images = len(self.image_ids)
         # The first row draws every image once: the value on the images as they are.
         self.draws = (
             np.vstack([np.ones((1, self.num_images), dtype=np.int64), draw_images(self.num_images, resamples)])
@@ -153,10 +162,14 @@ class ImageBootstrap:
             else None
         )
         self.matches: dict[tuple[str, int, str], list[ClassMatches] | None] = {}
+        self.found: dict[tuple[str, int], list[overlap.Found] | None] = {}
         self.values: dict[tuple[str, int, str], np.ndarray | None] = {}
 
     def noise(self, weights: Mapping[str, float], metric: str) -> ImageNoise | None:
-        """None where the metric is not an AP of boxes or masks over all sizes, or nothing is stored to compute it."""
+        """None where the metric cannot be taken again of other images, or nothing is stored to compute it.
+
+        It can be for AP, AP50 and AP75 of boxes and masks, and for the project's own measures of overlap.
+        """
         by_seed = [self._contrast(weights, seed, metric) for seed in self.study.seeds(list(weights))]
         usable = [values for values in by_seed if values is not None]
         if not usable:
@@ -182,15 +195,14 @@ class ImageBootstrap:
         return self.values[arm, seed, metric]
 
     def _resample(self, arm: str, seed: int, metric: str) -> np.ndarray | None:
+        if self.draws is None or self.study.value(arm, seed, metric) is None:
+            return None  # a model without masks has no mask AP, not one of 0
         kind, _, key = metric.partition(".")
-        if self.draws is None or kind not in ("segm", "bbox") or key not in THRESHOLDS:
-            return None
-        if self.study.value(arm, seed, metric) is None:  # a model without masks has no mask AP, not one of 0
-            return None
-        if (arm, seed, kind) not in self.matches:
-            results = self.study.detections(arm, seed)
-            self.matches[arm, seed, kind] = None if results is None else match(self.truth or {}, results, kind)
-        matches = self.matches[arm, seed, kind]
+        if metric in MEANS:
+            return self._mean(arm, seed, key)
+        if kind == "overlap":
+            key, _, kind = key.partition("_")
+        matches = self._matches(arm, seed, kind) if key in THRESHOLDS else None
         if matches is None:
             return None
         return np.concatenate(
@@ -199,3 +211,29 @@ class ImageBootstrap:
                 for start in range(0, len(self.draws), CHUNK)
             ]
         )
+
+    def _matches(self, arm: str, seed: int, kind: str) -> list[ClassMatches] | None:
+        if kind not in ("segm", "bbox", *overlap.BINS):
+            return None
+        if (arm, seed, kind) not in self.matches:
+            results = self.study.detections(arm, seed)
+            self.matches[arm, seed, kind] = None if results is None else match(self.truth or {}, results, kind)
+        return self.matches[arm, seed, kind]
+
+    def _mean(self, arm: str, seed: int, name: str) -> np.ndarray | None:
+        """Of "leakage" or "seams": of all objects in the images drawn, an image's as often as it was drawn."""
+        if (arm, seed) not in self.found:
+            results = self.study.detections(arm, seed)
+            self.found[arm, seed] = None if results is None else list(overlap.found_objects(self.truth or {}, results))
+        found = self.found[arm, seed]
+        if found is None or self.draws is None:
+            return None
+        place = {image_id: index for index, image_id in enumerate(self.image_ids)}
+        sums, counts = np.zeros(self.num_images), np.zeros(self.num_images)
+        for item in found:
+            value = overlap.value_of(item, name)
+            if value is not None:
+                sums[place[item.image_id]] += value
+                counts[place[item.image_id]] += 1
+        with np.errstate(invalid="ignore"):
+            return 100 * (self.draws @ sums) / (self.draws @ counts)

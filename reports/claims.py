@@ -14,6 +14,7 @@ from typing import Any
 from ablations.record import Hypothesis, RecordError
 from reports import forest, pictures, plots, tables, why, wording
 from reports.contrasts import interactions, verdicts
+from reports.exhibits import overlap
 from reports.html import to_html
 from reports.labels import NOTHING, interval, signed
 from reports.load import Study, find_studies, read_study
@@ -226,6 +227,9 @@ def _picture(claim: Claim, studies: dict[str, Study], folder: Path, index: int) 
         found = why.why(study, folder, name)
     elif kind == "samples":
         found = pictures.samples(study, folder, name) is not None
+    elif kind == "pairs":
+        exhibit = study.exhibit("overlap")
+        found = exhibit is not None and overlap.draw_pairs(study, exhibit.content, folder, name)
     return f"figures/{name}.png" if found else ""
 
 

@@ -61,7 +61,7 @@ def closeups(study: Study, folder: Path, name: str = "closeups") -> int | None:
         gridspec_kw={"wspace": 0.04, "hspace": 0.14},
     )
     for row, index in zip(grid, chosen, strict=True):
-        window = _window([found[index].truth, *found[index].masks.values()])
+        window = square_around([found[index].truth, *found[index].masks.values()])
         pixels = np.asarray(Image.open(found[index].path).convert("L"))
         for axes, arm in zip(row, arms, strict=True):
             _paint(axes, pixels[window], found[index].truth[window], found[index].masks[arm][window])
@@ -106,7 +106,7 @@ def _best(results: list[dict[str, Any]], item: dict[str, Any], truth: np.ndarray
     return max(masks, key=lambda mask: iou(mask, truth), default=None)
 
 
-def _window(masks: Sequence[np.ndarray]) -> tuple[slice, slice]:
+def square_around(masks: Sequence[np.ndarray]) -> tuple[slice, slice]:
     """A square of the image that holds all the masks, as far as the image reaches."""
     rows, columns = np.nonzero(np.any(masks, axis=0))
     side = max(np.ptp(rows), np.ptp(columns)) + 1 + 2 * MARGIN

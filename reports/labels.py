@@ -9,12 +9,16 @@ from reports.load import DIFFERENCE, Study
 NOTHING = "–"  # where a figure is not defined
 MINUS = "−"
 
-KINDS = {"segm": "mask", "bbox": "box"}
+KINDS = {"segm": "mask", "bbox": "box", "overlap": "mask"}
 KEYS = {
     "APs": "AP, small objects",
     "APm": "AP, medium objects",
     "APl": "AP, large objects",
     "AR100": "AR at 100 detections",
+    "AP_apart": "AP, images without overlap",
+    "AP_none": "AP, no overlap",
+    "AP_some": "AP, some overlap",
+    "AP_much": "AP, much overlap",
 }
 
 

@@ -51,6 +51,28 @@ def paired(study: Study, metric: str, folder: Path, name: str = "paired") -> boo
     return True
 
 
+def side_by_side(study: Study, weights: Weights, metrics: dict[str, str], folder: Path, name: str, label: str) -> bool:
+    """One panel a metric for a single contrast, on one scale, each as in `paired`.
+
+    metrics: metric -> the panel's title; label: of the scale.
+    """
+    styles, (plus, minus) = arm_styles(study), arms_of(weights)
+    panels = [
+        Panel(
+            title=title,
+            pairs=pairs,
+            names=[_short(study, arm, weights) for arm in (minus, plus)],
+            styles=[styles[minus], styles[plus]],
+            paper=paper_contrast(study, weights, metric),
+        )
+        for metric, title in metrics.items()
+        if (pairs := _pairs(study.values(minus, metric), study.values(plus, metric)))
+    ]
+    if panels:
+        _draw_panels(panels, label, folder, name)
+    return bool(panels)
+
+
 def interaction(study: Study, found: Interaction, folder: Path, name: str = "interaction") -> bool:
     """The two differences of an interaction, seed by seed, and how much the second exceeds the first."""
     gains = [contrast_of(study, weights, found.metric).values for weights in (found.first, found.second)]

@@ -29,7 +29,12 @@ def render(study: Study, folder: Path, resamples: int = RESAMPLES) -> Path:
     tables.runs_frame(study).to_csv(folder / "runs.csv", index=False, lineterminator="\n")
     tables.contrasts_frame(study, found, noise).to_csv(folder / "contrasts.csv", index=False, lineterminator="\n")
     text = template("report.md.j2").render(
-        content(study, found, figures) | {"noise": tables.image_noise(found, noise), "resamples": f"{resamples:,}"}
+        content(study, found, figures)
+        | {
+            "noise": tables.image_noise(found, noise),
+            "without_noise": unresampled(found, noise),
+            "resamples": f"{resamples:,}",
+        }
     )
     (folder / "report.md").write_text(text, encoding="utf-8")
     (folder / "report.html").write_text(to_html(text, folder), encoding="utf-8")
@@ -53,6 +58,12 @@ def image_noise(study: Study, found: list[Verdict], resamples: int) -> dict[str,
         if resamples and item.estimate.n and not item.hypothesis.threshold
     }
     return {name: value for name, value in noise.items() if value is not None}
+
+
+def unresampled(found: list[Verdict], noise: dict[str, ImageNoise]) -> str:
+    """The metrics, of hypotheses that have figures, whose noise of the images is not known."""
+    metrics = [item.hypothesis.metric for item in found if item.estimate.n and item.hypothesis.name not in noise]
+    return and_list([metric_label(metric) for metric in dict.fromkeys(metrics)])
 
 
 def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]:

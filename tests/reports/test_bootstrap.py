@@ -1,6 +1,7 @@
 """The bootstrap over images against COCO's own evaluation of the resampled set, written out image by image."""
 
 import contextlib
+import dataclasses
 import io
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ablations.overlap import overlap_metrics
 from reports.bootstrap import THRESHOLDS, ImageBootstrap, average_precision, draw_images, match
 from reports.load import read_study
 
@@ -84,3 +86,14 @@ def test_contrasts_are_paired_by_image(study):
     parts = [bootstrap.noise({"align16": 1, "pool16": -1}, metric).mean for metric in ("segm.AP75", "segm.AP50")]
     assert both.mean == pytest.approx(parts[0] - parts[1])
     assert bootstrap.noise({"align16": 1, "pool16": -1}, "segm.APm") is None
+
+
+@pytest.mark.parametrize("metric", ["AP_none", "AP50_some", "AP_much", "leakage", "seams"])
+def test_measures_of_overlap_are_taken_again_of_other_images(study, metric):
+    truth, results = study.ground_truth, study.detections("pool16", 0)
+    run = study.runs["pool16", 0]
+    measured = dataclasses.replace(run, metrics=run.metrics | {"overlap": overlap_metrics(truth, results)})
+    bootstrap = ImageBootstrap(dataclasses.replace(study, runs={("pool16", 0): measured}), resamples=3)
+    found = bootstrap._value("pool16", 0, f"overlap.{metric}")
+    expected = [overlap_metrics(*repeat(truth, results, draw))[metric] for draw in bootstrap.draws]
+    assert len(set(expected)) > 1 and found == pytest.approx(expected)

@@ -1,0 +1,246 @@
+"""What overlap does to masks: AP by overlap, leakage and seams of every seed, and pairs of objects from close by."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.lines import Line2D
+from PIL import Image
+
+from ablations.record import ExhibitRecord
+from reports import plots
+from reports.closeups import square_around
+from reports.contrasts import contrast_of, differences
+from reports.figure import COLOURS, INK, arm_styles, despine, figure, save
+from reports.labels import NOTHING, arms_of, contrast_label, interval, number, plural, signed
+from reports.load import Study
+from reports.pictures import Instance, decode, paint
+from reports.tables import markdown, mean_sd
+
+BINS = {"none": "no overlap", "some": "some overlap", "much": "much overlap"}
+PAIR_COLOURS = (COLOURS[0], COLOURS[4])
+WORKS = 0.6
+"""Share of the other's mask AP on images without overlap under which a detector is not worth comparing."""
+
+
+def section(study: Study, exhibit: ExhibitRecord, figures: Path) -> str:
+    content = exhibit.content
+    weights = differences(study)[0]
+    parts = [
+        "## What overlap does to masks",
+        _measures(content),
+        _by_overlap(study, weights, content, figures),
+        _finding(study, weights, content),
+        _working(study, weights, content),
+        _leakage_and_seams(study, weights, content, figures),
+        _pairs(study, content, figures),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _measures(content: dict[str, Any]) -> str:
+    side, much = content["parts"], number(100 * content["much"], 0)
+    return "\n".join(
+        [
+            "The paper shows in pictures what overlap does to FCIS and gives no number. **The measures here are this "
+            "project's own:**",
+            "",
+            "- **Overlap** of an object: the share of its bounding box that lies on other objects' visible masks. "
+            f"None is 0, *some* up to {much} %, *much* above: in the drawn validation images the median of the objects "
+            "that overlap at all, fixed before any detector was trained. AP by overlap ignores the objects of the "
+            "other bins as COCO's AP by size does.",
+            "- **Leakage**: the share of a predicted mask that lies on other objects, averaged over the objects that "
+            "overlap. A mask belongs to the object that its detection's class and box (IoU of 0.5 or more) belong to, "
+            "however bad it is.",
+            f"- **Seams**: edges of a mask along the borders of {side} x {side} parts of its box where the object has "
+            "no edge, as a share of the mask's edge, less what would lie there if false edges were spread evenly. A "
+            "smooth mask scores about 0 whatever its grid, a mask whose every edge is a seam 100.",
+        ]
+    )
+
+
+def _by_overlap(study: Study, weights: dict[str, float], content: dict[str, Any], figures: Path) -> str:
+    bins = content["bins"]
+    titles = {f"overlap.AP_{name}": f"{title}\n{bins[name]['objects']} objects" for name, title in BINS.items()}
+    drawn = plots.side_by_side(study, weights, titles, figures, "overlap", "mask AP (points)")
+    rows = []
+    for name in ("apart", *BINS):
+        metric = f"overlap.AP_{name}"
+        found = contrast_of(study, weights, metric)
+        title = "images without any overlap" if name == "apart" else BINS[name]
+        side = bins[name]["side"]
+        rows.append(
+            [
+                title,
+                str(bins[name]["objects"]),
+                NOTHING if side is None else f"{number(side, 0)} px",
+                *(mean_sd(study, arm, metric) for arm in weights),
+                NOTHING if found.mean is None else f"{signed(found.mean)} ({interval(found.low, found.high)})",
+            ]
+        )
+    header = ["mask AP", "objects", "median side", *map(study.label, weights), contrast_label(study, weights)]
+    lines = [
+        "### AP by overlap",
+        "![Mask AP of every seed by how much objects overlap](figures/overlap.png)" if drawn else "",
+        markdown(header, rows),
+        "*Read along a row, not down a column: objects differ between the rows in size and place too. Those of *some* "
+        "and *much* overlap have boxes of about the same size, so that is the pair on which the study asks whether the "
+        "difference grows.*",
+    ]
+    return "\n\n".join(line for line in lines if line)
+
+
+def _finding(study: Study, weights: dict[str, float], content: dict[str, Any]) -> str:
+    """What an AP mixes, apart: how many objects are found at all, and how good the masks of those are."""
+    rows = []
+    for name, title in BINS.items():
+        objects, row = content["bins"][name]["objects"], [title]
+        for key in ("objects", "iou"):
+            for arm in weights:
+                runs = [run["found"][name][key] for run in content["runs"].get(arm, {}).values()]
+                values = [100 * value / objects if key == "objects" else value for value in runs if value is not None]
+                row.append(number(float(np.mean(values))) if values and objects else NOTHING)
+        rows.append(row)
+    header = ["mean over seeds", *(f"{what}, {study.label(arm)}" for what in ("found (%)", "IoU") for arm in weights)]
+    return "\n\n".join(
+        [
+            "AP mixes two things: whether an object is found, and how good its mask is.",
+            markdown(header, rows),
+            "*Found: some detection of the object's class has a box IoU of 0.5 or more with it, whatever its score. "
+            "IoU: of the masks of the objects that were found.*",
+        ]
+    )
+
+
+def _working(study: Study, weights: dict[str, float], content: dict[str, Any]) -> str:
+    """Whether the weaker arm is a working detector where nothing overlaps."""
+    plus, minus = arms_of(weights)
+    first, second = (study.values(arm, "overlap.AP_apart") for arm in (plus, minus))
+    seeds = sorted(first.keys() & second.keys())
+    whole = sum(first[seed] for seed in seeds)
+    if not whole:
+        return ""
+    share = 100 * sum(second[seed] for seed in seeds) / whole
+    verdict = "It works" if share >= 100 * WORKS else "**It does not, and the comparison says little**"
+    values = ", ".join(f"{number(second[seed])} of {number(first[seed])}" for seed in seeds)
+    return (
+        f"A comparison only means something if {study.label(minus)} is a working detector by itself: on the "
+        f"{content['num_apart']} of {content['num_images']} images without any overlap it should reach at least "
+        f"{100 * WORKS:.0f} % of {study.label(plus)}'s mask AP. {verdict}: over the seeds it reaches "
+        f"**{number(share, 0)} %** ({values})."
+    )
+
+
+def _leakage_and_seams(study: Study, weights: dict[str, float], content: dict[str, Any], figures: Path) -> str:
+    drawn = [
+        plots.side_by_side(study, weights, {metric: ""}, figures, name, label)
+        for metric, name, label in (
+            ("overlap.leakage", "leakage", "leakage (% of a mask)"),
+            ("overlap.seams", "seams", "seams (% of a mask's edge)"),
+        )
+    ]
+    counts = {
+        name: " and ".join(f"{number(_mean(content, arm, name), 0)} ({study.label(arm)})" for arm in weights)
+        for name in ("leakage", "seams")
+    }
+    _draw_places(study, content, figures)
+    lines = [
+        "### Leakage and seams",
+        "![Leakage of every seed](figures/leakage.png)" if drawn[0] else "",
+        "![Seams of every seed](figures/seams.png)" if drawn[1] else "",
+        f"*Means over the objects that a run found, on average {counts['leakage']} objects that overlap for leakage, "
+        f"and {counts['seams']} objects for seams, whose parts must be {content['least_part']} pixels or more.*",
+        "![Where in a part false edges lie](figures/places.png)",
+        "*False edges by their place in the part, as a share of all edges: a thin line is a seed, the thick one the "
+        "mean. A hill at 0 is seams; hills as high at equal distances from it come from the output grid, and the "
+        "measure does not count them. Score maps of parts are not the only way to seams: a head that pools 7 x 7 cells "
+        "and ends in a 2 x 2 deconvolution, as Mask R-CNN's C4 head does, draws each cell's piece of the mask by "
+        "itself as well, and its cells have the same borders.*",
+    ]
+    return "\n\n".join(line for line in lines if line)
+
+
+def _mean(content: dict[str, Any], arm: str, name: str) -> float | None:
+    values = [run[name] for run in content["runs"].get(arm, {}).values()]
+    return float(np.mean(values)) if values else None
+
+
+def _draw_places(study: Study, content: dict[str, Any], figures: Path) -> None:
+    drawn, [[axes]] = figure(width=6.4, height=2.8)
+    axes.axvline(0, color=INK, linewidth=1)
+    handles = []
+    for arm, (colour, marker) in arm_styles(study).items():
+        runs = list(content["runs"].get(arm, {}).values())
+        shares = np.array([[100 * count / max(1, run["edges"]) for count in run["places"]] for run in runs])
+        if not shares.size:
+            continue
+        places = (np.arange(shares.shape[1]) + 0.5) / shares.shape[1] - 0.5
+        axes.plot(places, shares.T, color=colour, linewidth=0.5, alpha=0.4)
+        axes.plot(places, shares.mean(axis=0), color=colour, linewidth=1.8, marker=marker, markersize=4)
+        handles.append(Line2D([], [], color=colour, marker=marker, markersize=4, label=study.label(arm)))
+    axes.set_xlim(-0.5, 0.5)
+    axes.set_ylim(bottom=0)
+    axes.set_xticks([-0.5, -0.25, 0, 0.25, 0.5], ["−½\nmidway", "−¼", "0\npart border", "¼", "½\nmidway"])
+    axes.set_xlabel("distance from the nearest part border, in parts")
+    axes.set_ylabel("false edges\n(% of all edges)")
+    axes.grid(axis="y")
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), labelcolor=INK)
+    despine(axes)
+    save(drawn, figures, "places")
+
+
+def _pairs(study: Study, content: dict[str, Any], figures: Path) -> str:
+    if not draw_pairs(study, content, figures):
+        return ""
+    return "\n\n".join(
+        [
+            "### Overlapping pairs from close by",
+            "![Pairs of overlapping objects: ground truth and both systems](figures/pairs.png)",
+            f"*Each object that overlaps much, with the object that fills most of its box, where every arm found both: "
+            f"{plural(content['num_pairs'], 'pair')} of seed {content['seed']}, the first. In the order of the mean "
+            f"overlap (IoU) of the two masks with the true ones, these are each arm's worst and its median. Amber is "
+            f"the object that overlaps, blue the other; the numbers are the IoU of either mask.*",
+        ]
+    )
+
+
+def draw_pairs(study: Study, content: dict[str, Any], figures: Path, name: str = "pairs") -> bool:
+    """The chosen pairs, ground truth and every arm beside each other. Returns whether there were any to draw."""
+    folder = study.exhibit_images("overlap")
+    shown = [pair for pair in content["pairs"] if (folder / f"{pair['image_id']}.png").is_file()]
+    if not shown:
+        return False
+    arms = [arm for arm in study.record.arms if arm in shown[0]["masks"]]
+    columns = 1 + len(arms)
+    drawn, grid = figure(
+        len(shown),
+        columns,
+        width=2.5 * columns,
+        height=2.62 * len(shown),
+        gridspec_kw={"wspace": 0.04, "hspace": 0.06},
+    )
+    for row, pair in zip(grid, shown, strict=True):
+        _draw_pair(row, pair, arms, folder / f"{pair['image_id']}.png")
+        title = f"{pair['rank']} of\n{study.label(pair['arm'])}"
+        row[0].annotate(
+            title, (-0.05, 0.5), xycoords="axes fraction", ha="right", va="center", rotation=90, fontsize=9, color=INK
+        )
+    for axes, title in zip(grid[0], ["ground truth", *map(study.label, arms)], strict=True):
+        axes.set_title(title, loc="center", fontsize=9)
+    save(drawn, figures, name, vector=False)
+    return True
+
+
+def _draw_pair(row: Any, pair: dict[str, Any], arms: list[str], path: Path) -> None:
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    size = pixels.shape[:2]
+    columns = [pair["truth"], *(pair["masks"][arm] for arm in arms)]
+    masks = [[decode(segmentation, size) for segmentation in column] for column in columns]
+    place = square_around([mask for column in masks for mask in column])
+    notes = [("", ""), *([f"{100 * value:.0f} %" for value in pair["overlaps"][arm]] for arm in arms)]
+    for axes, column, texts in zip(row, masks, notes, strict=True):
+        instances = [
+            Instance(mask[place], colour, text) for mask, colour, text in zip(column, PAIR_COLOURS, texts, strict=True)
+        ]
+        paint(axes, pixels[place], instances)
