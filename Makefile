@@ -11,7 +11,8 @@ STUDIES := roialign roiops maskloss maskclass maskhead multitask rpn fcis
 ABLATIONS := $(addprefix ablation-,$(STUDIES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test torture smoke $(ABLATIONS) ablations report claims gallery coco bench bench-ops figures clean
+.PHONY: help setup check test torture smoke $(ABLATIONS) ablations status report claims gallery coco bench bench-ops figures \
+	clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -60,6 +61,9 @@ ablation-fcis: ## Mask R-CNN and FCIS where objects overlap
 ablations: $(STAMP) ## all studies, sharing stages and runs, and the claims: under an hour on two cores
 	@status=0; for study in $(STUDIES); do $(MAKE) --no-print-directory ablation-$$study || status=1; done; \
 	$(PY) -m reports.claims && exit $$status
+
+status: $(STAMP) ## what is done, running, failed and missing, how long to go, and disk use
+	@$(PY) -m ablations.status
 
 report: $(STAMP) ## the reports of all studies that have records
 	$(PY) -m reports

@@ -6,8 +6,7 @@ from typing import Any
 
 from ablations.code import code_version
 from ablations.config import Config
-from ablations.job import LOCK
-from ablations.record import RecordError, RunRecord, load_run
+from ablations.record import LOCK, RecordError, RunRecord, load_run
 from ablations.stages import Stages
 
 REPLACED = "replaced"

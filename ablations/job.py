@@ -21,7 +21,6 @@ import torch
 
 from ablations.record import State, Status, load_status, save
 
-LOCK = ".lock"
 SECONDS_BETWEEN = 1.0
 """A status is not written more often than this."""
 

@@ -179,6 +179,10 @@ class Status:
     schema: int = SCHEMA
 
 
+LOCK = ".lock"
+"""Beside a status: the process that keeps it holds this file. A status "running" beside a free one is of a process that
+was killed."""
+
 TEMPORARY = ".tmp"
 """How the names of files end that are still being written: one that is older than its process can be removed."""
 

@@ -10,8 +10,7 @@ import shutil
 from pathlib import Path
 
 from ablations.finished import REPLACED, finished, set_aside
-from ablations.job import LOCK
-from ablations.record import TEMPORARY, RunRecord, save
+from ablations.record import LOCK, TEMPORARY, RunRecord, save
 from ablations.stages import Stages
 from ablations.study import Run
 

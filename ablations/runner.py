@@ -15,9 +15,9 @@ from ablations.arm import run_arm
 from ablations.engines import Engine, start
 from ablations.exhibition import Exhibit, make_exhibit
 from ablations.finished import finished, outdated, set_aside
-from ablations.job import LOCK, Job, Stopped, WorkerLost, explain, mark_failed
-from ablations.record import ExhibitRecord, RunRecord, clear_temporaries
-from ablations.results import headline
+from ablations.job import Job, Stopped, WorkerLost, explain, mark_failed
+from ablations.progress import Progress
+from ablations.record import LOCK, ExhibitRecord, RunRecord, clear_temporaries
 from ablations.reuse import take_over
 from ablations.stages import CHECKPOINT, Stages, make_backbone, make_data, make_proposals, stages_of
 from ablations.study import Run
@@ -104,9 +104,9 @@ def execute(runs: list[Run], report: Callable[[str], None] = print, exhibits: Se
     done = {_name(run) for run in runs if run.folder in outcome.records}
     with stop_signals() as stop_came:
         engine = start(runs[0].config, len(runs))
-        progress = Progress(len(runs), len(outcome.records), engine.count, report)
         try:
-            _carry_out_all(tasks, done, engine, stop_came, outcome, progress, echo=len(runs) == 1)
+            with Progress(len(runs), len(outcome.records), engine.count, report) as progress:
+                _carry_out_all(tasks, done, engine, stop_came, outcome, progress, echo=len(runs) == 1)
         finally:
             engine.close()
     return outcome
@@ -147,7 +147,7 @@ def _carry_out_all(
     engine: Engine,
     stop_came: Callable[[], bool],
     outcome: Outcome,
-    progress: "Progress",
+    progress: Progress,
     echo: bool,
 ) -> None:
     """Gives the engine one task after another until all are done, or those begun when a stop is asked for."""
@@ -167,13 +167,14 @@ def _carry_out_all(
         for task in ready if not pending else []:
             if task.name not in waited_for:
                 waited_for.add(task.name)
-                progress.report(f"waiting for another process that is at {task.name}")
+                progress.say(f"waiting for another process that is at {task.name}")
         if not pending and not ready:
             for task in waiting:
                 outcome.failures[task.name] = "not started, because something that it needs failed"
             return
         if not pending:
             time.sleep(POLL)
+        progress.look(task.folder for task in pending.values())
         for future in wait(pending, timeout=POLL, return_when=FIRST_COMPLETED).done:
             task = pending.pop(future)
             try:
@@ -185,34 +186,16 @@ def _carry_out_all(
                 continue
             except Exception as error:
                 outcome.failures[task.name] = explain(error)
-                progress.report(f"FAILED {task.name}: {explain(error)}")
+                progress.say(f"FAILED {task.name}: {explain(error)}")
                 if isinstance(error, WorkerLost):
                     mark_failed(task.folder, explain(error))
                 continue
             done.add(task.name)
-            if task.run is not None:
+            if task.run is None:
+                progress.done(task.name)
+            else:
                 outcome.records[task.run.folder] = result
-            progress.done(task, result)
-
-
-class Progress:
-    """One line for each finished task, with the time that is left."""
-
-    def __init__(self, total: int, already: int, workers: int, report: Callable[[str], None]) -> None:
-        self.total, self.finished, self.workers, self.report = total, already, workers, report
-        self.began = time.monotonic()
-        self.seconds: list[float] = []
-
-    def done(self, task: Task, result: Any) -> None:
-        elapsed = time.monotonic() - self.began
-        if task.run is None:
-            self.report(f"[{elapsed:5.0f} s] {task.name} ready")
-            return
-        self.finished += 1
-        self.seconds.append(result.cost["train_seconds"] + result.cost["eval_seconds"])
-        left = (self.total - self.finished) * sum(self.seconds) / len(self.seconds) / self.workers
-        line = f"run {self.finished} of {self.total}: {task.run}: {headline(result)}; about {left:.0f} s left"
-        self.report(f"[{elapsed:5.0f} s] {line}")
+                progress.done(str(task.run), result)
 
 
 def _name(run: Run) -> str:
