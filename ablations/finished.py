@@ -29,8 +29,8 @@ def _read(folder: Path, config: Config, stages: Stages) -> tuple[RunRecord | Non
         return None, ""
     try:
         record = load_run(path)
-    except (RecordError, OSError) as error:
-        return None, f"its record cannot be read ({error})"
+    except (RecordError, OSError):
+        return None, "its record cannot be read"
     if record.config_hash != config.hash():
         return None, f"settings changed: {_changes(record.config, config.settings())}"
     if record.stages != stages.keys:
