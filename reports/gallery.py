@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 from ablations.record import RecordError
+from reports import wording
 from reports.claims import render_claims
+from reports.contrasts import verdicts
 from reports.load import Study, find_studies, read_study
 from reports.provenance import warnings
-from reports.render import render
+from reports.render import render, setting, template
 
 GALLERY = Path("reports/gallery")
 RECORDS = ("study.json", "exhibits/*.json", "exhibits/*/*.png", "*/seed*/run.json", "*/seed*/metrics.jsonl")
@@ -38,6 +40,25 @@ def publish(study: Study, folder: Path) -> Path:
     return path
 
 
+def index(gallery: Path) -> str:
+    """The gallery's front page: the verdicts of every study that is published, in Markdown."""
+    shown = []
+    for path in sorted(gallery.glob("*/records/study.json")):
+        study = read_study(path.parent.parent, path.parent.name)
+        found = verdicts(study)
+        shown.append(
+            {
+                "name": study.name,
+                "title": study.record.title,
+                "question": study.record.question,
+                "setting": setting(study),
+                "summary": wording.summary(found),
+                "sentences": [wording.sentence(item, len(found)) for item in found],
+            }
+        )
+    return template("gallery.md.j2").render(studies=shown)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m reports.gallery", description=__doc__)
     parser.add_argument("study", nargs="*", help="names of studies; all with records when none is given")
@@ -55,6 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
                 continue
             print(f"{name}: {publish(study, options.gallery / name)}")
         print(f"claims: {render_claims(options.outputs, options.gallery / 'claims')}")
+        (options.gallery / "README.md").write_text(index(options.gallery), encoding="utf-8")
     except (RecordError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -37,6 +37,9 @@ def test_a_complete_study_is_published_with_its_records(tmp_path):
     assert not any("detections" in name or "ground_truth" in name for name in names)
     same = (published / "records/align16/seed1/run.json").read_bytes()
     assert same == (folder / "align16/seed1/run.json").read_bytes()
+    front = (tmp_path / "gallery/README.md").read_text()
+    assert "[RoIPool against RoIAlign](roialign/report.md)" in front
+    assert "RoIAlign beats RoIPool in mask AP at stride 16: **+" in front
 
 
 def test_an_incomplete_study_is_not(tmp_path, capsys):
