@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 
 from ablations.config import Config
 from ablations.evaluate import coco_results, nothing_found
+from ablations.record import write_atomically
 from ablations.stages import EVAL_BATCH, Stages, proposal_losses, proposal_network, propose_all
 from ablations.work import Metrics, Work
 from data.dataset import InstanceSet
@@ -34,7 +35,8 @@ def proposals_work(config: Config, stages: Stages) -> Work:
     def measure(folder: Path) -> Metrics:
         val = stages.dataset("val")
         proposals = propose_all(network, stages, "val")
-        save_file({"boxes": proposals.boxes, "scores": proposals.scores}, folder / "proposals.safetensors")
+        tensors = serialised({"boxes": proposals.boxes, "scores": proposals.scores})
+        write_atomically(folder / "proposals.safetensors", tensors)
         return {"recall": recall(val.coco, as_results(proposals, val), config.model.proposals)}
 
     losses = proposal_losses(network, stages, config.seed)

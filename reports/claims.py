@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ablations.record import Hypothesis, RecordError
-from reports import forest, pictures, plots, tables, why, wording
+from reports import forest, pictures, plots, recall, tables, why, wording
 from reports.contrasts import interactions, verdicts
-from reports.exhibits import overlap
+from reports.exhibits import inference_cost, overlap
 from reports.html import to_html
 from reports.labels import NOTHING, interval, signed
 from reports.load import Study, find_studies, read_study
@@ -165,7 +165,7 @@ def _entry(claim: Claim, studies: dict[str, Study], picture: str) -> dict[str, A
         "sentences": [wording.sentence(finding.verdict, finding.family) for finding in claim.findings],
         "turned": bool(turned),
         "picture": picture,
-        "costs": tables.cost(studies[claim.costs]) if claim.costs in studies else "",
+        "costs": _costs(studies[claim.costs]) if claim.costs in studies else "",
         "links": [name for name in claim.studies if name in studies],
         "absent": [name for name in claim.studies if name not in studies],
         "silent": [
@@ -174,6 +174,12 @@ def _entry(claim: Claim, studies: dict[str, Study], picture: str) -> dict[str, A
             if name in studies and name not in {finding.study.name for finding in claim.findings}
         ],
     }
+
+
+def _costs(study: Study) -> str:
+    """What was measured at test time, or where that is not there, what the runs cost."""
+    exhibit = study.exhibit("inference_cost")
+    return inference_cost.summary(study, exhibit) if exhibit else tables.cost(study)
 
 
 def overview_table(claims: list[Claim]) -> str:
@@ -227,6 +233,8 @@ def _picture(claim: Claim, studies: dict[str, Study], folder: Path, index: int) 
         found = why.why(study, folder, name)
     elif kind == "samples":
         found = pictures.samples(study, folder, name) is not None
+    elif kind == "recall":
+        found = recall.curves(study, folder, name)
     elif kind == "pairs":
         exhibit = study.exhibit("overlap")
         found = exhibit is not None and overlap.draw_pairs(study, exhibit.content, folder, name)

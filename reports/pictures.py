@@ -29,16 +29,20 @@ ROWS = 4  # pictures of more than this many images would not be looked at
 
 @dataclass(frozen=True)
 class Instance:
-    """One mask to draw. mask: [H, W] bool; note: text at its top, such as a score or a wrong class."""
+    """One mask to draw, or a box's outline.
+
+    mask: [H, W] bool, of a box all of its inside; note: text on it, such as a score or a wrong class.
+    """
 
     mask: np.ndarray
     colour: str
     note: str
     matched: bool = True
+    is_box: bool = False
 
 
 def samples(study: Study, folder: Path, name: str = "samples") -> int | None:
-    """A row for each sample image: ground truth, then every arm's detections of one seed.
+    """A row for each sample image: ground truth, then every arm's detections of one seed, boxes where it has no masks.
 
     Returns that seed, or None when there was nothing to draw.
     """
@@ -47,7 +51,9 @@ def samples(study: Study, folder: Path, name: str = "samples") -> int | None:
     if not images or truth is None or seed is None:
         return None
     names = {category["id"]: category["name"] for category in truth.get("categories", [])}
-    arms = [arm for arm in study.record.arms if has_masks(study.detections(arm, seed))]
+    arms = [arm for arm in study.record.arms if study.detections(arm, seed) is not None]
+    if not arms:
+        return None
     found = {arm: _by_image(study.detections(arm, seed) or []) for arm in arms}
     objects = _by_image(truth["annotations"])
     columns = 1 + len(arms)
@@ -60,10 +66,15 @@ def samples(study: Study, folder: Path, name: str = "samples") -> int | None:
     )
     for row, (image_id, path) in enumerate(images):
         pixels = np.asarray(Image.open(path).convert("RGB"))
-        ground = [decode(item["segmentation"], pixels.shape[:2]) for item in objects[image_id]]
+        size = pixels.shape[:2]
+        ground = [decode(item["segmentation"], size) for item in objects[image_id]]
         labels = [item["category_id"] for item in objects[image_id]]
         columns_of = [_truth(ground, labels, names)]
-        columns_of += [_detections(found[arm][image_id], ground, labels, names) for arm in arms]
+        boxes = [fill(item["bbox"], size) for item in objects[image_id]]
+        for arm in arms:
+            results = found[arm][image_id]
+            shapes = ground if has_masks(results) else boxes
+            columns_of.append(_detections(results, shapes, labels, names, size))
         for axes, instances in zip(grid[row], columns_of, strict=True):
             paint(axes, pixels, instances)
     for axes, title in zip(grid[0], ["ground truth", *(study.label(arm) for arm in arms)], strict=True):
@@ -81,13 +92,20 @@ def decode(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(rle.decode([segmentation]))[:, :, 0].astype(bool)
 
 
+def fill(box: list[float], size: tuple[int, int]) -> np.ndarray:
+    """A COCO box (x, y, width, height) as a mask [H, W] of the pixels whose centre is inside."""
+    rows, columns = (np.arange(length) + 0.5 for length in size)
+    x, y, width, height = box
+    return ((rows >= y) & (rows < y + height))[:, None] & ((columns >= x) & (columns < x + width))
+
+
 def paint(axes: Axes, pixels: np.ndarray, instances: list[Instance]) -> None:
     """Draws `instances` over the image `pixels` [H, W, 3]: a tint, a sharp outline, and a note."""
     canvas = np.asarray(
         Image.fromarray(pixels).resize((pixels.shape[1] * SCALE, pixels.shape[0] * SCALE), Image.Resampling.BICUBIC)
     ).astype(float)
     canvas = SATURATION * canvas + (1 - SATURATION) * canvas.mean(axis=2, keepdims=True)
-    for item in sorted(instances, key=lambda item: -int(item.mask.sum())):
+    for item in sorted((item for item in instances if not item.is_box), key=lambda item: -int(item.mask.sum())):
         mask = np.kron(item.mask, np.ones((SCALE, SCALE), bool))
         colour = 255 * np.array(to_rgb(item.colour))
         canvas[mask] = 0.62 * canvas[mask] + 0.38 * colour
@@ -137,23 +155,29 @@ def _truth(masks: list[np.ndarray], labels: list[int], names: dict[int, str]) ->
 
 
 def _detections(
-    results: list[dict[str, Any]], ground: list[np.ndarray], labels: list[int], names: dict[int, str]
+    results: list[dict[str, Any]],
+    objects: list[np.ndarray],
+    labels: list[int],
+    names: dict[int, str],
+    size: tuple[int, int],
 ) -> list[Instance]:
+    """What is drawn of a run's results on an image. objects: the true masks, or where it has none the true boxes."""
     drawn = []
     for result in sorted(results, key=lambda result: -result["score"]):
-        if result["score"] <= SCORE or "segmentation" not in result:
+        if result["score"] <= SCORE:
             continue
-        mask = decode(result["segmentation"], (0, 0))
-        overlaps = [iou(mask, other) for other in ground]
+        is_box = "segmentation" not in result
+        mask = fill(result["bbox"], size) if is_box else decode(result["segmentation"], size)
+        overlaps = [iou(mask, other) for other in objects]
         best = int(np.argmax(overlaps)) if overlaps else -1
         name = names.get(result["category_id"], str(result["category_id"]))
         if best < 0 or overlaps[best] < MATCH:
-            drawn.append(Instance(mask, UNMATCHED, f"{name}? {result['score']:.2f}", matched=False))
+            drawn.append(Instance(mask, UNMATCHED, f"{name}? {result['score']:.2f}", matched=False, is_box=is_box))
             continue
         note = f"{result['score']:.2f}"
         if labels[best] != result["category_id"]:
             note = f"{name}? {note}"
-        drawn.append(Instance(mask, OBJECT_COLOURS[best % len(OBJECT_COLOURS)], note))
+        drawn.append(Instance(mask, OBJECT_COLOURS[best % len(OBJECT_COLOURS)], note, is_box=is_box))
     return drawn
 
 

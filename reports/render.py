@@ -103,6 +103,9 @@ def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]
         "why": _why_text(displacements) if displacements else None,
         "recall": {"table": recall.table(study), "numbers": recall.shown_numbers(study)} if drawn["recall"] else None,
         "exhibits": exhibits.sections(study, figures),
+        "boxes_only": any(
+            study.values(arm, "bbox.AP") and not study.values(arm, "segm.AP") for arm in study.record.arms
+        ),
         "sample_seed": seed,
         "candidates": candidates,
         "every_seed": tables.every_seed(study),

@@ -39,6 +39,11 @@ def section(study: Study, exhibit: ExhibitRecord, figures: Path) -> str:
     )
 
 
+def summary(study: Study, exhibit: ExhibitRecord) -> str:
+    """The answer and the times, for a page that says no more of them."""
+    return f"{_answer(study, exhibit.content)}\n\n{_times(study, exhibit.content)}"
+
+
 def _answer(study: Study, content: dict[str, Any]) -> str:
     """The paper's rule in one sentence for each arm with masks."""
     texts = []
@@ -47,8 +52,8 @@ def _answer(study: Study, content: dict[str, Any]) -> str:
         parameters = content["parameters"][arm]
         share = 100 * parameters["mask_head"] / sum(parameters.values())
         texts.append(
-            f"The paper computes masks for the {content['most_boxes']} best boxes only (section 3.1), which by its text "
-            f"takes about 20 % more time. In {study.label(arm)} the rule leaves "
+            f"The paper computes masks for the {content['most_boxes']} best boxes only (section 3.1), which "
+            f"by its text takes about 20 % more time. In {study.label(arm)} the rule leaves "
             f"{number(best['masks_per_image'])} boxes of an image on average; their masks take "
             f"**{signed(_added(content, best), 0)} % of the time without masks**, masks for all "
             f"{content['num_proposals']} proposals {signed(_added(content, every), 0)} %. The mask head holds "
