@@ -1,4 +1,4 @@
-"""What overlap does to masks under each arm: where false edges lie, and pairs of objects chosen by a rule."""
+"""What overlap does to masks under each arm: where false edges lie, what mask voting does, and pairs by a rule."""
 
 import dataclasses
 import json
@@ -9,10 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from ablations.overlap import BINS, LEAST_PART, MUCH, PARTS, Found, Scene, found_objects, scenes, value_of
+from ablations.arm import detect, trained
+from ablations.overlap import (
+    BINS,
+    LEAST_PART,
+    MUCH,
+    PARTS,
+    Found,
+    Scene,
+    found_objects,
+    overlap_metrics,
+    scenes,
+    value_of,
+)
 from ablations.record import StudyRecord
 from ablations.stages import stages_of
 from ablations.study import Run
+from models.fcis import FCIS
 
 PLACES = 24
 """Equal stretches of a part, from midway before a border to midway behind it, in which false edges are counted."""
@@ -48,18 +61,25 @@ class Pair:
 
 
 def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
-    """How many objects each bin holds, how many of them each run found, its false edges, and pairs to look at.
+    """How many objects each bin holds, what each run found of them, its false edges, and pairs to look at.
+
+    Runs of FCIS are measured once more without mask voting, which may hide what its score maps do.
 
     The pairs are of the first seed: for each arm the one with the worst masks and the one with the median masks.
     """
     val = stages_of(runs[0].config).dataset("val")
     layouts, shown = list(map(layout, scenes(val.coco))), min(run.config.seed for run in runs)
     measured: dict[str, dict[str, Any]] = defaultdict(dict)
+    unvoted: dict[str, dict[str, Any]] = defaultdict(dict)
     of_shown: dict[str, dict[int, Found]] = {}
     for run in runs:
         results = json.loads((run.folder / "detections.json").read_text())
         found = list(found_objects(val.coco, results))
         measured[run.arm][str(run.config.seed)] = _measured(found) | {"found": _found(layouts, found)}
+        if run.config.system.kind == "fcis":
+            results = without_voting(run)
+            alone = _measured(list(found_objects(val.coco, results)))
+            unvoted[run.arm][str(run.config.seed)] = alone | {"metrics": overlap_metrics(val.coco, results)}
         if run.config.seed == shown:
             of_shown[run.arm] = {item.object_id: item for item in found}
     candidates = pairs(layouts, of_shown)
@@ -76,6 +96,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
         "num_apart": sum(not one.levels.any() for one in layouts),
         "bins": {name: _described(layouts, *levels) for name, levels in BINS.items()},
         "runs": dict(measured),
+        "unvoted": dict(unvoted),
         "seed": shown,
         "num_pairs": len(candidates),
         "pairs": [
@@ -93,6 +114,14 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
             for rank, pair in of_arm.items()
         ],
     }
+
+
+def without_voting(run: Run) -> list[dict[str, Any]]:
+    """What a run of FCIS detects when a detection's mask is its own RoI's and no other RoI has a vote."""
+    model = trained(run)
+    assert isinstance(model, FCIS)
+    model.fcis = dataclasses.replace(model.fcis, vote_iou=1.0)
+    return detect(model, stages_of(run.config), run.config)
 
 
 def _measured(found: list[Found]) -> dict[str, Any]:

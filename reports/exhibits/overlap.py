@@ -33,6 +33,7 @@ def section(study: Study, exhibit: ExhibitRecord, figures: Path) -> str:
         _finding(study, weights, content),
         _working(study, weights, content),
         _leakage_and_seams(study, weights, content, figures),
+        _voting(study, content),
         _pairs(study, content, figures),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -160,6 +161,38 @@ def _leakage_and_seams(study: Study, weights: dict[str, float], content: dict[st
     return "\n\n".join(line for line in lines if line)
 
 
+def _voting(study: Study, content: dict[str, Any]) -> str:
+    """FCIS as it is, and with each RoI's own mask."""
+    metrics = {
+        "leakage": "leakage (%)",
+        "seams": "seams (%)",
+        "AP_none": "mask AP, no overlap",
+        "AP_some": "some overlap",
+        "AP_much": "much overlap",
+    }
+    rows = []
+    for arm, by_seed in content["unvoted"].items():
+        rows.append([study.label(arm), *(mean_sd(study, arm, f"overlap.{name}") for name in metrics)])
+        alone = [[run["metrics"][name] for run in by_seed.values()] for name in metrics]
+        rows.append([f"{study.label(arm)}, without voting", *map(mean_and_spread, alone)])
+    if not rows:
+        return ""
+    return "\n\n".join(
+        [
+            "The mask that FCIS gives a detection is what all RoIs around it agree on. Their parts have borders in "
+            "other places, so voting may smooth over what the score maps do. The same trained networks without it, "
+            "when a detection has its own RoI's mask (mean and standard deviation over seeds; the dashed lines above):",
+            markdown(["", *metrics.values()], rows),
+        ]
+    )
+
+
+def mean_and_spread(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    spread = f" ± {number(float(np.std(known, ddof=1)))}" if len(known) > 1 else ""
+    return number(float(np.mean(known)) if known else None) + spread
+
+
 def _mean(content: dict[str, Any], arm: str, name: str) -> float | None:
     values = [run[name] for run in content["runs"].get(arm, {}).values()]
     return float(np.mean(values)) if values else None
@@ -169,15 +202,19 @@ def _draw_places(study: Study, content: dict[str, Any], figures: Path) -> None:
     drawn, [[axes]] = figure(width=6.4, height=2.8)
     axes.axvline(0, color=INK, linewidth=1)
     handles = []
-    for arm, (colour, marker) in arm_styles(study).items():
-        runs = list(content["runs"].get(arm, {}).values())
-        shares = np.array([[100 * count / max(1, run["edges"]) for count in run["places"]] for run in runs])
+    styles = arm_styles(study)
+    lines = [(arm, "-", study.label(arm), content["runs"].get(arm, {})) for arm in study.record.arms]
+    lines += [(arm, "--", f"{study.label(arm)}, without voting", runs) for arm, runs in content["unvoted"].items()]
+    for arm, dash, label, runs in lines:
+        shares = np.array([[100 * count / max(1, run["edges"]) for count in run["places"]] for run in runs.values()])
         if not shares.size:
             continue
         places = (np.arange(shares.shape[1]) + 0.5) / shares.shape[1] - 0.5
-        axes.plot(places, shares.T, color=colour, linewidth=0.5, alpha=0.4)
-        axes.plot(places, shares.mean(axis=0), color=colour, linewidth=1.8, marker=marker, markersize=4)
-        handles.append(Line2D([], [], color=colour, marker=marker, markersize=4, label=study.label(arm)))
+        style: dict[str, Any] = {"color": styles[arm][0], "linestyle": dash}
+        axes.plot(places, shares.T, linewidth=0.5, alpha=0.4, **style)
+        style |= {"linewidth": 1.8, "marker": styles[arm][1], "markersize": 4}
+        axes.plot(places, shares.mean(axis=0), **style)
+        handles.append(Line2D([], [], label=label, **style))
     axes.set_xlim(-0.5, 0.5)
     axes.set_ylim(bottom=0)
     axes.set_xticks([-0.5, -0.25, 0, 0.25, 0.5], ["−½\nmidway", "−¼", "0\npart border", "¼", "½\nmidway"])

@@ -14,7 +14,7 @@ from ablations.record import ExhibitRecord, Hypothesis, load_run, load_study, sa
 from reports.claims import render_claims
 from reports.load import read_study
 from reports.render import render
-from tests.reports.conftest import SIDE, write_study
+from tests.reports.conftest import SIDE, detections, ground_truth, write_study
 
 ARMS = {"align16": "Mask R-CNN", "pool16": "FCIS"}
 
@@ -46,7 +46,7 @@ def outputs(tmp_path_factory):
         exhibits=["overlap"],
     )
     save(record, folder / "study.json")
-    truth = json.loads((folder / "ground_truth.json").read_text())
+    truth, masks = ground_truth(folder)
     runs = []
     for arm in ARMS:
         for seed in (0, 1):
@@ -57,11 +57,13 @@ def outputs(tmp_path_factory):
                 dataclasses.replace(run, metrics=run.metrics | {"overlap": overlap_metrics(truth, found)}),
                 home / "run.json",
             )
-            runs.append(SimpleNamespace(arm=arm, folder=home, config=SimpleNamespace(seed=seed)))
+            system = SimpleNamespace(kind="fcis" if ARMS[arm] == "FCIS" else "mask_rcnn")
+            runs.append(SimpleNamespace(arm=arm, folder=home, config=SimpleNamespace(seed=seed, system=system)))
     images = folder / "exhibits" / "overlap"
     images.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(exhibit, "stages_of", lambda _: SimpleNamespace(dataset=lambda _: Images(truth)))
+        patched.setattr(exhibit, "without_voting", lambda run: detections(truth, masks, "pool32", run.config.seed))
         content = exhibit.make(record, runs, images)
     stands_on = {f"{run.arm}/seed{run.config.seed}": load_run(run.folder / "run.json").identity for run in runs}
     save(ExhibitRecord("overlap", "fcis", stands_on, content, {}), images.with_suffix(".json"))
@@ -84,6 +86,8 @@ def test_every_object_is_in_one_bin_and_counts_fit(outputs):
         for run in runs.values():
             assert sum(run["places"]) <= run["edges"]
             assert all(run["found"][name]["objects"] <= bins[name] for name in bins)
+    (unvoted,) = content["unvoted"].values()  # of FCIS alone
+    assert set(unvoted) == {"0", "1"} and unvoted["0"]["places"] != content["runs"]["pool16"]["0"]["places"]
     exact, rough = (content["runs"][arm]["0"]["found"]["much"]["iou"] for arm in ARMS)
     assert exact > rough  # the fixture shifts masks by up to 1 pixel, and by up to 4
 
@@ -128,6 +132,7 @@ def test_the_report_shows_them_and_says_whose_measures_they_are(report):
     assert "## What overlap does to masks" in text and "The measures here are this project's own" in text
     for name in ("overlap", "leakage", "seams", "places", "pairs"):
         assert f"](figures/{name}.png)" in text and (report / "figures" / f"{name}.png").is_file()
+    assert "| FCIS, without voting |" in text and "| Mask R-CNN, without voting |" not in text
     assert "Mask R-CNN − FCIS" in text and "mask AP, much overlap" in text
     assert "| About overlap.leakage |" in text.partition("### Noise of the images")[2]
 
