@@ -24,11 +24,11 @@ from ablations.overlap import overlap_metrics
 from ablations.provenance import peak_memory, provenance, reset_peak_memory
 from ablations.recall import proposals_work
 from ablations.record import RunRecord, save, write_atomically
-from ablations.stages import CHECKPOINT, EVAL_BATCH, Stages, plain_state, proposals_of, stages_of, uniform
+from ablations.stages import CHECKPOINT, EVAL_BATCH, Draws, Stages, plain_state, proposals_of, stages_of
 from ablations.study import Run
 from ablations.train import fit
 from ablations.work import Metrics, Work
-from data.loaders import TrainBatches, eval_batches
+from data.loaders import eval_batches
 from models.backbone import load_pretrained, pretrained_parts
 from models.build import build_detector
 from models.detector import Detector, GroundTruth
@@ -156,13 +156,13 @@ def losses_of(config: Config, model: Detector, stages: Stages) -> Any:
     """The function from a step to its losses: same images, mirroring, proposals and draws in all arms of a seed."""
     train = stages.dataset("train")
     cached = None if model.rpn is not None else stages.proposals("train")
-    batches = TrainBatches(train, config.budget.train.images_per_step, config.seed)
+    draws = Draws(train, config.budget.train, config.seed, config.seed)
 
-    def losses(step: int) -> dict[str, Tensor]:
-        batch = batches.batch(step).to(stages.device)
+    def losses(step: int, part: int) -> dict[str, Tensor]:
+        batch = draws.batch(step, part).to(stages.device)
         truth = GroundTruth(batch.boxes, batch.labels, batch.masks)
         proposals = None if cached is None else proposals_of(cached, batch)
-        draw = lambda name, shape: uniform(shape, config.seed, name, step).to(stages.device)  # noqa: E731
+        draw = lambda name, shape: draws.uniform(shape, name, step, part).to(stages.device)  # noqa: E731
         return model.losses(batch.images, batch.sizes, truth, proposals, draw)
 
     return losses

@@ -83,10 +83,16 @@ class Checkpoint:
     def restore(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
         """Puts the network and the optimiser where the checkpoint has them; the first step where there is none."""
         if self.progress.step:
-            for parameter in _parameters(optimizer).values():
-                # As AdamW makes them, laid out like the parameter: its fused kernel goes through memory in order.
-                empty = {name: torch.empty_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
-                optimizer.state[parameter] = {"step": torch.empty((), device=parameter.device), **empty}
+            for place, parameter in _parameters(optimizer).items():
+                # As the optimiser makes them, laid out like the parameter: fused kernels go through memory in order.
+                prefix = f"optimizer.{place}."
+                stored = {
+                    name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)
+                }
+                optimizer.state[parameter] = {
+                    name: torch.empty_like(parameter) if value.dim() else torch.empty((), device=parameter.device)
+                    for name, value in stored.items()
+                }
             expected = _tensors(module, optimizer)
             if {name: value.shape for name, value in expected.items()} != {
                 name: value.shape for name, value in self.tensors.items() if name != "generator"

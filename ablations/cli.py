@@ -81,13 +81,22 @@ def carry_out_single(runs: list[Run]) -> int:
 
 def carry_out_study(study: Study, runs: list[Run]) -> int:
     print(describe(runs[0].config))
-    print(f"study {study.name}: {len(study.arms)} arms x {len(runs) // len(study.arms)} seeds")
+    print(f"study {study.name}: {len(study.arms)} arms x {len(runs) // len(study.arms)} seeds; {cost(runs)}")
     start_study(study, runs)
     outcome = execute(runs, exhibits=exhibits_of(study, runs))
     if not outcome.interrupted:
         publish_report(study.name, runs[0].config)
     print(f"records: {runs[0].folder.parent.parent}\nreport:  python -m reports {study.name}")
     return conclude(outcome)
+
+
+def cost(runs: list[Run]) -> str:
+    """What the runs amount to, before any is started; the stages that they share come on top."""
+    schedules = [run.config.budget.rpn if run.config.task == "proposals" else run.config.budget.train for run in runs]
+    steps = " or ".join(f"{count:,}" for count in sorted({schedule.steps for schedule in schedules}))
+    images = " or ".join(str(count) for count in sorted({schedule.images_per_step for schedule in schedules}))
+    total = sum(schedule.steps * schedule.images_per_step for schedule in schedules)
+    return f"{len(runs)} runs x {steps} steps x {images} images, {total:,} images to train on"
 
 
 def start_study(study: Study, runs: list[Run]) -> None:

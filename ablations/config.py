@@ -33,9 +33,15 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """One training stage: AdamW under a one-cycle learning rate that peaks at `lr`.
+    """One training stage: an optimiser under a learning rate that rises to `lr` and falls again.
 
     pretrained_lr: the pretrained trunk's rate as a share of it.
+    optimizer: adamw, or sgd with a momentum of 0.9.
+    warmup: share of the steps in which the rate rises; decay: afterwards it falls to nothing along a cosine, or to a
+    tenth at each of `milestones`, shares of the steps.
+    scaled_from: the number of images a step that `lr` and `steps` are given for. With another one the rate grows and
+    the steps shrink in proportion (the linear scaling rule); null: they are taken as they are.
+    micro_batches: parts in which a step's images go through the network one after another, to save memory.
     """
 
     steps: int
@@ -43,16 +49,30 @@ class ScheduleConfig:
     lr: float = 2e-3
     weight_decay: float = 1e-4
     pretrained_lr: float = 1.0
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    warmup: float = 0.1
+    decay: Literal["cosine", "steps"] = "cosine"
+    milestones: list[float] = field(default_factory=list)
+    scaled_from: int | None = None
+    micro_batches: int = 1
+
+    def scaled(self) -> "ScheduleConfig":
+        """The same by the linear scaling rule for the images a step at hand."""
+        if self.scaled_from is None or self.scaled_from < 1:
+            return self
+        factor = self.images_per_step / self.scaled_from
+        steps = max(round(self.steps / factor), 1)
+        return dataclasses.replace(self, lr=self.lr * factor, steps=steps, scaled_from=self.images_per_step)
 
 
 @dataclass(frozen=True)
 class BudgetConfig:
-    """How much is spent: seeds of a study, images, and the length of each stage."""
+    """How much is spent: seeds of a study, images at most (null: all that there are), and the length of each stage."""
 
     name: str
     seeds: int
-    train_images: int
-    val_images: int
+    train_images: int | None
+    val_images: int | None
     backbone: ScheduleConfig
     rpn: ScheduleConfig
     train: ScheduleConfig
@@ -148,12 +168,18 @@ def from_hydra(composed: DictConfig) -> Config:
     kind = data.pop("kind", None)
     if kind not in SPECS:
         raise ConfigError(f"data.kind: expected one of {', '.join(SPECS)}, got {kind!r}")
-    if kind == "shapes":
-        data |= {"num_train": plain["budget"]["train_images"], "num_val": plain["budget"]["val_images"]}
+    counts = {"num_train": plain["budget"]["train_images"], "num_val": plain["budget"]["val_images"]}
+    if kind == "shapes" and None in counts.values():
+        names = "budget.train_images, budget.val_images"
+        raise ConfigError(f"{names}: drawn images have no end, so data=shapes needs numbers; got {counts}")
+    data |= counts
     if plain.get("precision") == "auto":
         # Decided here, so that a record says which it was, and runs of either kind are told apart.
         plain["precision"] = "bfloat16" if native_bfloat16(plain.get("device") != "cpu") else "float32"
     config = typed(Config, plain | {"data": typed(SPECS[kind], data, "data.")})
+    budget = config.budget
+    scaled = {name: getattr(budget, name).scaled() for name in ("backbone", "rpn", "train")}
+    config = dataclasses.replace(config, budget=dataclasses.replace(budget, **scaled))
     validate(config)
     return config
 
@@ -227,8 +253,11 @@ def validate(config: Config) -> None:
             raise ConfigError(f"{setting}={package}: expected the package {package}, found none; install it: {command}")
 
     budget, roi, head = config.budget, config.roi, config.mask_head
-    for name in ("seeds", "train_images", "val_images", "log_every"):
+    for name in ("seeds", "log_every"):
         require(getattr(budget, name) >= 1, f"budget.{name}: expected 1 or more", getattr(budget, name))
+    for name in ("train_images", "val_images"):
+        value = getattr(budget, name)
+        require(value is None or value >= 1, f"budget.{name}: expected 1 or more, or null for all", value)
     for stage in ("backbone", "rpn", "train"):
         schedule = getattr(budget, stage)
         for name in ("steps", "images_per_step", "lr"):
@@ -237,6 +266,18 @@ def validate(config: Config) -> None:
         for name in ("weight_decay", "pretrained_lr"):
             value = getattr(schedule, name)
             require(value >= 0, f"budget.{stage}.{name}: expected 0 or more", value)
+        where = f"budget.{stage}"
+        require(0 <= schedule.warmup < 1, f"{where}.warmup: expected a share of the steps, 0 to 1", schedule.warmup)
+        marks = schedule.milestones
+        rising = marks == sorted(marks) and all(0 < mark < 1 for mark in marks)
+        require(rising, f"{where}.milestones: expected rising shares of the steps between 0 and 1", marks)
+        stepwise = schedule.decay == "steps"
+        require(stepwise == bool(marks), f"{where}.milestones: decay=steps needs some, decay=cosine has none", marks)
+        scaled_from = schedule.scaled_from
+        require(scaled_from is None or scaled_from >= 1, f"{where}.scaled_from: expected 1 or more", scaled_from)
+        images, parts = schedule.images_per_step, schedule.micro_batches
+        whole = parts >= 1 and images % parts == 0
+        require(whole, f"{where}.micro_batches: expected a number that divides images_per_step = {images}", parts)
 
     require(roi.sampling_ratio >= 0, "roi.sampling_ratio: expected 0 (adaptive) or more", roi.sampling_ratio)
     require(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 
 from tqdm import tqdm
@@ -23,7 +24,8 @@ class Progress:
     def __init__(self, total: int, already: int, places: int, report: Callable[[str], None]) -> None:
         self.total, self.finished, self.places, self.report = total, already, places, report
         self.began = self.looked = self.spoke = time.monotonic()
-        self.seconds: list[float] = []
+        self.seconds: list[float] = []  # of each finished run
+        self.projected: list[float] = []  # of each run at hand, by its pace, while none is finished
         # A single run echoes its own log. `disable=None`: not where the output is no terminal.
         self.bar = tqdm(
             total=total,
@@ -66,6 +68,7 @@ class Progress:
         self.looked = now
         statuses = [status for folder in folders if (status := load_status(folder / "status.json")) is not None]
         runs = [status for status in statuses if status.state == "running"]
+        self.projected = [seconds for status in runs if (seconds := projected_seconds(status)) is not None]
         begun = sum(status.step / status.steps for status in runs if status.steps and not _is_stage(status))
         left = self._left(self.total - self.finished - begun)
         doing = ", ".join(f"{status.name.rpartition(': ')[2]} {where(status)}" for status in runs)
@@ -77,9 +80,18 @@ class Progress:
             self.say(f"[{now - self.began:5.0f} s] {text}")
 
     def _left(self, runs: float) -> str:
-        if not self.seconds:
+        seconds = self.seconds or self.projected
+        if not seconds:
             return "time left not known yet"
-        return f"about {duration(runs * sum(self.seconds) / len(self.seconds) / self.places)} left"
+        return f"about {duration(runs * sum(seconds) / len(seconds) / self.places)} left"
+
+
+def projected_seconds(status: Status) -> float | None:
+    """What a run's training takes in all at the pace of its steps so far; None where that cannot be told."""
+    if _is_stage(status) or status.message != "training" or status.step <= status.resumed:
+        return None
+    elapsed = (datetime.fromisoformat(status.updated) - datetime.fromisoformat(status.started)).total_seconds()
+    return elapsed * status.steps / (status.step - status.resumed) if elapsed > 0 else None
 
 
 def where(status: Status) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ablations.checkpoint import Checkpoint
 from ablations.code import code_version
-from ablations.config import Config, ConfigError, digest
+from ablations.config import Config, ConfigError, ScheduleConfig, digest
 from ablations.device import choose_device
 from ablations.job import Job, check_stop
 from ablations.pretrain import DenseNetwork, dense_losses
@@ -180,8 +180,8 @@ def make_backbone(stages: Stages, log: Job) -> None:
         initialise(network, seed=0)
         network.to(stages.device).to(memory_format=torch.channels_last).train()
         schedule = config.budget.backbone
-        batches = TrainBatches(dataset, schedule.images_per_step, stream(0, "backbone"))
-        losses_of = lambda step: dense_losses(network, batches.batch(step).to(stages.device))  # noqa: E731
+        draws = Draws(dataset, schedule, stream(0, "backbone"), 0)
+        losses_of = lambda step, part: dense_losses(network, draws.batch(step, part).to(stages.device))  # noqa: E731
         torch.manual_seed(0)
         checkpoint = Checkpoint(folder / CHECKPOINT, f"{stages.backbone_key} {code_version()}", config.checkpoint, log)
         log.train(schedule.steps)
@@ -243,15 +243,15 @@ def proposal_network(stages: Stages, seed: int) -> ProposalNetwork:
     return network.to(stages.device).to(memory_format=torch.channels_last).train()
 
 
-def proposal_losses(network: ProposalNetwork, stages: Stages, seed: int) -> Callable[[int], dict[str, Tensor]]:
+def proposal_losses(network: ProposalNetwork, stages: Stages, seed: int) -> Callable[[int, int], dict[str, Tensor]]:
     """The function from a step to its losses; images, mirroring and sampled anchors depend on the seed."""
     config = stages.config
-    batches = TrainBatches(stages.dataset("train"), config.budget.rpn.images_per_step, stream(seed, "rpn"))
+    draws = Draws(stages.dataset("train"), config.budget.rpn, stream(seed, "rpn"), seed)
 
-    def losses_of(step: int) -> dict[str, Tensor]:
-        batch = batches.batch(step).to(stages.device)
+    def losses_of(step: int, part: int) -> dict[str, Tensor]:
+        batch = draws.batch(step, part).to(stages.device)
         scores, deltas, anchors = network(batch.images)
-        keys = uniform(scores.shape, seed, "anchors", step).to(scores.device)
+        keys = draws.uniform(scores.shape, "anchors", step, part).to(scores.device)
         count = config.model.anchors_per_image
         return rpn_losses(scores, deltas, anchors, batch.boxes, batch.labels, count, keys)
 
@@ -283,8 +283,28 @@ def proposals_of(cached: Proposals, batch: Batch) -> Proposals:
     return Proposals(boxes, scores)
 
 
+class Draws:
+    """A stage's images and random numbers: functions of seed, step and part, not of what was drawn before.
+
+    A step's micro batches together are the batch that they are parts of, with the same numbers for each image.
+    """
+
+    def __init__(self, dataset: InstanceSet, schedule: ScheduleConfig, image_seed: int, seed: int) -> None:
+        count, self.parts, self.seed = schedule.images_per_step, schedule.micro_batches, seed
+        self.batches = [
+            TrainBatches(dataset, count, image_seed, rank=part, world_size=self.parts) for part in range(self.parts)
+        ]
+
+    def batch(self, step: int, part: int) -> Batch:
+        return self.batches[part].batch(step)
+
+    def uniform(self, shape: tuple[int, ...], name: str, step: int, part: int) -> Tensor:
+        """Uniform random numbers [images of the part, ...]."""
+        return uniform((shape[0] * self.parts, *shape[1:]), self.seed, name, step)[part :: self.parts]
+
+
 def uniform(shape: tuple[int, ...], seed: int, *names: object) -> Tensor:
-    """Uniform random numbers that depend on the seed and the names only, not on what was drawn before."""
+    """Uniform random numbers that depend on the seed and the names only."""
     generator = torch.Generator().manual_seed(stream(seed, *names))
     return torch.rand(shape, generator=generator)
 

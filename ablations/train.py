@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,7 @@ from ablations.checkpoint import Checkpoint, Progress
 from ablations.config import ScheduleConfig
 from ablations.job import Stopped, TrainingError, stop_asked
 
-WARMUP = 0.1
-"""Share of a stage in which the learning rate rises to its peak; afterwards it falls to nothing along a cosine."""
+MOMENTUM = 0.9
 
 MAX_GRADIENT_NORM = 10.0
 
@@ -31,7 +31,7 @@ class Fit:
 
 def fit(
     module: nn.Module,
-    losses_of: Callable[[int], dict[str, Tensor]],
+    losses_of: Callable[[int, int], dict[str, Tensor]],
     schedule: ScheduleConfig,
     log: Callable[[int, dict[str, float]], None],
     log_every: int,
@@ -39,7 +39,8 @@ def fit(
     slow: nn.Module | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Fit:
-    """Trains `module` for the schedule's steps on the sum of `losses_of(step)`, going on from the checkpoint if it can.
+    """Trains `module` for the schedule's steps on the sum of `losses_of(step, part)`, the mean over a step's micro
+    batches, going on from the checkpoint if it can.
 
     precision: "float32", or "bfloat16" for the layers that torch's autocast computes so; weights stay float32.
     slow: the part of it that is pretrained already; it learns at `pretrained_lr` times the rate.
@@ -54,7 +55,7 @@ def fit(
         {"params": [p for p in parameters if p not in pretrained], "lr": rates[0]},
         {"params": [p for p in parameters if p in pretrained], "lr": rates[1]},
     ]
-    optimizer = torch.optim.AdamW(groups, weight_decay=schedule.weight_decay, fused=True)
+    optimizer = build_optimizer(groups, schedule)
     progress = Progress() if checkpoint is None else checkpoint.restore(module, optimizer)
     device = parameters[0].device.type
     tail = max(schedule.steps // 10, 1)
@@ -63,12 +64,14 @@ def fit(
     for step in range(progress.step, schedule.steps):
         start = time.perf_counter()
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * learning_rate_factor(step, schedule.steps)
-        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
-            losses = losses_of(step)
-        total = torch.stack(list(losses.values())).sum()
+            group["lr"] = rate * learning_rate_factor(step, schedule)
         optimizer.zero_grad()
-        total.backward()
+        losses: dict[str, Tensor] = {}
+        for part in range(schedule.micro_batches):
+            with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+                shares = {name: loss / schedule.micro_batches for name, loss in losses_of(step, part).items()}
+            torch.stack(list(shares.values())).sum().backward()
+            losses = {name: losses.get(name, 0) + share.detach() for name, share in shares.items()}
         nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
         optimizer.step()
         if step % log_every == 0 or step >= schedule.steps - tail:
@@ -96,11 +99,20 @@ def fit(
     )
 
 
-def learning_rate_factor(step: int, steps: int) -> float:
-    """The share of the peak learning rate at a step: up in a line, down along a cosine."""
-    warmup = max(WARMUP * steps, 1)
+def build_optimizer(groups: list[dict[str, Any]], schedule: ScheduleConfig) -> torch.optim.Optimizer:
+    if schedule.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=MOMENTUM, weight_decay=schedule.weight_decay, fused=True)
+    return torch.optim.AdamW(groups, weight_decay=schedule.weight_decay, fused=True)
+
+
+def learning_rate_factor(step: int, schedule: ScheduleConfig) -> float:
+    """The share of the peak learning rate at a step: up in a line, then down along a cosine or in steps of ten."""
+    steps = schedule.steps
+    warmup = max(schedule.warmup * steps, 1)
     if step < warmup:
         return (step + 1) / (warmup + 1)
+    if schedule.decay == "steps":
+        return 0.1 ** sum(step >= mark * steps for mark in schedule.milestones)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
 
 

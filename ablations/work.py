@@ -14,13 +14,14 @@ Metrics = dict[str, dict[str, float | None]]
 
 @dataclass(frozen=True)
 class Work:
-    """losses(step): what training minimises; slow: the part of `model` that is pretrained already.
+    """losses(step, part): what training minimises, on a micro batch of a step.
 
+    slow: the part of `model` that is pretrained already.
     measure(folder): the figures of the trained model on the validation images; leaves what they rest on in `folder`.
     """
 
     model: nn.Module
-    losses: Callable[[int], dict[str, Tensor]]
+    losses: Callable[[int, int], dict[str, Tensor]]
     schedule: ScheduleConfig
     slow: nn.Module
     measure: Callable[[Path], Metrics]

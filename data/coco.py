@@ -37,6 +37,7 @@ class CocoSpec:
     max_size:     ... unless the longer side would then exceed this
     max_objects:  the most objects to train on in an image; of more, the largest are kept
     keep_empty:   train on images without objects too
+    num_train, num_val: use so many images of a split, evenly spread over its ids; None for all
     """
 
     root: str = ""
@@ -48,6 +49,8 @@ class CocoSpec:
     max_size: int = 1333
     max_objects: int = 100
     keep_empty: bool = False
+    num_train: int | None = None
+    num_val: int | None = None
 
     def validate(self) -> None:
         """Raises ValueError naming the first field that cannot work; looks into the folder, but opens no file."""
@@ -59,6 +62,8 @@ class CocoSpec:
             ("image_size", 32 <= self.image_size <= 4096, "32 to 4096"),
             ("max_size", self.max_size >= self.image_size, "image_size or more"),
             ("max_objects", self.max_objects >= 1, "1 or more"),
+            ("num_train", self.num_train is None or self.num_train >= 1, "1 or more, or None for all"),
+            ("num_val", self.num_val is None or self.num_val >= 1, "1 or more, or None for all"),
         ]
         for name, good, expected in checks:
             if not good:
@@ -173,7 +178,10 @@ class CocoSet(InstanceSet):
                 picture.objects.sort(key=_box_area, reverse=True)
                 del picture.objects[self.spec.max_objects :]
         keep_empty = self.spec.keep_empty or self.split == "val"
-        return [picture for picture in pictures.values() if picture.objects or keep_empty]
+        usable = [picture for picture in pictures.values() if picture.objects or keep_empty]
+        most = self.spec.num_train if self.split == "train" else self.spec.num_val
+        count = len(usable) if most is None else min(most, len(usable))
+        return [usable[index * len(usable) // count] for index in range(count)]
 
     def _digest(self) -> str:
         """Of the annotation file, the images in use and what is made of them; not of where they lie."""

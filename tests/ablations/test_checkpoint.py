@@ -35,13 +35,13 @@ def network():
     return nn.Sequential(*layers, nn.Linear(64, 2)).to(memory_format=torch.channels_last).train()
 
 
-def train(path, job, owner="me", precision="float32", stop_after=None, every=EVERY_STEP):
+def train(path, job, owner="me", precision="float32", stop_after=None, every=EVERY_STEP, optimizer="adamw"):
     """(weights, Fit, logged lines, Checkpoint) of a training that is stopped after so many steps, or never."""
     model, lines = network(), []
     images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     steps = []
 
-    def losses(step):
+    def losses(step, part):
         steps.append(step)
         out = model(images.to(memory_format=torch.channels_last) + 0.1 * step).float()
         return {"a": out.square().mean(), "b": (out - 1).abs().mean()}
@@ -50,7 +50,7 @@ def train(path, job, owner="me", precision="float32", stop_after=None, every=EVE
     checkpoint = Checkpoint(path, owner, every, job)
     lines += checkpoint.progress.logged
     log = lambda step, values: lines.append((step, values))  # noqa: E731
-    schedule = ScheduleConfig(steps=STEPS, lr=0.01, pretrained_lr=0.5)
+    schedule = ScheduleConfig(steps=STEPS, lr=0.01, pretrained_lr=0.5, optimizer=optimizer)
     try:
         done = fit(model, losses, schedule, log, 2, precision, slow=model[0], checkpoint=checkpoint)
     except Stopped:
@@ -58,13 +58,14 @@ def train(path, job, owner="me", precision="float32", stop_after=None, every=EVE
     return model.state_dict(), done, lines, checkpoint
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("optimizer, precision", [("adamw", "float32"), ("adamw", "bfloat16"), ("sgd", "float32")])
 @pytest.mark.parametrize("stops", [[1], [4], [7], [8], [2, 3, 1]])
-def test_an_interrupted_training_ends_bit_for_bit_like_an_undisturbed_one(tmp_path, job, precision, stops):
-    expected, whole, lines, _ = train(tmp_path / "a", job, precision=precision)
+def test_an_interrupted_training_ends_bit_for_bit_like_an_undisturbed_one(tmp_path, job, optimizer, precision, stops):
+    settings = {"optimizer": optimizer, "precision": precision}
+    expected, whole, lines, _ = train(tmp_path / "a", job, **settings)
     for stop in stops:
-        assert train(tmp_path / "b", job, precision=precision, stop_after=stop)[1] is None
-    found, again, relined, checkpoint = train(tmp_path / "b", job, precision=precision)
+        assert train(tmp_path / "b", job, stop_after=stop, **settings)[1] is None
+    found, again, relined, checkpoint = train(tmp_path / "b", job, **settings)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert again.losses == whole.losses and relined == lines and [step for step, _ in lines] == [0, 2, 4, 6]
     assert checkpoint.progress.resumed == [sum(stops[: i + 1]) for i in range(len(stops))]

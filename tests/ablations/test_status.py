@@ -135,5 +135,5 @@ def test_a_terminal_gets_a_bar_that_goes_away(outputs, monkeypatch):
     with Progress(4, 1, 2, lambda line: None) as shown:
         shown.looked -= 2
         shown.look([outputs / "tiny/align/seed0"])
-    assert "1 of 4 runs; time left not known yet: align seed 0 at step 50 of 100" in terminal.getvalue()
+    assert "1 of 4 runs; about 62 s left: align seed 0 at step 50 of 100" in terminal.getvalue()
     assert not terminal.getvalue().rpartition("\r")[0].rpartition("\r")[2].strip()  # blank in the end

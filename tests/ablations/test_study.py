@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ablations.cli import cost
 from ablations.config import ConfigError
 from ablations.study import check_factors, compose_study, differences, single_run
 
@@ -80,3 +81,19 @@ def test_make_knows_every_study():
     listed = next(line for line in text.splitlines() if line.startswith("STUDIES :=")).split()[2:]
     assert sorted(listed) == STUDIES
     assert all(f"\nablation-{name}: ## " in text for name in listed)
+
+
+def test_the_papers_own_setting_composes_for_a_coco_folder(compose, tmp_path):
+    (tmp_path / "annotations").mkdir()
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        (tmp_path / f"annotations/instances_{split}.json").write_text("{}")
+    weights = tmp_path / "resnet50.pth"
+    weights.touch()
+    more = ["model=r50", f"model.weights={weights}", "data=coco", f"data.root={tmp_path}", "budget=paper"]
+    _, runs = composed_study(compose, "roialign", *more, "budget.train.images_per_step=4")
+    arms = {(run.config.roi.op, run.config.stride) for run in runs}
+    assert arms == {("pool", 16), ("align", 16), ("pool", 32), ("align", 32)}
+    train = runs[0].config.budget.train
+    assert (train.steps, train.lr) == (640_000, pytest.approx(0.005)) and runs[0].config.data.num_train is None
+    assert cost(runs) == "12 runs x 640,000 steps x 4 images, 30,720,000 images to train on"

@@ -9,10 +9,41 @@ from ablations.train import TrainingError, fit, learning_rate_factor
 
 
 def test_the_learning_rate_rises_once_and_falls_to_nothing():
-    factors = [learning_rate_factor(step, 100) for step in range(100)]
+    factors = [learning_rate_factor(step, ScheduleConfig(steps=100)) for step in range(100)]
     peak = factors.index(max(factors))
     assert factors[:peak] == sorted(factors[:peak]) and factors[peak:] == sorted(factors[peak:], reverse=True)
     assert max(factors) == pytest.approx(1, abs=0.1) and factors[-1] < 0.01 and 5 <= peak <= 20
+
+
+def test_the_papers_learning_rate_falls_to_a_tenth():
+    schedule = ScheduleConfig(steps=160, warmup=0.05, decay="steps", milestones=[0.75])
+    factors = [learning_rate_factor(step, schedule) for step in range(160)]
+    assert factors[8:120] == [1.0] * 112 and factors[120:] == [pytest.approx(0.1)] * 40
+    assert factors[:8] == sorted(factors[:8]) and factors[0] < 0.2
+
+
+def test_the_linear_scaling_rule_keeps_the_number_of_images():
+    paper = ScheduleConfig(steps=160_000, images_per_step=4, lr=0.02, scaled_from=16)
+    scaled = paper.scaled()
+    assert scaled.lr == pytest.approx(0.005) and scaled.steps == 640_000
+    assert scaled.scaled() == scaled
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_micro_batches_add_up_to_the_step(optimizer):
+    x = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+
+    def trained(parts):
+        torch.manual_seed(0)
+        layer = nn.Linear(3, 1)
+        schedule = ScheduleConfig(steps=5, lr=0.1, optimizer=optimizer, micro_batches=parts)
+        losses = lambda step, part: {"squared": (layer(x[part::parts]) ** 2).mean()}  # noqa: E731
+        done = fit(layer, losses, schedule, lambda *_: None, 1, "float32")
+        return layer.weight.detach(), done.losses["squared"]
+
+    (whole, loss), (added, same) = trained(1), trained(4)
+    torch.testing.assert_close(whole, added)
+    assert loss == pytest.approx(same)
 
 
 def test_fit_descends_and_reports_the_end():
@@ -22,7 +53,7 @@ def test_fit_descends_and_reports_the_end():
     seen = []
     done = fit(
         layer,
-        lambda step: {"squared": ((layer(x) - y) ** 2).mean()},
+        lambda step, part: {"squared": ((layer(x) - y) ** 2).mean()},
         ScheduleConfig(steps=200, lr=0.1),
         lambda step, values: seen.append((step, values)),
         log_every=50,
@@ -39,8 +70,8 @@ def test_pretrained_parts_learn_more_slowly():
         network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
         before = network[0].weight.detach().clone()
         schedule = ScheduleConfig(steps=1, lr=0.1, weight_decay=0, pretrained_lr=0.1)
-        fit(network, lambda step: {"sum": network(torch.ones(1, 2)).sum()}, schedule, lambda *_: None, 1, "float32",
-            slow=network[0] if slow else None)  # fmt: skip
+        losses = lambda step, part: {"sum": network(torch.ones(1, 2)).sum()}  # noqa: E731
+        fit(network, losses, schedule, lambda *_: None, 1, "float32", slow=network[0] if slow else None)
         return (network[0].weight - before).abs().max().item()
 
     assert change(slow=True) == pytest.approx(0.1 * change(slow=False), rel=1e-3)
@@ -49,6 +80,9 @@ def test_pretrained_parts_learn_more_slowly():
 def test_a_loss_that_is_not_finite_stops_with_all_losses_named():
     layer = nn.Linear(1, 1)
     nn.init.ones_(layer.weight)  # its sign decides the sign of the infinity
-    losses = lambda step: {"good": layer.weight.sum(), "bad": layer.weight.sum() * (torch.inf if step == 3 else 1)}  # noqa: E731
+    losses = lambda step, part: {  # noqa: E731
+        "good": layer.weight.sum(),
+        "bad": layer.weight.sum() * (torch.inf if step == 3 else 1),
+    }
     with pytest.raises(TrainingError, match=r"step 3.*good.*bad inf.*lr"):
         fit(layer, losses, ScheduleConfig(steps=10), lambda *_: None, 1, "float32")
