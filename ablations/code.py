@@ -3,6 +3,7 @@
 import ast
 import functools
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -19,8 +20,13 @@ INDIFFERENT |= {"ablations.study", "ablations.tracking", "data.folders"}
 @functools.cache
 def code_version() -> str:
     """A short name for the code: it changes with whatever may change a result, not with comments or docstrings."""
+    return version_of(deciding_modules())
+
+
+def version_of(modules: Iterable[str]) -> str:
+    """The same of these modules alone."""
     digest = hashlib.sha256()
-    for name in deciding_modules():
+    for name in modules:
         digest.update(f"{name}\n{meaning(parsed(name))}\n".encode())
     return digest.hexdigest()[:12]
 

@@ -1,4 +1,4 @@
-"""Makes the exhibits of a study once its runs are done, and again when a run was made again."""
+"""Makes the exhibits of a study once its runs are done; again when a run was made again or the exhibit's code changed."""
 
 import shutil
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ablations import exhibits
+from ablations.code import version_of
 from ablations.provenance import provenance
 from ablations.record import ExhibitRecord, RecordError, load_exhibit, load_run, load_study, save
 from ablations.study import Run, Study
@@ -30,14 +31,23 @@ class Exhibit:
     def images(self) -> Path:
         return self.path.with_suffix("")
 
+    @property
+    def code(self) -> str:
+        return version_of([f"{exhibits.__name__}.{self.name}"])
+
+    @property
+    def keeps_code(self) -> bool:
+        return self.runs[0].config.code == "keep"
+
     def stands_on(self) -> dict[str, dict[str, str]]:
         """What tells the runs apart from those of another time. Raises OSError where one is not done."""
         return {f"{run.arm}/seed{run.config.seed}": load_run(run.folder / "run.json").identity for run in self.runs}
 
     def is_current(self) -> bool:
-        """Whether it is made already, of the runs as they are."""
+        """Whether it is made already, of the runs as they are and, unless code=keep, by its module as it is."""
         try:
-            return load_exhibit(self.path).runs == self.stands_on()
+            record = load_exhibit(self.path)
+            return record.runs == self.stands_on() and (self.keeps_code or record.code == self.code)
         except (OSError, RecordError):
             return False
 
@@ -54,6 +64,6 @@ def make_exhibit(exhibit: Exhibit) -> ExhibitRecord:
     exhibit.images.mkdir(parents=True)
     study, stands_on = load_study(exhibit.study_folder / "study.json"), exhibit.stands_on()
     content = exhibits.maker(exhibit.name)(study, exhibit.runs, exhibit.images)
-    record = ExhibitRecord(exhibit.name, study.name, stands_on, content, provenance(started))
+    record = ExhibitRecord(exhibit.name, study.name, stands_on, content, provenance(started), exhibit.code)
     save(record, exhibit.path)
     return record

@@ -144,6 +144,7 @@ class ExhibitRecord:
 
     runs:    "<arm>/seed<k>" -> the identity of the run that it stands on.
     content: the exhibit's own data. Times in it are of one machine and one moment.
+    code:    the version of the exhibit's own module.
     """
 
     name: str
@@ -151,6 +152,7 @@ class ExhibitRecord:
     runs: dict[str, dict[str, str]]
     content: dict[str, Any]
     provenance: dict[str, Any]
+    code: str = ""
     schema: int = SCHEMA
 
 

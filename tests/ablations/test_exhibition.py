@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from ablations import exhibits
+from ablations import exhibition, exhibits
 from ablations.config import ConfigError
 from ablations.exhibition import Exhibit, make_exhibit
 from ablations.record import load_exhibit, load_run, save
@@ -30,6 +30,7 @@ def exhibit(compose, tmp_path, monkeypatch):
         return {"made": len(made), "runs": len(runs)}
 
     monkeypatch.setattr(exhibits, "maker", lambda name: {"count": make}[name])
+    monkeypatch.setattr(exhibition, "version_of", lambda modules: {"ablations.exhibits.count": "1"}[modules[0]])
     return Exhibit("count", runs)
 
 
@@ -46,6 +47,14 @@ def test_an_exhibit_is_made_of_all_runs_and_made_again_when_one_was(exhibit):
     assert not exhibit.is_current()
     make_exhibit(exhibit)
     assert exhibit.is_current() and load_exhibit(exhibit.path).content["made"] == 2
+
+
+def test_an_exhibit_is_made_again_when_its_code_changed_unless_code_is_kept(exhibit, monkeypatch):
+    make_exhibit(exhibit)
+    monkeypatch.setattr(exhibition, "version_of", lambda modules: "2")
+    assert not exhibit.is_current()
+    keeping = [dataclasses.replace(run, config=dataclasses.replace(run.config, code="keep")) for run in exhibit.runs]
+    assert Exhibit("count", keeping).is_current()
 
 
 def test_a_failed_exhibit_leaves_no_record_of_the_old_one(exhibit, monkeypatch):
