@@ -1,7 +1,7 @@
 """Which backend serves a call, and why; `python -m ops` prints it for this machine.
 
 reference    the definition, spelled out; any device, slow
-cpu          plain PyTorch operators arranged for a CPU: `bilinear.py`, `bag_max.py`
+cpu          plain PyTorch operators arranged for a CPU: `bilinear.py`, `crop_max.py`, `bag_max.py`
 triton       `triton_kernels.py`; NVIDIA GPUs from compute capability 8.0 on
 torchvision  torchvision's own operators, for comparison and where nothing better is at hand
 """

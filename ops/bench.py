@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import time
+from itertools import product
 from pathlib import Path
 
 # Tensors of many megabytes then sit on large pages on Linux; without it, filling fresh memory is half the time of
@@ -21,7 +22,7 @@ import torchvision
 
 from ops.bench_cases import Case, Contender, cases, contenders, make_boxes, make_maps
 from ops.bench_report import write_report
-from ops.roi_pool import roi_pool
+from ops.geometry import pool_bins
 
 SCHEMA = 1
 TOLERANCE = 1e-5  # of the output's scale, float32 against float64 ...
@@ -52,9 +53,13 @@ def main() -> None:
         raise SystemExit(f"--only: expected part of a case's name or operator, got {options.only!r}")
     for case in chosen:
         for kind in ("proposals", "uniform"):
+            boxes = make_boxes(case, kind, device)
+            expected = wanted(case, boxes, device)
             for num_threads in dict.fromkeys(threads):
                 torch.set_num_threads(num_threads)
-                record["rows"] += measure(case, kind, num_threads, device, options.rounds)
+                rows = measure(case, boxes, expected, device, options.rounds)
+                record["rows"] += [{"boxes": kind, "threads": num_threads} | row for row in rows]
+                report_progress(record["rows"][-len(rows) :])
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "record.json").write_text(json.dumps(record, indent=1) + "\n")
     write_report(options.out)
@@ -115,21 +120,15 @@ def timed(function, device: torch.device) -> float:
     return time.perf_counter() - begin
 
 
-def measure(case: Case, kind: str, num_threads: int, device: torch.device, rounds: int) -> list[dict]:
+def measure(case: Case, boxes: torch.Tensor, expected, device: torch.device, rounds: int) -> list[dict]:
     """One row per contender: its parity and, where that holds, its forward and backward times in seconds."""
-    boxes = make_boxes(case, kind, device)
-    expected = wanted(case, boxes, device)
     prepared, rows = [], []
     for contender in contenders(case, device):
         maps = make_maps(case, device, contender.channels_last)
         maps = [each.to(contender.dtype).requires_grad_() for each in maps]
         out = contender.call(maps, boxes)
-        generator = torch.Generator().manual_seed(2)
-        grad = (
-            torch.randn(out.shape, generator=generator)
-            .to(out)
-            .contiguous(memory_format=torch.channels_last if contender.channels_last else torch.contiguous_format)
-        )
+        layout = torch.channels_last if contender.channels_last else torch.contiguous_format
+        grad = gradient_of(out.shape).to(out).contiguous(memory_format=layout)
         error = parity(contender, out, torch.autograd.grad(out, maps, grad, allow_unused=True), expected)
         side = max(case.map_shapes[0][2:])
         limit = TOLERANCE + side * ROUNDING if contender.dtype == torch.float32 else LOOSE
@@ -137,8 +136,6 @@ def measure(case: Case, kind: str, num_threads: int, device: torch.device, round
             {
                 "case": case.name,
                 "operator": case.operator,
-                "boxes": kind,
-                "threads": num_threads,
                 "contender": contender.name,
                 "error": error,
                 "parity": error <= limit,
@@ -152,7 +149,6 @@ def measure(case: Case, kind: str, num_threads: int, device: torch.device, round
         for row, (contender, maps, grad) in zip(rows, prepared, strict=True):
             if row["parity"]:
                 take_turn(row, contender, maps, boxes, grad, device)
-    report_progress(rows)
     return rows
 
 
@@ -167,19 +163,40 @@ def take_turn(row: dict, contender: Contender, maps, boxes, grad, device: torch.
 
 
 def wanted(case: Case, boxes: torch.Tensor, device: torch.device):
-    """Output and gradients in float64: torchvision's, or for RoIPool ours.
+    """Output and gradients in float64: torchvision's, or for RoIPool those of plain loops.
 
-    torchvision's RoIPool reads a cell too much in some bins (see `geometry.pool_bins`); our float64 path finds maxima
-    by ranks and shares neither kernel nor keys with the paths that are measured.
+    torchvision's RoIPool reads a cell too much in some bins (see `geometry.pool_bins`).
     """
-    maps = [each.double().requires_grad_() for each in make_maps(case, device, case.operator == "roi_pool")]
     if case.operator == "roi_pool":
-        backend = "cpu" if device.type == "cpu" else "reference"
-        out = roi_pool(maps[0], boxes, case.pooled, 1 / case.strides[0], backend=backend)
-    else:
-        out = contenders(case, device)[0].call(maps, boxes.double())
-    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(2)).to(out)
-    return out.detach(), torch.autograd.grad(out, maps, grad, allow_unused=True)
+        out, gradient = pooled_by_loops(case, boxes.cpu())
+        return out.to(device), [gradient.to(device)]
+    maps = [each.double().requires_grad_() for each in make_maps(case, device, False)]
+    out = contenders(case, device)[0].call(maps, boxes.double())
+    gradients = torch.autograd.grad(out, maps, gradient_of(out.shape).to(out), allow_unused=True)
+    return out.detach(), gradients
+
+
+def gradient_of(shape: torch.Size) -> torch.Tensor:
+    """The gradient that every contender is given."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(2))
+
+
+def pooled_by_loops(case: Case, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """RoIPool's output and its map's gradient in float64, bin by bin."""
+    (feature,) = (each.double() for each in make_maps(case, torch.device("cpu"), False))
+    batch, channels, height, width = feature.shape
+    out = feature.new_zeros(batch * case.rois_per_image, channels, case.pooled, case.pooled)
+    grad, total = gradient_of(out.shape).double(), torch.zeros_like(feature)
+    for k, box in enumerate((boxes.view(-1, 4) / case.strides[0]).tolist()):
+        image = k // case.rois_per_image
+        rows = pool_bins(box[1], box[3], case.pooled, height)
+        columns = pool_bins(box[0], box[2], case.pooled, width)
+        for (p, (top, bottom)), (q, (left, right)) in product(enumerate(rows), enumerate(columns)):
+            if top < bottom and left < right:
+                out[k, :, p, q], where = feature[image, :, top:bottom, left:right].flatten(1).max(dim=1)
+                cell = (top + where // (right - left)) * width + left + where % (right - left)
+                total[image].flatten(1).scatter_add_(1, cell[:, None], grad[k, :, p, q, None])
+    return out, total
 
 
 def parity(contender: Contender, out, gradients, expected) -> float:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_pool as torchvision_roi_pool
 
-from ops import bag_max, reference
+from ops import bag_max, crop_max, reference
 from ops.backends import Need, choose
 from ops.sampling import hide_nonfinite
 from ops.validate import Boxes, Rois, check_boxes, check_map, check_options, check_output_size
@@ -48,4 +48,5 @@ def roi_pool(
         if name == "torchvision":
             listed = torch.cat([rois.image[:, None], scaled.boxes.to(wide.dtype)], dim=1)
             return torchvision_roi_pool(wide, listed, size, 1.0).to(input.dtype)
-        return bag_max.roi_pool(wide, scaled, size).to(input.dtype)
+        path = crop_max if wide.requires_grad and torch.is_grad_enabled() else bag_max
+        return path.roi_pool(wide, scaled, size).to(input.dtype)
