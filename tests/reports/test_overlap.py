@@ -12,8 +12,8 @@ from ablations.exhibits import overlap as exhibit
 from ablations.overlap import overlap_metrics, scenes
 from ablations.record import ExhibitRecord, Hypothesis, load_run, load_study, save
 from reports.claims import render_claims
+from reports.exhibits.overlap import section
 from reports.load import read_study
-from reports.render import render
 from tests.reports.conftest import SIDE, detections, ground_truth, write_study
 
 ARMS = {"align16": "Mask R-CNN", "pool16": "FCIS"}
@@ -71,10 +71,10 @@ def outputs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def report(outputs, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report")
-    render(read_study(outputs, "fcis"), folder, resamples=20)
-    return folder
+def page(outputs, tmp_path_factory):
+    """The section's text and the folder of its figures."""
+    figures, study = tmp_path_factory.mktemp("figures"), read_study(outputs, "fcis")
+    return section(study, study.exhibit("overlap"), figures), figures
 
 
 def test_every_object_is_in_one_bin_and_counts_fit(outputs):
@@ -127,20 +127,21 @@ def test_a_pair_needs_both_objects_in_every_arm_and_the_worst_comes_first():
     assert [pair.image_id for pair in exhibit.pairs(layouts, {"one": found, "other": missed})] == [0, 1]
 
 
-def test_the_report_shows_them_and_says_whose_measures_they_are(report):
-    text = (report / "report.md").read_text(encoding="utf-8")
-    assert "## What overlap does to masks" in text and "The measures here are this project's own" in text
-    for name in ("overlap", "leakage", "seams", "places", "pairs"):
-        assert f"](figures/{name}.png)" in text and (report / "figures" / f"{name}.png").is_file()
+def test_the_section_shows_them_and_says_whose_measures_they_are(page):
+    text, figures = page
+    assert text.startswith("## What overlap does to masks")
+    assert "The measures here are this project's own" in text and "Mask R-CNN − FCIS" in text
     assert "| FCIS, without voting |" in text and "| Mask R-CNN, without voting |" not in text
-    assert "Mask R-CNN − FCIS" in text and "mask AP, much overlap" in text
-    assert "| About overlap.leakage |" in text.partition("### Noise of the images")[2]
+    for name in ("overlap", "leakage", "seams", "places", "pairs"):
+        assert f"](figures/{name}.png)" in text and (figures / f"{name}.png").is_file()
 
 
-def test_the_same_records_give_the_same_bytes(outputs, report, tmp_path):
-    render(read_study(outputs, "fcis"), tmp_path, resamples=20)
-    files = [path.relative_to(report) for path in report.rglob("*") if path.is_file()]
-    assert all((tmp_path / name).read_bytes() == (report / name).read_bytes() for name in files)
+def test_the_same_records_give_the_same_bytes(outputs, page, tmp_path):
+    text, figures = page
+    study = read_study(outputs, "fcis")
+    assert section(study, study.exhibit("overlap"), tmp_path) == text
+    files = [path.name for path in figures.iterdir()]
+    assert all((tmp_path / name).read_bytes() == (figures / name).read_bytes() for name in files)
 
 
 def test_slide_11_rests_on_the_measures_of_overlap(outputs, tmp_path):
