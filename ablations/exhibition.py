@@ -1,4 +1,4 @@
-"""Makes the exhibits of a study once its runs are done; again when a run was made again or the exhibit's code changed."""
+"""Makes the exhibits of a study once its runs are done, and again when a run or the code of an exhibit is another."""
 
 import shutil
 from dataclasses import dataclass

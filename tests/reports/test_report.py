@@ -221,3 +221,28 @@ def test_parameters_stand_beside_the_figures_where_arms_differ_in_them(outputs, 
         edit(path, lambda record: record.update(num_parameters=4_000_000, parameters={"mask_head": 3_200_000}))
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path / "unlike")
     assert "| 4.00 M (mask head 3.20 M) |" in read(tmp_path / "unlike")
+
+
+def test_arms_without_masks_are_pictured_with_their_boxes(tmp_path, monkeypatch):
+    folder = write_study(tmp_path / "outputs", seeds=1)
+    for arm in ("pool16", "align16"):
+        path = folder / arm / "seed0" / "detections.json"
+        boxes = [{key: item[key] for key in item if key != "segmentation"} for item in json.loads(path.read_text())]
+        path.write_text(json.dumps(boxes))
+        edit(folder / arm / "seed0" / "run.json", lambda record: record["metrics"].pop("segm"))
+    (folder / "pool32" / "seed0" / "detections.json").unlink()
+    shapes = []
+    monkeypatch.setattr(pictures, "paint", lambda axes, pixels, instances: shapes.append(instances))
+    monkeypatch.setattr(pictures, "save", lambda drawn, *_, **__: plt.close(drawn))
+    assert pictures.samples(read_study(tmp_path / "outputs", "roialign"), tmp_path) == 0
+    first = dict(zip(("truth", "pool16", "align16", "align32"), shapes, strict=False))
+    assert len(shapes) == 8 and all(first.values())  # two images; the arm without detections has no column
+    assert {name: {item.is_box for item in drawn} for name, drawn in first.items()} == {
+        "truth": {False},
+        "pool16": {True},
+        "align16": {True},
+        "align32": {False},
+    }
+    box = max(first["pool16"], key=lambda item: item.mask.sum())
+    rows, columns = box.mask.any(1), box.mask.any(0)
+    assert (box.mask == rows[:, None] & columns).all() and box.colour in pictures.OBJECT_COLOURS
