@@ -9,8 +9,6 @@ import netrc
 import os
 import secrets
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +16,7 @@ from typing import Any, Protocol
 import yaml
 
 from ablations.config import Config
+from ablations.export import write_report
 from ablations.sample_masks import Sample, painted, samples_of
 
 Metrics = dict[str, dict[str, float | None]]
@@ -179,18 +178,15 @@ def publish_report(study: str, config: Config) -> None:
     """logger=wandb: writes the report of a study and hands it over as an artefact of the study's group."""
     if config.logger.kind != "wandb":
         return
-    outputs = Path(config.outputs).absolute()
-    folder = outputs / study / "report"
-    command = [sys.executable, "-m", "reports", study, "--outputs", str(outputs), "--out", str(folder)]
+    folder = Path(config.outputs) / study
     try:
-        subprocess.run(command, cwd=Path(__file__).parent.parent, check=True, capture_output=True)
+        write_report(folder, folder / "report")
         import wandb
 
-        run = WandB.start(
-            project=config.logger.project, group=study, job_type="report", name=f"{study}-report", dir=outputs / study
-        )
-        artefact = wandb.Artifact(f"{study}-report", type="report")
-        artefact.add_dir(str(folder / study))
+        name = f"{study}-report"
+        run = WandB.start(project=config.logger.project, group=study, job_type="report", name=name, dir=folder)
+        artefact = wandb.Artifact(name, type="report")
+        artefact.add_dir(str(folder / "report"))
         run.log_artifact(artefact)
         run.finish()
     except Exception as error:  # whatever a service's client may raise: the records matter more

@@ -51,6 +51,23 @@ def test_the_report_is_written_from_the_records(study, tmp_path):
     assert 'src="http' not in page and "data:image/png" in page
 
 
+def test_a_packed_study_gives_somebody_else_the_same_report(study, tmp_path):
+    outputs, _ = study
+    archive, others = tmp_path / "study.zip", tmp_path / "others"
+    done = run("roialign", "--outputs", str(outputs), "--out", str(archive), module="ablations.export")
+    assert done.returncode == 0, done.stderr
+    done = run("--unpack", str(archive), "--outputs", str(others), module="ablations.export")
+    assert done.returncode == 0, done.stderr
+    done = run("roialign", "--outputs", str(others), "--out", str(tmp_path / "again"), module="reports")
+    assert done.returncode == 0, done.stderr
+    packed, again = others / "roialign/report", tmp_path / "again/roialign"
+    names = sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
+    assert len(names) > 5 and sorted(p.relative_to(packed) for p in packed.rglob("*") if p.is_file()) == names
+    for name in names:
+        assert (packed / name).read_bytes() == (again / name).read_bytes(), name
+    assert not list(others.rglob("*.safetensors"))
+
+
 def test_finished_runs_are_not_done_again_and_a_lost_one_comes_back_the_same(study):
     outputs, _ = study
     lost = outputs / "roialign/align-16/seed1/run.json"

@@ -68,6 +68,22 @@ def test_wandb_without_an_account_keeps_runs_offline_and_tells_nothing_secret(co
     assert SECRET.encode() not in content
 
 
+def test_the_report_is_an_artefact_and_a_report_that_fails_only_warns(compose, folder, monkeypatch, caplog):
+    def write_report(study, target):
+        target.mkdir()
+        (target / "report.md").write_text("found")
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(tracking, "write_report", write_report)
+    config = dataclasses.replace(config_with(compose, "wandb"), outputs=str(folder.parents[2]))
+    tracking.publish_report("study", config)
+    assert not caplog.text
+    kept = list((folder.parents[1] / "wandb").glob("offline-run-*/*.wandb"))
+    assert len(kept) == 1 and b"study-report" in kept[0].read_bytes()
+    tracking.publish_report("study", config)  # the folder is there: it raises
+    assert "did not go to W&B: FileExistsError" in caplog.text
+
+
 def test_a_run_that_was_not_finished_goes_on_under_its_name(tmp_path):
     assert tracking.identity(tmp_path) == tracking.identity(tmp_path)
 

@@ -1,0 +1,194 @@
+"""Packs a study so that somebody else can write the same report from it, and unpacks what others packed.
+
+python -m ablations.export STUDY [--out FILE.zip] [--weights]     records, detections, samples, exhibits and the report
+python -m ablations.export --unpack FILE.zip [--outputs FOLDER]   for `python -m reports STUDY`
+
+The same records give the same bytes. Nothing is executed or unpickled on the way in: an archive may hold only the files
+that a study consists of, and its records only plain text.
+"""
+
+import argparse
+import dataclasses
+import json
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from ablations.record import RecordError, load_run, load_status, load_study
+
+ROOT = Path(__file__).parent.parent
+FORMAT = 1
+RUN_FILES = ("*/seed*/*.json", "*/seed*/*.jsonl", "*/seed*/*.yaml")
+PATTERNS = ("*.json", "samples/*.png", "exhibits/*.json", "exhibits/*/*.png", *RUN_FILES)
+WEIGHTS = "*/seed*/model.safetensors"
+REPORT = "report"
+
+NAME = re.compile(r"[A-Za-z0-9_=,-][A-Za-z0-9_.=,-]*")
+"""What folders and files may be called."""
+SUFFIXES = {".json", ".jsonl", ".yaml", ".png", ".safetensors", ".md", ".html", ".csv", ".svg"}
+MARKUP = re.compile(rb"<[A-Za-z/!?]|\]\(|javascript:", re.IGNORECASE)
+"""What must not stand in a record from others, whose text goes into the report's page."""
+TIME = (1980, 1, 1, 0, 0, 0)
+MOST_FILES = 200_000
+
+
+class ExportError(ValueError):
+    """A study that cannot be packed or unpacked: what was expected, what came, what to do."""
+
+
+def pack(study: Path, archive: Path, weights: bool = False, report: Path | None = None) -> int:
+    """Writes the study in folder `study`, and its report if there is one, to `archive`; returns the number of files."""
+    load_study(study / "study.json")
+    patterns = (*PATTERNS, WEIGHTS) if weights else PATTERNS
+    files = {path.relative_to(study).as_posix(): path for pattern in patterns for path in study.glob(pattern)}
+    if report is not None:
+        found = (path for path in report.rglob("*") if path.is_file())
+        files |= {f"{REPORT}/{path.relative_to(report).as_posix()}": path for path in found}
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    partial = archive.with_name(f".{archive.name}.tmp")
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as target:
+            target.comment = f"ablation study, format {FORMAT}".encode()
+            for name, path in sorted(files.items()):
+                entry = zipfile.ZipInfo(f"{study.name}/{name}", TIME)
+                entry.compress_type = zipfile.ZIP_STORED if path.suffix == ".png" else zipfile.ZIP_DEFLATED
+                entry.create_system, entry.external_attr = 3, 0o644 << 16
+                target.writestr(entry, _content(path))
+        partial.replace(archive)
+    finally:
+        partial.unlink(missing_ok=True)
+    return len(files)
+
+
+def _content(path: Path) -> bytes:
+    """A file as it is packed: a status without the machine that it is of."""
+    status = load_status(path) if path.name == "status.json" else None
+    if status is None:
+        return path.read_bytes()
+    return (json.dumps(dataclasses.asdict(dataclasses.replace(status, pid=0, host="")), indent=1) + "\n").encode()
+
+
+def unpack(archive: Path, outputs: Path, most_bytes: int) -> Path:
+    """Unpacks a study into `outputs`, where none of its name may be yet; returns its folder.
+
+    Raises ExportError, and leaves nothing behind, if the archive holds anything but a study or more than `most_bytes`.
+    """
+    try:
+        with zipfile.ZipFile(archive) as source:
+            name = _checked(source, most_bytes)
+            target = outputs / name
+            if target.exists():
+                raise ExportError(
+                    f"{target}: expected no study of that name, got one; use --outputs with another folder"
+                )
+            outputs.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(outputs).free
+            if sum(entry.file_size for entry in source.infolist()) > free:
+                raise ExportError(f"{archive}: unpacked it does not fit on the disk ({free / 1e9:.1f} GB free)")
+            partial = Path(tempfile.mkdtemp(prefix=".unpack-", dir=outputs))
+            try:
+                for entry in source.infolist():
+                    path = partial / entry.filename
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with source.open(entry) as packed, path.open("wb") as file:
+                        shutil.copyfileobj(packed, file)
+                _check_records(partial / name)
+                (partial / name).rename(target)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        raise ExportError(f"{archive}: expected a zip archive of a study, got one that is damaged ({error})") from error
+    return target
+
+
+def _checked(source: zipfile.ZipFile, most_bytes: int) -> str:
+    """The name of the study that the archive holds. Raises ExportError if anything else is in it."""
+    entries = source.infolist()
+    size = sum(entry.file_size for entry in entries)
+    if len(entries) > MOST_FILES or size > most_bytes:
+        expected = f"at most {MOST_FILES} files and {most_bytes / 1e9:.1f} GB"
+        raise ExportError(f"expected {expected}, got {len(entries)} and {size / 1e9:.1f} GB; --limit allows more")
+    if len({entry.filename.lower() for entry in entries}) < len(entries):
+        raise ExportError("expected every name once, got one several times")
+    for entry in entries:
+        # A zip's entries are of a file (0 where the packing system had no modes), or could be a link to anywhere.
+        regular = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG)
+        path = PurePosixPath(entry.filename)
+        plain = entry.filename == str(path) and all(NAME.fullmatch(part) for part in path.parts)
+        if not (regular and plain and path.suffix in SUFFIXES and 2 <= len(path.parts) <= 5):
+            raise ExportError(f"expected only files of a study, got {entry.filename!r}; nothing was unpacked")
+    tops = {entry.filename.partition("/")[0] for entry in entries}
+    if len(tops) != 1 or f"{next(iter(tops))}/study.json" not in source.namelist():
+        raise ExportError(f"expected one study with its study.json, got {sorted(tops) or 'nothing'}")
+    return tops.pop()
+
+
+def _check_records(folder: Path) -> None:
+    """Raises ExportError or RecordError unless the records can be read and name nothing outside of their study."""
+    study = load_study(folder / "study.json")
+    names = [study.name, *study.arms, *study.exhibits]
+    strange: list[object] = [name for name in names if not (isinstance(name, str) and NAME.fullmatch(name))]
+    strange += [number for number in [*study.seeds, *study.sample_image_ids] if not isinstance(number, int)]
+    if study.name != folder.name or strange:
+        raise ExportError(f"study.json: expected study {folder.name} with plain names, got {study.name!r}, {strange}")
+    for path in _records(folder):
+        if MARKUP.search(path.read_bytes()):
+            raise ExportError(f"{path.relative_to(folder)}: expected plain text, got markup, which a report would show")
+    for path in folder.glob("*/seed*/run.json"):
+        load_run(path)
+
+
+def _records(folder: Path) -> Iterator[Path]:
+    """The files whose text goes into a report."""
+    for pattern in ("study.json", "exhibits/*.json", "*/seed*/run.json", "*/seed*/status.json"):
+        yield from folder.glob(pattern)
+
+
+def write_report(study: Path, folder: Path) -> None:
+    """Writes the report of the study in folder `study` into `folder`, in a process of its own. Raises ExportError."""
+    command = [sys.executable, "-m", "reports", study.name, "--outputs", str(study.parent.absolute()), "--out"]
+    with tempfile.TemporaryDirectory() as out:
+        done = subprocess.run([*command, out], cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            raise ExportError(f"the report could not be written: {done.stderr.strip()}")
+        shutil.copytree(Path(out) / study.name, folder, dirs_exist_ok=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m ablations.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("study", nargs="?", help="the study to pack")
+    what.add_argument("--unpack", type=Path, metavar="FILE", help="the archive to unpack")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="where studies are")
+    parser.add_argument("--out", type=Path, help="the archive to write; STUDY.zip by default")
+    parser.add_argument("--weights", action="store_true", help="with the trained weights")
+    parser.add_argument("--limit", type=float, default=4.0, metavar="GB", help="the most that is unpacked")
+    options = parser.parse_args(arguments)
+    try:
+        if options.unpack:
+            folder = unpack(options.unpack, options.outputs, int(options.limit * 1e9))
+            print(f"{folder}; its report: python -m reports {folder.name} --outputs {options.outputs}")
+            return 0
+        study, archive = options.outputs / options.study, options.out or Path(f"{options.study}.zip")
+        load_study(study / "study.json")
+        with tempfile.TemporaryDirectory() as report:
+            write_report(study, Path(report))
+            count = pack(study, archive, options.weights, Path(report))
+        print(f"{archive}: {count} files, {archive.stat().st_size / 1e6:.1f} MB")
+    except (ExportError, RecordError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

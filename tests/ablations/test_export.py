@@ -1,0 +1,173 @@
+"""Archives of studies: the same bytes for the same records, and nothing unpacked but a study."""
+
+import dataclasses
+import json
+import zipfile
+
+import pytest
+
+from ablations import export
+from ablations.export import ExportError, pack, unpack
+from ablations.record import Arm, Status, StudyRecord, save
+
+STUDY = StudyRecord(
+    name="tiny",
+    title="Tiny",
+    question="?",
+    factors=["roi"],
+    arms={"pool": Arm("RoIPool", ["roi=pool"])},
+    seeds=[0, 1],
+    hypotheses=[],
+    sample_image_ids=[4],
+    config={},
+    data={},
+)
+STATUS = Status("tiny: pool seed 1", "failed", "the disk is full", 5, 10, 0, 4321, "secret-machine", "", "")
+LIMIT = 10**6
+
+
+@pytest.fixture
+def study(tmp_path):
+    folder = tmp_path / "outputs/tiny"
+    save(STUDY, folder / "study.json")
+    for name in (
+        "ground_truth.json",
+        "samples/4.png",
+        "exhibits/cost.json",
+        "exhibits/cost/1.png",
+        "pool/seed0/metrics.jsonl",
+        "pool/seed0/model.safetensors",
+        "pool/seed0/checkpoint.safetensors",
+        "pool/seed0/wandb/run.wandb",
+        "pool/seed0/log.txt",
+        "replaced/pool/seed0-1/metrics.jsonl",
+        "report/report.md",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
+    save(STATUS, folder / "pool/seed1/status.json")
+    return folder
+
+
+def test_a_study_comes_back_without_weights_and_machines(study, tmp_path):
+    archive = tmp_path / "tiny.zip"
+    pack(study, archive)
+    folder = unpack(archive, tmp_path / "others", LIMIT)
+    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert found == [
+        "exhibits/cost.json",
+        "exhibits/cost/1.png",
+        "ground_truth.json",
+        "pool/seed0/metrics.jsonl",
+        "pool/seed1/status.json",
+        "samples/4.png",
+        "study.json",
+    ]
+    assert (folder / "study.json").read_bytes() == (study / "study.json").read_bytes()
+    status = json.loads((folder / "pool/seed1/status.json").read_text())
+    assert status == dataclasses.asdict(STATUS) | {"host": "", "pid": 0}
+    assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
+
+
+def test_the_same_study_gives_the_same_bytes(study, tmp_path):
+    pack(study, tmp_path / "one.zip", report=study / "report")
+    for path in study.rglob("*"):
+        path.touch()
+        path.chmod(0o755)
+    pack(study, tmp_path / "other.zip", report=study / "report")
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "other.zip").read_bytes()
+    assert "tiny/report/report.md" in zipfile.ZipFile(tmp_path / "one.zip").namelist()
+
+
+def test_weights_come_along_when_asked_for(study, tmp_path):
+    pack(study, tmp_path / "tiny.zip", weights=True)
+    folder = unpack(tmp_path / "tiny.zip", tmp_path / "others", LIMIT)
+    assert (folder / "pool/seed0/model.safetensors").exists()
+    assert not list(folder.rglob("checkpoint*")) and not (folder / "pool/seed0/wandb").exists()
+
+
+def test_a_study_that_is_there_is_not_overwritten(study, tmp_path):
+    pack(study, tmp_path / "tiny.zip")
+    with pytest.raises(ExportError, match="expected no study of that name"):
+        unpack(tmp_path / "tiny.zip", study.parent, LIMIT)
+
+
+def link(name):
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = 0o120777 << 16
+    return entry
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../escaped.json",
+        "tiny/../../escaped.json",
+        "/tmp/escaped.json",
+        "tiny/./a.json",
+        "tiny//a.json",
+        "C:/escaped.json",
+        "tiny\\..\\escaped.json",
+        "tiny/a b.json",
+        "tiny/.hidden.json",
+        "tiny/-rf;x.json",
+        "tiny/$(touch x).json",
+        "tiny/code.py",
+        "tiny/model.pkl",
+        "tiny/folder/",
+        "other/study.json",
+        "tiny/STUDY.json",
+        "tiny/a/b/c/d/e.json",
+        link("tiny/link.json"),
+    ],
+)
+def test_names_that_a_study_does_not_have_are_refused_whole(study, tmp_path, name):
+    pack(study, tmp_path / "tiny.zip")
+    with zipfile.ZipFile(tmp_path / "tiny.zip", "a") as archive:
+        archive.writestr(name, "{}")
+    before = {path for path in tmp_path.rglob("*")}
+    with pytest.raises(ExportError):
+        unpack(tmp_path / "tiny.zip", tmp_path / "outputs/others", LIMIT)
+    assert {path for path in tmp_path.rglob("*")} <= before | {tmp_path / "outputs/others"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "other"},
+        {"arms": {"../../elsewhere": Arm("x", [])}},
+        {"arms": {"pool": Arm("<script>alert(1)</script>", [])}},
+        {"title": "![x](../../../photo.png)"},
+        {"exhibits": ["../../elsewhere"]},
+        {"sample_image_ids": ["../../photo"]},
+        {"seeds": ["0/../../.."]},
+    ],
+)
+def test_records_that_reach_outside_or_hold_markup_are_refused(study, tmp_path, changes):
+    save(dataclasses.replace(STUDY, **changes), study / "study.json")
+    pack(study, tmp_path / "tiny.zip")
+    with pytest.raises(ExportError, match="expected"):
+        unpack(tmp_path / "tiny.zip", tmp_path / "others", LIMIT)
+    assert not list((tmp_path / "others").iterdir())
+
+
+def test_more_than_the_limit_is_not_unpacked(study, tmp_path):
+    (study / "ground_truth.json").write_bytes(b" " * 2 * LIMIT)  # a bomb is small when packed
+    pack(study, tmp_path / "tiny.zip")
+    assert (tmp_path / "tiny.zip").stat().st_size < LIMIT / 10
+    with pytest.raises(ExportError, match="--limit"):
+        unpack(tmp_path / "tiny.zip", tmp_path / "others", LIMIT)
+
+
+def test_damaged_archives_and_missing_studies_get_one_clear_line(study, tmp_path, capsys):
+    archive = tmp_path / "tiny.zip"
+    pack(study, archive)
+    content = archive.read_bytes()
+    middle = content.index(b"tiny/study.json") + 40
+    for damaged in (b"", b"PK", content[:200], content[:middle] + b"\xff\xff\xff" + content[middle + 3 :]):
+        archive.write_bytes(damaged)
+        assert export.main(["--unpack", str(archive), "--outputs", str(tmp_path / "others")]) == 1
+        assert capsys.readouterr().err.startswith("error: ")
+        assert not (tmp_path / "others/tiny").exists()
+    assert export.main(["nothing", "--outputs", str(tmp_path)]) == 1
+    assert "study.json" in capsys.readouterr().err
