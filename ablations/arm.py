@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialised
 from torch import Tensor
 
-from ablations import tracking
+from ablations import team, tracking
 from ablations.checkpoint import Checkpoint
 from ablations.code import code_version
 from ablations.config import Config
@@ -26,6 +26,7 @@ from ablations.recall import proposals_work
 from ablations.record import RunRecord, save, write_atomically
 from ablations.stages import CHECKPOINT, EVAL_BATCH, Draws, Stages, plain_state, proposals_of, stages_of
 from ablations.study import Run
+from ablations.team import Crew
 from ablations.train import fit
 from ablations.work import Metrics, Work
 from data.loaders import eval_batches
@@ -55,16 +56,18 @@ def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, 
             log(step, values)
 
         log.train(work.schedule.steps)
-        fitted = fit(
-            model,
-            work.losses,
-            work.schedule,
-            log_line,
-            config.budget.log_every,
-            config.precision,
-            slow=work.slow,
-            checkpoint=checkpoint,
-        )
+        with Crew("run", config) as crew:
+            fitted = fit(
+                model,
+                work.losses,
+                work.schedule,
+                log_line,
+                config.budget.log_every,
+                config.precision,
+                slow=work.slow,
+                checkpoint=checkpoint,
+                crew=crew,
+            )
     write_atomically(folder / "model.safetensors", serialised(plain_state(model.state_dict())))
     log.enter("evaluating")
 
@@ -169,12 +172,20 @@ def losses_of(config: Config, model: Detector, stages: Stages) -> Any:
 
 
 def detect(model: Detector, stages: Stages, config: Config) -> list[dict[str, Any]]:
-    """COCO results on all validation images."""
+    """COCO results on all validation images, shared out among the processes that work together."""
+    team.ask(team.Order("detections", config))
+    team.spread(team.trained_tensors(model))
+    return [result for batch in team.gather(detections_by_batch(model, stages)) for result in batch]
+
+
+def detections_by_batch(model: Detector, stages: Stages) -> list[list[dict[str, Any]]]:
+    """COCO results on this process's share of the batches of validation images, batch by batch."""
     cached = None if model.rpn is not None else stages.proposals("val")
-    results: list[dict[str, Any]] = []
-    for batch in eval_batches(stages.dataset("val"), EVAL_BATCH):
-        check_stop()
+    found = []
+    for batch in eval_batches(stages.dataset("val"), EVAL_BATCH, rank=team.rank(), world_size=team.size()):
+        if team.size() == 1:
+            check_stop()
         batch = batch.to(stages.device)
         proposals = None if cached is None else proposals_of(cached, batch)
-        results.extend(coco_results(model.detect(batch.images, batch.sizes, proposals), batch))
-    return results
+        found.append(list(coco_results(model.detect(batch.images, batch.sizes, proposals), batch)))
+    return found

@@ -10,9 +10,11 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
+from ablations import team
 from ablations.config import Config, ConfigError
 from ablations.device import choose_device
 from ablations.exhibition import exhibits_of
+from ablations.following import follow
 from ablations.provenance import cores, git_state
 from ablations.record import RecordError, StudyRecord, save, write_atomically
 from ablations.results import table
@@ -51,6 +53,26 @@ def carry_out(requests: list[Request]) -> int:
     The exit code is 0 if everything is done, 1 if something failed, 2 if something that was asked for cannot work,
     and 130 if it was stopped on request.
     """
+    if team.size() == 1:
+        return lead(requests)
+    try:
+        for request in requests:
+            team.check(request.runs[0].config)
+    except ConfigError as error:
+        return refuse(error)
+    if not requests:
+        return 0
+    team.join(choose_device(requests[0].runs[0].config.device)[0])
+    if team.rank() > 0:
+        return follow()
+    try:
+        return lead(requests)
+    finally:
+        team.leave()
+
+
+def lead(requests: list[Request]) -> int:
+    """As carry_out, by this process and those that it calls for."""
     single = {request.runs[0].folder: request.runs[0] for request in requests if request.study is None}
     work = [partial(carry_out_single, list(single.values()))] if single else []
     work += [partial(carry_out_study, request.study, request.runs) for request in requests if request.study is not None]

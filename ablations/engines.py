@@ -1,4 +1,4 @@
-"""Where tasks are computed: worker processes of this machine, a Ray cluster, or Slurm jobs.
+"""Where tasks are computed: worker processes of this machine, a Ray cluster, Slurm jobs, or torchrun's processes.
 
 All engines call the same functions with the same number of threads in the folder where the command was given, so the
 same records come back whichever ran them. Ray and Slurm need a file system that all machines share, with the checkout,
@@ -10,9 +10,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+import torch
+
+from ablations import team
 from ablations.cluster import Ray, Slurm
 from ablations.config import Config
 from ablations.device import visible_gpus
+from ablations.job import stop_when
 from ablations.provenance import cores
 from ablations.workers import Workers
 
@@ -38,7 +42,36 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-def start(config: Config, num_runs: int) -> Engine:
+class Here:
+    """This process, the leader of those that torchrun started: they do one task after another, all together."""
+
+    count = 1
+    free = 1
+
+    def __init__(self, config: Config, stop_came: Callable[[], bool]) -> None:
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        stop_when(stop_came)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def result(self, future: Future[Any]) -> Any:
+        return future.result()
+
+    def ask_to_stop(self) -> None:
+        """The task that runs has seen the signal by itself."""
+
+    def close(self) -> None:
+        """The others wait for the next study."""
+
+
+def start(config: Config, num_runs: int, stop_came: Callable[[], bool]) -> Engine:
     """The engine of config.launcher, with as many places as `num_runs` runs can use.
 
     A run's number of threads depends on `num_runs`, not on how many are left: it decides the last digits of sums.
@@ -48,6 +81,8 @@ def start(config: Config, num_runs: int) -> Engine:
     # the time in page faults. It reads these limits when a process starts; other systems ignore them.
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(64 * 2**20))
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(256 * 2**20))
+    if team.size() > 1:
+        return Here(config, stop_came)
     if config.launcher.kind == "ray":
         return Ray(config, num_runs)
     if config.launcher.kind == "submitit":

@@ -103,7 +103,7 @@ def execute(runs: list[Run], report: Callable[[str], None] = print, exhibits: Se
         clear_abandoned(parent, keep=lambda partial: (partial / CHECKPOINT).exists())
     done = {_name(run) for run in runs if run.folder in outcome.records}
     with stop_signals() as stop_came:
-        engine = start(runs[0].config, len(runs))
+        engine = start(runs[0].config, len(runs), stop_came)
         try:
             with Progress(len(runs), len(outcome.records), engine.count, report) as progress:
                 _carry_out_all(tasks, done, engine, stop_came, outcome, progress, echo=len(runs) == 1)

@@ -24,6 +24,7 @@ from ablations.device import choose_device
 from ablations.job import Job, check_stop
 from ablations.pretrain import DenseNetwork, dense_losses
 from ablations.record import clear_temporaries
+from ablations.team import Crew
 from ablations.train import fit
 from data.build import build
 from data.dataset import Batch, InstanceSet, flip_boxes
@@ -212,16 +213,18 @@ def make_proposals(stages: Stages, log: Job) -> None:
         torch.manual_seed(0)
         checkpoint = Checkpoint(folder / CHECKPOINT, f"{stages.rpn_key} {code_version()}", config.checkpoint, log)
         log.train(config.budget.rpn.steps)
-        fit(
-            network,
-            losses_of,
-            config.budget.rpn,
-            log,
-            log_every,
-            config.precision,
-            slow=pretrained_parts(network),
-            checkpoint=checkpoint,
-        )
+        with Crew("proposals", config) as crew:
+            fit(
+                network,
+                losses_of,
+                config.budget.rpn,
+                log,
+                log_every,
+                config.precision,
+                slow=pretrained_parts(network),
+                checkpoint=checkpoint,
+                crew=crew,
+            )
         save_file(plain_state(network.state_dict()), folder / "model.safetensors")
         for split in ("train", "val"):
             log.enter(f"proposals of {split} images")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ablations.checkpoint import Checkpoint, Progress
 from ablations.config import ScheduleConfig
 from ablations.job import Stopped, TrainingError, stop_asked
+from ablations.team import Crew, collect, rank, size
 
 MOMENTUM = 0.9
 
@@ -38,12 +39,14 @@ def fit(
     precision: str,
     slow: nn.Module | None = None,
     checkpoint: Checkpoint | None = None,
+    crew: Crew | None = None,
 ) -> Fit:
     """Trains `module` for the schedule's steps on the sum of `losses_of(step, part)`, the mean over a step's micro
     batches, going on from the checkpoint if it can.
 
     precision: "float32", or "bfloat16" for the layers that torch's autocast computes so; weights stay float32.
     slow: the part of it that is pretrained already; it learns at `pretrained_lr` times the rate.
+    crew: the processes that share each step's micro batches with this one; None: it does all of them.
     log(step, values) gets the losses and the learning rate every `log_every` steps.
     Raises TrainingError at the first logged step with a loss that is not finite, and Stopped, with a checkpoint
     written, if it is asked to stop.
@@ -66,12 +69,12 @@ def fit(
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * learning_rate_factor(step, schedule)
         optimizer.zero_grad()
-        losses: dict[str, Tensor] = {}
-        for part in range(schedule.micro_batches):
-            with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
-                shares = {name: loss / schedule.micro_batches for name, loss in losses_of(step, part).items()}
-            torch.stack(list(shares.values())).sum().backward()
-            losses = {name: losses.get(name, 0) + share.detach() for name, share in shares.items()}
+        if crew is None:
+            losses = accumulate(losses_of, step, schedule, device, precision)
+        else:
+            crew.begin(step, module)
+            mine = accumulate(losses_of, step, schedule, device, precision, rank(), size())
+            losses = collect(module, mine)
         nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
         optimizer.step()
         if step % log_every == 0 or step >= schedule.steps - tail:
@@ -97,6 +100,26 @@ def fit(
         seconds_per_step=statistics.median(durations) if durations and device == "cpu" else mean,
         seconds=progress.seconds,
     )
+
+
+def accumulate(
+    losses_of: Callable[[int, int], dict[str, Tensor]],
+    step: int,
+    schedule: ScheduleConfig,
+    device: str,
+    precision: str,
+    rank: int = 0,
+    size: int = 1,
+) -> dict[str, Tensor]:
+    """Adds the gradients of a step's micro batches, those that are this process's share, one after another; returns
+    what they add to the step's losses."""
+    losses: dict[str, Tensor] = {}
+    for part in range(rank, schedule.micro_batches, size):
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+            shares = {name: loss / schedule.micro_batches for name, loss in losses_of(step, part).items()}
+        torch.stack(list(shares.values())).sum().backward()
+        losses = {name: losses.get(name, 0) + share.detach() for name, share in shares.items()}
+    return losses
 
 
 def build_optimizer(groups: list[dict[str, Any]], schedule: ScheduleConfig) -> torch.optim.Optimizer:

@@ -1,0 +1,43 @@
+"""What the processes beside torchrun's first do: they follow its orders. See team.py."""
+
+from torch import nn
+
+from ablations import team
+from ablations.arm import WORKS, build, detections_by_batch
+from ablations.config import Config
+from ablations.stages import proposal_losses, proposal_network, stages_of
+from ablations.train import accumulate
+
+
+def follow() -> int:
+    """Works for the leader until it is done; the exit code."""
+    for order in team.orders():
+        if order.what == "detections":
+            _detect(order.config)
+        else:
+            _train(order)
+    team.leave()
+    return 0
+
+
+def _train(order: team.Order) -> None:
+    config, stages = order.config, stages_of(order.config)
+    if order.what == "proposals":
+        network = proposal_network(stages, seed=0)
+        module: nn.Module = network
+        losses_of, schedule = proposal_losses(network, stages, seed=0), config.budget.rpn
+    else:
+        work = WORKS[config.task](config, stages)
+        module, losses_of, schedule = work.model, work.losses, work.schedule
+    for step in team.steps(module):
+        module.zero_grad()
+        place = team.rank(), team.size()
+        losses = accumulate(losses_of, step, schedule, stages.device.type, config.precision, *place)
+        team.collect(module, losses)
+
+
+def _detect(config: Config) -> None:
+    stages = stages_of(config)
+    model = build(config, stages, len(stages.dataset("train").classes)).eval()
+    team.spread(team.trained_tensors(model))
+    team.gather(detections_by_batch(model, stages))
