@@ -108,7 +108,9 @@ def _finding(study: Study, weights: dict[str, float], content: dict[str, Any]) -
             "AP mixes two things: whether an object is found, and how good its mask is.",
             markdown(header, rows),
             "*Found: some detection of the object's class has a box IoU of 0.5 or more with it, whatever its score. "
-            "IoU: of the masks of the objects that were found.*",
+            "IoU: of the masks of the objects that were found. The masks differ in resolution as well: FCIS reads "
+            "21 x 21 cells of a region, Mask R-CNN's C4 head draws 14 x 14, so that large masks are finer in FCIS, "
+            "with and without overlap.*",
         ]
     )
 
@@ -171,7 +173,7 @@ def _voting(study: Study, content: dict[str, Any]) -> str:
         "AP_much": "much overlap",
     }
     rows = []
-    for arm, by_seed in content["unvoted"].items():
+    for arm, by_seed in content.get("unvoted", {}).items():
         rows.append([study.label(arm), *(mean_sd(study, arm, f"overlap.{name}") for name in metrics)])
         alone = [[run["metrics"][name] for run in by_seed.values()] for name in metrics]
         rows.append([f"{study.label(arm)}, without voting", *map(mean_and_spread, alone)])
@@ -204,7 +206,9 @@ def _draw_places(study: Study, content: dict[str, Any], figures: Path) -> None:
     handles = []
     styles = arm_styles(study)
     lines = [(arm, "-", study.label(arm), content["runs"].get(arm, {})) for arm in study.record.arms]
-    lines += [(arm, "--", f"{study.label(arm)}, without voting", runs) for arm, runs in content["unvoted"].items()]
+    lines += [
+        (arm, "--", f"{study.label(arm)}, without voting", runs) for arm, runs in content.get("unvoted", {}).items()
+    ]
     for arm, dash, label, runs in lines:
         shares = np.array([[100 * count / max(1, run["edges"]) for count in run["places"]] for run in runs.values()])
         if not shares.size:

@@ -202,6 +202,13 @@ def test_a_study_of_another_kind(tmp_path, undrawn):
     assert "the paper gives no figure" in text and "In brackets" not in text and "RoI" not in text
 
 
+def test_what_the_images_noise_is_not_known_of_is_said(tmp_path, undrawn):
+    folder = write_study(tmp_path / "outputs", seeds=2)
+    edit(folder / "study.json", lambda record: record["hypotheses"][0].update(metric="segm.APm"))
+    render(read_study(tmp_path / "outputs", "roialign"), tmp_path, resamples=5)
+    assert "Not known for: mask AP, medium objects, which is not taken again" in read(tmp_path)
+
+
 def test_the_command(outputs, tmp_path, capsys, undrawn):
     assert main(["--outputs", str(outputs), "--out", str(tmp_path)]) == 0
     assert f"roialign: {tmp_path / 'roialign' / 'report.md'}" in capsys.readouterr().out
