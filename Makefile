@@ -11,7 +11,7 @@ STUDIES := roialign roiops maskloss maskclass maskhead multitask rpn fcis
 ABLATIONS := $(addprefix ablation-,$(STUDIES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test torture smoke $(ABLATIONS) ablations status report claims gallery coco bench bench-ops figures \
+.PHONY: help setup check test torture smoke $(ABLATIONS) ablations status report claims gallery coco bench bench-resnet bench-ops figures \
 	clean
 
 help: ## this list
@@ -79,6 +79,9 @@ coco: $(STAMP) ## fetches COCO 2017 (about 20 GB) into datasets/coco
 
 bench: $(STAMP) ## training step and inference against torchvision's Mask R-CNN
 	$(PY) -m ablations.bench
+
+bench-resnet: $(STAMP) ## the same on ResNet-50 with a feature pyramid, with the same weights
+	$(PY) -m ablations.bench_resnet
 
 bench-ops: $(STAMP) ## RoI operators against torchvision's
 	$(PY) -m ops.bench

@@ -114,11 +114,12 @@ def torchvisions(model: ToyConfig) -> TorchvisionMaskRCNN:
 def as_list(batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     """The batch in torchvision's form: images of 0..1 and dictionaries of what they contain."""
     std, mean = torch.tensor(IMAGE_STD)[:, None, None], torch.tensor(IMAGE_MEAN)[:, None, None]
-    images = [(image * std + mean).contiguous() for image in batch.images]
+    sizes = batch.sizes.tolist()
+    images = [(image[:, :h, :w] * std + mean).contiguous() for image, (h, w) in zip(batch.images, sizes, strict=True)]
     real = [labels > 0 for labels in batch.labels]
     targets = [
-        {"boxes": batch.boxes[i][keep], "labels": batch.labels[i][keep], "masks": batch.masks[i][keep]}
-        for i, keep in enumerate(real)
+        {"boxes": batch.boxes[i][keep], "labels": batch.labels[i][keep], "masks": batch.masks[i][keep][:, :h, :w]}
+        for i, (keep, (h, w)) in enumerate(zip(real, sizes, strict=True))
     ]
     return images, targets
 

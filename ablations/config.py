@@ -184,6 +184,17 @@ def from_hydra(composed: DictConfig) -> Config:
     return config
 
 
+def from_settings(settings: dict[str, Any]) -> Config:
+    """The configuration that `Config.settings` describes, as a run's config.yaml holds it. Raises ConfigError."""
+    try:
+        budget, data = settings["budget"] | {"seeds": 1}, dict(settings["data"])
+        kinds = [spec for spec in SPECS.values() if data.keys() <= {field.name for field in dataclasses.fields(spec)}]
+        values = settings | {"budget": budget, "data": typed(kinds[0], data, "data.")}
+    except (KeyError, TypeError, IndexError) as error:
+        raise ConfigError(f"expected a run's settings, got something else ({error!r})") from error
+    return typed(Config, values)
+
+
 def to_plain(composed: DictConfig) -> dict[str, Any]:
     """Hydra's configuration as dictionaries and lists, with references resolved."""
     try:

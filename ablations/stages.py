@@ -264,13 +264,13 @@ def proposal_losses(network: ProposalNetwork, stages: Stages, seed: int) -> Call
 def propose_all(network: ProposalNetwork, stages: Stages, split: str) -> Proposals:
     """The proposals of all images of a split, in the order of its dataset."""
     images = eval_batches(stages.dataset(split), EVAL_BATCH)
-    found = [_propose(network.eval(), batch.to(stages.device), stages.config.model) for batch in images]
+    found = [propose_batch(network.eval(), batch.to(stages.device), stages.config.model) for batch in images]
     boxes, scores = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
     return Proposals(boxes, scores)
 
 
 @torch.no_grad()
-def _propose(network: ProposalNetwork, batch: Batch, model: ModelConfig) -> tuple[Tensor, Tensor]:
+def propose_batch(network: ProposalNetwork, batch: Batch, model: ModelConfig) -> tuple[Tensor, Tensor]:
     check_stop()
     scores, deltas, anchors = network(batch.images)
     settings = model.proposals_before, model.proposals, model.smallest_proposal

@@ -12,20 +12,28 @@ def read_image(path: Path, height: int, width: int) -> Image.Image:
     Grey is repeated, transparency dropped, 16 bits scaled to 8. An EXIF orientation is followed, unless only the
     stored orientation has the stated size. Raises ValueError when the file is broken or of another size.
     """
-    try:
-        with Image.open(path) as file:
-            file.load()
-            turned = ImageOps.exif_transpose(file)
-            picture = file if turned.size != (width, height) and file.size == (width, height) else turned
-            picture = eight_bit(picture)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: expected a picture that can be read, got: {error}") from error
+    picture = open_image(path, (width, height))
     if picture.size != (width, height):
         raise ValueError(
             f"{path}: expected {width} x {height} pixels as the annotations say, "
             f"got {picture.width} x {picture.height}; correct the annotation file"
         )
     return picture
+
+
+def open_image(path: Path, stored_size: tuple[int, int] | None = None) -> Image.Image:
+    """The RGB picture in a file, turned as its EXIF orientation says.
+
+    stored_size: (width, height) that, where only the stored orientation has it, leaves the picture unturned.
+    Raises ValueError when the file is broken.
+    """
+    try:
+        with Image.open(path) as file:
+            file.load()
+            turned = ImageOps.exif_transpose(file)
+            return eight_bit(file if turned.size != stored_size and file.size == stored_size else turned)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: expected a picture that can be read, got: {error}") from error
 
 
 def eight_bit(picture: Image.Image) -> Image.Image:

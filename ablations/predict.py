@@ -1,0 +1,269 @@
+"""What a trained model sees in images: pictures with masks, boxes, labels and scores, and COCO results.
+
+python -m ablations.predict CHECKPOINT IMAGE... [--out FOLDER] [--threshold SCORE]
+
+CHECKPOINT is the folder of a run (outputs/<study>/<arm>/seed<k>), or a file with the weights of torchvision's
+maskrcnn_resnet50_fpn or fasterrcnn_resnet50_fpn (.pth or .safetensors; nothing in it is executed).
+FOLDER gets a picture for each image, results.json (COCO results) and images.json (which image has which id).
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+from pycocotools import mask as rle
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torchvision.models._meta import _COCO_CATEGORIES
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.transforms.functional import to_tensor
+from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
+
+from ablations.config import Config, ConfigError, from_settings
+from ablations.device import choose_device
+from ablations.evaluate import coco_results
+from ablations.record import RecordError, load_run, write_atomically
+from ablations.stages import ProposalNetwork, Stages, propose_batch
+from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, Sample, collate
+from data.images import fitted_size, open_image
+from data.scene import ShapesSpec
+from models.build import build_detector, build_rpn_head, build_trunk
+from models.detector import Proposals
+from models.torchvision_weights import COCO_V1_EPSILON, detect_as_torchvision, from_torchvision, is_torchvision
+from models.weights import read_state
+
+TORCHVISION_SIZES = (800, 1333)
+"""Shorter side, and limit of the longer one, that torchvision's detectors resize images to."""
+
+LONGEST = 2
+"""An image given to a model of drawn, square ones may be this many times as long as it is wide at full resolution."""
+
+COLOURS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442"]  # told apart by colour-blind
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """find(image, image_id): COCO results in the image's own pixels; categories: names by id."""
+
+    find: Callable[[Image.Image, int], list[dict[str, Any]]]
+    categories: dict[int, str]
+
+
+def load_predictor(checkpoint: Path, device: torch.device, epsilon: float | None = None) -> Predictor:
+    """Raises ConfigError where there is nothing that predicts."""
+    if checkpoint.is_dir():
+        return run_predictor(checkpoint, device)
+    try:
+        state = read_state(checkpoint)
+        if not is_torchvision(state):
+            raise ValueError(
+                f"{checkpoint}: expected the folder of a run, or weights of torchvision's maskrcnn_resnet50_fpn or "
+                "fasterrcnn_resnet50_fpn, got other weights; of a run give the folder, not the file in it"
+            )
+        return torchvision_predictor(state, device, 1e-5 if epsilon is None else epsilon)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def torchvision_predictor(state: dict[str, torch.Tensor], device: torch.device, epsilon: float) -> Predictor:
+    """Resizes, detects and pastes masks as torchvision does."""
+    network = from_torchvision(state, epsilon).to(device)
+    num_classes = len(state["roi_heads.box_predictor.cls_score.bias"]) - 1
+    shorter, longest = TORCHVISION_SIZES
+    transform = GeneralizedRCNNTransform(shorter, longest, list(IMAGE_MEAN), list(IMAGE_STD))
+
+    def find(image: Image.Image, image_id: int) -> list[dict[str, Any]]:
+        found = detect_as_torchvision(network, [to_tensor(image).to(device)], transform)[0]
+        boxes = torch.cat([found["boxes"][:, :2], found["boxes"][:, 2:] - found["boxes"][:, :2]], dim=1).tolist()
+        results = []
+        for i, (box, label, score) in enumerate(zip(boxes, found["labels"], found["scores"], strict=True)):
+            result = {"image_id": image_id, "category_id": label.item(), "bbox": box, "score": score.item()}
+            if "masks" in found:
+                pixels = (found["masks"][i, 0] >= 0.5).cpu().numpy().astype(np.uint8)
+                encoded = rle.encode(np.asfortranarray(pixels))
+                result["segmentation"] = {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}
+            results.append(result)
+        return results
+
+    names = _COCO_CATEGORIES[1:] if num_classes == len(_COCO_CATEGORIES) - 1 else _numbered(num_classes)
+    return Predictor(find, dict(enumerate(names, start=1)))
+
+
+def run_predictor(folder: Path, device: torch.device) -> Predictor:
+    """Prepares images as the run's own; proposals come from the network that the run stood on."""
+    for name in ("config.yaml", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise ConfigError(f"{folder}: expected the folder of a trained run, found no {name} in it")
+    config = read_config(folder / "config.yaml")
+    if config.task != "detection":
+        raise ConfigError(f"{folder}: expected a run that detects, got one of task={config.task}")
+    classes = class_names(folder)
+    parts = config.model, config.roi, config.mask_loss, config.mask_class, config.mask_head
+    model = build_detector(config.system, *parts, config.stride, len(classes), joint_rpn=config.rpn == "joint")
+    load_weights(model, folder / "model.safetensors")
+    model = model.to(device).to(memory_format=torch.channels_last).eval()
+    network = None if model.rpn is not None else proposal_network(folder, config, device)
+
+    def find(image: Image.Image, image_id: int) -> list[dict[str, Any]]:
+        batch = batch_of(image, image_id, config).to(device)
+        proposals = None if network is None else Proposals(*propose_batch(network, batch, config.model))
+        return list(coco_results(model.detect(batch.images, batch.sizes, proposals), batch))
+
+    return Predictor(find, dict(enumerate(classes, start=1)))
+
+
+def read_config(path: Path) -> Config:
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected a run's settings, got: {error}") from error
+    try:
+        return from_settings(settings)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def class_names(folder: Path) -> list[str]:
+    """As the run's record lists them; without a record, numbers, as many as the weights have."""
+    if (folder / "run.json").is_file():
+        return load_run(folder / "run.json").data["classes"]
+    scores = read_state(folder / "model.safetensors").get("box_head.scores.bias")
+    if scores is None:
+        raise ConfigError(f"{folder}: expected run.json, which names the classes, found none; finish the run")
+    return _numbered(len(scores) - 1)
+
+
+def proposal_network(folder: Path, config: Config, device: torch.device) -> ProposalNetwork:
+    """The one of the shared stages, beside the studies: the run has no proposals of its own."""
+    root = folder.resolve().parents[2] / "stages"
+    record = folder / "run.json"
+    known = record.is_file() and load_run(record).stages.get("rpn")
+    stage = root / f"rpn-{known}" if known else Stages(root, config).rpn_folder
+    if not (stage / "model.safetensors").is_file():
+        raise ConfigError(
+            f"{folder}: expected the network that made the run's proposals in {stage}, found none; "
+            "keep the run in its folder outputs, or train with rpn=joint, whose runs stand alone"
+        )
+    trunk = build_trunk(config.model, config.stride)
+    network = ProposalNetwork(trunk, build_rpn_head(config.model, trunk.out_channels, config.stride))
+    load_weights(network, stage / "model.safetensors")
+    return network.to(device).to(memory_format=torch.channels_last).eval()
+
+
+def load_weights(model: torch.nn.Module, path: Path) -> None:
+    try:
+        model.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError, OSError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ConfigError(f"{path}: expected the weights of the configuration beside it, got: {first}") from error
+
+
+def batch_of(image: Image.Image, image_id: int, config: Config) -> Batch:
+    """The image as the run's own images are prepared, without objects."""
+    data = config.data
+    limits = (data.image_side, LONGEST * data.image_side) if isinstance(data, ShapesSpec) else None
+    shorter, longest = limits or (data.image_size, data.max_size)
+    height, width = fitted_size(image.height, image.width, shorter, longest)
+    resized = image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+    nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, height, width, dtype=torch.uint8)
+    sample = Sample(pixels, *nothing, image_id, original_size=(image.height, image.width))
+    return collate([sample], size=(-(-height // 32) * 32, -(-width // 32) * 32))
+
+
+def draw(image: Image.Image, results: list[dict[str, Any]], categories: dict[int, str]) -> Image.Image:
+    """The image with each result's mask, box, label and score; the best result lies on top."""
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    if not results:
+        return image
+    ordered = sorted(results, key=lambda result: result["score"])
+    colours = [COLOURS[i % len(COLOURS)] for i in range(len(ordered))]
+    if "segmentation" in ordered[0]:
+        masks = torch.from_numpy(np.stack([rle.decode(result["segmentation"]) for result in ordered])).bool()
+        pixels = draw_segmentation_masks(pixels, masks, alpha=0.5, colors=colours)
+    corners = torch.tensor([result["bbox"] for result in ordered])
+    corners[:, 2:] += corners[:, :2]
+    labels = [f"{categories[result['category_id']]} {result['score']:.2f}" for result in ordered]
+    pixels = draw_bounding_boxes(pixels, corners, labels, colours, width=2)
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
+
+def image_ids(paths: list[Path]) -> list[int]:
+    """COCO's, where all files are named by numbers, as COCO's are; else 1, 2, ..."""
+    if all(path.stem.isdecimal() for path in paths) and len({int(path.stem) for path in paths}) == len(paths):
+        return [int(path.stem) for path in paths]
+    return list(range(1, len(paths) + 1))
+
+
+def predict(
+    checkpoint: Path, paths: list[Path], out: Path, threshold: float, device: str, epsilon: float | None
+) -> int:
+    """Writes everything; images that cannot be read are told and left out. Returns how many there were of those."""
+    predictor = load_predictor(checkpoint, choose_device(device)[0], epsilon)
+    found: list[dict[str, Any]] = []
+    images, unreadable = [], 0
+    for path, image_id in zip(paths, image_ids(paths), strict=True):
+        try:
+            image = open_image(path)
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            unreadable += 1
+            continue
+        results = predictor.find(image, image_id)
+        shown = [result for result in results if result["score"] >= threshold]
+        picture = out / f"{image_id}-{path.stem}.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        draw(image, shown, predictor.categories).save(picture)
+        best = ", ".join(
+            f"{predictor.categories[result['category_id']]} {result['score']:.2f}"
+            for result in sorted(shown, key=lambda result: -result["score"])
+        )
+        print(f"{path}: {len(shown)} of {len(results)} above {threshold:g}: {best or 'nothing'}; {picture}")
+        found += results
+        images.append({"id": image_id, "file_name": path.name, "height": image.height, "width": image.width})
+    categories = [{"id": number, "name": name} for number, name in predictor.categories.items()]
+    write_atomically(out / "results.json", json.dumps(found))
+    write_atomically(out / "images.json", json.dumps({"images": images, "categories": categories}, indent=1))
+    return unreadable
+
+
+def _numbered(count: int) -> list[str]:
+    return [f"class {number}" for number in range(1, count + 1)]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m ablations.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    parser.add_argument("--out", type=Path, default=Path("predictions"), help="where everything goes (predictions)")
+    parser.add_argument("--threshold", type=float, default=0.5, help="least score that is drawn (0.5)")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument(
+        "--coco-v1",
+        action="store_true",
+        help="CHECKPOINT is one that torchvision publishes as COCO_V1, made with no epsilon in batch normalisation",
+    )
+    options = parser.parse_args(arguments)
+    epsilon = COCO_V1_EPSILON if options.coco_v1 else None
+    try:
+        paths = options.checkpoint, options.images, options.out
+        return 1 if predict(*paths, options.threshold, options.device, epsilon) else 0
+    except (ConfigError, RecordError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

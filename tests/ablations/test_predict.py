@@ -1,0 +1,133 @@
+"""Prediction on files: the same detections as in evaluation, results that COCO's tools read, and clear mistakes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from pycocotools.coco import COCO
+from safetensors.torch import save_file
+
+from ablations import predict
+from ablations.config import from_hydra, from_settings
+from ablations.evaluate import coco_results
+from ablations.predict import ProposalNetwork, main, run_predictor
+from ablations.stages import Stages, plain_state
+from data.dataset import collate
+from data.shapes import draw
+from models.build import build_detector, build_rpn_head, build_trunk
+from models.initialise import initialise
+
+TINY = [
+    "budget=smoke", "precision=float32", "model.channels=[4,8,8,8]", "model.blocks=[1,1,1]", "model.roi_channels=8",
+    "model.shared_channels=8", "model.shared_depth=1", "model.box_hidden=8", "mask_head.channels=8",
+]  # fmt: skip
+
+
+def write_run(folder, config, num_classes=8):
+    """What a run leaves that was stopped before its evaluation; returns its network."""
+    parts = config.model, config.roi, config.mask_loss, config.mask_class, config.mask_head
+    model = build_detector(config.system, *parts, config.stride, num_classes, joint_rpn=config.rpn == "joint")
+    initialise(model, 0)
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config.settings()))
+    save_file(plain_state(model.state_dict()), folder / "model.safetensors")
+    return model.eval()
+
+
+@pytest.fixture
+def joint(tmp_path, compose):
+    config = from_hydra(compose([*TINY, "rpn=joint"]))
+    folder = tmp_path / "outputs" / "single" / "joint" / "seed0"
+    return folder, config, write_run(folder, config)
+
+
+def test_settings_come_back_from_what_a_run_writes_down(compose):
+    for overrides in ([], ["model=r50_fpn", "system=mask_rcnn"], ["system=fcis"]):
+        config = from_hydra(compose(overrides))
+        assert from_settings(yaml.safe_load(yaml.safe_dump(config.settings()))).hash() == config.hash()
+
+
+def test_an_image_of_the_set_gives_what_evaluation_gives(joint):
+    folder, config, model = joint
+    sample = draw(config.data, "val")[0]
+    batch = collate([sample])
+    expected = list(coco_results(model.detect(batch.images, batch.sizes, None), batch))
+    picture = Image.fromarray(sample.image.permute(1, 2, 0).numpy())
+    assert expected
+    assert run_predictor(folder, torch.device("cpu")).find(picture, sample.image_id) == expected
+
+
+def test_results_are_cocos_and_pictures_have_the_images_size(joint, tmp_path, capsys):
+    folder, _, _ = joint
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / "grey.png", tmp_path / "wide.jpg"]
+    Image.fromarray(rng.integers(0, 255, (90, 130), np.uint8)).save(paths[0])
+    Image.fromarray(rng.integers(0, 255, (100, 260, 3), np.uint8)).save(paths[1])
+    assert main([str(folder), *map(str, paths), "--out", str(tmp_path / "out"), "--threshold", "0.1"]) == 0
+    assert "grey.png" in capsys.readouterr().out
+    truth = COCO()
+    truth.dataset = json.loads((tmp_path / "out/images.json").read_text()) | {"annotations": [], "info": {}}
+    truth.createIndex()
+    found = truth.loadRes(str(tmp_path / "out/results.json"))
+    for image in truth.dataset["images"]:
+        results = found.loadAnns(found.getAnnIds(image["id"]))
+        assert results
+        for result in results:
+            assert result["segmentation"]["size"] == [image["height"], image["width"]]
+            x, y, width, height = result["bbox"]
+            assert x >= -0.01 and x + width <= image["width"] + 0.01 and y + height <= image["height"] + 0.01
+        drawn = next((tmp_path / "out").glob(f"{image['id']}-*.png"))
+        assert Image.open(drawn).size == (image["width"], image["height"])
+    assert (np.array(Image.open(drawn)) != np.array(Image.open(paths[1]))).any()
+
+
+def test_a_run_on_shared_proposals_takes_the_network_that_made_them(tmp_path, compose):
+    config = from_hydra(compose(TINY))
+    folder = tmp_path / "outputs" / "single" / "default" / "seed0"
+    write_run(folder, config)
+    with pytest.raises(predict.ConfigError, match="rpn=joint"):
+        run_predictor(folder, torch.device("cpu"))
+    trunk = build_trunk(config.model, config.stride)
+    network = ProposalNetwork(trunk, build_rpn_head(config.model, trunk.out_channels, config.stride))
+    initialise(network, 0)
+    stage = Stages(tmp_path / "outputs" / "stages", config).rpn_folder
+    stage.mkdir(parents=True)
+    save_file(plain_state(network.state_dict()), stage / "model.safetensors")
+    assert run_predictor(folder, torch.device("cpu")).find(Image.new("RGB", (256, 256)), 1)
+
+
+def test_files_named_by_numbers_keep_them_as_ids(tmp_path):
+    assert predict.image_ids([tmp_path / "000000000139.jpg", tmp_path / "7.jpg"]) == [139, 7]
+    assert predict.image_ids([tmp_path / "a.jpg", tmp_path / "7.jpg"]) == [1, 2]
+
+
+def test_an_image_that_cannot_be_read_is_told_and_the_others_are_done(joint, tmp_path, capsys):
+    folder, _, _ = joint
+    Image.new("RGB", (64, 64)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_text("no picture")
+    arguments = [str(folder), str(tmp_path / "bad.png"), str(tmp_path / "good.png"), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 1
+    assert "bad.png" in capsys.readouterr().err
+    assert [image["file_name"] for image in json.loads((tmp_path / "out/images.json").read_text())["images"]] == [
+        "good.png"
+    ]
+
+
+def test_what_is_no_checkpoint_is_refused(joint, tmp_path, capsys):
+    folder, _, _ = joint
+    (tmp_path / "text.pth").write_text("no weights")
+    torch.save({"code": print}, tmp_path / "code.pth")
+    (tmp_path / "empty").mkdir()
+    cases = {
+        tmp_path / "nowhere.pth": "nowhere.pth",
+        tmp_path / "text.pth": "expected a file of weights",
+        tmp_path / "code.pth": "expected a file of weights",
+        tmp_path / "empty": "found no config.yaml",
+        folder / "model.safetensors": "give the folder",
+    }
+    for checkpoint, message in cases.items():
+        assert main([str(checkpoint), "image.png"]) == 2
+        assert message in capsys.readouterr().err
