@@ -40,6 +40,10 @@ def _counted_from(verdict: Verdict) -> str:
     return f" counted from {threshold:g}, the threshold fixed beforehand" if threshold else ""
 
 
+def _zero(verdict: Verdict) -> str:
+    return "the threshold" if verdict.hypothesis.threshold else "0"
+
+
 def _paper(verdict: Verdict, before: str = "; ") -> str:
     hypothesis = verdict.hypothesis
     if hypothesis.paper is None:
@@ -60,7 +64,7 @@ def _explanation(verdict: Verdict, family: int) -> list[str]:
     if hypothesis.direction == "equal":
         parts.append(_equivalence(verdict))
     elif verdict.kind == "contradicted":
-        parts.append("The interval lies on the other side of 0.")
+        parts.append(f"The interval lies on the other side of {_zero(verdict)}.")
     if verdict.kind == "not resolvable":
         parts += _open_question(verdict, family)
     return parts
@@ -82,7 +86,7 @@ def _open_question(verdict: Verdict, family: int) -> list[str]:
             f"not (p = {p_value(verdict.p_corrected)})."
         )
     elif verdict.hypothesis.direction != "equal":
-        parts.append("The interval covers 0.")
+        parts.append(f"The interval covers {_zero(verdict)}.")
     if verdict.seeds_needed is None:
         parts.append("No number of seeds would decide it if mean and spread stay as they are.")
     else:

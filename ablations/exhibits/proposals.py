@@ -46,6 +46,7 @@ def of_run(run: Run, image_ids: list[int]) -> dict[str, Any]:
         boxes = proposals["boxes"][index, :SHOWN] * _scale(batch)
         kept = proposals["scores"][index, :SHOWN] > 0
         features = network.trunk(batch.images.to(stages.device))
+        assert isinstance(features, Tensor), "trunks that are compared by their stride have one map"
         scores = network.head(features)[0].sigmoid().view(*features.shape[-2:], -1).amax(-1)  # the best anchor's
         images.append(
             {
@@ -56,7 +57,7 @@ def of_run(run: Run, image_ids: list[int]) -> dict[str, Any]:
                 "scores": [round(score, 4) for score in proposals["scores"][index, :SHOWN][kept].tolist()],
             }
         )
-    return {"stride": run.config.stride, "cell_anchors": _plain(network.head.cell_anchors, 2), "images": images}
+    return {"stride": run.config.stride, "cell_anchors": _plain(network.head.cell_anchors[0], 2), "images": images}
 
 
 def _scale(batch: Batch) -> Tensor:

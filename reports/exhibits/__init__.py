@@ -8,6 +8,7 @@ import importlib
 import pkgutil
 from pathlib import Path
 
+from ablations.record import ExhibitRecord
 from reports.load import Study
 
 
@@ -18,11 +19,17 @@ def names() -> list[str]:
 def sections(study: Study, figures: Path) -> list[str]:
     """The sections of the study's exhibits that are there, in the order in which the study names them."""
     found = {name: study.exhibit(name) for name in study.record.exhibits if name in names()}
-    return [
-        importlib.import_module(f"{__name__}.{name}").section(study, exhibit, figures)
-        for name, exhibit in found.items()
-        if exhibit is not None
-    ]
+    return [_section(study, exhibit, figures) for exhibit in found.values() if exhibit is not None]
+
+
+def _section(study: Study, exhibit: ExhibitRecord, figures: Path) -> str:
+    module = importlib.import_module(f"{__name__}.{exhibit.name}")
+    try:
+        return module.section(study, exhibit, figures)
+    except (KeyError, IndexError, TypeError) as error:  # made by other code, or edited
+        reason = f"{type(error).__name__}: {error}"
+        advice = f"delete exhibits/{exhibit.name}.json and run the study again"
+        return f"> **Warning.** The exhibit `{exhibit.name}` cannot be shown ({reason}); {advice}."
 
 
 def problems(study: Study) -> list[str]:

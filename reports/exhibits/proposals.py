@@ -29,15 +29,16 @@ def section(study: Study, exhibit: ExhibitRecord, figures: Path) -> str:
         return "## Anchors and proposals\n\nThe sample images are not there, so nothing is drawn."
     _draw_anchors(study, content, *shown[0], figures)
     _draw_proposals(study, content, shown, figures)
-    counts = [
-        f"{len(arm['cell_anchors'])} anchors at each cell of stride {arm['stride']}" for arm in content["arms"].values()
-    ]
+    arms = content["arms"].values()
+    counts = [f"{len(arm['cell_anchors'])} anchors at each cell of stride {arm['stride']}" for arm in arms]
+    sizes = [f"{size:g}" for size in np.unique(_sizes(np.concatenate([arm["cell_anchors"] for arm in arms])))]
     return "\n\n".join(
         [
             "## Anchors and proposals",
             "![The anchors of one cell](figures/anchors.png)",
             f"*Where the network starts: {and_list(counts)}, here those of the cell that is nearest the middle of an "
-            f"object. Dots are the cells. A colour is a size; the network scores each anchor and corrects its box.*",
+            f"object. Dots are the cells. A colour is a size ({and_list(sizes)} pixels, the root of the area); the "
+            f"network scores each anchor and corrects its box.*",
             "![Objectness and the best proposals on validation images](figures/proposals.png)",
             f"*What it ends with, under each arm (seed {content['seed']}): the objectness of every cell's best anchor, "
             f"and the {plural(BEST, 'best proposal')} of the image, blue where they cover an object at an IoU of "
@@ -80,7 +81,7 @@ def _draw_anchors(study: Study, content: dict[str, Any], image_id: int, path: Pa
         axes.plot(columns * step[0], rows * step[1], ".", color="white", markersize=2.2, alpha=0.8)
         place = np.tile(np.round(centre / step) * step, 2)
         anchors = np.array(found["cell_anchors"]) * np.tile(scale, 2)
-        sizes = np.round(np.sqrt(np.prod(anchors[:, 2:] - anchors[:, :2], axis=1)))
+        sizes = _sizes(anchors)
         for anchor, size in zip(anchors + place, sizes, strict=True):
             _box(axes, anchor, SIZES[int(np.searchsorted(np.unique(sizes), size)) % len(SIZES)], 1.2)
         axes.plot(*place[:2], "o", color="white", markeredgecolor=INK, markersize=5)
@@ -152,6 +153,11 @@ def _box(axes: Axes, box: Any, colour: str, width: float, dashes: Any = "-") -> 
     drawn = Rectangle(corners, *size, fill=False, edgecolor=colour, linewidth=width, linestyle=dashes)
     drawn.set_path_effects([patheffects.withStroke(linewidth=width + 0.7, foreground=INK)])
     axes.add_patch(drawn)
+
+
+def _sizes(boxes: np.ndarray) -> np.ndarray:
+    """[n]: roots of the areas of boxes [n, 4], in whole pixels."""
+    return np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)).round()
 
 
 def _ious(box: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -1,10 +1,13 @@
 """The exhibits of the studies multitask and rpn, on tiny networks, and the sections that reports make of them."""
 
+import dataclasses
+
 import pytest
 
 from ablations.arm import run_arm
 from ablations.cli import start_study
 from ablations.exhibition import exhibits_of, make_exhibit
+from ablations.record import load_exhibit, save
 from ablations.stages import make_backbone, make_proposals, stages_of
 from ablations.study import compose_study
 from reports.exhibits import problems, sections
@@ -81,5 +84,9 @@ def test_anchors_and_proposals(exhibit, tmp_path):
     assert "12 anchors at each cell of stride 16 and 12 anchors at each cell of stride 32" in section
     assert (tmp_path / "figures/anchors.png").is_file() and (tmp_path / "figures/proposals.png").is_file()
 
-    (tmp_path / "rpn/exhibits/proposals.json").unlink()
+    path = tmp_path / "rpn/exhibits/proposals.json"
+    save(dataclasses.replace(load_exhibit(path), content={}), path)
+    (section,) = sections(study, tmp_path / "figures")
+    assert "exhibit `proposals` cannot be shown" in section and "run the study again" in section
+    path.unlink()
     assert problems(study) == ["The exhibit `proposals` is not made yet."]
