@@ -262,7 +262,8 @@ def test_a_run_that_another_process_is_at_is_waited_for_and_its_record_taken(lab
 
 
 def test_a_lock_is_free_again_when_its_process_is_killed(tmp_path):
-    holds = f"import time, pathlib; from data.folders import locked\nwith locked(pathlib.Path({str(tmp_path / 'lock')!r})): "
+    path = str(tmp_path / "lock")
+    holds = f"import time, pathlib; from data.folders import locked\nwith locked(pathlib.Path({path!r})): "
     process = subprocess.Popen([sys.executable, "-c", holds + "time.sleep(60)"], cwd=Path(__file__).parents[2])
     deadline = time.monotonic() + 10
     while not held(tmp_path / "lock") and time.monotonic() < deadline:
