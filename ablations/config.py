@@ -164,11 +164,12 @@ def from_hydra(composed: DictConfig) -> Config:
     """The typed configuration, checked. Raises ConfigError."""
     plain = to_plain(composed)
     plain.pop("study", None)
-    data = dict(plain.pop("data", {}))
-    kind = data.pop("kind", None)
-    if kind not in SPECS:
+    data, budget = plain.pop("data", None), plain.get("budget")
+    kind = data.pop("kind", None) if isinstance(data, dict) else None
+    if not isinstance(kind, str) or kind not in SPECS:
         raise ConfigError(f"data.kind: expected one of {', '.join(SPECS)}, got {kind!r}")
-    counts = {"num_train": plain["budget"]["train_images"], "num_val": plain["budget"]["val_images"]}
+    images = budget if isinstance(budget, dict) else {}
+    counts = {"num_train": images.get("train_images"), "num_val": images.get("val_images")}
     if kind == "shapes" and None in counts.values():
         names = "budget.train_images, budget.val_images"
         raise ConfigError(f"{names}: drawn images have no end, so data=shapes needs numbers; got {counts}")
@@ -177,9 +178,8 @@ def from_hydra(composed: DictConfig) -> Config:
         # Decided here, so that a record says which it was, and runs of either kind are told apart.
         plain["precision"] = "bfloat16" if native_bfloat16(plain.get("device") != "cpu") else "float32"
     config = typed(Config, plain | {"data": typed(SPECS[kind], data, "data.")})
-    budget = config.budget
-    scaled = {name: getattr(budget, name).scaled() for name in ("backbone", "rpn", "train")}
-    config = dataclasses.replace(config, budget=dataclasses.replace(budget, **scaled))
+    scaled = {name: getattr(config.budget, name).scaled() for name in ("backbone", "rpn", "train")}
+    config = dataclasses.replace(config, budget=dataclasses.replace(config.budget, **scaled))
     validate(config)
     return config
 
@@ -249,7 +249,7 @@ def validate(config: Config) -> None:
         config.model.validate(config.stride)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    require(config.seed >= 0, "seed: expected 0 or more", config.seed)
+    require(0 <= config.seed < 2**32, "seed: expected 0 or more, below 2^32", config.seed)
     for name in ("workers", "threads"):
         value = getattr(config, name)
         require(value is None or value >= 1, f"{name}: expected 1 or more, or null for automatic", value)

@@ -19,12 +19,15 @@ This module imports neither torch nor Hydra, so that a report needs neither.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 SCHEMA = 1
 
@@ -222,40 +225,59 @@ def save(record: StudyRecord | RunRecord | ExhibitRecord | Status, path: Path, d
 
 
 def load_run(path: Path) -> RunRecord:
-    return _build(RunRecord, _read(path), path)
+    return _build(RunRecord, _read(path, RunRecord), path)
 
 
 def load_exhibit(path: Path) -> ExhibitRecord:
-    return _build(ExhibitRecord, _read(path), path)
+    return _build(ExhibitRecord, _read(path, ExhibitRecord), path)
 
 
 def load_status(path: Path) -> Status | None:
     """None where there is none that can be read: it only tells how things stand and decides nothing."""
     try:
-        return _build(Status, _read(path), path)
+        return _build(Status, _read(path, Status), path)
     except (OSError, RecordError):
         return None
 
 
 def load_study(path: Path) -> StudyRecord:
-    content = _read(path)
+    content = _read(path, StudyRecord)
     try:
         content["arms"] = {name: Arm(**arm) for name, arm in content["arms"].items()}
         content["hypotheses"] = [Hypothesis(**hypothesis) for hypothesis in content["hypotheses"]]
     except (KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{path}: not a study record ({error}); delete it and run the study again") from error
-    return _build(StudyRecord, content, path)
+    study: StudyRecord = _build(StudyRecord, content, path)
+    unknown = {arm for hypothesis in study.hypotheses for arm in hypothesis.contrast} - set(study.arms)
+    if unknown:
+        raise RecordError(
+            f"{path}: hypotheses name arms that are not there: {sorted(unknown)}; delete it and run again"
+        )
+    return study
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, kind: type) -> dict[str, Any]:
+    """The JSON of a record whose fields have the types of `kind`."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not JSON ({error}); delete it and run again") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         got = content.get("schema") if isinstance(content, dict) else type(content).__name__
         raise RecordError(f"{path}: expected a record of schema {SCHEMA}, got {got}; delete it and run again")
+    try:
+        _checker(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise RecordError(f"{path}: {place}: {first['msg']} ({kind.__name__}); delete it and run again") from error
     return content
+
+
+@functools.cache
+def _checker(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def _build(kind: type, content: dict[str, Any], path: Path) -> Any:

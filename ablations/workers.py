@@ -30,7 +30,8 @@ class Workers:
     def __init__(self, count: int, threads: int, gpus: Sequence[str] = ()) -> None:
         self.context = multiprocessing.get_context("spawn")  # a forked process inherits thread pools that do not run
         self.count, self.threads = count, threads
-        self.stop = self.context.Event()
+        # One byte that all share. An Event has a lock, which a worker that is killed while it looks would keep.
+        self.stop = self.context.RawValue("b", 0)
         self.gpu_of: dict[ProcessPoolExecutor, str | None] = {}
         self.idle = [self._start(gpus[number % len(gpus)] if gpus else None) for number in range(count)]
         self.busy: dict[Future[Any], ProcessPoolExecutor] = {}
@@ -63,7 +64,7 @@ class Workers:
             self.idle.append(worker)
 
     def ask_to_stop(self) -> None:
-        self.stop.set()
+        self.stop.value = 1
 
     def close(self) -> None:
         for worker in [*self.idle, *self.busy.values()]:
@@ -73,7 +74,7 @@ class Workers:
         arguments = (self.threads, gpu, self.stop)
         worker = ProcessPoolExecutor(1, mp_context=self.context, initializer=_start_worker, initargs=arguments)
         self.gpu_of[worker] = gpu
-        # Ctrl-C reaches all processes of a terminal, SIGTERM often too. Workers obey the event alone, so from their
+        # Ctrl-C reaches all processes of a terminal, SIGTERM often too. Workers obey `stop` alone, so from their
         # very start they have these signals blocked, as they inherit it here.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
@@ -87,7 +88,7 @@ def _start_worker(threads: int, gpu: str | None, stop: Any) -> None:
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read once, at this process's first use of CUDA
     torch.set_num_threads(threads)
-    stop_when(stop.is_set)
+    stop_when(lambda: bool(stop.value))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

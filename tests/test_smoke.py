@@ -16,9 +16,12 @@ ROOT = Path(__file__).parent.parent
 TINY = ["budget=smoke", "budget.train_images=16", "budget.val_images=6", "budget.train.steps=3"]
 
 
+SECRET = "a-key-that-nobody-else-must-see-0123456789"
+
+
 def run(*arguments, module=None):
     command = [sys.executable, *(["-m", module] if module else ["run.py"]), *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_API_KEY": SECRET}
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
 
 
@@ -40,6 +43,8 @@ def test_a_study_leaves_a_record_of_every_run(study):
         for name in ("config.yaml", "metrics.jsonl", "detections.json", "model.safetensors", "log.txt"):
             assert (path.parent / name).stat().st_size > 0
     assert "run 8 of 8" in done.stdout
+    written = [path for path in outputs.rglob("*") if path.is_file()]
+    assert not [path for path in written if SECRET.encode() in path.read_bytes()] and SECRET not in done.stdout
 
 
 def test_the_report_is_written_from_the_records(study, tmp_path):

@@ -17,8 +17,8 @@ import pytest
 from ablations import cli, code, finished, runner
 from ablations.config import from_hydra
 from ablations.finished import set_aside
-from ablations.job import LOCK, TrainingError, WorkerLost
-from ablations.record import RunRecord, load_run, load_status, save
+from ablations.job import TrainingError, WorkerLost
+from ablations.record import LOCK, RunRecord, load_run, load_status, save
 from ablations.study import Run
 from data.folders import held, locked
 
@@ -59,7 +59,7 @@ class Lab:
         for name in ("make_data", "make_backbone", "make_proposals"):
             monkeypatch.setattr(runner, name, lambda stages, job: None)
         monkeypatch.setattr(runner, "run_arm", self.run_arm)
-        monkeypatch.setattr(runner, "start", lambda config, count: self.engine)
+        monkeypatch.setattr(runner, "start", lambda *_: self.engine)
         monkeypatch.setattr(runner, "POLL", 0.01)
 
     def run_arm(self, study, arm, config, folder, stages, job):
@@ -262,9 +262,9 @@ def test_a_run_that_another_process_is_at_is_waited_for_and_its_record_taken(lab
 
 
 def test_a_lock_is_free_again_when_its_process_is_killed(tmp_path):
-    path = str(tmp_path / "lock")
-    holds = f"import time, pathlib; from data.folders import locked\nwith locked(pathlib.Path({path!r})): "
-    process = subprocess.Popen([sys.executable, "-c", holds + "time.sleep(60)"], cwd=Path(__file__).parents[2])
+    holds = "import sys, time; from data.folders import *\nwith locked(Path(sys.argv[1])): time.sleep(60)"
+    command = [sys.executable, "-c", holds, str(tmp_path / "lock")]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
     deadline = time.monotonic() + 10
     while not held(tmp_path / "lock") and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -1,0 +1,57 @@
+"""Ctrl-C and SIGTERM, once and twice, and a worker that is killed: with real processes, as a user has them."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from ablations.record import load_status
+from tests import torture
+
+# Runs that would take minutes: none of them is let to its end.
+LONG = [*torture.STUDY, "budget.train.steps=5000", "budget.log_every=1"]
+
+
+def states(outputs):
+    return [load_status(path).state for path in sorted(outputs.glob("roialign/*/seed0/status.json"))]
+
+
+def until(holds, process):
+    deadline = time.monotonic() + 600
+    while not holds():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for worker processes in /proc")
+def test_a_study_is_stopped_by_signals_and_outlives_a_killed_worker(tmp_path):
+    said = tmp_path / "said.txt"
+    process = torture.start(LONG, tmp_path)
+    try:
+        until(lambda: states(tmp_path).count("running") == 2, process)
+        pid = next(
+            load_status(path).pid
+            for path in tmp_path.glob("roialign/*/seed0/status.json")
+            if load_status(path).state == "running"
+        )
+        os.kill(pid, signal.SIGKILL)  # as the system does when memory runs out
+        until(lambda: sorted(states(tmp_path)) == ["failed", "running", "running"], process)
+        assert "its process died" in said.read_text()
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal, which reaches the workers too
+        assert process.wait(300) == 130
+        assert sorted(states(tmp_path)) == ["failed", "stopped", "stopped"]
+        assert "give the same command again to go on" in said.read_text()
+
+        process = torture.start(LONG, tmp_path)
+        logs = lambda: [path.read_text() for path in tmp_path.glob("roialign/*/seed0/log.txt")]  # noqa: E731
+        until(lambda: any("going on from step" in log for log in logs()), process)
+        for number in (signal.SIGTERM, signal.SIGINT):  # two of one kind at once would count as one
+            process.send_signal(number)
+        assert process.wait(60) == 130
+        text = said.read_text()
+        assert "stopped at once" in text and "Traceback" not in text
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
