@@ -149,7 +149,33 @@ def measure(case: Case, boxes: torch.Tensor, expected, device: torch.device, rou
         for row, (contender, maps, grad) in zip(rows, prepared, strict=True):
             if row["parity"]:
                 take_turn(row, contender, maps, boxes, grad, device)
+    if device.type == "cuda":
+        for row, (contender, maps, grad) in zip(rows, prepared, strict=True):
+            if row["parity"]:
+                replay(row, contender, maps, boxes, grad)
     return rows
+
+
+def replay(row: dict, contender: Contender, maps, boxes, grad) -> None:
+    """The twin with a warm cache and no launches: a CUDA graph of forward, and of forward and backward, replayed.
+
+    None where a call cannot be captured, because it waits for the GPU.
+    """
+    from triton.testing import do_bench_cudagraph
+
+    def forward():
+        with torch.no_grad():
+            contender.call(maps, boxes)
+
+    def both():
+        torch.autograd.grad(contender.call(maps, boxes), maps, grad, allow_unused=True)
+
+    for key, function in (("graph_forward", forward), ("graph_both", both)):
+        try:
+            row[key] = do_bench_cudagraph(function, return_mode="median") / 1e3
+        except RuntimeError:
+            torch.cuda.synchronize()
+            row[key] = None
 
 
 def take_turn(row: dict, contender: Contender, maps, boxes, grad, device: torch.device) -> None:

@@ -13,6 +13,7 @@ from torchvision import ops as torchvision_ops
 from ops.multi_scale import MultiScaleRoIAlign
 from ops.roi_align import roi_align
 from ops.roi_pool import roi_pool
+from ops.validate import check_boxes
 
 SAMPLING = 2  # samples a bin along each axis, the paper's four points
 
@@ -113,6 +114,8 @@ def contenders(case: Case, device: torch.device) -> list[Contender]:
         if case.operator == "roi_align":
             listed.append(Contender("torchvision, deterministic", False, _deterministic(_torchvision(case))))
             listed.append(Contender("ours, without Triton", True, _ours(case, backend="cpu")))
+        if case.operator != "roi_pool":
+            listed.append(Contender("one thread an output, one launch", True, _peer(case)))
     return listed
 
 
@@ -132,6 +135,22 @@ def _ours(case: Case, **options):
     if case.operator == "roi_pool":
         return lambda maps, boxes: roi_pool(maps[0], boxes, case.pooled, scale, **options)
     return _pyramid(case, MultiScaleRoIAlign(_names(case), case.pooled, SAMPLING, **options))
+
+
+def _peer(case: Case):
+    """The yardstick of `bench_peer.py`, with the same choice of levels as ours."""
+    from ops.bench_peer import scalar_align
+
+    module = MultiScaleRoIAlign(_names(case), case.pooled, SAMPLING)
+    scales = [1 / stride for stride in case.strides]
+
+    def call(maps, boxes):
+        rois = check_boxes(boxes, case.num_images, boxes.device)
+        level = module.levels(rois.boxes, scales) if len(maps) > 1 else torch.zeros_like(rois.image)
+        pooled = (case.pooled, case.pooled)
+        return scalar_align(maps, rois.boxes, rois.image.int(), level.int(), scales, pooled, SAMPLING)
+
+    return call
 
 
 def _names(case: Case) -> list[str]:

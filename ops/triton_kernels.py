@@ -48,6 +48,25 @@ def _interval(low, high, P: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.co
 
 
 @triton.jit
+def _plane(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS: tl.constexpr):
+    """The map of RoI k's level and image: pointer, height, width."""
+    level = tl.load(levels + k)
+    height = _select(level, h0, h1, h2, h3, LEVELS)
+    width = _select(level, w0, w1, w2, w3, LEVELS)
+    plane = _select(level, m0, m1, m2, m3, LEVELS)
+    return plane + tl.load(images + k).to(tl.int64) * height * width * channels, height, width
+
+
+@triton.jit
+def _box(boxes, k, scale, P: tl.constexpr, Q: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr):
+    """RoI k on both axes, `_interval` along x and then along y."""
+    ends = boxes + 4 * k
+    left, step_x, samples_x = _interval(tl.load(ends) * scale, tl.load(ends + 2) * scale, Q, SAMPLING, ALIGNED)
+    top, step_y, samples_y = _interval(tl.load(ends + 1) * scale, tl.load(ends + 3) * scale, P, SAMPLING, ALIGNED)
+    return left, step_x, samples_x, top, step_y, samples_y
+
+
+@triton.jit
 def _taps(position, length):
     """Linear interpolation: lower cell, upper cell, upper weight, and 1 or 0 for inside or out; NaN is out."""
     valid = (position >= -1.0) & (position <= length)
@@ -81,18 +100,9 @@ def bilinear_forward(
     k = tl.program_id(0)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     q = tl.arange(0, BLOCK_Q)
-    level = tl.load(levels + k)
-    height = _select(level, h0, h1, h2, h3, LEVELS)
-    width = _select(level, w0, w1, w2, w3, LEVELS)
-    plane = _select(level, m0, m1, m2, m3, LEVELS)
-    plane += tl.load(images + k).to(tl.int64) * height * width * channels
-    scale = _select(level, s0, s1, s2, s3, LEVELS)
-    left, step_x, samples_x = _interval(
-        tl.load(boxes + 4 * k) * scale, tl.load(boxes + 4 * k + 2) * scale, Q, SAMPLING, ALIGNED
-    )
-    top, step_y, samples_y = _interval(
-        tl.load(boxes + 4 * k + 1) * scale, tl.load(boxes + 4 * k + 3) * scale, P, SAMPLING, ALIGNED
-    )
+    plane, height, width = _plane(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS)
+    scale = _select(tl.load(levels + k), s0, s1, s2, s3, LEVELS)
+    left, step_x, samples_x, top, step_y, samples_y = _box(boxes, k, scale, P, Q, SAMPLING, ALIGNED)
     share = 1.0 / tl.maximum(samples_x * samples_y, 1)
     held = -2
     above = tl.zeros([BLOCK_Q, BLOCK_C], tl.float32)
@@ -141,18 +151,9 @@ def bilinear_backward_atomic(
     k = tl.program_id(0)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     q = tl.arange(0, BLOCK_Q)
-    level = tl.load(levels + k)
-    height = _select(level, h0, h1, h2, h3, LEVELS)
-    width = _select(level, w0, w1, w2, w3, LEVELS)
-    plane = _select(level, m0, m1, m2, m3, LEVELS)
-    plane += tl.load(images + k).to(tl.int64) * height * width * channels
-    scale = _select(level, s0, s1, s2, s3, LEVELS)
-    left, step_x, samples_x = _interval(
-        tl.load(boxes + 4 * k) * scale, tl.load(boxes + 4 * k + 2) * scale, Q, SAMPLING, ALIGNED
-    )
-    top, step_y, samples_y = _interval(
-        tl.load(boxes + 4 * k + 1) * scale, tl.load(boxes + 4 * k + 3) * scale, P, SAMPLING, ALIGNED
-    )
+    plane, height, width = _plane(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS)
+    scale = _select(tl.load(levels + k), s0, s1, s2, s3, LEVELS)
+    left, step_x, samples_x, top, step_y, samples_y = _box(boxes, k, scale, P, Q, SAMPLING, ALIGNED)
     share = 1.0 / tl.maximum(samples_x * samples_y, 1)
     held = -2
     above = tl.zeros([BLOCK_Q, BLOCK_C], tl.float32)
@@ -248,12 +249,7 @@ def bilinear_backward_gather(
         if tl.max((near_x & near_y).to(tl.int32), 0) > 0:
             for index in range(first, tl.minimum(first + AT_ONCE, stop)):
                 k = tl.load(order + index)
-                left, step_x, samples_x = _interval(
-                    tl.load(boxes + 4 * k) * scale, tl.load(boxes + 4 * k + 2) * scale, Q, SAMPLING, ALIGNED
-                )
-                top, step_y, samples_y = _interval(
-                    tl.load(boxes + 4 * k + 1) * scale, tl.load(boxes + 4 * k + 3) * scale, P, SAMPLING, ALIGNED
-                )
+                left, step_x, samples_x, top, step_y, samples_y = _box(boxes, k, scale, P, Q, SAMPLING, ALIGNED)
                 share = 1.0 / tl.maximum(samples_x * samples_y, 1)
                 low_p, high_p = _bins_near(first_y, first_y + TILE - 1, top, step_y, P)
                 low_q, high_q = _bins_near(first_x, first_x + TILE - 1, left, step_x, Q)
@@ -279,11 +275,7 @@ def pool_forward(
     k = tl.program_id(0)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     q = tl.arange(0, BLOCK_Q)
-    level = tl.load(levels + k)
-    height = _select(level, h0, h1, h2, h3, LEVELS)
-    width = _select(level, w0, w1, w2, w3, LEVELS)
-    plane = _select(level, m0, m1, m2, m3, LEVELS)
-    plane += tl.load(images + k).to(tl.int64) * height * width * channels
+    plane, height, width = _plane(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS)
     left = tl.load(lefts + k * Q + q, q < Q, 0)
     wide = tl.load(rights + k * Q + q, q < Q, 0) - left
     widest = tl.max(wide, 0)
@@ -316,11 +308,7 @@ def pool_backward_atomic(
     k = tl.program_id(0)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     q = tl.arange(0, BLOCK_Q)
-    level = tl.load(levels + k)
-    height = _select(level, h0, h1, h2, h3, LEVELS)
-    width = _select(level, w0, w1, w2, w3, LEVELS)
-    plane = _select(level, m0, m1, m2, m3, LEVELS)
-    plane += tl.load(images + k).to(tl.int64) * height * width * channels
+    plane, height, width = _plane(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS)
     keep = (q < Q)[:, None] & (c < channels)[None, :]
     for p in range(P):
         source = ((k.to(tl.int64) * P + p) * Q + q)[:, None] * channels + c[None, :]

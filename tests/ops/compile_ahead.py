@@ -1,7 +1,7 @@
 """`python tests/ops/compile_ahead.py 90`: compile every kernel for sm_90 without a GPU and look at the result.
 
-Fails where a kernel spills registers to local memory, does not load feature maps 16 bytes at a time, or, from sm_90
-on, adds gradients one float at a time.
+Fails where a kernel spills registers to local memory, does not load feature maps 16 bytes at a time, or adds gradients
+in another way than by reductions without a result, from sm_90 on four floats at a time.
 """
 
 import re
@@ -15,6 +15,7 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.driver import __file__ as nvidia_backend
 from triton.compiler import ASTSource
 
+from ops import bench_peer
 from ops import triton_kernels as kernels
 from ops.triton_ops import BILINEAR_CHANNELS, POOL_CHANNELS, TILE
 
@@ -47,33 +48,31 @@ def compiled(kernel, dtype: str, arch: int, accumulate: bool = False, **constant
     return triton.compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": 4})
 
 
-def local_bytes(cubin: bytes) -> int:
-    """Stack and local memory of a compiled kernel in bytes, as cuobjdump reports them."""
+def inspected(cubin: bytes, option: str) -> str:
+    """What cuobjdump says of a compiled kernel: "-res-usage" or "-sass"."""
     tool = re.sub(r"driver\.py$", "bin/cuobjdump", nvidia_backend)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        usage = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
-    return sum(int(size) for size in re.findall(r"(?:STACK|LOCAL):(\d+)", usage))
+        return subprocess.run([tool, option, file.name], capture_output=True, text=True, check=True).stdout
 
 
-def check(name: str, kernel, dtype: str, arch: int, vector: str | None, **constants) -> list[str]:
-    """What is wrong with one kernel: messages, none where all is well."""
-    binary = compiled(kernel, dtype, arch, **constants)
-    ptx, label = binary.asm["ptx"], f"{name} {dtype} sm_{arch}"
+def check(name: str, kernel, dtype: str, arch: int, wanted: str | None, **constants) -> list[str]:
+    """What is wrong with one kernel: messages, none where all is well. `wanted` is looked for in its machine code."""
+    cubin, label = compiled(kernel, dtype, arch, **constants).asm["cubin"], f"{name} {dtype} sm_{arch}"
     problems = []
-    if local_bytes(binary.asm["cubin"]):
+    if any(int(size) for size in re.findall(r"(?:STACK|LOCAL):(\d+)", inspected(cubin, "-res-usage"))):
         problems.append(f"{label}: uses local memory")
-    if vector is not None and not re.search(vector, ptx):
-        problems.append(f"{label}: no {vector} in its PTX")
+    if wanted is not None and not re.search(wanted, inspected(cubin, "-sass")):
+        problems.append(f"{label}: no {wanted} in its machine code")
     return problems
 
 
 def main() -> None:
     """Check all kernels for the architecture given on the command line."""
     arch = int(sys.argv[1])
-    loads = r"ld\.global[\w.:]*\.v4\.b32"
-    reds = r"red\.global[\w.:]*\.v4\.f32" if arch >= 90 else r"red\.global[\w.:]*add"
+    loads = r"LDG\.E[\w.]*\.128"
+    reds = r"REDG\.E\.ADD\.F32x4" if arch >= 90 else r"RED\.E\.ADD\.F32"
     tile = {"P": 7, "Q": 7, "TILE": TILE}
     gather, pool_gather = tile | {"BLOCK_C": BILINEAR_CHANNELS}, tile | {"BLOCK_C": POOL_CHANNELS}
     problems = []
@@ -89,6 +88,9 @@ def main() -> None:
         problems += check("pool_forward", kernels.pool_forward, dtype, arch, loads, **TILES, LEVELS=1)
         problems += check("pool_backward", kernels.pool_backward_atomic, dtype, arch, None, **single)
         problems += check("pool_gather", kernels.pool_backward_gather, dtype, arch, None, **pool_gather)
+        peer = {"P": 7, "Q": 7, "SAMPLING": 2, "LEVELS": 4, "BLOCK": bench_peer.BLOCK}
+        problems += check("scalar", bench_peer.scalar_forward, dtype, arch, None, **peer)
+        problems += check("scalar", bench_peer.scalar_backward, dtype, arch, None, accumulate=True, **peer)
     if problems:
         sys.exit("\n".join(problems))
 

@@ -127,14 +127,20 @@ def test_odd_layouts_and_no_boxes(operator):
         assert not gradient.any()
 
 
-@pytest.mark.parametrize("deterministic", [False, True])
-def test_levels_in_one_launch(triton_ops, deterministic):
+@pytest.mark.parametrize("kernel", ["atomic", "deterministic", "scalar"])
+def test_levels_in_one_launch(triton_ops, kernel):
+    from ops.bench_peer import scalar_align
+
     maps = [random_map((2, 3, side, side), seed=side).to(DEVICE).requires_grad_() for side in (8, 4, 2)]
     boxes, scales = random_boxes(5, 32), [1 / 4, 1 / 8, 1 / 16]
     image, level = torch.tensor([1, 0, 0, 1, 0]).int(), torch.tensor([0, 2, 1, 0, 1]).int()
-    out = triton_ops.bilinear(
-        maps, boxes.to(DEVICE), image.to(DEVICE), level.to(DEVICE), scales, (2, 2), 2, False, deterministic
-    )
+    args = (maps, boxes.to(DEVICE), image.to(DEVICE), level.to(DEVICE), scales, (2, 2), 2)
+    pooled = {
+        "atomic": lambda: triton_ops.bilinear(*args, False, False),
+        "deterministic": lambda: triton_ops.bilinear(*args, False, True),
+        "scalar": lambda: scalar_align(*args),  # the benchmark's yardstick
+    }
+    out = pooled[kernel]()
     grad = torch.rand(out.shape)
     out.backward(grad.to(DEVICE))
     for index, scale in enumerate(scales):
