@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision import ops as torchvision_ops
 
-from ops.multi_scale import MultiScaleRoIAlign
+from ops.multi_scale import MultiScaleRoIAlign, level_of
 from ops.roi_align import roi_align
 from ops.roi_pool import roi_pool
 from ops.validate import check_boxes
@@ -141,14 +141,13 @@ def _peer(case: Case):
     """The yardstick of `bench_peer.py`, with the same choice of levels as ours."""
     from ops.bench_peer import scalar_align
 
-    module = MultiScaleRoIAlign(_names(case), case.pooled, SAMPLING)
     scales = [1 / stride for stride in case.strides]
 
     def call(maps, boxes):
         rois = check_boxes(boxes, case.num_images, boxes.device)
-        level = module.levels(rois.boxes, scales) if len(maps) > 1 else torch.zeros_like(rois.image)
+        level = level_of(rois.boxes, scales).int()
         pooled = (case.pooled, case.pooled)
-        return scalar_align(maps, rois.boxes, rois.image.int(), level.int(), scales, pooled, SAMPLING)
+        return scalar_align(maps, rois.boxes, rois.image.int(), level, scales, pooled, SAMPLING)
 
     return call
 
