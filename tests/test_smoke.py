@@ -92,9 +92,10 @@ def same_files(run_folder: Path, other: Path) -> bool:
     return all((run_folder / name).read_bytes() == (other / name).read_bytes() for name in names)
 
 
-def test_ray_gives_the_same_records(study, tmp_path):
+def test_ray_gives_the_same_records(study, tmp_path, monkeypatch):
     """On a cluster of its own; Hydra's spelling of launcher=ray means the same."""
     pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", "local")  # not one that happens to run on this machine
     outputs, _ = study
     folder = tmp_path / "ray"
     done = run("study=roialign", "hydra/launcher=ray", *TINY, "budget.seeds=1", f"outputs={folder}")

@@ -25,6 +25,11 @@ def gpu_of_a_worker(folder: Path, number: int) -> str | None:
     return os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
+def never() -> bool:
+    """Nobody has asked for a stop."""
+    return False
+
+
 def fail(message: str) -> None:
     raise TrainingError(message)
 
@@ -62,7 +67,7 @@ def test_a_task_elsewhere_gives_back_its_answer_its_error_or_its_end(kind, compo
     outputs = tmp_path / "outputs"
     outputs.mkdir()
     config = dataclasses.replace(from_hydra(compose([])), launcher=ELSEWHERE[kind], outputs=str(outputs), threads=1)
-    engine = start(dataclasses.replace(config, workers=4), 4)
+    engine = start(dataclasses.replace(config, workers=4), 4, never)
     try:
         answer, error, end, asked = (
             engine.submit(os.getcwd),
@@ -98,7 +103,7 @@ def test_slurm_where_there_is_none_is_refused(compose, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     config = from_hydra(compose(["launcher=submitit", f"outputs={tmp_path}"]))
     with pytest.raises(ConfigError, match="srun"):
-        start(config, 1)
+        start(config, 1, never)
 
 
 def test_the_launcher_decides_nothing_about_results(compose):
