@@ -58,7 +58,7 @@ ablation-multitask: ## what the mask branch does to boxes, and what it costs
 ablation-rpn: ## how many proposals find the objects
 ablation-fcis: ## Mask R-CNN and FCIS where objects overlap
 
-ablations: $(STAMP) ## all studies, sharing stages and runs, and the claims: about an hour on two cores
+ablations: $(STAMP) ## all studies, sharing stages and runs, and the claims ledger
 	@status=0; for study in $(STUDIES); do $(MAKE) --no-print-directory ablation-$$study || status=1; done; \
 	$(PY) -m reports.claims && exit $$status
 

@@ -24,7 +24,7 @@ from ablations.overlap import overlap_metrics
 from ablations.provenance import peak_memory, provenance, reset_peak_memory
 from ablations.recall import proposals_work
 from ablations.record import RunRecord, save, write_atomically
-from ablations.stages import CHECKPOINT, EVAL_BATCH, Draws, Stages, plain_state, proposals_of, stages_of
+from ablations.stages import CHECKPOINT, EVAL_BATCH, Draws, Stages, decoders, plain_state, proposals_of, stages_of
 from ablations.study import Run
 from ablations.team import Crew
 from ablations.train import fit
@@ -175,14 +175,20 @@ def detect(model: Detector, stages: Stages, config: Config) -> list[dict[str, An
     """COCO results on all validation images, shared out among the processes that work together."""
     team.ask(team.Order("detections", config))
     team.spread(team.trained_tensors(model))
-    return [result for batch in team.gather(detections_by_batch(model, stages)) for result in batch]
+    try:
+        return [result for batch in team.gather(detections_by_batch(model, stages)) for result in batch]
+    except Exception:
+        if team.size() > 1:
+            team.give_up()
+        raise
 
 
 def detections_by_batch(model: Detector, stages: Stages) -> list[list[dict[str, Any]]]:
     """COCO results on this process's share of the batches of validation images, batch by batch."""
     cached = None if model.rpn is not None else stages.proposals("val")
     found = []
-    for batch in eval_batches(stages.dataset("val"), EVAL_BATCH, rank=team.rank(), world_size=team.size()):
+    val = stages.dataset("val")
+    for batch in eval_batches(val, EVAL_BATCH, decoders(val), rank=team.rank(), world_size=team.size()):
         if team.size() == 1:
             check_stop()
         batch = batch.to(stages.device)

@@ -147,7 +147,10 @@ class Slurm(Cluster):
         launcher, threads = config.launcher, config.threads or 1
         super().__init__(config, min(config.workers or num_runs, num_runs), threads)
         folder = Path(config.outputs).absolute() / "submitit"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # what lies there is unpickled: nobody else may write it
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        owner = folder.stat()
+        if owner.st_uid != os.getuid() or owner.st_mode & 0o022:  # what lies there is unpickled
+            raise ConfigError(f"{folder}: expected a folder that nobody else can write to; remove it or chmod go-w")
         gpus = {"gpus_per_node": 1} if config.device == "cuda" else {}
         try:
             self.submitter = submitit.AutoExecutor(folder=folder, cluster=launcher.cluster)

@@ -20,6 +20,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ablations.record import RecordError, load_run, load_status, load_study
 
@@ -33,7 +34,7 @@ REPORT = "report"
 NAME = re.compile(r"[A-Za-z0-9_=,-][A-Za-z0-9_.=,-]*")
 """What folders and files may be called."""
 SUFFIXES = {".json", ".jsonl", ".yaml", ".png", ".safetensors", ".md", ".html", ".csv", ".svg"}
-MARKUP = re.compile(rb"<[A-Za-z/!?]|\]\(|javascript:", re.IGNORECASE)
+MARKUP = re.compile(r"<[A-Za-z/!?]|\]\(|javascript:", re.IGNORECASE)
 """What must not stand in a record from others, whose text goes into the report's page."""
 TIME = (1980, 1, 1, 0, 0, 0)
 MOST_FILES = 200_000
@@ -95,6 +96,8 @@ def unpack(archive: Path, outputs: Path, most_bytes: int) -> Path:
             partial = Path(tempfile.mkdtemp(prefix=".unpack-", dir=outputs))
             try:
                 for entry in source.infolist():
+                    if entry.filename.startswith(f"{name}/{REPORT}/"):
+                        continue  # others' pages are not opened here: the records give the same report
                     path = partial / entry.filename
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with source.open(entry) as packed, path.open("wb") as file:
@@ -139,10 +142,33 @@ def _check_records(folder: Path) -> None:
     if study.name != folder.name or strange:
         raise ExportError(f"study.json: expected study {folder.name} with plain names, got {study.name!r}, {strange}")
     for path in _records(folder):
-        if MARKUP.search(path.read_bytes()):
+        if any(MARKUP.search(text) for text in _texts(_parsed(path))):
             raise ExportError(f"{path.relative_to(folder)}: expected plain text, got markup, which a report would show")
+    truth = folder / "ground_truth.json"
+    if truth.exists() and any(MARKUP.search(text) for text in _texts(_parsed(truth).get("categories"))):
+        raise ExportError("ground_truth.json: expected plain names of classes, got markup, which a report would show")
     for path in folder.glob("*/seed*/run.json"):
         load_run(path)
+
+
+def _parsed(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ExportError(f"{path.name}: expected JSON, got: {error}") from error
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """Every text in parsed JSON, keys included, as a report would read it."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, dict):
+        for key, value in content.items():
+            yield key
+            yield from _texts(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _texts(value)
 
 
 def _records(folder: Path) -> Iterator[Path]:

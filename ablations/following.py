@@ -1,5 +1,7 @@
 """What the processes beside torchrun's first do: they follow its orders. See team.py."""
 
+import signal
+
 from torch import nn
 
 from ablations import team
@@ -7,10 +9,13 @@ from ablations.arm import WORKS, build, detections_by_batch
 from ablations.config import Config
 from ablations.stages import proposal_losses, proposal_network, stages_of
 from ablations.train import accumulate
+from ablations.workers import SIGNALS
 
 
 def follow() -> int:
     """Works for the leader until it is done; the exit code."""
+    for number in SIGNALS:  # torchrun passes them to all, and the leader still needs its followers to stop cleanly
+        signal.signal(number, signal.SIG_IGN)
     for order in team.orders():
         if order.what == "detections":
             _detect(order.config)

@@ -77,7 +77,8 @@ class Job:
             self.status("running", self.phase)
 
     def say(self, line: str, aloud: bool = False) -> None:
-        print(line, file=self.file)
+        with contextlib.suppress(OSError):  # a full disk is no reason to lose what can still be done
+            print(line, file=self.file)
         if aloud:
             print(f"  {line}", flush=True)
 

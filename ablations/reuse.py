@@ -33,9 +33,12 @@ def take_over(run: Run, stages: Stages) -> RunRecord | None:
         if record is None or not (source / "model.safetensors").exists():
             continue
         set_aside(run.folder)
-        for file in source.iterdir():
-            if file.is_file() and file.name not in OWN:
-                _link(file, run.folder / file.name)
+        try:
+            for file in source.iterdir():
+                if file.is_file() and file.name not in OWN:
+                    _link(file, run.folder / file.name)
+        except FileNotFoundError:  # another process does that run again: this one trains its own
+            continue
         origin = record.taken_from or f"{record.study}/{record.arm}"
         origin = "" if origin == f"{run.study}/{run.arm}" else origin
         record = dataclasses.replace(record, study=run.study, arm=run.arm, taken_from=origin)

@@ -210,7 +210,8 @@ def _carry_out(task: Task, echo: bool) -> Any:
         clear_temporaries(task.folder)
         if task.run is not None and not task.run.config.force:
             record = finished(task.run.folder, task.run.config, stages_of(task.run.config))
-            if record is not None:  # another process has finished it meanwhile
+            record = record or take_over(task.run, stages_of(task.run.config))
+            if record is not None:  # another process has finished it meanwhile, here or for another study
                 return record
         if task.run is not None:
             set_aside(task.run.folder)

@@ -49,6 +49,7 @@ RPN_FIELDS = (
 """Settings of the model that its proposals depend on, as far as it has them."""
 
 EVAL_BATCH = 20
+DECODERS = 4
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -95,7 +96,10 @@ class Stages:
     def keys(self) -> dict[str, str]:
         """The stages that this run stands on."""
         keys = {"backbone": self.backbone_key}
-        return keys | {"rpn": self.rpn_key} if self.shares_proposals else keys
+        if self.shares_proposals:
+            return keys | {"rpn": self.rpn_key}
+        # A ResNet's weights are from elsewhere: without shared proposals nothing else would tell of the data.
+        return keys | {"data": self.data_key} if isinstance(self.config.model, ResNetConfig) else keys
 
     @property
     def shares_proposals(self) -> bool:
@@ -263,7 +267,8 @@ def proposal_losses(network: ProposalNetwork, stages: Stages, seed: int) -> Call
 
 def propose_all(network: ProposalNetwork, stages: Stages, split: str) -> Proposals:
     """The proposals of all images of a split, in the order of its dataset."""
-    images = eval_batches(stages.dataset(split), EVAL_BATCH)
+    dataset = stages.dataset(split)
+    images = eval_batches(dataset, EVAL_BATCH, workers=decoders(dataset))
     found = [propose_batch(network.eval(), batch.to(stages.device), stages.config.model) for batch in images]
     boxes, scores = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
     return Proposals(boxes, scores)
@@ -286,6 +291,11 @@ def proposals_of(cached: Proposals, batch: Batch) -> Proposals:
     return Proposals(boxes, scores)
 
 
+def decoders(dataset: InstanceSet) -> int:
+    """Threads that prepare batches ahead: drawn images lie ready in memory, photographs have to be decoded."""
+    return 0 if dataset.same_size else DECODERS
+
+
 class Draws:
     """A stage's images and random numbers: functions of seed, step and part, not of what was drawn before.
 
@@ -294,8 +304,10 @@ class Draws:
 
     def __init__(self, dataset: InstanceSet, schedule: ScheduleConfig, image_seed: int, seed: int) -> None:
         count, self.parts, self.seed = schedule.images_per_step, schedule.micro_batches, seed
+        workers = decoders(dataset)
         self.batches = [
-            TrainBatches(dataset, count, image_seed, rank=part, world_size=self.parts) for part in range(self.parts)
+            TrainBatches(dataset, count, image_seed, workers=workers, rank=part, world_size=self.parts)
+            for part in range(self.parts)
         ]
 
     def batch(self, step: int, part: int) -> Batch:

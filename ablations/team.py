@@ -12,7 +12,8 @@ import os
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from datetime import timedelta
+from typing import Any, Literal, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -59,7 +60,8 @@ def join(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # Followers wait as long as the leader is at what only it does; torchrun ends them if it dies.
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=30))
 
 
 def leave() -> None:
@@ -84,9 +86,7 @@ class Crew:
         if self.device is None:
             return
         if kind is not None and not issubclass(kind, Stopped | TrainingError):
-            # In the middle of a step: the others wait for gradients that never come. torchrun ends them.
-            traceback.print_exc()
-            os._exit(1)
+            give_up()
         dist.broadcast(torch.tensor(END, device=self.device), 0)
 
     def begin(self, step: int, module: nn.Module) -> None:
@@ -98,6 +98,15 @@ class Crew:
             self.device = next(module.parameters()).device
         dist.broadcast(torch.tensor(step, device=self.device), 0)
         spread(trained_tensors(module))
+
+
+def give_up() -> NoReturn:
+    """After an error in the middle of what all do together: the others wait for what never comes; torchrun ends them.
+
+    The same command goes on from the last checkpoint.
+    """
+    traceback.print_exc()
+    os._exit(1)
 
 
 def collect(module: nn.Module, losses: dict[str, Tensor]) -> dict[str, Tensor]:

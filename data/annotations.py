@@ -122,7 +122,9 @@ def _by_id(entries: list[Any], kind: str, keys: set[str], path: Path) -> dict[An
         lacking = keys | {"id"} if not isinstance(entry, dict) else (keys | {"id"}) - entry.keys()
         if lacking:
             raise ValueError(f"{path}: {kind}[{place}]: expected {', '.join(sorted(lacking))}, got {entry!r:.200}")
-        if not isinstance(entry["id"], int | str):
+        # Image ids become numbers in batches and names of files: nothing else will do.
+        kinds = int if kind == "images" else int | str
+        if isinstance(entry["id"], bool) or not isinstance(entry["id"], kinds):
             raise ValueError(f"{path}: {kind}[{place}]: expected a number as id, got {entry['id']!r}")
         if entry["id"] in found:
             raise ValueError(f"{path}: {kind}: expected each id once, got {entry['id']!r} twice; remove one of them")

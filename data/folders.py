@@ -51,7 +51,7 @@ def complete(folder: Path, make: Callable[[Path], None], good: Callable[[Path], 
     """Calls make(partial folder) and moves the result to `folder`, unless a good one is there already.
 
     One process makes it while others wait. What a killed one left in the partial folder is there when `make` is called
-    again, to be used or overwritten. A folder that is not good is removed first.
+    again, to be used or overwritten. A folder that is not good is kept in `replaced` beside it.
     """
     if good(folder):
         return
@@ -59,7 +59,11 @@ def complete(folder: Path, make: Callable[[Path], None], good: Callable[[Path], 
     with locked(lock):
         if good(folder):
             return
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            replaced = folder.parent / "replaced"
+            replaced.mkdir(exist_ok=True)
+            taken = sum(1 for _ in replaced.glob(f"{folder.name}-*"))
+            os.rename(folder, replaced / f"{folder.name}-{taken + 1}")
         partial = folder.parent / f".partial-{folder.name}"
         partial.mkdir(exist_ok=True)
         make(partial)

@@ -108,9 +108,9 @@ def _finding(study: Study, weights: dict[str, float], content: dict[str, Any]) -
             "AP mixes two things: whether an object is found, and how good its mask is.",
             markdown(header, rows),
             "*Found: some detection of the object's class has a box IoU of 0.5 or more with it, whatever its score. "
-            "IoU: of the masks of the objects that were found. The masks differ in resolution as well: FCIS reads "
-            "21 x 21 cells of a region, Mask R-CNN's C4 head draws 14 x 14, so that large masks are finer in FCIS, "
-            "with and without overlap.*",
+            "IoU: of the masks of the objects that were found. The masks may differ in resolution as well: by default "
+            "FCIS reads 21 x 21 cells of a region and Mask R-CNN's C4 head draws 14 x 14, so that large masks are "
+            "finer in FCIS, with and without overlap.*",
         ]
     )
 
@@ -248,7 +248,8 @@ def _pairs(study: Study, content: dict[str, Any], figures: Path) -> str:
 def draw_pairs(study: Study, content: dict[str, Any], figures: Path, name: str = "pairs") -> bool:
     """The chosen pairs, ground truth and every arm beside each other. Returns whether there were any to draw."""
     folder = study.exhibit_images("overlap")
-    shown = [pair for pair in content["pairs"] if (folder / f"{pair['image_id']}.png").is_file()]
+    there = [pair for pair in content["pairs"] if isinstance(pair["image_id"], int)]
+    shown = [pair for pair in there if (folder / f"{pair['image_id']}.png").is_file()]
     if not shown:
         return False
     arms = [arm for arm in study.record.arms if arm in shown[0]["masks"]]

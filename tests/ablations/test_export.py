@@ -8,7 +8,7 @@ import pytest
 
 from ablations import export
 from ablations.export import ExportError, pack, unpack
-from ablations.record import Arm, Status, StudyRecord, save
+from ablations.record import Arm, RecordError, Status, StudyRecord, save
 
 STUDY = StudyRecord(
     name="tiny",
@@ -138,16 +138,20 @@ def test_names_that_a_study_does_not_have_are_refused_whole(study, tmp_path, nam
         {"arms": {"../../elsewhere": Arm("x", [])}},
         {"arms": {"pool": Arm("<script>alert(1)</script>", [])}},
         {"title": "![x](../../../photo.png)"},
+        {"question": "\u003cscript>"},
         {"exhibits": ["../../elsewhere"]},
         {"sample_image_ids": ["../../photo"]},
         {"seeds": ["0/../../.."]},
     ],
 )
 def test_records_that_reach_outside_or_hold_markup_are_refused(study, tmp_path, changes):
-    save(dataclasses.replace(STUDY, **changes), study / "study.json")
     pack(study, tmp_path / "tiny.zip")
-    with pytest.raises(ExportError, match="expected"):
-        unpack(tmp_path / "tiny.zip", tmp_path / "others", LIMIT)
+    damaged = json.dumps(dataclasses.asdict(dataclasses.replace(STUDY, **changes)))
+    with zipfile.ZipFile(tmp_path / "tiny.zip") as good, zipfile.ZipFile(tmp_path / "bad.zip", "w") as bad:
+        for name in good.namelist():
+            bad.writestr(name, damaged if name.endswith("study.json") else good.read(name))
+    with pytest.raises((ExportError, RecordError)):
+        unpack(tmp_path / "bad.zip", tmp_path / "others", LIMIT)
     assert not list((tmp_path / "others").iterdir())
 
 
