@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ablations.config import Config, ConfigError
-from ablations.job import WorkerLost, stop_when
+from ablations.job import Stopped, WorkerLost, stop_when
 
 ROOT = Path(__file__).parent.parent
 POLL = 0.5
@@ -175,17 +175,21 @@ class Slurm(Cluster):
         self.closed.set()
         self.watcher.join()
         for job in self.jobs.values():
-            job.cancel()
+            job.cancel(check=False)
         super().close()
 
     def _watch(self) -> None:
         while not self.closed.wait(POLL):
             for future, job in list(self.jobs.items()):
                 try:
-                    if not job.done():
+                    if self.place.stop_file.exists() and job.state.upper() == "PENDING":
+                        job.cancel(check=False)  # it may wait in the queue for hours
+                        future.set_exception(Stopped("stopped before it began"))
+                    elif job.done():
+                        future.set_result(job.result())
+                    else:
                         continue
-                    future.set_result(job.result())
-                except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+                except Exception as error:  # whatever else Slurm's commands raise: the study would wait for ever
                     reason, log = type(error).__name__, job.paths.stderr  # the text of submitit's own is the whole log
                     future.set_exception(WorkerLost(f"job {job.job_id} gave no answer ({reason}); see {log}"))
                 del self.jobs[future]

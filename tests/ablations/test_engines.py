@@ -4,10 +4,12 @@ import dataclasses
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ablations import config as configuration
+from ablations.cluster import POLL
 from ablations.config import ConfigError, LauncherConfig, from_hydra
 from ablations.device import visible_gpus
 from ablations.engines import start
@@ -88,6 +90,59 @@ def test_a_task_elsewhere_gives_back_its_answer_its_error_or_its_end(kind, compo
     finally:
         engine.close()
     assert not list(outputs.glob(".stop*"))
+
+
+class Queued:
+    """A job of submitit's that Slurm has not begun, or about which it says nothing any more."""
+
+    job_id, paths, cancelled = "7", SimpleNamespace(stderr="7_log.err"), False
+
+    def __init__(self, state: str = "PENDING") -> None:
+        self.state = state
+
+    def done(self) -> bool:
+        if self.state == "UNKNOWN":
+            raise LookupError("sacct: command not found")
+        return False
+
+    def cancel(self, check: bool = True) -> None:
+        self.cancelled = True
+
+
+@pytest.fixture
+def slurm(compose, tmp_path, monkeypatch):
+    """With submitit's executor for this machine, whose submissions a test may replace."""
+    pytest.importorskip("submitit")
+    monkeypatch.chdir(tmp_path)
+    config = dataclasses.replace(from_hydra(compose([])), launcher=ELSEWHERE["submitit"], outputs=str(tmp_path))
+    engine = start(dataclasses.replace(config, workers=2), 2, never)
+    yield engine
+    engine.close()
+
+
+def test_a_stop_takes_jobs_that_wait_out_of_the_queue(slurm, monkeypatch):
+    job = Queued()
+    monkeypatch.setattr(slurm.submitter, "submit", lambda *_: job)
+    future = slurm.submit(os.getcwd)
+    with pytest.raises(TimeoutError):
+        future.result(timeout=3 * POLL)
+    assert not job.cancelled
+    slurm.ask_to_stop()
+    with pytest.raises(Stopped):
+        slurm.result(future)
+    assert job.cancelled and slurm.free == 2
+
+
+def test_a_job_that_slurm_cannot_tell_of_is_lost_and_others_are_watched_on(slurm, monkeypatch):
+    first, second = Queued("UNKNOWN"), Queued()
+    jobs = iter([first, second])
+    monkeypatch.setattr(slurm.submitter, "submit", lambda *_: next(jobs))
+    with pytest.raises(WorkerLost, match="job 7 gave no answer .*7_log.err"):
+        slurm.result(slurm.submit(os.getcwd))
+    waiting = slurm.submit(os.getcwd)
+    slurm.ask_to_stop()
+    with pytest.raises(Stopped):
+        slurm.result(waiting)
 
 
 def test_a_missing_engine_is_refused_with_the_command_that_installs_it(compose, monkeypatch):
