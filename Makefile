@@ -11,7 +11,7 @@ STUDIES := roialign roiops maskloss maskclass maskhead multitask rpn fcis
 ABLATIONS := $(addprefix ablation-,$(STUDIES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test torture smoke $(ABLATIONS) ablations status report claims gallery coco bench bench-resnet bench-ops figures \
+.PHONY: help setup check test torture smoke $(ABLATIONS) ablations status report claims gallery coco bench bench-resnet bench-study bench-ops figures \
 	clean
 
 help: ## this list
@@ -82,6 +82,9 @@ bench: $(STAMP) ## training step and inference against torchvision's Mask R-CNN
 
 bench-resnet: $(STAMP) ## the same on ResNet-50 with a feature pyramid, with the same weights
 	$(PY) -m ablations.bench_resnet
+
+bench-study: $(STAMP) ## how well a study's runs share the cores, and what checkpoints cost
+	$(PY) -m ablations.bench_study
 
 bench-ops: $(STAMP) ## RoI operators against torchvision's
 	$(PY) -m ops.bench

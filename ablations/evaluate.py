@@ -1,17 +1,15 @@
 """Detections to COCO's average precision, with pycocotools."""
 
-import contextlib
-import io
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from pycocotools import mask as rle
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
+from ablations.cocoapi import index, quietly, with_results
 from data.dataset import Batch
 from models.detector import Detections
 from models.masks import paste_masks
@@ -52,27 +50,11 @@ def average_precision(truth: dict[str, Any], results: list[dict[str, Any]], kind
 
     truth is a COCO JSON dictionary. Without any detection every figure that is defined is 0.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = {"info": {}, **truth}
-        coco.createIndex()
-        found = coco.loadRes([dict(result) for result in results]) if results else nothing_found(coco)
-        evaluation = COCOeval(coco, found, kind)
+    coco = index(truth)
+    with quietly():
+        evaluation = COCOeval(coco, with_results(coco, results), kind)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     figures = dict(zip(SUMMARY, evaluation.stats.tolist(), strict=False))
     return {name: None if figures[name] < 0 else 100 * figures[name] for name in REPORTED}
-
-
-def nothing_found(coco: COCO) -> COCO:
-    """An empty set of results: `COCO.loadRes` refuses an empty list."""
-    empty = COCO()
-    empty.dataset = {
-        "info": {},
-        "images": coco.dataset["images"],
-        "categories": coco.dataset["categories"],
-        "annotations": [],
-    }
-    empty.createIndex()
-    return empty

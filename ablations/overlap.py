@@ -18,8 +18,6 @@ that no mask is left out for being bad. Numpy and pycocotools only: reports comp
 Letters: G objects and D detections of an image, H and W its sides. Boxes are xyxy in image pixels.
 """
 
-import contextlib
-import io
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +29,8 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy.ndimage import maximum_filter
+
+from ablations.cocoapi import index, quietly, with_results
 
 MUCH = 0.15
 """Degree from which an object overlaps much. Chosen from the drawn validation objects before any detector was seen:
@@ -120,7 +120,7 @@ def overlap_metrics(truth: dict[str, Any], results: list[dict[str, Any]]) -> dic
     truth is a COCO JSON dictionary, results are COCO results; those without masks are left out.
     """
     evaluation = evaluate(truth, results, list(BINS))
-    with contextlib.redirect_stdout(io.StringIO()):
+    with quietly():
         evaluation.accumulate()
     precision = evaluation.eval["precision"][:, :, :, :, 0]  # [thresholds, recalls, classes, bins]
     metrics: dict[str, float | None] = {}
@@ -147,10 +147,9 @@ def value_of(item: Found, name: str) -> float | None:
 
 def evaluate(truth: dict[str, Any], results: list[dict[str, Any]], bins: list[str]) -> COCOeval:
     """COCO's evaluation of masks, matched but not accumulated, with these bins in the place of its area ranges."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = index({**truth, "annotations": [dict(item) for item in truth["annotations"]]})
-        usable = [dict(result) for result in results if "segmentation" in result]
-        found = coco.loadRes(usable) if usable else index({**truth, "annotations": []})
+    coco = index({**truth, "annotations": [dict(item) for item in truth["annotations"]]})
+    found = with_results(coco, [result for result in results if "segmentation" in result])
+    with quietly():
         # Where COCO keeps an area, and ignores what is outside the range of areas at hand, the level is put.
         for image_id, scene in ((item.image_id, item) for item in scenes(truth)):
             for number, level in zip(scene.ids, scene.levels.tolist(), strict=True):
@@ -164,15 +163,6 @@ def evaluate(truth: dict[str, Any], results: list[dict[str, Any]], bins: list[st
         evaluation.params.maxDets = [100]
         evaluation.evaluate()
     return evaluation
-
-
-def index(truth: dict[str, Any]) -> COCO:
-    """pycocotools' index of a COCO JSON dictionary."""
-    coco = COCO()
-    coco.dataset = {"info": {}, **truth}
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-    return coco
 
 
 def _levels_of(detections: list[dict[str, Any]], scene: Scene) -> list[int]:

@@ -3,19 +3,17 @@
 Recall is COCO's, with classes left aside: the best N proposals of an image, each of which may cover one object only.
 """
 
-import contextlib
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from safetensors.torch import save as serialised
 
+from ablations.cocoapi import index, quietly, with_results
 from ablations.config import Config
-from ablations.evaluate import coco_results, nothing_found
+from ablations.evaluate import coco_results
 from ablations.record import write_atomically
 from ablations.stages import EVAL_BATCH, Stages, proposal_losses, proposal_network, propose_all
 from ablations.work import Metrics, Work
@@ -58,12 +56,9 @@ def recall(truth: dict[str, Any], results: list[dict[str, Any]], most: int) -> d
     truth: a COCO JSON dictionary; most: how many proposals an image has at most.
     """
     numbers = [*(number for number in NUMBERS if number < most), most]
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = {"info": {}, **truth}
-        coco.createIndex()
-        found = coco.loadRes([dict(result) for result in results]) if results else nothing_found(coco)
-        evaluation = COCOeval(coco, found, "bbox")
+    coco = index(truth)
+    with quietly():
+        evaluation = COCOeval(coco, with_results(coco, results), "bbox")
         evaluation.params.useCats = 0
         evaluation.params.maxDets = numbers
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]

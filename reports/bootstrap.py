@@ -7,17 +7,15 @@ draw, and precision need only be known where a true positive stands, so a resamp
 Letters: I images, K classes, T IoU thresholds, N detections of a class, R resamples.
 """
 
-import contextlib
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ablations import overlap
+from ablations.cocoapi import index, quietly, with_results
 from reports.load import DIFFERENCE, Study
 from reports.stats import LEVEL
 
@@ -66,12 +64,9 @@ def match(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> li
 
 def _evaluate(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> COCOeval:
     key = "segmentation" if kind == "segm" else "bbox"
-    usable = [dict(result) for result in results if key in result]
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = {"info": {}, **truth}
-        coco.createIndex()
-        found = coco.loadRes(usable) if usable else COCO()
+    coco = index(truth)
+    found = with_results(coco, [result for result in results if key in result])
+    with quietly():
         evaluation = COCOeval(coco, found, kind)
         evaluation.params.imgIds = sorted(coco.getImgIds())
         evaluation.params.catIds = sorted(coco.getCatIds())
@@ -84,12 +79,12 @@ def _evaluate(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -
 def _class_matches(row: list[dict[str, Any] | None], num_images: int, num_thresholds: int) -> ClassMatches:
     objects = np.zeros(num_images, dtype=np.int64)
     image, scores, hit, ignored = [], [], [], []
-    for index, entry in enumerate(row):
+    for number, entry in enumerate(row):
         if entry is None:
             continue
-        objects[index] = int(np.sum(np.asarray(entry["gtIgnore"]) == 0))
+        objects[number] = int(np.sum(np.asarray(entry["gtIgnore"]) == 0))
         count = len(entry["dtScores"])
-        image.append(np.full(count, index))
+        image.append(np.full(count, number))
         scores.append(np.asarray(entry["dtScores"], dtype=float))
         hit.append(np.asarray(entry["dtMatches"]).reshape(num_thresholds, count) > 0)
         ignored.append(np.asarray(entry["dtIgnore"]).reshape(num_thresholds, count).astype(bool))
