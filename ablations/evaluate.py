@@ -14,9 +14,8 @@ from data.dataset import Batch
 from models.detector import Detections
 from models.masks import paste_masks
 
-# COCOeval's summary, in its order; AR1 and AR10 are left out of the records.
-SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
-REPORTED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+"""COCOeval's summary, in its order: average precision and recall."""
 
 
 def coco_results(detections: Detections, batch: Batch) -> Iterator[dict[str, Any]]:
@@ -46,7 +45,7 @@ def _encode(probabilities: Tensor, boxes: Tensor, height: int, width: int) -> li
 
 
 def average_precision(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> dict[str, float | None]:
-    """COCO's figures in points, for kind "segm" or "bbox"; None where there is nothing to find.
+    """COCO's twelve figures in points, for kind "segm" or "bbox"; None where there is nothing to find.
 
     truth is a COCO JSON dictionary. Without any detection every figure that is defined is 0.
     """
@@ -56,5 +55,5 @@ def average_precision(truth: dict[str, Any], results: list[dict[str, Any]], kind
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    figures = dict(zip(SUMMARY, evaluation.stats.tolist(), strict=False))
-    return {name: None if figures[name] < 0 else 100 * figures[name] for name in REPORTED}
+    figures = zip(SUMMARY, evaluation.stats.tolist(), strict=True)
+    return {name: None if figure < 0 else 100 * figure for name, figure in figures}

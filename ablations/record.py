@@ -96,9 +96,10 @@ class StudyRecord:
 class RunRecord:
     """One finished run. Everything but `cost` and `provenance` is the same when the run is repeated.
 
-    metrics: {"segm": {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"}, "bbox": {...}} in points (0 to 100);
-             a value that is not defined (no such objects) is None. Models with masks add "overlap", this project's
-             own measures (see ablations.overlap). Studies may add kinds of their own, in points.
+    metrics: {"segm": {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"},
+             "bbox": {...}} in points (0 to 100); of recalls, older records have AR100 alone. A value that is not
+             defined (no such objects) is None. Models with masks add "overlap", this project's own measures (see
+             ablations.overlap). Studies may add kinds of their own, in points.
     losses:  the mean of each loss over the last tenth of training.
     stages:  key of each shared stage that the run stands on.
     cost:    train_seconds (of all attempts), eval_seconds, seconds_per_step (of the last), threads, and

@@ -1,9 +1,14 @@
 """Average precision on cases small enough to work out by hand, and results in the image's own pixels."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 import torch
 from pycocotools import mask as rle
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from ablations.evaluate import average_precision, coco_results
 from data.dataset import Batch, annotation
@@ -69,6 +74,54 @@ def test_a_false_positive_above_a_true_one_halves_precision():
 def test_no_detections_at_all_is_zero_not_a_crash():
     figures = average_precision(truth((10, 10, 40)), [], "segm")
     assert figures["AP"] == figures["AR100"] == 0
+
+
+def crowded_images() -> tuple[dict, list[dict]]:
+    """Three images of many squares of all sizes in two classes, a crowd region, and detections of every quality."""
+    rng = np.random.default_rng(0)
+    truth = {
+        "images": [{"id": i, "height": 200, "width": 200, "file_name": f"{i}.png"} for i in (1, 2, 3)],
+        "annotations": [],
+        "categories": [{"id": k, "name": str(k)} for k in (1, 2)],
+    }
+    results = []
+    for image in (1, 2, 3):
+        for side in (16, 24, 28, 40, 50, 60, 70, 80, 100, 110, 120, 130, 16, 40, 60, 100):
+            x, y = (int(value) for value in rng.integers(0, 200 - side, 2))
+            label, number = int(rng.integers(1, 3)), len(truth["annotations"]) + 1
+            item = annotation(number, image, label, square(x, y, side, 200)) | {"iscrowd": int(number == 5)}
+            truth["annotations"].append(item)
+            for _ in range(int(rng.integers(0, 3))):  # none, one, or one and a duplicate
+                moved = np.clip((x, y) + rng.integers(-side // 8, side // 8 + 1, 2), 0, 200 - side).tolist()
+                found = annotation(1, image, label, square(*moved, side, 200))
+                keys = ("image_id", "category_id", "bbox", "segmentation")
+                results.append({key: found[key] for key in keys} | {"score": round(float(rng.random()), 3)})
+    return truth, results
+
+
+@pytest.mark.parametrize("kind", ["segm", "bbox"])
+def test_the_twelve_figures_are_those_that_pycocotools_prints(kind, tmp_path, capsys):
+    """It prints each with its IoU, area and number of detections, so that none can be taken for another."""
+    truth, results = crowded_images()
+    (tmp_path / "truth.json").write_text(json.dumps({"info": {}} | truth))
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    coco = COCO(tmp_path / "truth.json")
+    evaluation = COCOeval(coco, coco.loadRes(str(tmp_path / "results.json")), kind)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    line = re.compile(r"\((A[PR])\) @\[ IoU=(\S+) *\| area= *(\w+) *\| maxDets= *(\d+) \] = (\S+)")
+    found = [match.groups() for match in map(line.search, capsys.readouterr().out.splitlines()) if match]
+    printed = {}
+    for what, iou, area, most, figure in found:
+        detail = "" if area == "all" else area[0]
+        if what == "AR" and area == "all":
+            detail = most
+        elif iou != "0.50:0.95":
+            detail = str(round(100 * float(iou)))
+        printed[what + detail] = 100 * float(figure)
+    assert len(printed) == len(set(printed.values())) == 12, "the case must tell all twelve apart"
+    assert average_precision(truth, results, kind) == pytest.approx(printed, abs=0.05 + 1e-9)
 
 
 def test_results_are_in_the_original_images_pixels():
