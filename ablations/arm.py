@@ -163,7 +163,7 @@ def losses_of(config: Config, model: Detector, stages: Stages) -> Any:
 
     def losses(step: int, part: int) -> dict[str, Tensor]:
         batch = draws.batch(step, part).to(stages.device)
-        truth = GroundTruth(batch.boxes, batch.labels, batch.masks)
+        truth = GroundTruth(batch.boxes, batch.labels, batch.masks, batch.crowds)
         proposals = None if cached is None else proposals_of(cached, batch)
         draw = lambda name, shape: draws.uniform(shape, name, step, part).to(stages.device)  # noqa: E731
         return model.losses(batch.images, batch.sizes, truth, proposals, draw)

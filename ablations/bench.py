@@ -196,7 +196,7 @@ def _draw(name: str, shape: tuple[int, ...]) -> Tensor:
 def measure(model: ToyConfig) -> dict[str, object]:
     images = draw(ShapesSpec(num_train=IMAGES, num_val=1), "train")
     batch = collate([images[i] for i in range(IMAGES)], images.max_objects)
-    truth = GroundTruth(batch.boxes, batch.labels, batch.masks)
+    truth = GroundTruth(batch.boxes, batch.labels, batch.masks, batch.crowds)
     listed, targets = as_list(batch)
     mine, theirs = ours(model), torchvisions(model)
 

@@ -96,7 +96,7 @@ def measure(side: int, count: int, rounds: int) -> dict[str, object]:
     theirs = torchvisions(side)
     mine = from_torchvision(theirs.state_dict())
     batch = photographs(count, side)
-    truth = GroundTruth(batch.boxes, batch.labels, batch.masks)
+    truth = GroundTruth(batch.boxes, batch.labels, batch.masks, batch.crowds)
     listed, targets = as_list(batch)
 
     def my_losses() -> dict[str, Tensor]:

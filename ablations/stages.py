@@ -260,7 +260,7 @@ def proposal_losses(network: ProposalNetwork, stages: Stages, seed: int) -> Call
         scores, deltas, anchors = network(batch.images)
         keys = draws.uniform(scores.shape, "anchors", step, part).to(scores.device)
         count = config.model.anchors_per_image
-        return rpn_losses(scores, deltas, anchors, batch.boxes, batch.labels, count, keys)
+        return rpn_losses(scores, deltas, anchors, batch.boxes, batch.labels, batch.crowds, count, keys)
 
     return losses_of
 

@@ -1,6 +1,7 @@
 """What every instance set looks like: one Sample per image, and Batches padded to fixed shapes.
 
-Letters: B images, G padded ground truths, n objects of one image, H and W the padded image's sides.
+Letters: B images, G padded ground truths, C padded crowd regions, n objects of one image, H and W the padded image's
+sides.
 Boxes are float32 xyxy in image pixels with continuous coordinates (pixel i covers [i, i + 1)); labels are 1..K, 0 is
 background or padding, and -1 a crowd region (CROWD), which has a box but no mask; masks are of the visible part and
 boxes enclose the visible mask.
@@ -30,7 +31,7 @@ class Sample:
 
     image:    uint8 [3, H, W], RGB
     boxes:    float32 [n, 4], xyxy
-    labels:   int64 [n], 1..K or CROWD
+    labels:   int64 [n], 1..K, then CROWD
     masks:    uint8 [n, H, W], 0 or 1
     image_id: the id that COCO annotations and results use
     original_size: (height, width) of the picture that annotations and results refer to; None if it is the image's own
@@ -56,8 +57,9 @@ class Batch:
     images:    float32 [B, 3, H, W], channels last, normalised; padding is 0, which is the mean colour
     sizes:     int64 [B, 2], height and width of each image before padding
     boxes:     float32 [B, G, 4]
-    labels:    int64 [B, G], 0 where padded, CROWD in crowd regions
+    labels:    int64 [B, G], 0 where padded
     masks:     uint8 [B, G, H, W]
+    crowds:    float32 [B, C, 4], boxes of crowd regions, NaN where padded
     image_ids: int64 [B]
     flipped:   bool [B], whether the image was mirrored left to right
     indices:   int64 [B], the images' positions in their set
@@ -69,6 +71,7 @@ class Batch:
     boxes: torch.Tensor
     labels: torch.Tensor
     masks: torch.Tensor
+    crowds: torch.Tensor
     image_ids: torch.Tensor
     flipped: torch.Tensor
     indices: torch.Tensor
@@ -76,7 +79,14 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch in another device's memory."""
-        return Batch(**{name: value.to(device) for name, value in self.__dict__.items()})
+        return Batch(**{name: send(value, device) for name, value in self.__dict__.items()})
+
+
+def send(value: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The same values in another device's memory. A copy to a GPU is only begun here, so that nobody waits for it."""
+    if device.type == "cuda" and value.device.type == "cpu":
+        return value.pin_memory().to(device, non_blocking=True)
+    return value.to(device)
 
 
 class InstanceSet:
@@ -177,7 +187,8 @@ def collate(
     """
     count, flips = len(samples), [False] * len(samples) if flipped is None else list(flipped)
     sizes = torch.tensor([sample.image.shape[-2:] for sample in samples])
-    most = max(len(sample.labels) for sample in samples)
+    counts = [int((sample.labels != CROWD).sum()) for sample in samples]
+    most = max(counts)
     G = max(most, 1) if num_ground_truths is None else num_ground_truths
     if most > G:
         raise ValueError(f"expected at most {G} objects in an image, got {most}; raise num_ground_truths to {most}")
@@ -190,19 +201,23 @@ def collate(
     boxes = torch.zeros(count, G, 4)
     labels = torch.zeros(count, G, dtype=torch.int64)
     masks = torch.zeros(count, G, H, W, dtype=torch.uint8)
-    for b, (sample, flip) in enumerate(zip(samples, flips, strict=True)):
-        n, (h, w) = len(sample.labels), sample.image.shape[-2:]
+    most_crowds = max(len(sample.labels) - n for sample, n in zip(samples, counts, strict=True))
+    crowds = torch.full((count, most_crowds, 4), torch.nan)
+    for b, (sample, n, flip) in enumerate(zip(samples, counts, flips, strict=True)):
+        h, w = sample.image.shape[-2:]
         image = sample.image.permute(1, 2, 0)
         normalise(image.flip(1) if flip else image, out=pixels[b, :h, :w])
-        boxes[b, :n] = flip_boxes(sample.boxes, w) if flip else sample.boxes
-        labels[b, :n] = sample.labels
-        masks[b, :n, :h, :w] = sample.masks.flip(2) if flip else sample.masks
+        found = flip_boxes(sample.boxes, w) if flip else sample.boxes
+        boxes[b, :n], crowds[b, : len(found) - n] = found[:n], found[n:]
+        labels[b, :n] = sample.labels[:n]
+        masks[b, :n, :h, :w] = sample.masks[:n].flip(2) if flip else sample.masks[:n]
     return Batch(
         images=pixels.permute(0, 3, 1, 2),
         sizes=sizes,
         boxes=boxes,
         labels=labels,
         masks=masks,
+        crowds=crowds,
         image_ids=torch.tensor([sample.image_id for sample in samples]),
         flipped=torch.tensor(flips),
         indices=torch.arange(count) if indices is None else torch.tensor(list(indices)),

@@ -1,8 +1,9 @@
 """Which box is which object, and which boxes are trained on: matching and sampling, whole batches at a time.
 
-Letters: B images, N candidate boxes (anchors or proposals), G padded ground truths, R sampled RoIs.
-Ground truths are padded to G with label 0; label -1 is a crowd region, many objects under one outline. What lies in
-one may well be an object, so it is trained on neither as an object nor as background.
+Letters: B images, N candidate boxes (anchors or proposals), G padded ground truths, C padded crowd regions, R sampled
+RoIs.
+Ground truths are padded to G with label 0. A crowd region is many objects under one outline: what lies in one may well
+be an object, so it is trained on neither as an object nor as background.
 """
 
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def match(candidates: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Te
     """Each candidate's best ground truth.
 
     candidates [B, N, 4], boxes [B, G, 4], labels [B, G] -> overlaps [B, N] (0 without ground truth),
-    indices [B, N], and the full table [B, N, G], in which padded ground truths and crowds overlap nothing.
+    indices [B, N], and the full table [B, N, G], in which padded ground truths overlap nothing.
     """
     table = box_iou(candidates, boxes) * (labels > 0)[:, None]  # [B, N, G]
     table = table.nan_to_num()  # two boxes without area: 0 / 0
@@ -52,13 +53,16 @@ def match(candidates: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Te
     return overlaps, indices, table
 
 
-def in_crowd(candidates: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-    """[B, N]: whether a candidate [B, N, 4] lies in the box of a crowd region among boxes [B, G, 4], labels [B, G]."""
-    corner = torch.maximum(candidates[:, :, None, :2], boxes[:, None, :, :2])
-    opposite = torch.minimum(candidates[:, :, None, 2:], boxes[:, None, :, 2:])
-    shared = (opposite - corner).clamp(min=0).prod(-1)  # [B, N, G]
+def in_crowd(candidates: Tensor, crowds: Tensor) -> Tensor:
+    """[B, N]: whether a candidate [B, N, 4] lies in the box of a crowd region among crowds [B, C, 4], NaN where padded.
+
+    Most images have none: with C = 0 this costs nothing.
+    """
+    corner = torch.maximum(candidates[:, :, None, :2], crowds[:, None, :, :2])
+    opposite = torch.minimum(candidates[:, :, None, 2:], crowds[:, None, :, 2:])
+    shared = (opposite - corner).clamp(min=0).prod(-1)  # [B, N, C]
     area = (candidates[..., 2:] - candidates[..., :2]).prod(-1)[..., None]
-    return ((shared >= CROWD_SHARE * area) & (labels == -1)[:, None]).any(dim=2)
+    return (shared >= CROWD_SHARE * area).any(dim=2)
 
 
 def sample_rois(
@@ -66,13 +70,14 @@ def sample_rois(
     proposals_valid: Tensor,
     boxes: Tensor,
     labels: Tensor,
+    crowds: Tensor,
     num_rois: int,
     positive_fraction: float,
     keys: Tensor,
 ) -> RoISample:
     """Draws each image's RoIs from its proposals and its ground truth boxes (section 3.1 of the paper).
 
-    proposals [B, N, 4] with their validity [B, N]; boxes [B, G, 4] and labels [B, G] of the ground truth;
+    proposals [B, N, 4], their validity [B, N]; of the ground truth boxes [B, G, 4], labels [B, G], crowds [B, C, 4];
     keys [B, N + G]: uniform random numbers that decide the draw, so that the same keys draw the same in every arm.
     A RoI is positive when it overlaps an object by an IoU of 0.5 or more; at most `positive_fraction` of them are.
     Another in a crowd region is not drawn.
@@ -81,7 +86,7 @@ def sample_rois(
     valid = torch.cat([proposals_valid, labels > 0], dim=1)
     overlaps, matched, _ = match(candidates, boxes, labels)
     positive = valid & (overlaps >= 0.5)
-    negative = valid & ~positive & ~in_crowd(candidates, boxes, labels)
+    negative = valid & ~positive & ~in_crowd(candidates, crowds)
 
     slots = int(num_rois * positive_fraction)
     if positive.device.type == "cpu":  # a GPU would have to be waited for; here what no positive needs costs time
@@ -107,11 +112,12 @@ def sample_rois(
 
 
 def sample_anchors(
-    anchors: Tensor, boxes: Tensor, labels: Tensor, num_anchors: int, keys: Tensor
+    anchors: Tensor, boxes: Tensor, labels: Tensor, crowds: Tensor, num_anchors: int, keys: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The anchors that a step of the proposal network is trained on (Faster R-CNN, section 3.1.2).
 
-    anchors [N, 4], boxes [B, G, 4], labels [B, G], keys [B, N] -> positive [B, N], negative [B, N], matched [B, N].
+    anchors [N, 4], boxes [B, G, 4], labels [B, G], crowds [B, C, 4], keys [B, N]
+    -> positive [B, N], negative [B, N], matched [B, N].
     Positive: an IoU of 0.7 or more with an object, or the highest of all anchors for some object; negative: below 0.3
     and not in a crowd region.
     At most half of `num_anchors` are positive; negatives fill up the rest.
@@ -121,7 +127,7 @@ def sample_anchors(
     best = table.amax(dim=1, keepdim=True)  # [B, 1, G]: what the best anchor of each object reaches
     is_best = ((table == best) & (table > 0)).any(dim=2)
     positive = is_best | (overlaps >= 0.7)
-    negative = ~positive & (overlaps < 0.3) & ~in_crowd(anchors, boxes, labels)
+    negative = ~positive & (overlaps < 0.3) & ~in_crowd(anchors, crowds)
 
     positive = _first(positive, keys, torch.full_like(matched[:, :1], num_anchors // 2), num_anchors)
     negative = _first(negative, keys, num_anchors - positive.sum(dim=1, keepdim=True), num_anchors)

@@ -1,7 +1,7 @@
 """What a detection system is asked for, whichever it is: what goes in, what comes out, which RoIs it trains on.
 
-Letters: B images, N proposals of an image, R RoIs of an image, K classes, G padded ground truths, D detections of an
-image, M mask side. Boxes are xyxy in image pixels.
+Letters: B images, N proposals of an image, R RoIs of an image, K classes, G padded ground truths, C padded crowd
+regions, D detections of an image, M mask side. Boxes are xyxy in image pixels.
 """
 
 from collections.abc import Callable
@@ -25,11 +25,13 @@ Draw = Callable[[str, tuple[int, ...]], Tensor]
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """boxes [B, G, 4], labels [B, G] (1..K, 0 pads, -1 is a crowd region), masks [B, G, H, W] of 0 and 1."""
+    """boxes [B, G, 4], labels [B, G] (1..K, 0 pads), masks [B, G, H, W] of 0 and 1; crowds [B, C, 4]: boxes of crowd
+    regions, NaN pads."""
 
     boxes: Tensor
     labels: Tensor
     masks: Tensor
+    crowds: Tensor
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,15 @@ class Detector(nn.Module):
         if proposals is None:
             scores, deltas, anchors = self._anchor_scores(features)
             keys = draw("anchors", scores.shape)
-            losses = rpn_losses(scores, deltas, anchors, truth.boxes, truth.labels, settings.anchors_per_image, keys)
+            objects = truth.boxes, truth.labels, truth.crowds
+            losses = rpn_losses(scores, deltas, anchors, *objects, settings.anchors_per_image, keys)
             proposals = self._propose(scores, deltas, anchors, sizes)
         rois = sample_rois(
             proposals.boxes,
             proposals.scores > 0,
             truth.boxes,
             truth.labels,
+            truth.crowds,
             settings.rois_per_image,
             settings.positive_fraction,
             draw("rois", (len(truth.boxes), proposals.boxes.shape[1] + truth.boxes.shape[1])),
@@ -149,7 +153,7 @@ class Detector(nn.Module):
 
 
 def box_losses(
-    logits: Tensor, deltas: Tensor, rois: RoISample, truth: GroundTruth, weights: tuple[float, float, float, float]
+    logits: Tensor, deltas: Tensor, rois: RoISample, truth: GroundTruth, weights: tuple[float, float]
 ) -> dict[str, Tensor]:
     """L_cls and L_box (Fast R-CNN); logits [B * R, K + 1], deltas [B * R, 4]; weights: of the deltas' targets."""
     logits, deltas = logits.float(), deltas.float()  # losses are float32 under autocast too

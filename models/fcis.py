@@ -26,7 +26,7 @@ from ops.boxes import clip_boxes, decode_boxes
 from ops.ps_roi import ps_roi_pool
 
 # The release divides box targets by (0.2, 0.2, 0.5, 0.5).
-DELTA_WEIGHTS = (5.0, 5.0, 2.0, 2.0)
+DELTA_WEIGHTS = (5.0, 2.0)
 
 VOTED_SCALE = 2
 """Voted masks are this many times finer than the RoIs': they are assembled from grids that don't coincide."""

@@ -19,7 +19,7 @@ from models.rpn import RPNHead
 from ops.boxes import decode_boxes
 
 # Fast R-CNN's normalisation of box targets, the inverse of their typical standard deviations.
-DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+DELTA_WEIGHTS = (10.0, 5.0)
 
 RoIPooling = Callable[[Any, Tensor], Tensor]
 """(features as the backbone gives them, boxes [B, R, 4]) -> [B * R, C, P, P]"""

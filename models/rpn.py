@@ -15,7 +15,7 @@ from models.assign import sample_anchors
 from models.initialise import set_initial_std
 from ops.boxes import clip_boxes, decode_boxes, encode_boxes
 
-DELTA_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
+DELTA_WEIGHTS = (1.0, 1.0)
 
 
 class RPNHead(nn.Module):
@@ -74,11 +74,21 @@ class RPNHead(nn.Module):
 
 
 def rpn_losses(
-    scores: Tensor, deltas: Tensor, anchors: list[Tensor], boxes: Tensor, labels: Tensor, num_anchors: int, keys: Tensor
+    scores: Tensor,
+    deltas: Tensor,
+    anchors: list[Tensor],
+    boxes: Tensor,
+    labels: Tensor,
+    crowds: Tensor,
+    num_anchors: int,
+    keys: Tensor,
 ) -> dict[str, Tensor]:
-    """Objectness and box losses over `num_anchors` sampled anchors an image; keys [B, N] decide the draw."""
+    """Objectness and box losses over `num_anchors` sampled anchors an image; keys [B, N] decide the draw.
+
+    scores [B, N], deltas [B, N, 4], anchors map by map; boxes, labels and crowds as in `models.detector.GroundTruth`.
+    """
     every = torch.cat(anchors)
-    positive, negative, matched = sample_anchors(every, boxes, labels, num_anchors, keys)
+    positive, negative, matched = sample_anchors(every, boxes, labels, crowds, num_anchors, keys)
     used = positive | negative
     objectness = F.binary_cross_entropy_with_logits(scores, positive.to(scores.dtype), reduction="none")
     targets = encode_boxes(boxes.gather(1, matched[..., None].expand(-1, -1, 4)), every, DELTA_WEIGHTS)

@@ -12,23 +12,23 @@ from torch import Tensor
 MAX_LOG_SCALE = math.log(1000.0 / 16)
 
 
-def encode_boxes(boxes: Tensor, references: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
-    """Deltas [..., 4] = (dx, dy, dw, dh), times `weights`, that take `references` to `boxes`.
+def encode_boxes(boxes: Tensor, references: Tensor, weights: tuple[float, float]) -> Tensor:
+    """Deltas [..., 4] = (dx, dy, dw, dh) that take `references` to `boxes`; weights: factors of (dx, dy), of (dw, dh).
 
     Boxes without area are treated as one pixel wide, so that padded entries stay finite.
     """
     centre, size = _centre_and_size(boxes)
     reference_centre, reference_size = _centre_and_size(references)
-    deltas = torch.cat([(centre - reference_centre) / reference_size, (size / reference_size).log()], dim=-1)
-    return deltas * deltas.new_tensor(weights)
+    shift, log_scale = (centre - reference_centre) / reference_size, (size / reference_size).log()
+    return torch.cat([shift * weights[0], log_scale * weights[1]], dim=-1)
 
 
-def decode_boxes(deltas: Tensor, references: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
+def decode_boxes(deltas: Tensor, references: Tensor, weights: tuple[float, float]) -> Tensor:
     """The inverse of `encode_boxes`: boxes [..., 4] from deltas [..., 4] and references [..., 4]."""
-    shift, log_scale = (deltas / deltas.new_tensor(weights)).split(2, dim=-1)
+    shift, log_scale = deltas.split(2, dim=-1)
     reference_centre, reference_size = _centre_and_size(references)
-    centre = shift * reference_size + reference_centre
-    half = 0.5 * log_scale.clamp(max=MAX_LOG_SCALE).exp() * reference_size
+    centre = shift / weights[0] * reference_size + reference_centre
+    half = 0.5 * (log_scale / weights[1]).clamp(max=MAX_LOG_SCALE).exp() * reference_size
     return torch.cat([centre - half, centre + half], dim=-1)
 
 

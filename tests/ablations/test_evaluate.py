@@ -131,6 +131,7 @@ def test_results_are_in_the_original_images_pixels():
         boxes=torch.zeros(1, 1, 4),
         labels=torch.zeros(1, 1, dtype=torch.int64),
         masks=torch.zeros(1, 1, 64, 64, dtype=torch.uint8),
+        crowds=torch.zeros(1, 0, 4),
         image_ids=torch.tensor([7]),
         flipped=torch.tensor([False]),
         indices=torch.tensor([0]),

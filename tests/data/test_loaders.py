@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, InstanceSet, Sample, collate, flip_boxes
+from data.dataset import CROWD, IMAGE_MEAN, IMAGE_STD, Batch, InstanceSet, Sample, collate, flip_boxes
 from data.loaders import TrainBatches, eval_batches
 from data.shapes import ShapesSpec, draw
 
@@ -112,6 +112,19 @@ def test_padding_is_zero_and_sizes_say_what_is_image():
     assert batch.boxes[0, 0].tolist() == [5, 0, 9, 6], "mirrored within its own width, not the padded one"
     assert batch.labels.tolist() == [[1, 0, 0], [1, 0, 0]]
     assert batch.masks[0, 0, :6, 5:].all() and batch.masks[0].sum() == 24
+
+
+def test_crowd_regions_stand_apart_from_the_objects_and_are_mirrored_too():
+    """The first sample has an object and two crowd regions, the second two objects."""
+    image, masks = torch.zeros(3, 10, 20, dtype=torch.uint8), torch.zeros(3, 10, 20, dtype=torch.uint8)
+    boxes = torch.tensor([[0.0, 0, 5, 5], [2, 2, 8, 8], [10, 0, 20, 10]])
+    crowded = Sample(image, boxes, torch.tensor([4, CROWD, CROWD]), masks, 1)
+    plain = Sample(image, boxes[:2], torch.tensor([1, 2]), masks[:2], 2)
+    batch = collate([crowded, plain], flipped=[True, False])
+    assert batch.labels.tolist() == [[4, 0], [1, 2]] and batch.masks.shape == (2, 2, 10, 20)
+    assert batch.boxes[0].tolist() == [[15, 0, 20, 5], [0, 0, 0, 0]]
+    assert batch.crowds[0].tolist() == [[12, 2, 18, 8], [0, 0, 10, 10]] and batch.crowds[1].isnan().all()
+    assert collate([plain]).crowds.shape == (1, 0, 4)
 
 
 def test_more_objects_than_room_are_refused(drawn):

@@ -39,7 +39,7 @@ def losses(op: str, backend: str, device: str) -> list[float]:
     images = masks.float() + 0.1 * torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     near = (boxes + 3 * torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(1))).clamp(0, 64)
     near[:, 2:] = near[:, 2:].flip(0)
-    truth = GroundTruth(*(each.to(device) for each in (boxes, torch.tensor([[1], [2]]), masks)))
+    truth = GroundTruth(*(each.to(device) for each in (boxes, torch.tensor([[1], [2]]), masks, torch.zeros(2, 0, 4))))
     proposals = Proposals(near.to(device), torch.ones(2, 4, device=device))
     sizes = torch.tensor([[64, 64]] * 2, device=device)
 

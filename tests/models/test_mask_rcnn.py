@@ -42,7 +42,8 @@ def scene():
     near = (boxes[:, :1] + jitter).clamp(0, 64)
     near[:, 4:] = near[:, 4:].flip(0)  # half of the proposals lie where the other image's object is
     proposals = Proposals(near, torch.linspace(1, 0.3, 8).repeat(2, 1))
-    return images, torch.tensor([[64, 64]] * 2), GroundTruth(boxes, labels, masks), proposals
+    truth = GroundTruth(boxes, labels, masks, crowds=torch.zeros(2, 0, 4))
+    return images, torch.tensor([[64, 64]] * 2), truth, proposals
 
 
 def draw(name, shape):
@@ -176,6 +177,7 @@ def test_padded_ground_truth_and_padded_proposals_change_nothing():
         torch.cat([truth.boxes, torch.zeros(2, 2, 4)], 1),
         torch.cat([truth.labels, torch.zeros(2, 2, dtype=torch.int64)], 1),
         torch.cat([truth.masks, torch.zeros(2, 2, 64, 64, dtype=torch.uint8)], 1),
+        truth.crowds,
     )
     after = model.losses(images, sizes, wider, more, padded_draw)
     for name in before:
