@@ -29,6 +29,7 @@ from ablations.study import Run
 from ablations.team import Crew
 from ablations.train import fit
 from ablations.work import Metrics, Work
+from data.dataset import send
 from data.loaders import eval_batches
 from models.backbone import load_pretrained, pretrained_parts
 from models.build import build_detector
@@ -157,15 +158,16 @@ def trained(run: Run) -> Detector:
 
 def losses_of(config: Config, model: Detector, stages: Stages) -> Any:
     """The function from a step to its losses: same images, mirroring, proposals and draws in all arms of a seed."""
-    train = stages.dataset("train")
+    train, device = stages.dataset("train"), stages.device
     cached = None if model.rpn is not None else stages.proposals("train")
     draws = Draws(train, config.budget.train, config.seed, config.seed)
 
     def losses(step: int, part: int) -> dict[str, Tensor]:
-        batch = draws.batch(step, part).to(stages.device)
+        batch = draws.batch(step, part)
+        proposals = None if cached is None else proposals_of(cached, batch, device)
+        batch = batch.to(device)
         truth = GroundTruth(batch.boxes, batch.labels, batch.masks, batch.crowds)
-        proposals = None if cached is None else proposals_of(cached, batch)
-        draw = lambda name, shape: draws.uniform(shape, name, step, part).to(stages.device)  # noqa: E731
+        draw = lambda name, shape: send(draws.uniform(shape, name, step, part), device)  # noqa: E731
         return model.losses(batch.images, batch.sizes, truth, proposals, draw)
 
     return losses
@@ -173,14 +175,9 @@ def losses_of(config: Config, model: Detector, stages: Stages) -> Any:
 
 def detect(model: Detector, stages: Stages, config: Config) -> list[dict[str, Any]]:
     """COCO results on all validation images, shared out among the processes that work together."""
-    team.ask(team.Order("detections", config))
-    team.spread(team.trained_tensors(model))
-    try:
+    with team.together():
+        team.ask(team.Order("detections", config), model)
         return [result for batch in team.gather(detections_by_batch(model, stages)) for result in batch]
-    except Exception:
-        if team.size() > 1:
-            team.give_up()
-        raise
 
 
 def detections_by_batch(model: Detector, stages: Stages) -> list[list[dict[str, Any]]]:
@@ -191,7 +188,7 @@ def detections_by_batch(model: Detector, stages: Stages) -> list[list[dict[str, 
     for batch in eval_batches(val, EVAL_BATCH, decoders(val), rank=team.rank(), world_size=team.size()):
         if team.size() == 1:
             check_stop()
+        proposals = None if cached is None else proposals_of(cached, batch, stages.device)
         batch = batch.to(stages.device)
-        proposals = None if cached is None else proposals_of(cached, batch)
         found.append(list(coco_results(model.detect(batch.images, batch.sizes, proposals), batch)))
     return found

@@ -34,6 +34,7 @@ class Progress:
     resumed: the steps from which it went on after an interruption
     logged:  [step, values] of each logged step
     tail:    losses of the steps whose mean is reported
+    scaler:  state of float16's loss scale
     """
 
     step: int = 0
@@ -41,6 +42,7 @@ class Progress:
     resumed: list[int] = field(default_factory=list)
     logged: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     tail: list[dict[str, float]] = field(default_factory=list)
+    scaler: dict[str, float] = field(default_factory=dict)
 
 
 class Checkpoint:

@@ -130,7 +130,7 @@ class Config:
     task: Literal["detection", "proposals"] = "detection"
     stride: int = 16
     rpn: Literal["separate", "joint"] = "separate"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: int = 0
 
     outputs: str = "outputs"

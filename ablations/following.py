@@ -7,7 +7,7 @@ from torch import nn
 from ablations import team
 from ablations.arm import WORKS, build, detections_by_batch
 from ablations.config import Config
-from ablations.stages import proposal_losses, proposal_network, stages_of
+from ablations.stages import proposal_losses, proposal_network, proposals_by_batch, stages_of
 from ablations.train import accumulate
 from ablations.workers import SIGNALS
 
@@ -19,6 +19,8 @@ def follow() -> int:
     for order in team.orders():
         if order.what == "detections":
             _detect(order.config)
+        elif order.what == "boxes":
+            _propose(order.config, order.split)
         else:
             _train(order)
     team.leave()
@@ -34,10 +36,9 @@ def _train(order: team.Order) -> None:
     else:
         work = WORKS[config.task](config, stages)
         module, losses_of, schedule = work.model, work.losses, work.schedule
-    for step in team.steps(module):
+    for step, scale in team.steps(module):
         module.zero_grad()
-        place = team.rank(), team.size()
-        losses = accumulate(losses_of, step, schedule, stages.device.type, config.precision, *place)
+        losses = accumulate(losses_of, step, schedule, config.precision, scale, team.rank(), team.size())
         team.collect(module, losses)
 
 
@@ -46,3 +47,10 @@ def _detect(config: Config) -> None:
     model = build(config, stages, len(stages.dataset("train").classes)).eval()
     team.spread(team.trained_tensors(model))
     team.gather(detections_by_batch(model, stages))
+
+
+def _propose(config: Config, split: str) -> None:
+    stages = stages_of(config)
+    network = proposal_network(stages, seed=0)
+    team.spread(team.trained_tensors(network))
+    team.gather(proposals_by_batch(network, stages, split))

@@ -33,6 +33,11 @@ class TrainingError(RuntimeError):
     """Training cannot go on; the message says what happened and what to do."""
 
 
+class OutOfStep(RuntimeError):
+    """After an error, its cause, in the middle of what several processes do together: the others wait for what never
+    comes."""
+
+
 class WorkerLost(RuntimeError):
     """The process of a task ended without an answer."""
 
@@ -155,6 +160,8 @@ def now() -> str:
 def explain(error: BaseException) -> str:
     """What happened and what to do, in one line."""
     again = "give the same command again to go on"
+    if isinstance(error, OutOfStep) and error.__cause__ is not None:
+        return explain(error.__cause__)
     if isinstance(error, WorkerLost):
         return f"{error}: {again}, with workers=1 if memory is short"
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):

@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
+from ablations import team
 from ablations.arm import run_arm
 from ablations.engines import Engine, start
 from ablations.exhibition import Exhibit, make_exhibit
 from ablations.finished import finished, outdated, set_aside
-from ablations.job import Job, Stopped, WorkerLost, explain, mark_failed
+from ablations.job import Job, OutOfStep, Stopped, WorkerLost, explain, mark_failed
 from ablations.progress import Progress
 from ablations.record import LOCK, ExhibitRecord, RunRecord, clear_temporaries
 from ablations.reuse import take_over
@@ -189,6 +190,8 @@ def _carry_out_all(
                 progress.say(f"FAILED {task.name}: {explain(error)}")
                 if isinstance(error, WorkerLost):
                     mark_failed(task.folder, explain(error))
+                if isinstance(error, OutOfStep):
+                    team.give_up()
                 continue
             done.add(task.name)
             if task.run is None:

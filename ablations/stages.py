@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ablations import team
 from ablations.checkpoint import Checkpoint
 from ablations.code import code_version
 from ablations.config import Config, ConfigError, ScheduleConfig, digest
@@ -24,10 +25,9 @@ from ablations.device import choose_device
 from ablations.job import Job, check_stop
 from ablations.pretrain import DenseNetwork, dense_losses
 from ablations.record import clear_temporaries
-from ablations.team import Crew
 from ablations.train import fit
 from data.build import build
-from data.dataset import Batch, InstanceSet, flip_boxes
+from data.dataset import Batch, InstanceSet, flip_boxes, send
 from data.folders import complete
 from data.loaders import TrainBatches, eval_batches
 from models.backbone import Trunk, fold_batch_norm, load_pretrained, pretrained_parts, toy_trunk
@@ -217,7 +217,7 @@ def make_proposals(stages: Stages, log: Job) -> None:
         torch.manual_seed(0)
         checkpoint = Checkpoint(folder / CHECKPOINT, f"{stages.rpn_key} {code_version()}", config.checkpoint, log)
         log.train(config.budget.rpn.steps)
-        with Crew("proposals", config) as crew:
+        with team.Crew("proposals", config) as crew:
             fit(
                 network,
                 losses_of,
@@ -258,7 +258,7 @@ def proposal_losses(network: ProposalNetwork, stages: Stages, seed: int) -> Call
     def losses_of(step: int, part: int) -> dict[str, Tensor]:
         batch = draws.batch(step, part).to(stages.device)
         scores, deltas, anchors = network(batch.images)
-        keys = draws.uniform(scores.shape, "anchors", step, part).to(scores.device)
+        keys = send(draws.uniform(scores.shape, "anchors", step, part), stages.device)
         count = config.model.anchors_per_image
         return rpn_losses(scores, deltas, anchors, batch.boxes, batch.labels, batch.crowds, count, keys)
 
@@ -266,29 +266,43 @@ def proposal_losses(network: ProposalNetwork, stages: Stages, seed: int) -> Call
 
 
 def propose_all(network: ProposalNetwork, stages: Stages, split: str) -> Proposals:
-    """The proposals of all images of a split, in the order of its dataset."""
-    dataset = stages.dataset(split)
-    images = eval_batches(dataset, EVAL_BATCH, workers=decoders(dataset))
-    found = [propose_batch(network.eval(), batch.to(stages.device), stages.config.model) for batch in images]
-    boxes, scores = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
+    """The proposals of all images of a split, in the order of its dataset; the processes that work together share
+    them out."""
+    with team.together():
+        team.ask(team.Order("boxes", stages.config, split), network)
+        found = team.gather(proposals_by_batch(network, stages, split))
+    boxes, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Proposals(boxes, scores)
+
+
+def proposals_by_batch(network: ProposalNetwork, stages: Stages, split: str) -> list[tuple[Tensor, Tensor]]:
+    """Boxes and scores on this process's share of the batches of a split's images, batch by batch."""
+    dataset, found = stages.dataset(split), []
+    network.eval()
+    for batch in eval_batches(dataset, EVAL_BATCH, decoders(dataset), rank=team.rank(), world_size=team.size()):
+        if team.size() == 1:
+            check_stop()
+        boxes, scores = propose_batch(network, batch.to(stages.device), stages.config.model)
+        found.append((boxes.cpu(), scores.cpu()))
+    return found
 
 
 @torch.no_grad()
 def propose_batch(network: ProposalNetwork, batch: Batch, model: ModelConfig) -> tuple[Tensor, Tensor]:
-    check_stop()
     scores, deltas, anchors = network(batch.images)
     settings = model.proposals_before, model.proposals, model.smallest_proposal
     return propose(scores, deltas, anchors, batch.sizes, *settings)
 
 
-def proposals_of(cached: Proposals, batch: Batch) -> Proposals:
-    """The cached proposals of a batch's images, mirrored where the images are."""
-    device, indices = batch.boxes.device, batch.indices.cpu()
-    boxes, scores = cached.boxes[indices].to(device), cached.scores[indices].to(device)
+def proposals_of(cached: Proposals, batch: Batch, device: torch.device) -> Proposals:
+    """The cached proposals of a batch's images, mirrored where the images are, in the memory of `device`.
+
+    The batch as it was loaded: to ask a GPU which images it holds would be to wait for it.
+    """
+    boxes, scores = cached.boxes[batch.indices], cached.scores[batch.indices]
     mirrored = flip_boxes(boxes, batch.sizes[:, 1:].to(boxes.dtype))
     boxes = torch.where(batch.flipped[:, None, None], mirrored, boxes)
-    return Proposals(boxes, scores)
+    return Proposals(send(boxes, device), send(scores, device))
 
 
 def decoders(dataset: InstanceSet) -> int:

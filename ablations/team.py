@@ -9,8 +9,9 @@ the order in which gradients are added up.
 """
 
 import os
-import traceback
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, NoReturn
@@ -20,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ablations.config import Config, ConfigError
-from ablations.job import Stopped, TrainingError
+from ablations.job import OutOfStep, Stopped, TrainingError
 
 END = -1
 """In the place of a step: this training is over."""
@@ -28,10 +29,12 @@ END = -1
 
 @dataclass(frozen=True)
 class Order:
-    """What the leader asks of its followers: gradients of a run's or a stage's training, or detections."""
+    """What the leader asks of its followers: gradients of a run's or of the proposal network's training ("run",
+    "proposals"), or what a network finds on the images of a split ("detections", "boxes": proposals)."""
 
-    what: Literal["run", "proposals", "detections"]
+    what: Literal["run", "proposals", "detections", "boxes"]
     config: Config
+    split: str = "val"
 
 
 def size() -> int:
@@ -82,31 +85,39 @@ class Crew:
     def __enter__(self) -> "Crew":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, *__: object) -> None:
         if self.device is None:
             return
-        if kind is not None and not issubclass(kind, Stopped | TrainingError):
-            give_up()
+        if error is not None and not isinstance(error, Stopped | TrainingError):
+            raise OutOfStep from error
         dist.broadcast(torch.tensor(END, device=self.device), 0)
 
-    def begin(self, step: int, module: nn.Module) -> None:
-        """Names the next step and hands out the weights that it starts from."""
+    def begin(self, step: int, module: nn.Module, scale: Tensor) -> None:
+        """Names the next step and hands out the weights that it starts from, and the scale of its loss."""
         if size() == 1:
             return
         if self.device is None:
             _tell(self.order)
             self.device = next(module.parameters()).device
-        dist.broadcast(torch.tensor(step, device=self.device), 0)
-        spread(trained_tensors(module))
+        dist.broadcast(torch.full((), step, device=self.device), 0)
+        spread([*trained_tensors(module), scale])
 
 
 def give_up() -> NoReturn:
-    """After an error in the middle of what all do together: the others wait for what never comes; torchrun ends them.
-
-    The same command goes on from the last checkpoint.
-    """
-    traceback.print_exc()
+    """Ends this process, and by that torchrun the others, which wait for what never comes (OutOfStep)."""
+    sys.stdout.flush()
     os._exit(1)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Around what the leader does at the same time as its followers, other than a training."""
+    try:
+        yield
+    except Exception as error:
+        if size() > 1:
+            raise OutOfStep from error
+        raise
 
 
 def collect(module: nn.Module, losses: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -135,10 +146,11 @@ def spread(tensors: Iterable[Tensor]) -> None:
         _flat(list(tensors), lambda values: dist.broadcast(values, 0))
 
 
-def ask(order: Order) -> None:
-    """The leader's call for something other than a training."""
-    if size() > 1 and rank() == 0:
+def ask(order: Order, module: nn.Module) -> None:
+    """The leader's call for what its module finds."""
+    if size() > 1:
         _tell(order)
+        spread(trained_tensors(module))
 
 
 def gather(mine: list[Any]) -> list[Any]:
@@ -159,16 +171,17 @@ def orders() -> Iterable[Order]:
         yield order
 
 
-def steps(module: nn.Module) -> Iterable[int]:
-    """The steps of a training that a follower takes part in, with the module as the leader has it."""
+def steps(module: nn.Module) -> Iterable[tuple[int, Tensor]]:
+    """The steps of a training that a follower takes part in, with the module as the leader has it, and the scale of
+    its loss."""
     device = next(module.parameters()).device
-    number = torch.tensor(END, device=device)
+    number, scale = torch.tensor(END, device=device), torch.ones((), device=device)
     while True:
         dist.broadcast(number, 0)
         if int(number) == END:
             return
-        spread(trained_tensors(module))
-        yield int(number)
+        spread([*trained_tensors(module), scale])
+        yield int(number), scale
 
 
 def _tell(order: Order | None) -> Order | None:

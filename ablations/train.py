@@ -19,6 +19,9 @@ MOMENTUM = 0.9
 
 MAX_GRADIENT_NORM = 10.0
 
+REDUCED = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Precisions in which torch's autocast computes some of the layers."""
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -44,7 +47,8 @@ def fit(
     """Trains `module` for the schedule's steps on the sum of `losses_of(step, part)`, the mean over a step's micro
     batches, going on from the checkpoint if it can.
 
-    precision: "float32", or "bfloat16" for the layers that torch's autocast computes so; weights stay float32.
+    precision: "float32", or "bfloat16" or "float16" for the layers that torch's autocast computes so; weights stay
+    float32. float16 loses small gradients, so the loss is scaled; a step whose gradients overflow is left out.
     slow: the part of it that is pretrained already; it learns at `pretrained_lr` times the rate.
     crew: the processes that share each step's micro batches with this one; None: it does all of them.
     log(step, values) gets the losses and the learning rate every `log_every` steps.
@@ -61,7 +65,11 @@ def fit(
     optimizer = build_optimizer(groups, schedule)
     progress = Progress() if checkpoint is None else checkpoint.restore(module, optimizer)
     device = parameters[0].device.type
-    tail = max(schedule.steps // 10, 1)
+    scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
+    if progress.scaler:
+        scaler.load_state_dict(progress.scaler)
+    one = torch.ones((), device=parameters[0].device)
+    curve = Curve(progress, schedule.steps, log, log_every)
     durations: list[float] = []
     began = time.perf_counter() - progress.seconds
     for step in range(progress.step, schedule.steps):
@@ -69,27 +77,24 @@ def fit(
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * learning_rate_factor(step, schedule)
         optimizer.zero_grad()
+        scale = scaler.scale(one)
         if crew is None:
-            losses = accumulate(losses_of, step, schedule, device, precision)
+            losses = accumulate(losses_of, step, schedule, precision, scale)
         else:
-            crew.begin(step, module)
-            mine = accumulate(losses_of, step, schedule, device, precision, rank(), size())
+            crew.begin(step, module, scale)
+            mine = accumulate(losses_of, step, schedule, precision, scale, rank(), size())
             losses = collect(module, mine)
+        scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
-        optimizer.step()
-        if step % log_every == 0 or step >= schedule.steps - tail:
-            values = {name: loss.item() for name, loss in losses.items()}
-            _check_finite(values, step)
-            if step >= schedule.steps - tail:
-                progress.tail.append(values)
-            if step % log_every == 0:
-                values = values | {"lr": optimizer.param_groups[0]["lr"]}
-                progress.logged.append((step, values))
-                log(step, values)
+        scaler.step(optimizer)
+        scaler.update()
+        curve.add(step, losses, optimizer.param_groups[0]["lr"])
         durations.append(time.perf_counter() - start)
         progress.step, progress.seconds = step + 1, time.perf_counter() - began
         stop = stop_asked()
         if checkpoint is not None and (stop or progress.step == schedule.steps or checkpoint.due(progress.step)):
+            curve.read()
+            progress.scaler = scaler.state_dict()
             checkpoint.write(progress, module, optimizer)
         if stop:
             raise Stopped(f"stopped on request after step {progress.step} of {schedule.steps}")
@@ -106,25 +111,29 @@ def accumulate(
     losses_of: Callable[[int, int], dict[str, Tensor]],
     step: int,
     schedule: ScheduleConfig,
-    device: str,
     precision: str,
+    scale: Tensor,
     rank: int = 0,
     size: int = 1,
 ) -> dict[str, Tensor]:
-    """Adds the gradients of a step's micro batches, those that are this process's share, one after another; returns
-    what they add to the step's losses."""
+    """Adds the gradients, times `scale`, of a step's micro batches, those that are this process's share, one after
+    another; returns what they add to the step's losses."""
     losses: dict[str, Tensor] = {}
     for part in range(rank, schedule.micro_batches, size):
-        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+        with torch.autocast(scale.device.type, REDUCED.get(precision), enabled=precision in REDUCED):
             shares = {name: loss / schedule.micro_batches for name, loss in losses_of(step, part).items()}
-        torch.stack(list(shares.values())).sum().backward()
+        (torch.stack(list(shares.values())).sum() * scale).backward()
         losses = {name: losses.get(name, 0) + share.detach() for name, share in shares.items()}
     return losses
 
 
 def build_optimizer(groups: list[dict[str, Any]], schedule: ScheduleConfig) -> torch.optim.Optimizer:
     if schedule.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=MOMENTUM, weight_decay=schedule.weight_decay, fused=True)
+        sgd = torch.optim.SGD(groups, momentum=MOMENTUM, weight_decay=schedule.weight_decay, fused=True)
+        for parameter in [parameter for group in groups for parameter in group["params"]]:
+            # Its first step would make these without filling them, also when float16 leaves that step out.
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return sgd
     return torch.optim.AdamW(groups, weight_decay=schedule.weight_decay, fused=True)
 
 
@@ -137,6 +146,44 @@ def learning_rate_factor(step: int, schedule: ScheduleConfig) -> float:
     if schedule.decay == "steps":
         return 0.1 ** sum(step >= mark * steps for mark in schedule.milestones)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+
+class Curve:
+    """The losses of logged steps and of the last tenth of training, on their way to the log and the progress.
+
+    They are read as numbers at logged steps, at the last one and when `read` is called: a GPU has to be waited for.
+    """
+
+    def __init__(
+        self, progress: Progress, steps: int, log: Callable[[int, dict[str, float]], None], log_every: int
+    ) -> None:
+        self.progress, self.steps, self.log, self.log_every = progress, steps, log, log_every
+        self.tail = steps - max(steps // 10, 1)
+        self.unread: list[tuple[int, dict[str, Tensor]]] = []
+
+    def add(self, step: int, losses: dict[str, Tensor], rate: float) -> None:
+        """losses and learning rate of a step; reading them raises TrainingError where one is not finite."""
+        logged = step % self.log_every == 0
+        if logged or step >= self.tail:
+            self.unread.append((step, losses))
+        if logged or step == self.steps - 1:
+            values = self.read()[-1] | {"lr": rate}
+        if logged:
+            self.progress.logged.append((step, values))
+            self.log(step, values)
+
+    def read(self) -> list[dict[str, float]]:
+        """The losses that were not read yet, step by step; those of the last tenth go to the progress."""
+        if not self.unread:
+            return []
+        numbers = iter(torch.stack([loss for _, losses in self.unread for loss in losses.values()]).tolist())
+        found = [{name: next(numbers) for name in losses} for _, losses in self.unread]
+        for (step, _), values in zip(self.unread, found, strict=True):
+            _check_finite(values, step)
+            if step >= self.tail:
+                self.progress.tail.append(values)
+        self.unread = []
+        return found
 
 
 def _check_finite(values: dict[str, float], step: int) -> None:

@@ -134,20 +134,18 @@ def suppress(
     boxes [B, N, 4], scores [B, N] (0 marks what is no candidate), classes [B, N] -> the best `num_kept` boxes
     [B, num_kept, 4], scores and classes [B, num_kept], in falling order of score, padded with zeros.
     """
-    candidates = scores > 0
-    image = torch.arange(len(boxes), device=boxes.device)[:, None].expand_as(scores)[candidates]
-    flat_boxes, flat_scores, flat_classes = boxes[candidates], scores[candidates], classes[candidates]
+    image, place = (scores > 0).nonzero().unbind(1)
+    flat_boxes, flat_scores, flat_classes = boxes[image, place], scores[image, place], classes[image, place]
     kept = batched_nms(flat_boxes, flat_scores, image * (classes.max() + 1) + flat_classes, threshold)
     kept = kept[image[kept].argsort(stable=True)]  # grouped by image, still in order of score
     image = image[kept]
-    counts = torch.bincount(image, minlength=len(boxes))
+    counts = (image == torch.arange(len(boxes), device=boxes.device)[:, None]).sum(1)
     rank = torch.arange(len(kept), device=boxes.device) - (counts.cumsum(0) - counts)[image]
-    kept, image, rank = kept[rank < num_kept], image[rank < num_kept], rank[rank < num_kept]
+    rank = rank.clamp(max=num_kept)  # a place behind those that are returned, for all others
 
-    out_boxes = boxes.new_zeros(len(boxes), num_kept, 4)
-    out_scores = scores.new_zeros(len(boxes), num_kept)
-    out_classes = classes.new_zeros(len(boxes), num_kept)
-    out_boxes[image, rank] = flat_boxes[kept]
-    out_scores[image, rank] = flat_scores[kept]
-    out_classes[image, rank] = flat_classes[kept]
-    return out_boxes, out_scores, out_classes
+    def placed(values: Tensor, flat: Tensor) -> Tensor:
+        out = values.new_zeros(len(values), num_kept + 1, *values.shape[2:])
+        out[image, rank] = flat[kept]
+        return out[:, :num_kept]
+
+    return placed(boxes, flat_boxes), placed(scores, flat_scores), placed(classes, flat_classes)

@@ -88,8 +88,9 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     ]
     stages = stages_of(runs[0].config)
     masks, seconds = measure(variants, stages)
-    batch = next(iter(eval_batches(stages.dataset("val"), 1))).to(stages.device)
-    proposals = proposals_of(stages.proposals("val"), batch)
+    batch = next(iter(eval_batches(stages.dataset("val"), 1)))
+    proposals = proposals_of(stages.proposals("val"), batch, stages.device)
+    batch = batch.to(stages.device)
     return {
         "seed": seed,
         "num_images": len(seconds[0]),
@@ -122,8 +123,8 @@ def measure(variants: list[Variant], stages: Stages) -> tuple[list[list[int]], l
     for index, batch in enumerate(eval_batches(stages.dataset("val"), 1)):
         if index == IMAGES:
             break
+        proposals = proposals_of(cached, batch, stages.device)
         batch = batch.to(stages.device)
-        proposals = proposals_of(cached, batch)
         for turn in range(len(variants)):
             which = (index + turn) % len(variants)
             variant = variants[which]

@@ -58,7 +58,10 @@ def train(path, job, owner="me", precision="float32", stop_after=None, every=EVE
     return model.state_dict(), done, lines, checkpoint
 
 
-@pytest.mark.parametrize("optimizer, precision", [("adamw", "float32"), ("adamw", "bfloat16"), ("sgd", "float32")])
+@pytest.mark.parametrize(
+    "optimizer, precision",
+    [("adamw", "float32"), ("adamw", "bfloat16"), ("adamw", "float16"), ("sgd", "float32"), ("sgd", "float16")],
+)
 @pytest.mark.parametrize("stops", [[1], [4], [7], [8], [2, 3, 1]])
 def test_an_interrupted_training_ends_bit_for_bit_like_an_undisturbed_one(tmp_path, job, optimizer, precision, stops):
     settings = {"optimizer": optimizer, "precision": precision}

@@ -54,7 +54,7 @@ def test_proposals_are_mirrored_with_their_images():
     cached = Proposals(torch.tensor([[[0.0, 0, 1, 1]], [[10.0, 5, 30, 25]]]), torch.tensor([[0.1], [0.9]]))
     batch = scene(flip=True)
     batch.indices = torch.tensor([1])
-    found = proposals_of(cached, batch)
+    found = proposals_of(cached, batch, batch.boxes.device)
     assert found.boxes.tolist() == [[[34, 5, 54, 25]]] and found.scores.tolist() == [[pytest.approx(0.9)]]
 
 

@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from ablations import team
 from ablations.config import ConfigError, from_hydra
@@ -17,8 +19,32 @@ SHARED = ["precision=float32", "budget.backbone.steps=2", "budget.rpn.micro_batc
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def run(*arguments, module=()):
-    command = [sys.executable, *(["-m", *module] if module else []), "run.py", *arguments]
+WITNESS = """
+import os, pathlib, runpy, sys
+sys.path.insert(0, os.getcwd())
+from ablations import stages, train
+
+found = pathlib.Path(sys.argv.pop(1))
+propose, add = stages.propose_batch, train.Curve.add
+
+def propose_and_note(network, batch, model):
+    (found / f"{os.environ['RANK']} {batch.image_ids.tolist()[0]} {len(batch.image_ids)}").touch()
+    return propose(network, batch, model)
+
+def add_or_fail(self, step, losses, rate):
+    if self.steps == 3:
+        raise OSError(28, "No space left on device", "somewhere")
+    add(self, step, losses, rate)
+
+stages.propose_batch, train.Curve.add = propose_and_note, add_or_fail
+runpy.run_path("run.py", run_name="__main__")
+"""
+"""run.py, but it notes which process proposes on which images, and the leader's disk is full in a training of three
+steps."""
+
+
+def run(*arguments, module=(), script="run.py"):
+    command = [sys.executable, *(["-m", *module] if module else []), str(script), *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
@@ -44,6 +70,28 @@ def test_two_processes_train_what_one_does(tmp_path):
     assert same["config_hash"] == record["config_hash"] and same["num_parameters"] == record["num_parameters"]
     assert [item["image_id"] for item in again] == sorted(item["image_id"] for item in again)
     assert len(again) == pytest.approx(len(found), rel=0.1)
+    for split in ("train", "val"):
+        (whole,), (shared,) = ((tmp_path / name).glob(f"stages/rpn-*/{split}.safetensors") for name in ("one", "two"))
+        whole, shared = load_file(whole), load_file(shared)
+        assert {name: value.shape for name, value in whole.items()} == {k: v.shape for k, v in shared.items()}
+        assert (whole["scores"] - shared["scores"]).abs().max() < 2e-3
+
+
+def test_processes_share_the_proposals_and_a_leaders_error_ends_all_with_its_reason_kept(tmp_path):
+    (tmp_path / "found").mkdir()
+    script = tmp_path / "witness.py"
+    script.write_text(WITNESS)
+    started = time.monotonic()
+    ended = run(str(tmp_path / "found"), *TINY, *SHARED, f"outputs={tmp_path}", module=TORCHRUN, script=script)
+    assert ended.returncode == 1 and time.monotonic() - started < 120, ended.stdout + ended.stderr
+    assert "the disk is full (somewhere): make room, then give the same command again to go on" in ended.stdout
+    (path,) = tmp_path.glob("single/*/seed0/status.json")
+    status = json.loads(path.read_text())
+    assert (status["state"], status["message"][:16]) == ("failed", "the disk is full")
+    assert "No space left on device" in (path.parent / "log.txt").read_text()
+    # 16 training images are one batch; 45 validation images are three, dealt out in turn.
+    noted = sorted(path.name.split() for path in (tmp_path / "found").iterdir())
+    assert [(rank, number) for rank, _, number in noted] == [("0", "16"), ("0", "20"), ("0", "5"), ("1", "20")]
 
 
 def test_work_that_cannot_be_shared_is_refused(compose, monkeypatch):

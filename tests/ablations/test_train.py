@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from ablations.config import ScheduleConfig
+from ablations.checkpoint import Checkpoint
+from ablations.config import CheckpointConfig, ScheduleConfig
 from ablations.train import TrainingError, fit, learning_rate_factor
 
 
@@ -62,6 +63,48 @@ def test_fit_descends_and_reports_the_end():
     assert [step for step, _ in seen] == [0, 50, 100, 150]
     assert {"squared", "lr"} == set(seen[0][1])
     assert done.losses["squared"] < 0.01 < seen[0][1]["squared"]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_float16_leaves_out_steps_that_overflow_until_the_scale_fits(optimizer, tmp_path, job):
+    """A gradient of 8 times the first scale, 65,536, is beyond float16's 65,504; from a scale of 4,096 on it fits."""
+
+    def trained(precision):
+        layer = nn.Linear(4, 1, bias=False)
+        nn.init.ones_(layer.weight)
+        weights = []
+
+        def losses(step, part):
+            weights.append(layer.weight.detach().clone())
+            return {"sum": layer(torch.full((1, 4), 8.0)).float().sum()}
+
+        checkpoint = Checkpoint(tmp_path / precision, "me", CheckpointConfig(), job)
+        schedule = ScheduleConfig(steps=12, lr=0.01, optimizer=optimizer, weight_decay=0, warmup=0)
+        fit(layer, losses, schedule, lambda *_: None, 1, precision, checkpoint=checkpoint)
+        return weights, checkpoint.progress.scaler
+
+    (halved, scaler), (whole, nothing) = trained("float16"), trained("float32")
+    assert nothing == {} and scaler["scale"] == 4096 and scaler["_growth_tracker"] == 12 - 4
+    assert all(torch.equal(weight, halved[0]) for weight in halved[:5])
+    steps = [(a - b).mean().item() for a, b in zip(halved[4:], halved[5:], strict=False)]
+    assert all(0 < step < 0.1 for step in steps)
+    if optimizer == "sgd":  # its first step has no momentum yet, also where steps were left out before
+        rate = [learning_rate_factor(step, ScheduleConfig(steps=12, warmup=0)) for step in (0, 4)]
+        first = (whole[0] - whole[1]).mean().item()
+        assert steps[0] / rate[1] == pytest.approx(first / rate[0], rel=1e-3)
+
+
+def test_float16_learns_what_float32_does():
+    x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    y = x @ torch.tensor([[1.0], [-2.0], [0.5]])
+
+    def loss(precision):
+        torch.manual_seed(0)
+        layer = nn.Linear(3, 1)
+        losses = lambda step, part: {"squared": ((layer(x).float() - y) ** 2).mean()}  # noqa: E731
+        return fit(layer, losses, ScheduleConfig(steps=60, lr=0.1), lambda *_: None, 10, precision).losses["squared"]
+
+    assert loss("float16") == pytest.approx(loss("float32"), abs=0.02)
 
 
 def test_pretrained_parts_learn_more_slowly():
