@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ablations import exhibits
-from ablations.config import Config, ConfigError, from_hydra, to_plain, typed
+from ablations.config import Config, ConfigError, digest, from_hydra, to_plain, typed
 from ablations.record import Arm, Hypothesis
 
 Compose = Callable[[list[str]], DictConfig]
@@ -29,6 +29,10 @@ UNNAMED = (
     "launcher",
     "study",
 )
+
+
+LONGEST_NAME = 200
+"""Characters of a single run's name, which is a folder's; file systems allow 255. Longer ones end in a digest."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ def single_run(composed: DictConfig, overrides: list[str]) -> Run:
     """The run that a command line without a study asks for, named by what it sets."""
     named = sorted(o for o in overrides if o.lstrip("+~").partition("=")[0].partition(".")[0] not in UNNAMED)
     arm = re.sub(r"[^A-Za-z0-9_.=,-]+", "_", ",".join(named)) or "default"
+    if len(arm) > LONGEST_NAME:
+        arm = f"{arm[:LONGEST_NAME]}-{digest(named)}"
     return Run("single", arm, from_hydra(composed))
 
 

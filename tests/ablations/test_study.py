@@ -76,10 +76,16 @@ def test_a_single_run_is_named_by_what_it_sets(compose):
     assert single_run(compose(["force=true", "stride=32"]), ["force=true", "stride=32"]).arm == "stride=32"
 
 
+def test_a_single_run_that_sets_much_still_gets_a_name_that_a_folder_can_have(compose):
+    much = [f"model.anchor_sizes=[{', '.join(['16'] * count)}]" for count in (100, 101)]
+    names = {single_run(compose([override]), [override]).arm for override in much}
+    assert len(names) == 2 and all(len(name) < 255 for name in names)
+
+
 def test_make_knows_every_study():
     text = (CONF.parent / "Makefile").read_text(encoding="utf-8")
     listed = next(line for line in text.splitlines() if line.startswith("STUDIES :=")).split()[2:]
-    assert sorted(listed) == STUDIES
+    assert sorted(listed) == sorted(set(STUDIES) - {"real"})  # which needs a folder of images
     assert all(f"\nablation-{name}: ## " in text for name in listed)
 
 
