@@ -59,7 +59,8 @@ def forest(study: Study, folder: Path, name: str = "forest") -> bool:
     labels = [contrast_label(study, weights) for weights in contrasts]
     heads = {label.split(", ")[0] for label in labels}
     axes.set_xlabel(f"{heads.pop()} (points)" if len(heads) == 1 else "difference (points)")
-    _forest_legend(axes, labels if heads else [context_label(study, weights) for weights in contrasts])
+    paper = any(paper_contrast(study, weights, metric) is not None for weights in contrasts for metric in metrics)
+    _forest_legend(axes, labels if heads else [context_label(study, weights) for weights in contrasts], paper)
     save(drawn, folder, name)
     return True
 
@@ -123,12 +124,14 @@ def _estimate_text(found: Estimate) -> str:
     return f"{signed(found.mean)}  ({interval(found.low, found.high)})" if found.low is not None else signed(found.mean)
 
 
-def _forest_legend(axes: Axes, labels: list[str]) -> None:
+def _forest_legend(axes: Axes, labels: list[str], paper: bool) -> None:
+    """paper: whether it has a figure for any of the differences."""
     handles = []
     for index, label in enumerate(labels):
         colour, marker = _contrast_style(index)
         handles.append(Line2D([], [], color=colour, marker=marker, markeredgecolor="white", label=label, linewidth=1.8))
-    handles.append(Line2D([], [], linestyle="none", markersize=5.5, label="the paper's difference", **PAPER_MARK))
+    if paper:
+        handles.append(Line2D([], [], linestyle="none", markersize=5.5, label="the paper's difference", **PAPER_MARK))
     axes.legend(
         handles=handles,
         loc="lower left",

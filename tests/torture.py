@@ -1,12 +1,15 @@
 """python -m tests.torture [--kills 50] [--seed 0]: kills a tiny study again and again, and counts what it survives.
 
 A study runs in a process group of its own. At a random moment the whole group gets SIGKILL, and the same command is
-given again, until the study is done; then another one starts, until there were so many kills. At each kill, runs that
-were finished must still be there, untouched; at the end of each study, everything must be as in one left in peace.
+given again, until the study is done; then another one starts, until there were so many kills. Half of the moments are
+random times, half random numbers of steps in the study's work: on a busy machine times alone would meet little but its
+start. At each kill, runs that were finished must still be there, untouched; at the end of each study, everything must
+be as in one left in peace.
 """
 
 import argparse
 import json
+import math
 import os
 import random
 import signal
@@ -21,6 +24,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 STUDY = ["study=roialign", "budget=smoke", "budget.seeds=1", "budget.train_images=16", "budget.val_images=6"]
 STUDY += ["budget.train.steps=10", "budget.backbone.steps=10", "checkpoint.steps=1"]
+
+# Changes of what a study says it is at, until it is killed: an undisturbed one has some forty.
+MOST_CHANGES = 20
 
 # What a repeated run must have to the byte; run.json is compared without times and machine.
 SAME_BYTES = ("config.yaml", "metrics.jsonl", "detections.json", "model.safetensors")
@@ -46,6 +52,29 @@ def kill_when(process: subprocess.Popen, ripe: Callable[[], bool]) -> bool:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     return True
+
+
+def at_a_time(rng: random.Random, duration: float) -> Callable[[], bool]:
+    """Ripe at a random moment of as much time as an undisturbed study takes."""
+    deadline = time.monotonic() + rng.uniform(0.1, duration)
+    return lambda: time.monotonic() >= deadline
+
+
+def amid_its_work(rng: random.Random, outputs: Path) -> Callable[[], bool]:
+    """Ripe at a random moment of the second after a random number of changes of what the study is at."""
+    left, wait, last = rng.randint(1, MOST_CHANGES), rng.random(), doing(outputs)
+    deadline = math.inf
+
+    def ripe() -> bool:
+        nonlocal left, last, deadline
+        now = doing(outputs)
+        if now != last:
+            left, last = left - 1, now
+            if left == 0:
+                deadline = time.monotonic() + wait
+        return time.monotonic() >= deadline
+
+    return ripe
 
 
 def records(outputs: Path) -> dict[Path, tuple[bytes, int]]:
@@ -107,11 +136,11 @@ def torture(kills: int, seed: int, folder: Path) -> int:
         outputs = folder / f"killed{count['studies']}"
         while True:
             before, began = records(outputs), time.monotonic()
-            deadline = began + rng.uniform(0.1, duration)
+            ripe = at_a_time(rng, duration) if rng.random() < 0.5 else amid_its_work(rng, outputs)
             count["starts"] += 1
             process = start(STUDY, outputs)
             if count["kills"] < kills:
-                killed = kill_when(process, lambda deadline=deadline: time.monotonic() >= deadline)
+                killed = kill_when(process, ripe)
             else:
                 killed, _ = False, process.wait()
             after = records(outputs)

@@ -84,8 +84,13 @@ def test_one_checkpoint_is_kept_and_none_when_it_is_removed(tmp_path, job):
 
 
 class Bomb:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
     def __reduce__(self):
-        return os.mkdir, ("/tmp/unpickled-by-a-checkpoint",)
+        return os.mkdir, (str(self.path),)
 
 
 def cut(path, _):
@@ -103,7 +108,7 @@ def emptied(path, _):
 
 
 def pickled(path, _):
-    path.write_bytes(pickle.dumps(Bomb()))
+    path.write_bytes(pickle.dumps(Bomb(path.with_name("exploded"))))
 
 
 def of_another_kind(path, _):
@@ -123,7 +128,7 @@ def test_a_checkpoint_that_is_no_good_is_named_and_training_starts_anew(tmp_path
     found, _, lines, checkpoint = train(tmp_path / "b", job)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert "training starts from the beginning" in job.file.getvalue() and checkpoint.progress.resumed == []
-    assert len(lines) == 4 and not os.path.exists("/tmp/unpickled-by-a-checkpoint")
+    assert len(lines) == 4 and not (tmp_path / "exploded").exists()
 
 
 def test_a_full_disk_costs_checkpoints_but_not_the_run(tmp_path, job, monkeypatch):
