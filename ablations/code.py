@@ -28,6 +28,9 @@ def version_of(modules: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for name in modules:
         digest.update(f"{name}\n{meaning(parsed(name))}\n".encode())
+        kernel = (ROOT / name.replace(".", "/")).with_suffix(".c")  # a module that builds the file beside it
+        if kernel.exists():
+            digest.update(kernel.read_bytes())
     return digest.hexdigest()[:12]
 
 

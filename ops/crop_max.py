@@ -1,9 +1,8 @@
-"""RoIPool with a gradient: a RoI's cells are copied together, and adaptive pooling finds maxima and where they lie.
+"""RoIPool out of PyTorch operators: a RoI's cells are copied together, adaptive pooling finds maxima and their places.
 
 The bins of `adaptive_max_pool2d` are RoIPool's: floor(p h / P) to ceil((p + 1) h / P). Its channels-last kernel keeps
 the place of every maximum in vector registers, the first of equals. A table turns places in the copy into places in
-the map, for the gradient's one scatter, which adds in the order of RoIs. Maxima alone are found faster by
-`bag_max.py`.
+the map, for the gradient's one scatter, which adds in the order of RoIs. It serves where `compiled_max.py` cannot.
 Letters: B images, K RoIs, C channels, H and W sides of the map, P and Q pooled height and width.
 """
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ops import reference
-from ops.bag_max import pool_bins, rounded
+from ops.sampling import pool_bins, rounded
 from ops.validate import Rois
 
 LARGE = 2  # RoIs of more than so many times the map's height or width are left to the reference
@@ -97,23 +96,26 @@ def _pool_crops(
     source = names.new_empty(len(sides) * num_bins, channels)
     if not out.numel():
         return out, source
+    portions = list(_portions(sides, num_bins, channels))
+    # Room that all portions use again stays in the cache; new memory for each would cost as much as the pooling.
+    crops = table.new_empty(max(end - begin for *_, begin, end in portions), channels)
+    places = cells.new_empty(max(after - first for first, after, *_ in portions), *output_size, channels)
+    targets, places_of = (each.permute(0, 3, 1, 2).split(1) for each in (out, places))
     pool = torch.ops.aten.adaptive_max_pool2d.out
-    targets = out.permute(0, 3, 1, 2).split(1)
-    for first, after, begin, end in _portions(sides, num_bins, channels):
-        crops = table.index_select(0, cells[begin:end])
-        places = cells.new_empty(after - first, *output_size, channels)
+    for first, after, begin, end in portions:
+        torch.index_select(table, 0, cells[begin:end], out=crops[: end - begin])
         starts = [0]
-        for k, where in zip(range(first, after), places.permute(0, 3, 1, 2).split(1), strict=True):
+        for k, where in zip(range(first, after), places_of, strict=False):
             height, width = sides[k]
             strides = (height * width * channels, 1, width * channels, channels)
             crop = crops.as_strided((1, channels, height, width), strides, starts[-1] * channels)
             pool(crop, output_size, out=targets[k], indices=where)
             starts.append(starts[-1] + height * width)
-        if len(places) > 1:
-            places += places.new_tensor(starts[:-1])[:, None, None, None]
-        places = places.view(-1, channels)
+        inside = places[: after - first]
+        inside += inside.new_tensor(starts[:-1])[:, None, None, None]
         part = source[first * num_bins : after * num_bins]
-        torch.gather(names[begin:end].expand(len(places), -1), 1, places, out=part).add_(channel)
+        torch.index_select(names[begin:end], 0, inside.view(-1), out=part.view(-1))
+        part += channel
     return out, source
 
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_pool as torchvision_roi_pool
 
-from ops import bag_max, crop_max, reference
+from ops import compiled_max, crop_max, reference
 from ops.backends import Need, choose
-from ops.sampling import hide_nonfinite
+from ops.sampling import hide_nonfinite, pool_bins
 from ops.validate import Boxes, Rois, check_boxes, check_map, check_options, check_output_size
 
 
@@ -37,16 +37,17 @@ def roi_pool(
     with torch.autocast(input.device.type, enabled=False):
         if name == "reference":
             return reference.roi_pool(input, rois, size, spatial_scale)
-        if name == "triton":
-            from ops import triton_ops
-
-            x1, y1, x2, y2 = scaled.boxes.unbind(1)
-            rows = bag_max.pool_bins(y1, y2, size[0], input.shape[2])
-            columns = bag_max.pool_bins(x1, x2, size[1], input.shape[3])
-            return triton_ops.pool(input, rois.image.int(), rows, columns, deterministic)
         wide = input if input.dtype == torch.float64 else input.float()
         if name == "torchvision":
             listed = torch.cat([rois.image[:, None], scaled.boxes.to(wide.dtype)], dim=1)
             return torchvision_roi_pool(wide, listed, size, 1.0).to(input.dtype)
-        path = crop_max if wide.requires_grad and torch.is_grad_enabled() else bag_max
-        return path.roi_pool(wide, scaled, size).to(input.dtype)
+        x1, y1, x2, y2 = scaled.boxes.unbind(1)
+        rows, columns = pool_bins(y1, y2, size[0], input.shape[2]), pool_bins(x1, x2, size[1], input.shape[3])
+        if name == "triton":
+            from ops import triton_ops
+
+            return triton_ops.pool(input, rois.image.int(), rows, columns, deterministic)
+        bins = [torch.stack(each, dim=2) for each in (rows, columns)]
+        if compiled_max.serves(wide.dtype, *bins):
+            return compiled_max.roi_pool(wide, rois.image, *bins).to(input.dtype)
+        return crop_max.roi_pool(wide, scaled, size).to(input.dtype)

@@ -1,4 +1,4 @@
-"""RoIAlign's and RoIWarp's sample positions for all RoIs at once, as tensors: `geometry.py` in batched form.
+"""RoIPool's bins, and RoIAlign's and RoIWarp's samples, for all RoIs at once: `geometry.py` in batched form.
 
 Letters: K RoIs, P bins along the axis, S sample slots in a bin, L cells along the axis.
 """
@@ -16,6 +16,21 @@ def round_half_away(values: Tensor) -> Tensor:
 def hide_nonfinite(boxes: Tensor) -> Tensor:
     """Boxes [K, 4] with those that hold NaN or infinity moved far outside any map, where they pool to 0."""
     return torch.where(boxes.isfinite().all(dim=1, keepdim=True), boxes, -1e6)
+
+
+def rounded(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """The first cell of RoIs on one axis and how many they span, int64 [K], for ends [K] in feature cells."""
+    first, last = (round_half_away(end).clamp(-(2**30), 2**30).long() for end in (low, high))
+    return first, (last - first + 1).clamp(min=1)
+
+
+def pool_bins(low: Tensor, high: Tensor, num_bins: int, length: int) -> tuple[Tensor, Tensor]:
+    """RoIPool's bins on one axis for ends [K] in feature cells: (start, end), each [K, P] int64 in [0, L]."""
+    first, size = (each[:, None] for each in rounded(low, high))
+    bins = torch.arange(num_bins, device=low.device)
+    start = first + (bins * size).div(num_bins, rounding_mode="floor")
+    end = first - (-(bins + 1) * size).div(num_bins, rounding_mode="floor")
+    return start.clamp(0, length), end.clamp(0, length)
 
 
 def axis_samples(

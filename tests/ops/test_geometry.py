@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from ops import geometry
-from ops.bag_max import pool_bins
-from ops.sampling import round_half_away
+from ops.sampling import pool_bins, round_half_away
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.ops import roi_pool as torchvision_roi_pool
 
-from ops import bag_max, crop_max
+from ops import compiled_max, crop_max
 from ops.roi_pool import roi_pool
 from tests.ops.cases import assert_near, awkward_boxes, output_and_gradient, random_boxes, random_map, with_image
 
@@ -12,7 +12,15 @@ SHAPES = [(3, 5, 13, 16), (2, 3, 50, 44)]
 DTYPES = [torch.float32, torch.float64]
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.fixture(params=["reference", "cpu", "cpu without a compiler"])
+def backend(request, monkeypatch):
+    """Each implementation; the last two are the same one on a machine that has no compiler."""
+    name, _, without = request.param.partition(" ")
+    if without:
+        monkeypatch.setattr(compiled_max, "build", lambda dtype: "not in this test")
+    return name
+
+
 def test_ramp_by_hand(backend):
     # Ends 0.6 and 3.4 round to 1 and 3, three cells a side; bins of 1.5 cells round outwards to cells 1-2 and 2-3.
     ramp = (10.0 * torch.arange(5)[:, None] + torch.arange(5)).expand(1, 1, 5, 5)
@@ -25,7 +33,6 @@ def test_ramp_by_hand(backend):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_parity_with_torchvision(backend, shape, dtype):
     feature = random_map(shape, dtype)
     side = 16.0 * shape[2]
@@ -37,7 +44,6 @@ def test_parity_with_torchvision(backend, shape, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_the_first_of_equal_maxima_takes_the_gradient(backend, dtype):
     feature = torch.zeros(1, 2, 6, 6, dtype=dtype)
     feature[0, 1] = -0.0
@@ -48,7 +54,6 @@ def test_the_first_of_equal_maxima_takes_the_gradient(backend, dtype):
     assert gradient.nonzero().tolist() == [[0, 0, 2, 1], [0, 1, 2, 1]]
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_gradcheck(backend):
     feature = torch.randperm(60).view(1, 2, 5, 6).double().requires_grad_()
     boxes = torch.tensor([[[0.7, 1.1, 4.3, 3.9], [-0.6, 0.3, 2.2, 4.6], [9, 9, 12, 12]]])
@@ -56,27 +61,26 @@ def test_gradcheck(backend):
 
 
 @pytest.mark.parametrize("side", [16, 48])
-def test_many_overlapping_rois(side):
+@pytest.mark.parametrize("backend", ["cpu", "cpu without a compiler"], indirect=True)
+def test_many_overlapping_rois(backend, side):
     feature, boxes = random_map((2, 4, side, side)).relu(), with_image(random_boxes(640, side), 2)
     expected, expected_gradient = output_and_gradient(torchvision_roi_pool, feature, boxes, 7)
-    out, gradient = output_and_gradient(roi_pool, feature, boxes, 7)
+    out, gradient = output_and_gradient(roi_pool, feature, boxes, 7, backend=backend)
     assert torch.equal(out, expected)
     assert_near(gradient, expected_gradient)
     with torch.no_grad():
         assert torch.equal(roi_pool(feature, boxes, 7), expected)
 
 
-def test_odd_torchvision_edge_is_not_followed():
+def test_odd_torchvision_edge_is_not_followed(backend):
     # A RoI of 57 rows in 7 bins: torchvision's float32 edges read a 58th row, which the definition does not.
     feature = torch.zeros(1, 1, 64, 64)
     feature[0, 0, 57] = 1
     box = [torch.tensor([[0.0, 0, 56, 56]])]
     assert torchvision_roi_pool(feature, box, 7).any()
-    for backend in ("reference", "cpu"):
-        assert not roi_pool(feature, box, 7, backend=backend).any()
+    assert not roi_pool(feature, box, 7, backend=backend).any()
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_no_boxes_and_boxes_that_are_not_finite(backend):
     feature = random_map((2, 3, 9, 9)).requires_grad_()
     for boxes in ([torch.zeros(0, 4)] * 2, torch.zeros(0, 5), torch.zeros(2, 0, 4)):
@@ -91,12 +95,13 @@ def test_no_boxes_and_boxes_that_are_not_finite(backend):
 
 @pytest.mark.parametrize("channels", [1, 7, 65, 130])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_channel_counts_memory_formats_and_gradient_strides(channels, channels_last):
+@pytest.mark.parametrize("backend", ["cpu", "cpu without a compiler"], indirect=True)
+def test_channel_counts_memory_formats_and_gradient_strides(backend, channels, channels_last):
     feature = random_map((2, channels, 12, 12), channels_last=channels_last)
     boxes = with_image(random_boxes(6, 12), 2)
     for grad in (None, torch.ones(1).expand(6, channels, 3, 3), torch.rand(6, 2 * channels, 3, 3)[:, ::2]):
         expected, expected_gradient = output_and_gradient(torchvision_roi_pool, feature, boxes, 3, grad=grad)
-        out, gradient = output_and_gradient(roi_pool, feature, boxes, 3, grad=grad)
+        out, gradient = output_and_gradient(roi_pool, feature, boxes, 3, grad=grad, backend=backend)
         assert torch.equal(out, expected)
         assert_near(gradient, expected_gradient)
 
@@ -112,20 +117,73 @@ def test_half_precision_and_autocast(dtype):
     assert_near(gradient, expected_gradient, torch.finfo(dtype).eps)
 
 
-def test_two_runs_are_bit_identical():
-    feature, boxes = random_map((2, 16, 30, 30)), with_image(random_boxes(300, 30), 2)
-    first, second = (output_and_gradient(roi_pool, feature, boxes, 5, deterministic=True) for _ in range(2))
-    assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
+def training_like(monkeypatch, dtype=torch.float32, without_compiler=False, side=30):
+    """Output and gradient for overlapping, border and outside boxes on a map with ties, not a number and infinities."""
+    feature = random_map((2, 80, side, side), dtype).relu()
+    feature[0, 1, 7, 8], feature[1, 0, 3:9, 4:20], feature[0, 2, 2, 3] = float("nan"), -float("inf"), float("inf")
+    boxes = torch.cat([random_boxes(200, side), awkward_boxes(side).clamp(-0.4 * side, 1.4 * side)])
+    with monkeypatch.context() as patch:
+        if without_compiler:
+            patch.setattr(compiled_max, "build", lambda dtype: "not in this test")
+        return output_and_gradient(roi_pool, feature, with_image(boxes, 2), 5, deterministic=True)
 
 
-def test_portions_make_no_difference(monkeypatch):
-    feature = random_map((2, 3, 20, 20))
-    boxes = with_image(torch.cat([random_boxes(9, 20), awkward_boxes(20)]), 2)
-    whole = output_and_gradient(roi_pool, feature, boxes, 3)
-    monkeypatch.setattr(bag_max, "CELLS_AT_ONCE", 50)
-    monkeypatch.setattr(crop_max, "ELEMENTS_AT_ONCE", 300)
-    parts = output_and_gradient(roi_pool, feature, boxes, 3)
-    assert torch.equal(parts[0], whole[0])
-    assert torch.equal(parts[1], whole[1])
-    with torch.no_grad():
-        assert torch.equal(roi_pool(feature, boxes, 3), whole[0])
+def assert_same_bits(first, second):
+    """Outputs and gradients alike to the bit, also where they are not a number."""
+    for ours, theirs in zip(first, second, strict=True):
+        assert torch.equal(ours.contiguous().view(torch.uint8), theirs.contiguous().view(torch.uint8))
+
+
+@pytest.mark.parametrize("without_compiler", [False, True])
+def test_two_runs_are_bit_identical(monkeypatch, without_compiler):
+    first, second = (training_like(monkeypatch, without_compiler=without_compiler) for _ in range(2))
+    assert_same_bits(first, second)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_portions_make_no_difference(monkeypatch, dtype):
+    whole = training_like(monkeypatch, dtype, without_compiler=True)
+    monkeypatch.setattr(crop_max, "ELEMENTS_AT_ONCE", 3000)
+    assert_same_bits(training_like(monkeypatch, dtype, without_compiler=True), whole)
+
+
+needs_compiler = pytest.mark.skipif(compiled_max.refusal(torch.float32) is not None, reason="no C compiler")
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_compiled_kernels_give_the_same_bits(monkeypatch, dtype):
+    assert_same_bits(training_like(monkeypatch, dtype), training_like(monkeypatch, dtype, without_compiler=True))
+
+
+@needs_compiler
+def test_threads_make_no_difference(monkeypatch):
+    single = training_like(monkeypatch)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(compiled_max, "ELEMENTS_OF_A_THREAD", 1)
+    assert_same_bits(training_like(monkeypatch), single)
+
+
+@needs_compiler
+def test_bins_too_large_for_the_kernels_are_left_to_crops(monkeypatch):
+    kernels = []
+    monkeypatch.setattr(compiled_max, "roi_pool", lambda *args: kernels.append(args) or torch.zeros(1, 1, 1, 1))
+    feature = torch.zeros(1, 1, 257, 256)
+    feature[0, 0, 256, 255] = 5
+    assert roi_pool(feature, [torch.tensor([[0.0, 0, 255, 256]])], 1).item() == 5 and not kernels
+    roi_pool(feature, [torch.tensor([[0.0, 0, 255, 255]])], 1)
+    assert kernels
+
+
+@pytest.mark.parametrize(
+    ("compiler", "reason"),
+    [("no-such-compiler", "no C compiler no-such-compiler"), ("false", "false failed"), ("true", "no library")],
+)
+def test_a_machine_without_a_working_compiler_says_so_and_pools(monkeypatch, compiler, reason):
+    monkeypatch.setenv("CC", compiler)
+    compiled_max.build.cache_clear()
+    try:
+        assert reason in compiled_max.refusal(torch.float32)
+        assert roi_pool(torch.ones(1, 1, 4, 4), torch.zeros(1, 5), 2).all()
+    finally:
+        compiled_max.build.cache_clear()
