@@ -20,6 +20,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 import torch
 import torchvision
 
+from ops import compiled_max
 from ops.bench_cases import Case, Contender, cases, contenders, make_boxes, make_maps
 from ops.bench_report import write_report
 from ops.geometry import pool_bins
@@ -76,6 +77,7 @@ def machine(device: torch.device) -> dict:
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "capability": torch.backends.cpu.get_cpu_capability(),
+        "roi_pool_kernel": compiled_max.refusal(torch.float32) or "compiled",
         "large_pages": os.environ["THP_MEM_ALLOC_ENABLE"] == "1" and platform.system() == "Linux",
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }

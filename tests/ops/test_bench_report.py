@@ -1,0 +1,46 @@
+"""The benchmark's table says what was set out and whether it was reached, and nothing where a check failed."""
+
+import pytest
+
+from ops.bench_report import target, timings
+
+
+def row(contender="ours", forward=1.0, backward=1.0, **changes) -> dict:
+    return {
+        "case": "C4",
+        "operator": "roi_align",
+        "contender": contender,
+        "threads": 1,
+        "parity": True,
+        "compulsory_bytes": 100,
+        "forward": [forward, 2 * forward],
+        "backward": [backward],
+    } | changes
+
+
+@pytest.mark.parametrize(
+    ("ours", "expected"),
+    [
+        (row(forward=1.0, backward=2.0), "forward 6x met, backward 15x missed"),
+        (row(operator="roi_pool"), "forward 3x met, backward 3x met"),
+        (row(case="toy, stride 16", forward=2.6, backward=1.0), "both 10x missed"),
+        (row(case="toy, stride 16", forward=2.5, backward=1.0), "both 10x met"),
+        (row(parity=False, forward=0, backward=0), "forward 6x missed, backward 15x missed"),
+        (row(threads=2), ""),
+        (row(operator="multi_scale"), ""),
+        (row(contender="ours, from NCHW"), ""),
+    ],
+)
+def test_targets_on_a_cpu(ours, expected):
+    assert target(ours, row("torchvision", forward=7.0, backward=28.0), on_gpu=False) == expected
+
+
+def test_targets_on_a_gpu():
+    baseline = row("torchvision", forward=7.0, backward=28.0)
+    assert target(row(), baseline, on_gpu=True) == "forward 8x missed, backward 4x met"
+
+
+def test_times_are_left_out_where_a_check_failed():
+    failed = row(parity=False, forward=1.0)
+    assert not any(cell[:1].isdigit() for cell in timings(failed, row("torchvision"), 1.0))
+    assert timings(row(), failed, 1000.0) == ["1000.00", "-", "1000.00", "-", "-", "10%"]
