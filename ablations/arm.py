@@ -24,7 +24,7 @@ from ablations.overlap import overlap_metrics
 from ablations.provenance import peak_memory, provenance, reset_peak_memory
 from ablations.recall import proposals_work
 from ablations.record import RunRecord, save, write_atomically
-from ablations.stages import CHECKPOINT, EVAL_BATCH, Draws, Stages, decoders, plain_state, proposals_of, stages_of
+from ablations.stages import CHECKPOINT, Draws, Stages, decoders, eval_batch, plain_state, proposals_of, stages_of
 from ablations.study import Run
 from ablations.team import Crew
 from ablations.train import fit
@@ -185,7 +185,7 @@ def detections_by_batch(model: Detector, stages: Stages) -> list[list[dict[str, 
     cached = None if model.rpn is not None else stages.proposals("val")
     found = []
     val = stages.dataset("val")
-    for batch in eval_batches(val, EVAL_BATCH, decoders(val), rank=team.rank(), world_size=team.size()):
+    for batch in eval_batches(val, eval_batch(val), decoders(val), team.rank(), team.size()):
         if team.size() == 1:
             check_stop()
         proposals = None if cached is None else proposals_of(cached, batch, stages.device)

@@ -15,7 +15,7 @@ from ablations.cocoapi import index, quietly, with_results
 from ablations.config import Config
 from ablations.evaluate import coco_results
 from ablations.record import write_atomically
-from ablations.stages import EVAL_BATCH, Stages, proposal_losses, proposal_network, propose_all
+from ablations.stages import Stages, eval_batch, proposal_losses, proposal_network, propose_all
 from ablations.work import Metrics, Work
 from data.dataset import InstanceSet
 from data.loaders import eval_batches
@@ -44,7 +44,7 @@ def proposals_work(config: Config, stages: Stages) -> Work:
 def as_results(proposals: Proposals, dataset: InstanceSet) -> list[dict[str, Any]]:
     """Proposals [images, N, 4] of a whole dataset, in its order, as COCO results of the category 1."""
     results: list[dict[str, Any]] = []
-    for batch in eval_batches(dataset, EVAL_BATCH):
+    for batch in eval_batches(dataset, eval_batch(dataset)):
         boxes, scores = proposals.boxes[batch.indices], proposals.scores[batch.indices]
         results.extend(coco_results(Detections(boxes, scores, torch.ones(scores.shape, dtype=torch.long), None), batch))
     return results

@@ -48,7 +48,7 @@ RPN_FIELDS = (
 )  # fmt: skip
 """Settings of the model that its proposals depend on, as far as it has them."""
 
-EVAL_BATCH = 20
+EVAL_BATCH, EVAL_BATCH_OF_PHOTOGRAPHS = 20, 4
 DECODERS = 4
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -279,7 +279,7 @@ def proposals_by_batch(network: ProposalNetwork, stages: Stages, split: str) -> 
     """Boxes and scores on this process's share of the batches of a split's images, batch by batch."""
     dataset, found = stages.dataset(split), []
     network.eval()
-    for batch in eval_batches(dataset, EVAL_BATCH, decoders(dataset), rank=team.rank(), world_size=team.size()):
+    for batch in eval_batches(dataset, eval_batch(dataset), decoders(dataset), team.rank(), team.size()):
         if team.size() == 1:
             check_stop()
         boxes, scores = propose_batch(network, batch.to(stages.device), stages.config.model)
@@ -303,6 +303,11 @@ def proposals_of(cached: Proposals, batch: Batch, device: torch.device) -> Propo
     mirrored = flip_boxes(boxes, batch.sizes[:, 1:].to(boxes.dtype))
     boxes = torch.where(batch.flipped[:, None, None], mirrored, boxes)
     return Proposals(send(boxes, device), send(scores, device))
+
+
+def eval_batch(dataset: InstanceSet) -> int:
+    """Images that go through a network at once in evaluation: of photographs, which are larger, few."""
+    return EVAL_BATCH if dataset.same_size else EVAL_BATCH_OF_PHOTOGRAPHS
 
 
 def decoders(dataset: InstanceSet) -> int:

@@ -10,6 +10,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.models.resnet import Bottleneck, resnet50
 
 from tests import torture
 
@@ -123,6 +127,35 @@ def test_submitit_gives_the_same_records(study, tmp_path):
     local = outputs / "roialign/pool-16/seed0/run.json"
     of_the_arm = {"study": "roialign", "arm": "pool-16"}
     assert torture.timeless(path) | of_the_arm == torture.timeless(local) and same_files(path.parent, local.parent)
+
+
+def test_a_resnet_is_fine_tuned_on_a_folder_of_pictures(tmp_path):
+    """From a file of weights to a record."""
+    outline = [[8, 6, 40, 6, 40, 30, 8, 30]]
+    thing = {"category_id": 7, "bbox": [8, 6, 32, 24], "area": 768, "iscrowd": 0, "segmentation": outline}
+    for split in ("train", "val"):
+        (tmp_path / f"pictures/{split}").mkdir(parents=True)
+        (tmp_path / "pictures/annotations").mkdir(exist_ok=True)
+        files = [{"id": i, "file_name": f"{i}.png", "height": 48, "width": 64 + i} for i in range(1, 3)]
+        for file in files:
+            Image.effect_noise((file["width"], 48), 50).save(tmp_path / f"pictures/{split}" / file["file_name"])
+        things = [thing | {"id": file["id"], "image_id": file["id"]} for file in files]
+        content = {"images": files, "annotations": things, "categories": [{"id": 7, "name": "slab"}]}
+        (tmp_path / f"pictures/annotations/instances_{split}.json").write_text(json.dumps(content))
+    network = resnet50()
+    for block in (block for block in network.modules() if isinstance(block, Bottleneck)):
+        nn.init.zeros_(block.bn3.weight)  # or random layers without trained statistics would blow the features up
+    torch.save(network.state_dict(), tmp_path / "resnet50.pth")
+    done = run(
+        *("model=r50_c4", f"model.weights={tmp_path}/resnet50.pth", "model.rois_per_image=8", "model.proposals=8"),
+        *("data=coco", f"data.root={tmp_path}/pictures", "data.image_size=64", f"outputs={tmp_path / 'outputs'}"),
+        *("budget=finetune", "budget.rpn.steps=2", "budget.train.steps=2", "precision=float32"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = tmp_path.glob("outputs/single/*/seed0/run.json")
+    record = json.loads(path.read_text())
+    assert record["data"]["classes"] == ["slab"] and record["data"]["num_val"] == 2
+    assert record["metrics"]["segm"]["AP"] is not None and record["losses"]["mask"] > 0
 
 
 def test_a_single_run_prints_its_table_and_where_its_files_are(study):

@@ -13,7 +13,7 @@ from torch import Tensor
 from ablations.arm import detect, trained
 from ablations.evaluate import average_precision
 from ablations.record import StudyRecord
-from ablations.stages import EVAL_BATCH, stages_of
+from ablations.stages import eval_batch, stages_of
 from ablations.study import Run
 from data.dataset import Batch
 from data.loaders import eval_batches
@@ -75,7 +75,8 @@ def ap_under(rule: Rule, model: MaskRCNN, run: Run) -> dict[str, float | None]:
 def true_box_logits(model: MaskRCNN, run: Run) -> Objects:
     """The mask branch's answers for all objects of the validation images, given their boxes."""
     stages = stages_of(run.config)
-    parts = [_of_batch(model, batch.to(stages.device)) for batch in eval_batches(stages.dataset("val"), EVAL_BATCH)]
+    val = stages.dataset("val")
+    parts = [_of_batch(model, batch.to(stages.device)) for batch in eval_batches(val, eval_batch(val))]
     columns = zip(*(part.__dict__.values() for part in parts), strict=True)
     return Objects(*(torch.cat(column).cpu() for column in columns))
 
