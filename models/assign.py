@@ -16,10 +16,6 @@ CROWD_SHARE = 0.7
 """A candidate lies in a crowd region when this share of its area does."""
 
 
-SLOT_STEP = 8
-"""On a CPU there are only as many slots for positives as an image needs, rounded up to this many."""
-
-
 @dataclass(frozen=True)
 class RoISample:
     """The RoIs of a training step, positives first.
@@ -73,6 +69,7 @@ def sample_rois(
     crowds: Tensor,
     num_rois: int,
     positive_fraction: float,
+    slot_step: int,
     keys: Tensor,
 ) -> RoISample:
     """Draws each image's RoIs from its proposals and its ground truth boxes (section 3.1 of the paper).
@@ -81,6 +78,7 @@ def sample_rois(
     keys [B, N + G]: uniform random numbers that decide the draw, so that the same keys draw the same in every arm.
     A RoI is positive when it overlaps an object by an IoU of 0.5 or more; at most `positive_fraction` of them are.
     Another in a crowd region is not drawn.
+    slot_step: on a CPU there are only as many slots for positives as an image needs, rounded up to this many.
     """
     candidates = torch.cat([proposals, boxes], dim=1)
     valid = torch.cat([proposals_valid, labels > 0], dim=1)
@@ -91,7 +89,7 @@ def sample_rois(
     slots = int(num_rois * positive_fraction)
     if positive.device.type == "cpu":  # a GPU would have to be waited for; here what no positive needs costs time
         most = int(positive.sum(dim=1).max())
-        slots = min(slots, max(-(-most // SLOT_STEP), 1) * SLOT_STEP)
+        slots = min(slots, max(-(-most // slot_step), 1) * slot_step)
     # A positive's rank among its image's positives, in the order of the keys: the first `slots` are kept.
     order = (keys + ~positive).argsort(dim=1).argsort(dim=1)
     chosen = positive & (order < slots)

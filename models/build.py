@@ -104,6 +104,8 @@ def build_roi_settings(model: ModelConfig) -> RoISettings:
     return RoISettings(
         rois_per_image=model.rois_per_image,
         positive_fraction=model.positive_fraction,
+        # A small network gains more from meeting the same shapes again, a large one from computing no mask in vain.
+        slot_step=8 if isinstance(model, ToyConfig) else 1,
         score_threshold=model.score_threshold,
         nms_threshold=model.nms_threshold,
         detections_per_image=model.detections_per_image,

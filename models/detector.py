@@ -54,10 +54,14 @@ class Detections:
 
 @dataclass(frozen=True)
 class RoISettings:
-    """How many RoIs are trained on and kept (section 3.1); the last four only matter to a joint RPN."""
+    """How many RoIs are trained on and kept (section 3.1); the last four only matter to a joint RPN.
+
+    slot_step: see `sample_rois`.
+    """
 
     rois_per_image: int = 64
     positive_fraction: float = 0.25
+    slot_step: int = 1
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     detections_per_image: int = 100
@@ -114,6 +118,7 @@ class Detector(nn.Module):
             truth.crowds,
             settings.rois_per_image,
             settings.positive_fraction,
+            settings.slot_step,
             draw("rois", (len(truth.boxes), proposals.boxes.shape[1] + truth.boxes.shape[1])),
         )
         return rois, losses

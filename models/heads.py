@@ -38,7 +38,7 @@ class BoxHead(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[N, C, P, P] -> logits [N, K + 1] (background first), deltas [N, K, 4]."""
-        x = self.further(F.relu(self.hidden(x.flatten(1))))
+        x = self.further(F.relu(self.hidden(x.flatten(1)), inplace=True))
         return self.scores(x), self.deltas(x).unflatten(1, (-1, 4))
 
 
@@ -70,7 +70,7 @@ class FCNMaskHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, P, P] -> [N, num_channels, M, M] with M = 2 P."""
-        return self.logits(F.relu(self.deconv(self.convs(x))))
+        return self.logits(F.relu(self.deconv(self.convs(x)), inplace=True))
 
 
 class MLPMaskHead(nn.Module):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ops.multi_scale import MultiScaleRoIAlign, level_of
+from ops.multi_scale import MultiScaleRoIAlign, in_order, level_of
 
 RoIOperator = Callable[..., Tensor]
 """RoIPool, RoIWarp or RoIAlign: (features [B, C, h, w], boxes, P, cells a pixel) -> [number of boxes, C, P, P]"""
@@ -40,7 +40,7 @@ class PyramidPooling:
             self.operator(each, rois[place], self.size, 1 / stride)
             for each, place, stride in zip(features, places, self.strides, strict=False)
         ]
-        return torch.cat(parts)[torch.cat(places).argsort()]
+        return in_order(parts, places)
 
 
 class PyramidAlign:

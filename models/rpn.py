@@ -52,7 +52,7 @@ class RPNHead(nn.Module):
         """A map [B, C, h, w], or those of a pyramid -> scores [B, N] (logits), deltas [B, N, 4] and, map by map,
         anchors [A * h * w, 4] in image pixels."""
         maps = [features] if isinstance(features, Tensor) else features
-        hidden = [F.relu(self.conv(each)) for each in maps]
+        hidden = [F.relu(self.conv(each), inplace=True) for each in maps]
         scores = [self.objectness(x).permute(0, 2, 3, 1).flatten(1) for x in hidden]
         deltas = [self.deltas(x).permute(0, 2, 3, 1).reshape(len(x), -1, 4) for x in hidden]
         # Boxes and losses are float32 under autocast too: bfloat16 tells positions apart by a pixel at best.

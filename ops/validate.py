@@ -126,6 +126,6 @@ def _check_list(boxes: Sequence[Tensor], num_images: int, device: torch.device) 
             raise ValueError(f"boxes[{index}]: expected [L, 4], got {describe(each)}")
     lengths = [len(each) for each in boxes]
     joined = torch.cat([_wide(each) for each in boxes]) if boxes else torch.zeros(0, 4, device=device)
-    image = torch.arange(num_images, device=device)
-    image = image.repeat_interleave(torch.tensor(lengths, dtype=torch.int64, device=device), output_size=sum(lengths))
+    numbers = [torch.full((length,), image, dtype=torch.int64, device=device) for image, length in enumerate(lengths)]
+    image = torch.cat(numbers) if numbers else torch.zeros(0, dtype=torch.int64, device=device)
     return Rois(joined, image, lengths[0] if lengths and len(set(lengths)) == 1 else None)
