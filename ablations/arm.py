@@ -18,6 +18,7 @@ from ablations.checkpoint import Checkpoint
 from ablations.code import code_version
 from ablations.config import Config
 from ablations.curves import Curves
+from ablations.device import compile_parts
 from ablations.evaluate import average_precision, coco_results
 from ablations.job import Job, check_stop
 from ablations.overlap import overlap_metrics
@@ -101,7 +102,7 @@ def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, 
             "peak_memory_bytes": peak_memory(),
             "threads": torch.get_num_threads(),
         },
-        provenance=provenance(started) | {"resumed": checkpoint.progress.resumed},
+        provenance=provenance(started) | {"resumed": checkpoint.progress.resumed, "compile": config.compile},
     )
     tracker.finish(metrics)
     save(record, folder / "run.json")
@@ -145,6 +146,8 @@ def build(config: Config, stages: Stages, num_classes: int) -> Detector:
     )
     initialise(model, config.seed)
     load_pretrained(model, stages.backbone())
+    if config.compile:
+        compile_parts(model)
     return model.to(stages.device).to(memory_format=torch.channels_last).train()
 
 

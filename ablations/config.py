@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import Discriminator, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from ablations.provenance import native_bfloat16
+from ablations.provenance import missing_compiler, native_bfloat16
 from data.build import SPECS
 from models.config import (
     FCISConfig,
@@ -115,6 +115,12 @@ EXTRAS = {"ray": "ray", "submitit": "slurm", "tensorboard": "tensorboard"}
 """Launchers and loggers that need a package of the same name, and the extra of this project that installs it."""
 
 
+INDIFFERENT = (
+    "outputs", "device", "workers", "threads", "compile", "force", "code", "checkpoint", "logger", "launcher",
+)  # fmt: skip
+"""Settings of how a run is carried out: they decide no more of its result than how sums are rounded."""
+
+
 @dataclass(frozen=True)
 class Config:
     """One run. The first block decides the result and is what runs are told apart by; the second does not."""
@@ -137,6 +143,7 @@ class Config:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: int | None = None
     threads: int | None = None
+    compile: bool = False
     force: bool = False
     code: Literal["redo", "keep"] = "redo"
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -146,7 +153,7 @@ class Config:
     def settings(self) -> dict[str, Any]:
         """What decides the result, as plain data."""
         settings = dataclasses.asdict(self)
-        for name in ("outputs", "device", "workers", "threads", "force", "code", "checkpoint", "logger", "launcher"):
+        for name in INDIFFERENT:
             del settings[name]
         del settings["budget"]["seeds"]  # of the study, not of the run: more seeds leave finished runs as they are
         return settings
@@ -253,6 +260,10 @@ def validate(config: Config) -> None:
     for name in ("workers", "threads"):
         value = getattr(config, name)
         require(value is None or value >= 1, f"{name}: expected 1 or more, or null for automatic", value)
+
+    reason = missing_compiler(config.device) if config.compile and config.launcher.kind == "local" else None
+    if reason is not None:
+        raise ConfigError(f"compile=true: {reason}; install it or leave compile at false")
 
     require(config.checkpoint.seconds > 0, "checkpoint.seconds: expected more than 0", config.checkpoint.seconds)
     steps = config.checkpoint.steps

@@ -3,6 +3,7 @@
 import os
 
 import torch
+from torch import nn
 
 from ablations.config import ConfigError
 
@@ -16,6 +17,15 @@ def choose_device(wanted: str) -> tuple[torch.device, str]:
     if wanted == "cuda":
         raise ConfigError("device: expected a CUDA GPU for device=cuda, found none; use device=auto or device=cpu")
     return torch.device("cpu"), "no CUDA GPU was found"
+
+
+def compile_parts(network: nn.Module, backend: str = "inductor") -> None:
+    """Compiles each part of a network when it is first called (config.compile); its names and weights stay.
+
+    What happens between the parts, matching, sampling and suppression, has shapes that depend on the images.
+    """
+    for part in network.children():
+        part.compile(backend=backend)
 
 
 def visible_gpus(wanted: str) -> list[str]:

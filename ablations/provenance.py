@@ -3,9 +3,11 @@
 import contextlib
 import functools
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -51,6 +53,14 @@ def native_bfloat16(gpu: bool) -> bool:
     info = Path("/proc/cpuinfo")
     flags = info.read_text() if info.exists() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def missing_compiler(device: str) -> str | None:
+    """What torch.compile would miss here, in words: on a CPU it writes C++, on a GPU Triton; None if all is there."""
+    if device != "cpu" and torch.cuda.is_available():
+        return None if importlib.util.find_spec("triton") else "on a GPU it needs the package triton, found none"
+    wanted = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    return None if shutil.which(wanted) else f"on a CPU it needs a C++ compiler, found no {wanted} (or set CXX)"
 
 
 def reset_peak_memory() -> None:

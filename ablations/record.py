@@ -106,7 +106,8 @@ class RunRecord:
              peak_memory_bytes: of this run where the system can tell, else of its process so far.
     parameters: how many of num_parameters each part of the model has ({"backbone": ..., "mask_head": ...}).
     provenance: git, code (the version of the deciding modules), versions, machine, resumed (the steps from which the
-             run went on after an interruption), started and finished (ISO 8601, UTC, of the last attempt).
+             run went on after an interruption), compile (as set), started and finished (ISO 8601, UTC, of the last
+             attempt).
     taken_from: "study/arm" that this run was made for, when another study had it already; its files are the same.
     """
 

@@ -21,7 +21,7 @@ from ablations import team
 from ablations.checkpoint import Checkpoint
 from ablations.code import code_version
 from ablations.config import Config, ConfigError, ScheduleConfig, digest
-from ablations.device import choose_device
+from ablations.device import choose_device, compile_parts
 from ablations.job import Job, check_stop
 from ablations.pretrain import DenseNetwork, dense_losses
 from ablations.record import clear_temporaries
@@ -247,6 +247,8 @@ def proposal_network(stages: Stages, seed: int) -> ProposalNetwork:
     initialise(network.head, seed)
     initialise(trunk, seed)
     load_pretrained(network, stages.backbone())
+    if config.compile:
+        compile_parts(network)
     return network.to(stages.device).to(memory_format=torch.channels_last).train()
 
 
