@@ -24,6 +24,7 @@ MATCH = 0.3  # mask IoU from which a detection takes an object's colour
 SCALE = 2  # output pixels for a pixel of the image, so that outlines follow the mask's own edges
 OBJECT_COLOURS = ("#FFB000", "#0090FF", "#FF4F6B", "#00C08B", "#C77DFF", "#FFF04D", "#FF8AD8", "#7CFF6B")
 UNMATCHED = "#FFFFFF"
+MOST_NOTES = 20  # an image with more masks gets no notes: they would hide it
 ROWS = 4  # pictures of more than this many images would not be looked at
 
 
@@ -118,7 +119,7 @@ def paint(axes: Axes, pixels: np.ndarray, instances: list[Instance]) -> None:
     height, width = pixels.shape[:2]
     axes.imshow(canvas.round().clip(0, 255).astype(np.uint8), extent=(0, width, height, 0), interpolation="none")
     taken: list[tuple[float, float]] = []
-    for item in instances:
+    for item in instances if len(instances) <= MOST_NOTES else []:
         _note(axes, item, taken)
     axes.set_axis_off()
 

@@ -1,7 +1,8 @@
 """Why rounding hurts: one region of interest on the feature grid, and how far RoIPool moves what it reads.
 
-Frame: image pixels. Cell i of a map of stride s stands on pixel s x i, where the convolutions put it and where RoIAlign
-(without `aligned`) looks for it; as an area it reaches half a stride to both sides.
+Frame: pixels of the images as the network gets them, resized where a study's data say so. Cell i of a map of stride s
+stands on pixel s x i, where the convolutions put it and where RoIAlign (without `aligned`) looks for it; as an area it
+reaches half a stride to both sides.
 Letters: P bins along an axis, S samples in a bin.
 """
 
@@ -16,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from data.images import fitted_size
 from ops.geometry import align_interval, num_samples, pool_bins, sample_positions
 from reports.figure import COLOURS, INK, MUTED, despine, figure, save
 from reports.load import Study
@@ -81,8 +83,7 @@ def why(study: Study, folder: Path, name: str = "why") -> Displacements | None:
     truth, shown = study.ground_truth, dict(study.sample_images())
     if truth is None or not shown or not applies(study):
         return None
-    sizes = {image["id"]: (image["width"], image["height"]) for image in truth["images"]}
-    boxes = [item for item in truth["annotations"] if not item.get("iscrowd") and min(item["bbox"][2:]) > 0]
+    sizes, boxes = resized(truth, study.record.config.get("data", {}))
     bins = _bins(study)
     moved = {
         stride: np.array([displacement(item["bbox"], sizes[item["image_id"]], bins, stride) for item in boxes])
@@ -105,6 +106,26 @@ def why(study: Study, folder: Path, name: str = "why") -> Displacements | None:
     pixels = np.asarray(Image.open(shown[item["image_id"]]).convert("L"))
     _draw(item["bbox"], sizes[item["image_id"]], pixels, moved, facts, folder, name)
     return facts
+
+
+def resized(truth: dict[str, Any], data: dict[str, Any]) -> tuple[dict[int, tuple[int, int]], list[dict[str, Any]]]:
+    """Image id -> width and height, and the objects with an area, both as the network gets them.
+
+    data: the recorded settings of the data; drawn images, which have no `image_size`, stay as they are.
+    """
+    sizes, factors = {}, {}
+    for image in truth["images"]:
+        height, width = image["height"], image["width"]
+        if "image_size" in data:
+            height, width = fitted_size(height, width, data["image_size"], data["max_size"])
+        sizes[image["id"]] = (width, height)
+        factors[image["id"]] = (width / image["width"], height / image["height"])
+    boxes = []
+    for item in truth["annotations"]:
+        if not item.get("iscrowd") and min(item["bbox"][2:]) > 0:
+            scaled = [value * factor for value, factor in zip(item["bbox"], 2 * factors[item["image_id"]], strict=True)]
+            boxes.append({**item, "bbox": scaled})
+    return sizes, boxes
 
 
 def _choose(
@@ -168,7 +189,7 @@ def _draw(
         for axes in row[:2]:
             axes.imshow(
                 pixels,
-                extent=(0, pixels.shape[1], pixels.shape[0], 0),
+                extent=(0, size[0], size[1], 0),
                 cmap="gray",
                 vmin=-300,
                 vmax=255,

@@ -12,7 +12,7 @@ ALLOWED = {
     "data": {"data"},
     "models": {"ops", "models"},
     "ablations": {"ops", "models", "data", "ablations"},
-    "reports": {"reports", "ablations.record", "ablations.cocoapi", "ablations.overlap", "ops.geometry"},
+    "reports": {"reports", "ablations.record", "ablations.cocoapi", "ablations.overlap", "data.images", "ops.geometry"},
 }
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reports.load import read_study
-from reports.why import applies, bin_centres, displacement, why
+from reports.why import applies, bin_centres, displacement, resized, why
 
 
 def test_a_box_that_fits_the_grid_exactly():
@@ -27,3 +27,11 @@ def test_the_coarser_grid_moves_bins_further(outputs, tmp_path):
     assert applies(study) and (tmp_path / "why.png").is_file()
     assert 0 < found.medians[16] < found.medians[32] < 32 and found.num_boxes == 24
     assert found.medians[16] <= found.ninetieths[16]
+
+
+def test_photographs_are_measured_at_the_size_that_the_network_gets():
+    objects = [{"image_id": 3, "bbox": [10, 20, 30, 40]}, {"image_id": 3, "bbox": [0, 0, 9, 9], "iscrowd": 1}]
+    truth = {"images": [{"id": 3, "width": 200, "height": 100}], "annotations": objects}
+    sizes, boxes = resized(truth, {"image_size": 400, "max_size": 1000})
+    assert sizes == {3: (800, 400)} and [item["bbox"] for item in boxes] == [[40, 80, 120, 160]]
+    assert resized(truth, {}) == ({3: (200, 100)}, objects[:1])
