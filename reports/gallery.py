@@ -21,9 +21,11 @@ RECORDS = ("study.json", "exhibits/*.json", "exhibits/*/*.png", "*/seed*/run.jso
 """What is published of a study's folder: everything that figures come from, without weights, images and masks."""
 
 
-def objections(study: Study) -> list[str]:
-    """Why a study should not be published; empty when it may be."""
+def objections(study: Study, folder: Path) -> list[str]:
+    """Why a study should not be published in `folder`; empty when it may be."""
     found = [f"{item.arm} seed {item.seed}: {item.kind}, {item.detail}" for item in study.problems]
+    if folder.exists() and not (folder / "records/study.json").exists():
+        found.append(f"{folder}: expected a published study or nothing, got other files; move or remove that folder.")
     return found + warnings(study)
 
 
@@ -69,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for name in options.study or find_studies(options.outputs):
             study = read_study(options.outputs, name)
-            reasons = objections(study)
+            reasons = objections(study, options.gallery / name)
             if reasons:
                 print(f"{name}: not published. {' '.join(reasons)}", file=sys.stderr)
                 refused = 1

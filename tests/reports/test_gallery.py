@@ -27,7 +27,8 @@ def publish(tmp_path):
 
 def test_a_complete_study_is_published_with_its_records(tmp_path):
     folder = write_study(tmp_path / "outputs", seeds=2)
-    (tmp_path / "gallery/roialign").mkdir(parents=True)
+    (tmp_path / "gallery/roialign/records").mkdir(parents=True)
+    (tmp_path / "gallery/roialign/records/study.json").touch()
     (tmp_path / "gallery/roialign/stale.md").touch()
     assert publish(tmp_path) == 0
     published = tmp_path / "gallery/roialign"
@@ -47,6 +48,15 @@ def test_an_incomplete_study_is_not(tmp_path, capsys):
     assert publish(tmp_path) == 1
     assert "align16 seed 1: missing" in capsys.readouterr().err
     assert not (tmp_path / "gallery/roialign").exists()
+
+
+def test_nor_is_one_in_place_of_what_was_written_by_hand(tmp_path, capsys):
+    write_study(tmp_path / "outputs", seeds=2)
+    (tmp_path / "gallery/roialign").mkdir(parents=True)
+    (tmp_path / "gallery/roialign/README.md").write_text("by hand")
+    assert publish(tmp_path) == 1
+    assert "roialign: expected a published study or nothing, got other files" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "gallery/roialign").iterdir()] == ["README.md"]
 
 
 def test_nor_is_one_of_uncommitted_code(tmp_path, capsys):
