@@ -1,8 +1,8 @@
 """RoIPool by a C kernel, `compiled_max.c`, which the machine's own compiler builds on first use.
 
 PyTorch has no operator that finds the maxima of many rectangles at once and where they lie; composed of those it has
-(`crop_max.py`), RoIPool takes two to five times as long. Building takes a quarter of a second in each process that
-pools. Where there is no compiler, `crop_max.py` serves, with the same results (for boxes no larger than twice the map,
+(`crop_max.py`), RoIPool takes several times as long. Building takes less than a second in each process that pools.
+Where there is no compiler, `crop_max.py` serves, with the same results (for boxes no larger than twice the map,
 gradients are the same to the bit).
 Letters: B images, K RoIs, C channels, H and W sides of the map, P and Q pooled height and width.
 """
@@ -14,7 +14,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -32,9 +32,13 @@ ELEMENTS_OF_A_THREAD = 1 << 17  # of the output; for fewer, a thread is not wort
 @functools.cache
 def build(dtype: torch.dtype) -> ctypes.CDLL | str:
     """The kernels for a dtype, built now and kept while the process lives, or the reason why there are none."""
-    compiler = shlex.split(os.environ.get("CC") or "cc")
-    if shutil.which(compiler[0]) is None:
-        return f"there is no C compiler {compiler[0]}"
+    wanted = os.environ.get("CC") or "cc"
+    try:
+        compiler = shlex.split(wanted)
+    except ValueError as error:
+        return f"CC={wanted} cannot be read: {error}"
+    if not compiler or shutil.which(compiler[0]) is None:
+        return f"there is no C compiler {wanted}"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         target = f"{folder}/kernels.so"
         real = f"-DREAL={REALS[dtype]}"
@@ -83,9 +87,9 @@ class _CompiledMax(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, table, image, rows, columns):
-        size = torch.tensor([*rows.shape[:2], columns.shape[1], *table.shape[1:]])
+        size = torch.tensor([*rows.shape[:2], columns.shape[1], *table.shape[1:]], device="cpu")
         out = table.new_empty(*size[:3].tolist(), table.shape[3])
-        where = torch.empty(out.shape, dtype=torch.uint16)
+        where = out.new_empty(out.shape, dtype=torch.uint16)
         _call("forward", table, out, where, image, rows, columns, size)
         ctx.save_for_backward(where, image, rows, columns, size)
         ctx.table_shape = table.shape
@@ -110,10 +114,9 @@ def _call(name: str, table: Tensor, out: Tensor, *others: Tensor) -> None:
     num_threads = max(min(torch.get_num_threads(), out.numel() // ELEMENTS_OF_A_THREAD), 1)
     share = max(-(-channels // (num_threads * CHANNELS_AT_ONCE)), 1) * CHANNELS_AT_ONCE
     limits = [(first, min(first + share, channels)) for first in range(0, channels, share)]
-    threads = [threading.Thread(target=kernel, args=(*addresses, *limit)) for limit in limits[1:]]
-    for thread in threads:
-        thread.start()
-    if limits:
-        kernel(*addresses, *limits[0])
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(num_threads) as pool:  # is left only when all have ended: they write to these addresses
+        shares = [pool.submit(kernel, *addresses, *limit) for limit in limits[1:]]
+        for limit in limits[:1]:
+            kernel(*addresses, *limit)
+        for each in shares:
+            each.result()
