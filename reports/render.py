@@ -94,6 +94,7 @@ def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]
         "num_planned": len(study.record.seeds) * len(study.record.arms),
         "warnings": provenance.warnings(study),
         "setting": setting(study),
+        "toy": study.record.config.get("model", {}).get("name", "toy") == "toy",
         "has_paper": has_paper,
         "primary": metric_label(metric)[0].upper() + metric_label(metric)[1:],
         "headline": tables.headline(study),
