@@ -63,10 +63,11 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
 
 def ap_under(rule: Rule, model: MaskRCNN, run: Run) -> dict[str, float | None]:
     """Mask AP, AP50 and AP75 of the same weights when the class must beat other rivals."""
+    config = dataclasses.replace(run.config, mask_loss=dataclasses.replace(run.config.mask_loss, rule=rule))
     stages = stages_of(run.config)
     classes = len(stages.dataset("val").classes)
     model.mask_objective = SoftmaxMask(classes, run.config.mask_class.kind == "agnostic", rule)
-    results = detect(model, stages, run.config)
+    results = detect(model, stages, config)  # processes that help build the network from it
     figures = average_precision(stages.dataset("val").coco, results, "segm")
     return {name: figures[name] for name in FIGURES}
 

@@ -1,8 +1,12 @@
 """Where an object's pixels go, on masks that can be counted by hand."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from ablations.config import from_hydra
+from ablations.exhibits import competition
 from ablations.exhibits.competition import Objects, lost_pixels, overlap, typical
 from reports.exhibits.competition import strongest_rival
 
@@ -47,3 +51,17 @@ def test_the_typical_object_is_the_median_of_the_losses():
     assert shown["image_id"] == 1 and shown["class"] == "star" and shown["gap"] == pytest.approx(0.75)
     assert shown["softmax"]["disk"] == [[pytest.approx(0.1), pytest.approx(0.1)], [pytest.approx(0.6), 0.3]]
     assert strongest_rival(shown) == "disk"
+
+
+def test_processes_that_help_are_told_the_rule(compose, monkeypatch):
+    """They build their network from the configuration; the leader's own objective never reaches them."""
+    told = []
+    val = SimpleNamespace(classes=["star", "disk"], coco=None)
+    monkeypatch.setattr(competition, "stages_of", lambda config: SimpleNamespace(dataset=lambda split: val))
+    monkeypatch.setattr(competition, "detect", lambda model, stages, config: told.append((model, config)))
+    monkeypatch.setattr(competition, "average_precision", lambda *_: dict.fromkeys(competition.FIGURES))
+    run = SimpleNamespace(config=from_hydra(compose(["mask_loss=softmax"])))
+    competition.ap_under("background", SimpleNamespace(mask_objective=None), run)
+    ((model, config),) = told
+    assert model.mask_objective.rule == config.mask_loss.rule == "background" != run.config.mask_loss.rule
+    assert config.mask_loss.kind == "softmax"
