@@ -10,25 +10,13 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ablations import exhibits
-from ablations.config import Config, ConfigError, digest, from_hydra, to_plain, typed
+from ablations.config import INDIFFERENT, Config, ConfigError, digest, from_hydra, to_plain, typed
 from ablations.record import Arm, Hypothesis
 
 Compose = Callable[[list[str]], DictConfig]
 
 # What a user may set on the command line without giving a single run another name.
-UNNAMED = (
-    "seed",
-    "outputs",
-    "device",
-    "workers",
-    "threads",
-    "force",
-    "code",
-    "checkpoint",
-    "logger",
-    "launcher",
-    "study",
-)
+UNNAMED = ("seed", "study", *INDIFFERENT)
 
 
 LONGEST_NAME = 200
