@@ -16,7 +16,7 @@ from ablations.arm import run_arm
 from ablations.engines import Engine, start
 from ablations.exhibition import Exhibit, make_exhibit
 from ablations.finished import finished, outdated, set_aside
-from ablations.job import Job, OutOfStep, Stopped, WorkerLost, explain, mark_failed
+from ablations.job import Job, Stopped, WorkerLost, explain, mark_failed
 from ablations.progress import Progress
 from ablations.record import LOCK, ExhibitRecord, RunRecord, clear_temporaries
 from ablations.reuse import take_over
@@ -187,11 +187,13 @@ def _carry_out_all(
                 continue
             except Exception as error:
                 outcome.failures[task.name] = explain(error)
-                progress.say(f"FAILED {task.name}: {explain(error)}")
+                try:
+                    progress.say(f"FAILED {task.name}: {explain(error)}")
+                finally:
+                    if team.out_of_step():
+                        team.give_up()
                 if isinstance(error, WorkerLost):
                     mark_failed(task.folder, explain(error))
-                if isinstance(error, OutOfStep):
-                    team.give_up()
                 continue
             done.add(task.name)
             if task.run is None:

@@ -26,6 +26,8 @@ from ablations.job import OutOfStep, Stopped, TrainingError
 END = -1
 """In the place of a step: this training is over."""
 
+_lost_step = False
+
 
 @dataclass(frozen=True)
 class Order:
@@ -89,7 +91,7 @@ class Crew:
         if self.device is None:
             return
         if error is not None and not isinstance(error, Stopped | TrainingError):
-            raise OutOfStep from error
+            raise lost_step() from error
         dist.broadcast(torch.tensor(END, device=self.device), 0)
 
     def begin(self, step: int, module: nn.Module, scale: Tensor) -> None:
@@ -103,10 +105,25 @@ class Crew:
         spread([*trained_tensors(module), scale])
 
 
+def lost_step() -> OutOfStep:
+    """The error to raise where the leader leaves what it does with its followers. It is also remembered: on a full
+    disk, closing a file on the way out raises another error in its place."""
+    global _lost_step
+    _lost_step = True
+    return OutOfStep()
+
+
+def out_of_step() -> bool:
+    """Whether the followers wait for what never comes, whatever error has arrived."""
+    return _lost_step
+
+
 def give_up() -> NoReturn:
     """Ends this process, and by that torchrun the others, which wait for what never comes (OutOfStep)."""
-    sys.stdout.flush()
-    os._exit(1)
+    try:
+        sys.stdout.flush()
+    finally:
+        os._exit(1)
 
 
 @contextmanager
@@ -116,7 +133,7 @@ def together() -> Iterator[None]:
         yield
     except Exception as error:
         if size() > 1:
-            raise OutOfStep from error
+            raise lost_step() from error
         raise
 
 

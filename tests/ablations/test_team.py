@@ -1,17 +1,21 @@
 """Two processes that share each step's micro batches train what one trains that does them in turn."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file
 
-from ablations import team
+from ablations import runner, team
 from ablations.config import ConfigError, from_hydra
+from ablations.engines import Here
 
 ROOT = Path(__file__).parents[2]
 TINY = ["budget=smoke", "budget.train_images=16", "budget.val_images=45", "budget.train.steps=3", "device=cpu"]
@@ -92,6 +96,50 @@ def test_processes_share_the_proposals_and_a_leaders_error_ends_all_with_its_rea
     # 16 training images are one batch; 45 validation images are three, dealt out in turn.
     noted = sorted(path.name.split() for path in (tmp_path / "found").iterdir())
     assert [(rank, number) for rank, _, number in noted] == [("0", "16"), ("0", "20"), ("0", "5"), ("1", "20")]
+
+
+@contextmanager
+def full_disk():
+    """As a file on a full disk, whose closing fails too."""
+    try:
+        yield
+    finally:
+        raise OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
+
+
+def fail_together(job):
+    with full_disk(), team.together():
+        raise ValueError("in the middle")
+
+
+def test_a_leader_out_of_step_gives_up_whatever_error_has_come_of_it(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def give_up():
+        raise SystemExit(1)
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(team, "_lost_step", False)
+    monkeypatch.setattr(team, "give_up", give_up)
+    engine, outcome = Here(SimpleNamespace(threads=0), lambda: False), runner.Outcome()
+    task = runner.Task("a task", tmp_path, fail_together, frozenset())
+    progress = SimpleNamespace(look=lambda folders: None, say=full)
+    with pytest.raises(SystemExit):
+        runner._carry_out_all([task], set(), engine, lambda: False, outcome, progress, echo=False)
+    assert outcome.failures["a task"].startswith("the disk is full (metrics.jsonl)")
+
+
+def test_giving_up_needs_no_room_on_the_disk(monkeypatch):
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    ended = []
+    monkeypatch.setattr(team.os, "_exit", ended.append)
+    with monkeypatch.context() as patch, pytest.raises(OSError):
+        patch.setattr(team.sys, "stdout", SimpleNamespace(flush=full))
+        team.give_up()
+    assert ended == [1]
 
 
 def test_work_that_cannot_be_shared_is_refused(compose, monkeypatch):
