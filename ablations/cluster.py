@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,7 @@ class Slurm(Cluster):
         self.closed.set()
         self.watcher.join()
         for job in self.jobs.values():
-            job.cancel(check=False)
+            _cancel(job)
         super().close()
 
     def _watch(self) -> None:
@@ -192,7 +193,14 @@ class Slurm(Cluster):
                 except Exception as error:  # whatever else Slurm's commands raise: the study would wait for ever
                     reason, log = type(error).__name__, job.paths.stderr  # the text of submitit's own is the whole log
                     future.set_exception(WorkerLost(f"job {job.job_id} gave no answer ({reason}); see {log}"))
+                    _cancel(job)  # it may still be at work, which is done again
                 del self.jobs[future]
+
+
+def _cancel(job: Any) -> None:
+    """Slurm's commands may be missing or fail, which is no reason to leave the rest undone."""
+    with suppress(Exception):
+        job.cancel(check=False)
 
 
 def _share_imports() -> None:

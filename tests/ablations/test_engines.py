@@ -107,6 +107,8 @@ class Queued:
 
     def cancel(self, check: bool = True) -> None:
         self.cancelled = True
+        if self.state == "UNKNOWN":
+            raise FileNotFoundError("scancel: command not found")
 
 
 @pytest.fixture
@@ -139,10 +141,26 @@ def test_a_job_that_slurm_cannot_tell_of_is_lost_and_others_are_watched_on(slurm
     monkeypatch.setattr(slurm.submitter, "submit", lambda *_: next(jobs))
     with pytest.raises(WorkerLost, match="job 7 gave no answer .*7_log.err"):
         slurm.result(slurm.submit(os.getcwd))
+    deadline = time.monotonic() + 10
+    while slurm.jobs and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert first.cancelled  # or it would work on beside the one that takes its place
     waiting = slurm.submit(os.getcwd)
     slurm.ask_to_stop()
     with pytest.raises(Stopped):
         slurm.result(waiting)
+
+
+def test_the_wish_to_stop_is_taken_back_also_where_jobs_cannot_be_cancelled(slurm, monkeypatch, tmp_path):
+    job = Queued()
+    monkeypatch.setattr(slurm.submitter, "submit", lambda *_: job)
+    slurm.submit(os.getcwd)
+    slurm.closed.set()
+    slurm.watcher.join()
+    slurm.ask_to_stop()
+    job.state = "UNKNOWN"
+    slurm.close()
+    assert job.cancelled and not list(tmp_path.glob(".stop*"))
 
 
 def test_a_missing_engine_is_refused_with_the_command_that_installs_it(compose, monkeypatch):
