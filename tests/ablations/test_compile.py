@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from ablations import provenance
+from ablations.arm import build
 from ablations.config import ConfigError, from_hydra
 from ablations.device import compile_parts
+from ablations.stages import Stages, proposal_network, stages_of
 from models.build import build_mask_rcnn
 from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, RoIConfig, ToyConfig
 from models.detector import GroundTruth
@@ -51,6 +53,19 @@ def test_compiled_parts_train_what_plain_ones_do():
     assert list(same) == list(weights)
     for name, value in weights.items():
         torch.testing.assert_close(same[name], value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_setting_reaches_both_networks(compiled, compose, monkeypatch):
+    monkeypatch.setattr(provenance.shutil, "which", lambda name: "/usr/bin/" + name)
+    monkeypatch.setattr(Stages, "backbone", lambda self: {})
+    for module in ("arm", "stages"):
+        monkeypatch.setattr(f"ablations.{module}.load_pretrained", lambda network, state: None)
+    config = from_hydra(compose(["device=cpu", f"compile={compiled}"]))
+    stages = stages_of(config)
+    for network in (build(config, stages, num_classes=2), proposal_network(stages, seed=0)):
+        parts = list(network.children())
+        assert len(parts) >= 2 and all((part._compiled_call_impl is not None) == compiled for part in parts)
 
 
 def test_a_missing_compiler_is_said_beforehand(compose, monkeypatch):
