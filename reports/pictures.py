@@ -42,10 +42,18 @@ class Instance:
     is_box: bool = False
 
 
-def samples(study: Study, folder: Path, name: str = "samples") -> int | None:
+@dataclass(frozen=True)
+class Samples:
+    """What was drawn: detections of this seed; whether some images have too many masks for notes."""
+
+    seed: int
+    crowded: bool
+
+
+def samples(study: Study, folder: Path, name: str = "samples") -> Samples | None:
     """A row for each sample image: ground truth, then every arm's detections of one seed, boxes where it has no masks.
 
-    Returns that seed, or None when there was nothing to draw.
+    Returns None when there was nothing to draw.
     """
     images, truth = study.sample_images()[:ROWS], study.ground_truth
     seed = study.shown_seed()
@@ -57,7 +65,7 @@ def samples(study: Study, folder: Path, name: str = "samples") -> int | None:
         return None
     found = {arm: _by_image(study.detections(arm, seed) or []) for arm in arms}
     objects = _by_image(truth["annotations"])
-    columns = 1 + len(arms)
+    columns, crowded = 1 + len(arms), False
     drawn, grid = figure(
         len(images),
         columns,
@@ -78,10 +86,11 @@ def samples(study: Study, folder: Path, name: str = "samples") -> int | None:
             columns_of.append(_detections(results, shapes, labels, names, size))
         for axes, instances in zip(grid[row], columns_of, strict=True):
             paint(axes, pixels, instances)
+            crowded |= len(instances) > MOST_NOTES
     for axes, title in zip(grid[0], ["ground truth", *(study.label(arm) for arm in arms)], strict=True):
         axes.set_title(title.replace(", ", "\n"), loc="center", fontsize=9)
     save(drawn, folder, name, vector=False)
-    return seed
+    return Samples(seed, crowded)
 
 
 def decode(segmentation: Any, size: tuple[int, int]) -> np.ndarray:

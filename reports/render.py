@@ -72,7 +72,7 @@ def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]
     family = len(found)
     difference = provenance.config_difference(study)
     displacements = why(study, figures)
-    seed = pictures.samples(study, figures)
+    samples = pictures.samples(study, figures)
     candidates = closeups.closeups(study, figures)
     drawn = {
         "paired": plots.paired(study, metric, figures),
@@ -80,7 +80,7 @@ def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]
         "curves": plots.curves(study, figures),
         "recall": recall.curves(study, figures),
         "why": displacements is not None,
-        "samples": seed is not None,
+        "samples": samples is not None,
         "closeups": candidates is not None,
     }
     has_paper = any(arm.paper for arm in study.record.arms.values())
@@ -107,7 +107,8 @@ def content(study: Study, found: list[Verdict], figures: Path) -> dict[str, Any]
         "boxes_only": any(
             study.values(arm, "bbox.AP") and not study.values(arm, "segm.AP") for arm in study.record.arms
         ),
-        "sample_seed": seed,
+        "sample_seed": samples.seed if samples else None,
+        "without_notes": pictures.MOST_NOTES if samples and samples.crowded else None,
         "candidates": candidates,
         "every_seed": tables.every_seed(study),
         "differences": [

@@ -230,6 +230,14 @@ def test_parameters_stand_beside_the_figures_where_arms_differ_in_them(outputs, 
     assert "| 4.00 M (mask head 3.20 M) |" in read(tmp_path / "unlike")
 
 
+def test_pictures_without_numbers_are_explained(report, undrawn, tmp_path, monkeypatch):
+    assert "carry neither numbers nor names" not in read(report)
+    monkeypatch.setattr(pictures, "MOST_NOTES", 1)
+    folder = write_study(tmp_path / "outputs", seeds=1)
+    render(read_study(folder.parent, "roialign"), tmp_path)
+    assert "Images with more than 1 masks carry neither numbers nor names.*" in read(tmp_path)
+
+
 def test_arms_without_masks_are_pictured_with_their_boxes(tmp_path, monkeypatch):
     folder = write_study(tmp_path / "outputs", seeds=1)
     for arm in ("pool16", "align16"):
@@ -241,7 +249,7 @@ def test_arms_without_masks_are_pictured_with_their_boxes(tmp_path, monkeypatch)
     shapes = []
     monkeypatch.setattr(pictures, "paint", lambda axes, pixels, instances: shapes.append(instances))
     monkeypatch.setattr(pictures, "save", lambda drawn, *_, **__: plt.close(drawn))
-    assert pictures.samples(read_study(tmp_path / "outputs", "roialign"), tmp_path) == 0
+    assert pictures.samples(read_study(tmp_path / "outputs", "roialign"), tmp_path) == pictures.Samples(0, False)
     first = dict(zip(("truth", "pool16", "align16", "align32"), shapes, strict=False))
     assert len(shapes) == 8 and all(first.values())  # two images; the arm without detections has no column
     assert {name: {item.is_box for item in drawn} for name, drawn in first.items()} == {
