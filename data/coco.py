@@ -151,7 +151,7 @@ class CocoSet(InstanceSet):
             log.warning("%s: %s; python -m data.check %s lists them", self._json, counts, spec.root)
         if not self._pictures:
             raise ValueError(f"{self._json}: expected at least one image with an object, got none that can be used")
-        self.max_objects = max(1, max(len(picture.objects) + len(picture.crowds) for picture in self._pictures))
+        self.max_objects = max(1, max(len(picture.objects) for picture in self._pictures))
         self.digest = self._digest()
 
     def _compact(self, content: annotations.Annotations) -> list[_Picture]:

@@ -204,6 +204,7 @@ def collate(
     most_crowds = max(len(sample.labels) - n for sample, n in zip(samples, counts, strict=True))
     crowds = torch.full((count, most_crowds, 4), torch.nan)
     for b, (sample, n, flip) in enumerate(zip(samples, counts, flips, strict=True)):
+        assert (sample.labels[n:] == CROWD).all(), "crowds come last"
         h, w = sample.image.shape[-2:]
         image = sample.image.permute(1, 2, 0)
         normalise(image.flip(1) if flip else image, out=pixels[b, :h, :w])

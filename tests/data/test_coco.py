@@ -67,7 +67,7 @@ def test_crowds_are_marked_for_matching_and_evaluation_to_ignore(tmp_path):
     whole = entry(2, iscrowd=1, segmentation=crowd, bbox=(0, 0, WIDTH, HEIGHT))
     dataset = load(write(tmp_path, [whole, entry(1)]), "train")
     sample = dataset[0]
-    assert sample.labels.tolist() == [2, CROWD] and dataset.max_objects == 2
+    assert sample.labels.tolist() == [2, CROWD] and dataset.max_objects == 1
     assert sample.boxes[1].tolist() == [0, 0, WIDTH, HEIGHT] and not sample.masks[1].any()
     assert sorted(a["iscrowd"] for a in dataset.coco["annotations"]) == [0, 1]
 

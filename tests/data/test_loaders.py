@@ -125,6 +125,8 @@ def test_crowd_regions_stand_apart_from_the_objects_and_are_mirrored_too():
     assert batch.boxes[0].tolist() == [[15, 0, 20, 5], [0, 0, 0, 0]]
     assert batch.crowds[0].tolist() == [[12, 2, 18, 8], [0, 0, 10, 10]] and batch.crowds[1].isnan().all()
     assert collate([plain]).crowds.shape == (1, 0, 4)
+    with pytest.raises(AssertionError, match="crowds come last"):
+        collate([Sample(image, boxes[:2], torch.tensor([CROWD, 4]), masks[:2], 3)])
 
 
 def test_more_objects_than_room_are_refused(drawn):
