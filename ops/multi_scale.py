@@ -118,6 +118,6 @@ def _scales(maps: list[Tensor], image_shapes: list[tuple[int, int]]) -> list[flo
     """Cells a pixel of each map, a power of two, from the largest image's sides."""
     largest = max(shape[0] for shape in image_shapes), max(shape[1] for shape in image_shapes)
     scales = [2.0 ** round(math.log2(each.shape[2] / largest[0])) for each in maps]
-    if any(a <= b for a, b in zip(scales, scales[1:], strict=False)):
-        raise ValueError(f"x: expected maps from the finest to the coarsest, got scales {scales}")
+    if any(a != 2 * b for a, b in zip(scales, scales[1:], strict=False)):
+        raise ValueError(f"x: expected maps from the finest to the coarsest, each half the last, got scales {scales}")
     return scales

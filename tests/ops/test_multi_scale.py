@@ -45,3 +45,10 @@ def test_no_boxes_and_missing_maps():
     assert module(pyramid(), [torch.zeros(0, 4)] * 2, [(128, 128)] * 2).shape == (0, 6, 7, 7)
     with pytest.raises(ValueError, match="expected some of the maps"):
         module({"pool": torch.zeros(1, 1, 4, 4)}, [torch.zeros(0, 4)], [(128, 128)])
+
+
+@pytest.mark.parametrize("names", [["0", "2"], ["1", "0"]])
+def test_levels_that_are_left_out_or_out_of_order_are_refused(names):
+    """A box would ask for a level that no map has."""
+    with pytest.raises(ValueError, match=r"from the finest to the coarsest, each half the last, got scales \[0\."):
+        MultiScaleRoIAlign(names, 7, 2)(pyramid(), [torch.zeros(1, 4)] * 2, [(128, 128)] * 2)
