@@ -1,6 +1,8 @@
 """Where a run computes, and why."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -26,6 +28,17 @@ def compile_parts(network: nn.Module, backend: str = "inductor") -> None:
     """
     for part in network.children():
         part.compile(backend=backend)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """The CPU's sums inside are taken by one thread, so that their bits do not depend on how many there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def visible_gpus(wanted: str) -> list[str]:

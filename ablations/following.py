@@ -7,6 +7,7 @@ from torch import nn
 from ablations import team
 from ablations.arm import WORKS, build, detections_by_batch
 from ablations.config import Config
+from ablations.device import one_thread
 from ablations.stages import proposal_losses, proposal_network, proposals_by_batch, stages_of
 from ablations.train import accumulate
 from ablations.workers import SIGNALS
@@ -19,10 +20,11 @@ def follow() -> int:
     for order in team.orders():
         if order.what == "detections":
             _detect(order.config)
-        elif order.what == "boxes":
-            _propose(order.config, order.split)
-        else:
+        elif order.what == "run":
             _train(order)
+        else:
+            with one_thread():  # as the leader makes stages
+                _train(order) if order.what == "proposals" else _propose(order.config, order.split)
     team.leave()
     return 0
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ablations import team
 from ablations.arm import run_arm
+from ablations.device import one_thread
 from ablations.engines import Engine, start
 from ablations.exhibition import Exhibit, make_exhibit
 from ablations.finished import finished, outdated, set_aside
@@ -230,12 +229,8 @@ def _stage(make: Callable[[Stages, Job], None], stages: Stages, name: str, needs
 
 def _on_one_thread(make: Callable[[Stages, Job], None], stages: Stages, job: Job) -> None:
     """Stages are shared, so their bits must not depend on whether a study or a single run makes them: one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         make(stages, job)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _arm(run: Run, job: Job) -> RunRecord:

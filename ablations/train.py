@@ -25,8 +25,8 @@ REDUCED = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 @dataclass(frozen=True)
 class Fit:
-    """losses: means over the last tenth of training; seconds_per_step: the median (on a GPU the mean), since it was
-    last interrupted; seconds: in all, checkpoints included."""
+    """losses: means over the last tenth of training; seconds_per_step: on a CPU the median since training was last
+    interrupted, on a GPU the mean of all steps; seconds: in all, checkpoints included."""
 
     losses: dict[str, float]
     seconds_per_step: float

@@ -11,9 +11,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
-from ablations import runner, team
+from ablations import following, runner, team
 from ablations.config import ConfigError, from_hydra
 from ablations.engines import Here
 
@@ -140,6 +141,22 @@ def test_giving_up_needs_no_room_on_the_disk(monkeypatch):
         patch.setattr(team.sys, "stdout", SimpleNamespace(flush=full))
         team.give_up()
     assert ended == [1]
+
+
+def test_stages_are_shared_by_one_thread_of_each_process(monkeypatch):
+    seen = []
+    orders = [team.Order("boxes", None), team.Order("proposals", None), team.Order("run", None)]
+    monkeypatch.setattr(following.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(team, "orders", lambda: orders)
+    monkeypatch.setattr(following, "_propose", lambda config, split: seen.append(torch.get_num_threads()))
+    monkeypatch.setattr(following, "_train", lambda order: seen.append(torch.get_num_threads()))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert following.follow() == 0
+    finally:
+        torch.set_num_threads(threads)
+    assert seen == [1, 1, 2]
 
 
 def test_work_that_cannot_be_shared_is_refused(compose, monkeypatch):
