@@ -7,8 +7,8 @@
    image    [K], the image that each RoI lies on
    rows     [K, P, 2], each bin's first row and the one after its last, within 0 to H; columns [K, Q, 2] the same
    size     K, P, Q, H, W, C
-   first, after    the channels to serve. Threads share the channels: no two of them write to one place, and each sum is
-                   taken in the order of RoIs and bins, however many they are. */
+
+   One thread; sums are taken in the order of RoIs and bins. */
 
 #include <math.h>
 #include <stdint.h>
@@ -27,7 +27,7 @@ static struct bin find(int64_t number, const int64_t *image, const int64_t *rows
 }
 
 void forward(const REAL *map, REAL *out, uint16_t *where, const int64_t *image, const int64_t *rows,
-             const int64_t *columns, const int64_t *size, int64_t first, int64_t after)
+             const int64_t *columns, const int64_t *size)
 {
     int64_t W = size[4], C = size[5];
     for (int64_t number = 0; number < size[0] * size[1] * size[2]; number++) {
@@ -35,7 +35,7 @@ void forward(const REAL *map, REAL *out, uint16_t *where, const int64_t *image, 
         REAL *restrict best = out + number * C;
         uint16_t *restrict place = where + number * C;
         uint16_t here = 0;
-        for (int64_t c = first; c < after; c++) {
+        for (int64_t c = 0; c < C; c++) {
             best[c] = bin.tall > 0 && bin.wide > 0 ? -INFINITY : 0;
             place[c] = 0;
         }
@@ -43,7 +43,7 @@ void forward(const REAL *map, REAL *out, uint16_t *where, const int64_t *image, 
             for (int64_t x = 0; x < bin.wide; x++, here++) {
                 const REAL *restrict value = map + bin.corner + (y * W + x) * C;
                 /* Without branches, so that a compiler makes vector code of it. NaN counts as a maximum. */
-                for (int64_t c = first; c < after; c++) {
+                for (int64_t c = 0; c < C; c++) {
                     int larger = value[c] > best[c] || value[c] != value[c];
                     best[c] = larger ? value[c] : best[c];
                     place[c] = larger ? here : place[c];
@@ -53,7 +53,7 @@ void forward(const REAL *map, REAL *out, uint16_t *where, const int64_t *image, 
 }
 
 void backward(REAL *map, const REAL *out, const uint16_t *where, const int64_t *image, const int64_t *rows,
-              const int64_t *columns, const int64_t *size, int64_t first, int64_t after)
+              const int64_t *columns, const int64_t *size)
 {
     int64_t W = size[4], C = size[5];
     for (int64_t number = 0; number < size[0] * size[1] * size[2]; number++) {
@@ -65,7 +65,7 @@ void backward(REAL *map, const REAL *out, const uint16_t *where, const int64_t *
         for (int64_t y = 0; y < bin.tall; y++)
             for (int64_t x = 0; x < bin.wide; x++, here++) {
                 REAL *restrict total = map + bin.corner + (y * W + x) * C;
-                for (int64_t c = first; c < after; c++)
+                for (int64_t c = 0; c < C; c++)
                     total[c] += place[c] == here ? grad[c] : 0;
             }
     }

@@ -14,7 +14,6 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -25,8 +24,6 @@ SOURCE = Path(__file__).with_suffix(".c")
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
 REALS = {torch.float32: "float", torch.float64: "double"}
 CELLS_OF_A_BIN = 1 << 16  # that a place of 16 bits can tell apart
-CHANNELS_AT_ONCE = 16  # a cache line of float32: threads that share one would wait for each other
-ELEMENTS_OF_A_THREAD = 1 << 17  # of the output; for fewer, a thread is not worth starting
 
 
 @functools.cache
@@ -56,7 +53,7 @@ def build(dtype: torch.dtype) -> ctypes.CDLL | str:
         except (OSError, subprocess.TimeoutExpired) as error:
             return f"{compiler[0]} built no library that loads: {error}"
     for kernel in (kernels.forward, kernels.backward):
-        kernel.argtypes, kernel.restype = [ctypes.c_void_p] * 7 + [ctypes.c_int64] * 2, None
+        kernel.argtypes, kernel.restype = [ctypes.c_void_p] * 7, None
     return kernels
 
 
@@ -104,19 +101,7 @@ class _CompiledMax(torch.autograd.Function):
 
 
 def _call(name: str, table: Tensor, out: Tensor, *others: Tensor) -> None:
-    """Run a kernel on as many threads as PyTorch uses, each with a share of the channels."""
     library = build(table.dtype)
     assert isinstance(library, ctypes.CDLL), library
-    kernel = getattr(library, name)
     tensors = [table, out, *(each.contiguous() for each in others)]
-    addresses = [each.data_ptr() for each in tensors]
-    channels = out.shape[3]
-    num_threads = max(min(torch.get_num_threads(), out.numel() // ELEMENTS_OF_A_THREAD), 1)
-    share = max(-(-channels // (num_threads * CHANNELS_AT_ONCE)), 1) * CHANNELS_AT_ONCE
-    limits = [(first, min(first + share, channels)) for first in range(0, channels, share)]
-    with ThreadPoolExecutor(num_threads) as pool:  # is left only when all have ended: they write to these addresses
-        shares = [pool.submit(kernel, *addresses, *limit) for limit in limits[1:]]
-        for limit in limits[:1]:
-            kernel(*addresses, *limit)
-        for each in shares:
-            each.result()
+    getattr(library, name)(*(each.data_ptr() for each in tensors))

@@ -157,14 +157,6 @@ def test_compiled_kernels_give_the_same_bits(monkeypatch, dtype):
 
 
 @needs_compiler
-def test_threads_make_no_difference(monkeypatch):
-    single = training_like(monkeypatch)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    monkeypatch.setattr(compiled_max, "ELEMENTS_OF_A_THREAD", 1)
-    assert_same_bits(training_like(monkeypatch), single)
-
-
-@needs_compiler
 def test_bins_too_large_for_the_kernels_are_left_to_crops(monkeypatch):
     kernels = []
     monkeypatch.setattr(compiled_max, "roi_pool", lambda *args: kernels.append(args) or torch.zeros(1, 1, 1, 1))
