@@ -1,6 +1,6 @@
 """What a study costs besides its training: how well its runs share the cores, and what checkpoints take.
 
-    python -m ablations.bench_study [--runs 6] [--steps 60] [--rounds 1] [--out FOLDER]
+    python -m ablations.bench_study [--runs 6] [--steps 60] [--rounds 2] [--out FOLDER]
 
 The same runs are carried out by two workers of one thread each, and one after another on one thread and on two. Stages
 are made beforehand, and times are from the first run's start to the last one's end, without the workers' imports.
@@ -134,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=6)
     parser.add_argument("--steps", type=int, default=60, help="training steps of each run")
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("reports/out/bench"), help="where study.json goes")
     arguments = parser.parse_args()
     started = datetime.now(UTC)
