@@ -50,6 +50,8 @@ def average_precision(truth: dict[str, Any], results: list[dict[str, Any]], kind
     truth is a COCO JSON dictionary. Without any detection every figure that is defined is 0.
     """
     coco = index(truth)
+    if kind == "segm":  # where there is a box too, COCO.loadRes takes its area for the mask's
+        results = [{key: value for key, value in result.items() if key != "bbox"} for result in results]
     with quietly():
         evaluation = COCOeval(coco, with_results(coco, results), kind)
         evaluation.evaluate()

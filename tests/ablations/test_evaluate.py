@@ -71,6 +71,16 @@ def test_a_false_positive_above_a_true_one_halves_precision():
     assert figures["AP"] == pytest.approx(50)
 
 
+def test_a_mask_is_as_large_as_its_own_area():
+    """Above a small and a medium object that are found lies a false diagonal: 50 pixels in a box of 50 x 50."""
+    diagonal = annotation(1, 1, 1, square(50, 50, 50) * np.eye(100, dtype=np.uint8))
+    false = result(50, 50, 50, 0.9) | {"segmentation": diagonal["segmentation"]}
+    objects, found = [(5, 5, 20), (55, 5, 40)], [false, result(5, 5, 20, 0.8), result(55, 5, 40, 0.7)]
+    masks, boxes = (average_precision(truth(*objects), found, kind) for kind in ("segm", "bbox"))
+    assert (masks["APs"], masks["APm"]) == pytest.approx((50, 100))
+    assert (boxes["APs"], boxes["APm"]) == pytest.approx((100, 50))
+
+
 def test_no_detections_at_all_is_zero_not_a_crash():
     figures = average_precision(truth((10, 10, 40)), [], "segm")
     assert figures["AP"] == figures["AR100"] == 0
