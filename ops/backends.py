@@ -3,7 +3,7 @@
 reference    the definition, spelled out; any device, slow
 cpu          plain PyTorch operators arranged for a CPU, `bilinear.py`; for RoIPool a C kernel, `compiled_max.py`, or
              `crop_max.py` where there is no compiler
-triton       `triton_kernels.py`; NVIDIA GPUs from compute capability 8.0 on
+triton       `triton_bilinear.py` and `triton_pool.py`; NVIDIA GPUs from compute capability 8.0 on
 torchvision  torchvision's own operators, for comparison and where nothing better is at hand
 """
 

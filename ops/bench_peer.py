@@ -2,7 +2,7 @@
 
 One thread an output element, channels last, four levels in one launch, a box's level chosen in the kernel, as in the
 MLPerf entries for Mask R-CNN. Every element computes its positions for itself and loads one number at a time, and
-nothing is kept from one row to the next: what `triton_kernels.py` gains over this is what its design gains. float32
+nothing is kept from one row to the next: what `triton_bilinear.py` gains over this is what its design gains. float32
 or half precision maps, boxes [K, 4] float32 in pixels, a fixed number of samples, at most four levels.
 Letters: K RoIs, C channels, H and W sides of a map, P and Q pooled height and width.
 """
@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ops.triton_kernels import _box, _plane, _select, _taps
+from ops.triton_geometry import axes_of, map_of, select, taps
 from ops.triton_ops import _level_arguments, _padded
 
 BLOCK = 128  # elements of a program: one a thread
@@ -26,17 +26,17 @@ def scalar_forward(
 ):  # fmt: skip
     """out [K, P, Q, C] from maps [B, H, W, C]; grid (K, blocks of P * Q * C)."""
     k = tl.program_id(0)
-    plane, height, width = _plane(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS)
-    scale = _select(tl.load(levels + k), s0, s1, s2, s3, LEVELS)
-    left, step_x, _sx, top, step_y, _sy = _box(boxes, k, scale, P, Q, SAMPLING, False)
+    plane, height, width = map_of(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS)
+    scale = select(tl.load(levels + k), s0, s1, s2, s3, LEVELS)
+    left, step_x, _sx, top, step_y, _sy = axes_of(boxes, k, scale, P, Q, SAMPLING, False)
     element = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = element < P * Q * channels
     c, q, p = element % channels, element // channels % Q, element // channels // Q
     total = tl.zeros([BLOCK], tl.float32)
     for i in range(SAMPLING):
-        y, above_y, weight_y, valid_y = _taps(top + (p + (i + 0.5) / SAMPLING) * step_y, height)
+        y, above_y, weight_y, valid_y = taps(top + (p + (i + 0.5) / SAMPLING) * step_y, height)
         for j in range(SAMPLING):
-            x, above_x, weight_x, valid_x = _taps(left + (q + (j + 0.5) / SAMPLING) * step_x, width)
+            x, above_x, weight_x, valid_x = taps(left + (q + (j + 0.5) / SAMPLING) * step_x, width)
             keep = inside & (valid_y * valid_x > 0)
             a = tl.load(plane + (y * width + x) * channels + c, keep, 0.0).to(tl.float32)
             b = tl.load(plane + (y * width + above_x) * channels + c, keep, 0.0).to(tl.float32)
@@ -55,18 +55,18 @@ def scalar_backward(
 ):  # fmt: skip
     """Adds the gradient of `scalar_forward` to float32 maps, 16 atomic additions an element."""
     k = tl.program_id(0)
-    plane, height, width = _plane(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS)
-    scale = _select(tl.load(levels + k), s0, s1, s2, s3, LEVELS)
-    left, step_x, _sx, top, step_y, _sy = _box(boxes, k, scale, P, Q, SAMPLING, False)
+    plane, height, width = map_of(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS)
+    scale = select(tl.load(levels + k), s0, s1, s2, s3, LEVELS)
+    left, step_x, _sx, top, step_y, _sy = axes_of(boxes, k, scale, P, Q, SAMPLING, False)
     element = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = element < P * Q * channels
     c, q, p = element % channels, element // channels % Q, element // channels // Q
     given = tl.load(grad + k.to(tl.int64) * P * Q * channels + element, inside, 0.0).to(tl.float32)
     given = given / (SAMPLING * SAMPLING)
     for i in range(SAMPLING):
-        y, above_y, weight_y, valid_y = _taps(top + (p + (i + 0.5) / SAMPLING) * step_y, height)
+        y, above_y, weight_y, valid_y = taps(top + (p + (i + 0.5) / SAMPLING) * step_y, height)
         for j in range(SAMPLING):
-            x, above_x, weight_x, valid_x = _taps(left + (q + (j + 0.5) / SAMPLING) * step_x, width)
+            x, above_x, weight_x, valid_x = taps(left + (q + (j + 0.5) / SAMPLING) * step_x, width)
             keep = inside & (valid_y * valid_x > 0)
             upper, lower = given * (1 - weight_y), given * weight_y
             near, far = (y * width) * channels + c, (above_y * width) * channels + c

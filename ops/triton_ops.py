@@ -10,7 +10,8 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ops import triton_kernels as kernels
+from ops.triton_bilinear import bilinear_backward_atomic, bilinear_backward_gather, bilinear_forward
+from ops.triton_pool import pool_backward_atomic, pool_backward_gather, pool_forward
 
 MAX_LEVELS = 4
 TILE = 4  # the deterministic backward's tiles are 4 x 4 cells ...
@@ -79,7 +80,7 @@ def _bilinear_forward(tables, boxes, image, level, scales, rows, columns, sampli
     out = tables[0].new_empty(len(boxes), rows, columns, channels)
     if out.numel():
         blocks = _blocks(channels, columns)
-        kernels.bilinear_forward[(len(boxes), triton.cdiv(channels, blocks["BLOCK_C"]))](
+        bilinear_forward[(len(boxes), triton.cdiv(channels, blocks["BLOCK_C"]))](
             out, *_level_arguments(tables), *_padded(scales), boxes, image, level, channels,
             LEVELS=len(tables), P=rows, Q=columns, SAMPLING=max(sampling_ratio, 0), ALIGNED=aligned, **blocks,
         )  # fmt: skip
@@ -98,7 +99,7 @@ def _bilinear_backward(
     if not deterministic:
         totals = [torch.zeros(shape, dtype=torch.float32, device=grad.device) for shape in shapes]
         blocks = _blocks(channels, columns)
-        kernels.bilinear_backward_atomic[(len(boxes), triton.cdiv(channels, blocks["BLOCK_C"]))](
+        bilinear_backward_atomic[(len(boxes), triton.cdiv(channels, blocks["BLOCK_C"]))](
             grad, *_level_arguments(totals), *_padded(scales), boxes, image, level, channels,
             LEVELS=len(shapes), **options, **blocks,
         )  # fmt: skip
@@ -108,7 +109,7 @@ def _bilinear_backward(
     for index, shape in enumerate(shapes):
         out = grad.new_empty(shape)
         order, starts = _by_image(image, level == index, shape[0])
-        kernels.bilinear_backward_gather[_tile_grid(shape, block_c)](
+        bilinear_backward_gather[_tile_grid(shape, block_c)](
             grad, out, shape[1], shape[2], scales[index], boxes, order, starts, channels,
             **options, TILE=TILE, BLOCK_C=block_c,
         )  # fmt: skip
@@ -149,7 +150,7 @@ def _pool_forward(table, image, top, bottom, left, right) -> tuple[Tensor, Tenso
     argmax = torch.empty(out.shape, dtype=torch.int32, device=table.device)
     if out.numel():
         blocks = _blocks(channels, columns)
-        kernels.pool_forward[(num_rois, triton.cdiv(channels, blocks["BLOCK_C"]))](
+        pool_forward[(num_rois, triton.cdiv(channels, blocks["BLOCK_C"]))](
             out, argmax, *_level_arguments([table]), top, bottom, left, right, image, image, channels,
             LEVELS=1, P=rows, Q=columns, **blocks,
         )  # fmt: skip
@@ -164,7 +165,7 @@ def _pool_backward(grad, argmax, shape, image, bins, deterministic) -> Tensor:
     if not deterministic:
         total = torch.zeros(shape, dtype=torch.float32, device=grad.device)
         blocks = _blocks(channels, columns)
-        kernels.pool_backward_atomic[(num_rois, triton.cdiv(channels, blocks["BLOCK_C"]))](
+        pool_backward_atomic[(num_rois, triton.cdiv(channels, blocks["BLOCK_C"]))](
             grad, argmax, *_level_arguments([total]), image, image, channels,
             LEVELS=1, P=rows, Q=columns, **blocks,
         )  # fmt: skip
@@ -172,7 +173,7 @@ def _pool_backward(grad, argmax, shape, image, bins, deterministic) -> Tensor:
     out = grad.new_empty(shape)
     order, starts = _by_image(image, image >= 0, shape[0])
     block_c = min(triton.next_power_of_2(channels), POOL_CHANNELS)
-    kernels.pool_backward_gather[_tile_grid(shape, block_c)](
+    pool_backward_gather[_tile_grid(shape, block_c)](
         grad, argmax, out, shape[1], shape[2], *bins, order, starts, channels,
         P=rows, Q=columns, TILE=TILE, BLOCK_C=block_c,
     )  # fmt: skip

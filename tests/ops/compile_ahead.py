@@ -16,8 +16,9 @@ from triton.backends.nvidia.driver import __file__ as nvidia_backend
 from triton.compiler import ASTSource
 
 from ops import bench_peer
-from ops import triton_kernels as kernels
+from ops.triton_bilinear import bilinear_backward_atomic, bilinear_backward_gather, bilinear_forward
 from ops.triton_ops import BILINEAR_CHANNELS, POOL_CHANNELS, TILE
+from ops.triton_pool import pool_backward_atomic, pool_backward_gather, pool_forward
 
 MAPS = ("m0", "m1", "m2", "m3")
 TILES = {"P": 7, "Q": 7, "BLOCK_Q": 8, "BLOCK_C": 256}
@@ -79,15 +80,15 @@ def main() -> None:
     for dtype in ("fp32", "bf16"):
         for num_levels in (1, 4):
             tiles = TILES | {"LEVELS": num_levels}
-            problems += check("bilinear_forward", kernels.bilinear_forward, dtype, arch, loads, **tiles, **SAMPLED)
+            problems += check("bilinear_forward", bilinear_forward, dtype, arch, loads, **tiles, **SAMPLED)
         adaptive = {"SAMPLING": 0, "ALIGNED": True, "LEVELS": 1}
-        problems += check("adaptive", kernels.bilinear_forward, dtype, arch, loads, **TILES, **adaptive)
+        problems += check("adaptive", bilinear_forward, dtype, arch, loads, **TILES, **adaptive)
         single = TILES | {"LEVELS": 1, "accumulate": True}
-        problems += check("backward", kernels.bilinear_backward_atomic, dtype, arch, reds, **single, **SAMPLED)
-        problems += check("gather", kernels.bilinear_backward_gather, dtype, arch, None, **gather, **SAMPLED)
-        problems += check("pool_forward", kernels.pool_forward, dtype, arch, loads, **TILES, LEVELS=1)
-        problems += check("pool_backward", kernels.pool_backward_atomic, dtype, arch, None, **single)
-        problems += check("pool_gather", kernels.pool_backward_gather, dtype, arch, None, **pool_gather)
+        problems += check("backward", bilinear_backward_atomic, dtype, arch, reds, **single, **SAMPLED)
+        problems += check("gather", bilinear_backward_gather, dtype, arch, None, **gather, **SAMPLED)
+        problems += check("pool_forward", pool_forward, dtype, arch, loads, **TILES, LEVELS=1)
+        problems += check("pool_backward", pool_backward_atomic, dtype, arch, None, **single)
+        problems += check("pool_gather", pool_backward_gather, dtype, arch, None, **pool_gather)
         peer = {"P": 7, "Q": 7, "SAMPLING": 2, "LEVELS": 4, "BLOCK": bench_peer.BLOCK}
         problems += check("scalar", bench_peer.scalar_forward, dtype, arch, None, **peer)
         problems += check("scalar", bench_peer.scalar_backward, dtype, arch, None, accumulate=True, **peer)
