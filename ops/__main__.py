@@ -2,7 +2,7 @@
 
 import torch
 
-from ops import compiled_max
+from ops import compiled
 from ops.backends import HAS_TRITON, ORDER, Need, choose, refusal
 
 
@@ -11,8 +11,8 @@ def main() -> None:
     import torchvision
 
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, triton {_triton_version()}")
-    missing = compiled_max.refusal(torch.float32)
-    print(f"RoIPool on a CPU: {'a compiled C kernel' if missing is None else f'PyTorch operators, as {missing}'}")
+    missing = compiled.refusal(torch.float32)
+    print(f"cpu: {'compiled C kernels' if missing is None else f'PyTorch operators alone, as {missing}'}")
     devices = [torch.device("cpu")]
     devices += [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
     devices += [torch.device("mps")] if torch.backends.mps.is_available() else []

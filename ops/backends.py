@@ -1,8 +1,8 @@
 """Which backend serves a call, and why; `python -m ops` prints it for this machine.
 
 reference    the definition, spelled out; any device, slow
-cpu          plain PyTorch operators arranged for a CPU, `bilinear.py`; for RoIPool a C kernel, `compiled_max.py`, or
-             `crop_max.py` where there is no compiler
+cpu          C kernels, `compiled.py`; where there is no compiler, and for gradients of boxes, PyTorch operators as fast
+             as a CPU allows, `gathered.py` and `crop_max.py`
 triton       `triton_bilinear.py` and `triton_pool.py`; NVIDIA GPUs from compute capability 8.0 on
 torchvision  torchvision's own operators, for comparison and where nothing better is at hand
 """

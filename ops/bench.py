@@ -6,6 +6,7 @@ of the machine's pace meets all of them, and the smallest of each one's times co
 """
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -20,12 +21,12 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 import torch
 import torchvision
 
-from ops import compiled_max
+from ops import compiled
 from ops.bench_cases import Case, Contender, cases, contenders, make_boxes, make_maps
 from ops.bench_report import write_report
 from ops.geometry import pool_bins
 
-SCHEMA = 1
+SCHEMA = 2
 TOLERANCE = 1e-5  # of the output's scale, float32 against float64 ...
 ROUNDING = 2 * 2**-24  # ... and for each cell of the map's side: positions computed in float32 are rounded so far
 LOOSE = 2e-2  # for bfloat16, whose results carry eight bits
@@ -48,7 +49,10 @@ def main() -> None:
     threads = [int(n) for n in (options.threads or f"1,{os.cpu_count()}").split(",")]
     if device.type == "cuda":
         threads = threads[:1]
-    record: dict = {"schema": SCHEMA, "machine": machine(device), "copy_bandwidth": copy_bandwidth(device), "rows": []}
+    bandwidth = {str(n): copy_bandwidth(device, n) for n in dict.fromkeys(threads)}
+    memory = "kept" if keep_memory() else "returned"
+    record: dict = {"schema": SCHEMA, "machine": machine(device) | {"memory": memory}, "rows": []}
+    record["copy_bandwidth"] = bandwidth
     chosen = [case for case in cases(device.type == "cuda") if options.only in f"{case.name} {case.operator}"]
     if not chosen:
         raise SystemExit(f"--only: expected part of a case's name or operator, got {options.only!r}")
@@ -77,7 +81,7 @@ def machine(device: torch.device) -> dict:
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "roi_pool_kernel": compiled_max.refusal(torch.float32) or "compiled",
+        "kernels": compiled.refusal(torch.float32) or "compiled",
         "large_pages": os.environ["THP_MEM_ALLOC_ENABLE"] == "1" and platform.system() == "Linux",
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
@@ -98,9 +102,20 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def copy_bandwidth(device: torch.device) -> float:
-    """Bytes a second, read and written, of a large copy on one thread (a GPU: of the whole device)."""
-    torch.set_num_threads(1)
+def keep_memory() -> bool:
+    """Have freed memory kept for what is allocated next, as this toolkit's training does; whether that can be had.
+
+    Otherwise glibc returns large tensors to the system, and filling fresh pages, at a pace that differs by ten from one
+    call to the next, is most of the time of a short pass.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if platform.libc_ver()[0] == "glibc" else None
+    trim_threshold, map_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    return set_option is not None and all(set_option(option, 2**31 - 1) for option in (trim_threshold, map_threshold))
+
+
+def copy_bandwidth(device: torch.device, threads: int) -> float:
+    """Bytes a second, read and written, of a large copy by so many threads (a GPU: of the whole device)."""
+    torch.set_num_threads(threads)
     source = torch.ones(1 << 26, device=device)
     target = torch.empty_like(source)
     best = min(timed(lambda: target.copy_(source), device) for _ in range(7))

@@ -9,8 +9,8 @@ HEADINGS = ["operator", "case", "boxes", "threads", "implementation"]
 HEADINGS += ["forward ms", "x", "backward ms", "x", "both x", "floor", "error", "target"]
 LEGEND = """Smallest time of each implementation in one run, in turns. *x*: how many times as fast as torchvision in the
 same group. Error: against float64, the larger of output's and gradient's, relative to its scale. Floor: the time in
-which the maps and the output can be moved once at the copy bandwidth, as a share of the forward time. Target: what was
-set out for this row before it was measured, for ours with one thread or on a GPU."""
+which the maps and the output can be moved once at the copy bandwidth of as many threads, as a share of the forward
+time. Target: what was set out for this row before it was measured, for ours with one thread or on a GPU."""
 
 # How many times as fast as torchvision each pass, or both together, should be; on a CPU with one thread.
 CPU_TARGETS = {
@@ -65,14 +65,15 @@ def target(row: dict, baseline: dict, on_gpu: bool) -> str:
 
 def table(record: dict) -> str:
     """The whole record as Markdown: times, ratios to torchvision, error, and the floor that memory sets."""
-    machine, bandwidth = record["machine"], record["copy_bandwidth"]
+    machine, bandwidths = record["machine"], record["copy_bandwidth"]
+    copies = ", ".join(f"{rate / 1e9:.1f} GB/s with {n} thread{'s' * (n != '1')}" for n, rate in bandwidths.items())
     lines = [
         "# RoI operators against torchvision",
         "",
         f"{machine['device']}, {machine['cores']} cores, {machine['capability']}; torch {machine['torch']}, "
         f"torchvision {machine['torchvision']}; {machine['date']}. "
-        f"Large pages: {'on' if machine['large_pages'] else 'off'}. RoIPool's C kernel: {machine['roi_pool_kernel']}. "
-        f"Copy bandwidth {bandwidth / 1e9:.1f} GB/s, read and written.",
+        f"Large pages: {'on' if machine['large_pages'] else 'off'}. Freed memory: {machine['memory']}. "
+        f"C kernels: {machine['kernels']}. Copy bandwidth, read and written: {copies}.",
         "",
         LEGEND,
         "",
@@ -87,7 +88,7 @@ def table(record: dict) -> str:
                 boxes,
                 str(threads),
                 row["contender"],
-                *timings(row, rows[0], bandwidth),
+                *timings(row, rows[0], bandwidths[str(threads)]),
             ]
             lines.append(f"| {' | '.join(cells)} | {row['error']:.0e} | {target(row, rows[0], 'cuda' in machine)} |")
     lines += ["", *graph_lines(record), *thread_lines(record), ""]
@@ -142,7 +143,9 @@ def thread_lines(record: dict) -> list[str]:
             gain = seconds(one, "both") / seconds(many, "both")
             verdict = f" ({'met' if gain >= THREADS_TARGET else 'missed'})" if threads == 2 else ""
             lines.append(f"- {OPERATORS[operator]}, {case}, {boxes}: {threads} threads {gain:.2f} times{verdict}")
-    heading = f"Ours with more threads against one, forward and backward together (target: {THREADS_TARGET} with two):"
+    heading = f"Ours with more threads against one, forward and backward together (target: {THREADS_TARGET} with two"
+    rates = list(record["copy_bandwidth"].values())
+    heading += f"; copying large memory gains {max(rates) / rates[0]:.2f}):"
     return [heading, "", *lines] if lines else []
 
 

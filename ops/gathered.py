@@ -13,21 +13,22 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
-from ops.validate import Rois
-
 PAIRS_AT_ONCE = 1 << 23  # bounds the index and weight buffers to about 100 MB where bins hold many samples
 
 Pairs = tuple[Tensor, Tensor]
 
 
-def interpolate(feature: Tensor, rois: Rois, pairs_y: Pairs, pairs_x: Pairs) -> Tensor:
-    """`feature` [B, C, H, W] through (cells, weights) of rows [K, P, M] and columns [K, Q, N]: [K, C, P, Q]."""
+def interpolate(feature: Tensor, image: Tensor, pairs_y: Pairs, pairs_x: Pairs) -> Tensor:
+    """`feature` [B, C, H, W] through (cells, weights) of rows [K, P, M] and columns [K, Q, N]: [K, C, P, Q].
+
+    image is [K].
+    """
     height, width = feature.shape[2:]
     table = feature.permute(0, 2, 3, 1).reshape(-1, feature.shape[1])
     (cells_y, weights_y), (cells_x, weights_x) = pairs_y, pairs_x
     shape = (cells_y.shape[1], cells_x.shape[1], feature.shape[1])
     index_type = torch.int32 if len(table) < 2**31 else torch.int64
-    start_y = ((rois.image[:, None, None] * height + cells_y) * width).to(index_type)
+    start_y = ((image[:, None, None] * height + cells_y) * width).to(index_type)
     cells_x = cells_x.to(index_type)
     weights_y, weights_x = weights_y.to(table.dtype), weights_x.to(table.dtype)
     per_roi = cells_y[:1].numel() * cells_x[:1].numel()

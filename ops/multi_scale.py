@@ -1,7 +1,7 @@
 """RoIAlign over the levels of a feature pyramid: a drop-in for torchvision's MultiScaleRoIAlign.
 
-Each box is pooled from the level that its size asks for (FPN equation 1). With Triton all levels are served by one
-launch, without waiting for the GPU; elsewhere each level is pooled on its own.
+Each box is pooled from the level that its size asks for (FPN equation 1). All levels are served by one launch of a
+Triton kernel, without waiting for the GPU, or one call of a C kernel; elsewhere each level is pooled on its own.
 Letters: B images, K RoIs in all, C channels, P pooled side.
 """
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ops import bilinear, separable
 from ops.backends import Need, choose
 from ops.roi_align import align
 from ops.sampling import hide_nonfinite
@@ -65,6 +66,13 @@ class MultiScaleRoIAlign(nn.Module):
             finite = hide_nonfinite(rois.boxes.float())
             settings = (scales, self.output_size, self.sampling_ratio, False, deterministic)
             return triton_ops.bilinear(maps, finite, rois.image.int(), level.int(), *settings)
+        wide = [each if each.dtype == torch.float64 else each.float() for each in maps]
+        if name == "cpu" and separable.takes_levels(wide, box_gradient):
+            cells = hide_nonfinite(rois.boxes * rois.boxes.new_tensor(scales)[level, None])
+            some = Rois(cells, rois.image, None)
+            with torch.autocast(maps[0].device.type, enabled=False):
+                out = bilinear.roi_align(wide, some, level, self.output_size, self.sampling_ratio, False, "ave")
+            return out.to(maps[0].dtype)
         return self._level_by_level(maps, rois, level, scales, name)
 
     def _level_by_level(self, maps, rois: Rois, level: Tensor, scales: list[float], backend: str) -> Tensor:

@@ -9,7 +9,7 @@ Letters: B images, K RoIs, D maps (each k * k channels), k parts along an axis, 
 import torch
 from torch import Tensor
 
-from ops import gathered, reference
+from ops import reference, separable
 from ops.backends import Need, choose
 from ops.sampling import hide_nonfinite, round_half_away
 from ops.validate import Boxes, Rois, check_boxes, check_map, check_options, check_parts
@@ -31,7 +31,7 @@ def ps_roi_pool(
     output_size    P, a multiple of k
     parts          k
     spatial_scale  feature cells per image pixel, 1 / stride
-    backend        "reference", or "cpu": gathered rows, on CPUs and NVIDIA GPUs alike; see `backends.py`
+    backend        "reference", or "cpu": separable sums, on CPUs and NVIDIA GPUs alike; see `backends.py`
 
     Coordinates are rounded to whole image pixels, halves away from zero, before they are scaled; the edges of cells
     are rounded outwards to whole cells of the map, so that neighbours overlap; a box of no size is a tenth of a map
@@ -61,7 +61,7 @@ def _on_mosaic(feature: Tensor, rois: Rois, output_size: int, parts: int, spatia
     x1, y1, x2, y2 = hide_nonfinite(rois.boxes.detach()).unbind(1)
     rows = _tile_cells(y1, y2, output_size, parts, spatial_scale, height)
     columns = _tile_cells(x1, x2, output_size, parts, spatial_scale, width)
-    return gathered.interpolate(mosaic, rois, rows, columns)
+    return separable.interpolate([mosaic], rois.image, torch.zeros_like(rois.image), rows, columns)
 
 
 def _tile_cells(

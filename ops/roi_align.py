@@ -80,4 +80,5 @@ def align(
         if name == "torchvision":
             listed = torch.cat([rois.image[:, None], scaled.boxes.to(wide.dtype)], dim=1)
             return torchvision_roi_align(wide, listed, size, 1.0, sampling_ratio, aligned).to(feature.dtype)
-        return bilinear.roi_align(wide, scaled, size, sampling_ratio, aligned, reduce).to(feature.dtype)
+        level = torch.zeros_like(rois.image)
+        return bilinear.roi_align([wide], scaled, level, size, sampling_ratio, aligned, reduce).to(feature.dtype)

@@ -48,6 +48,6 @@ def roi_pool(
 
             return triton_ops.pool(input, rois.image.int(), rows, columns, deterministic)
         bins = [torch.stack(each, dim=2) for each in (rows, columns)]
-        if compiled_max.serves(wide.dtype, *bins):
+        if compiled_max.serves(wide, *bins):
             return compiled_max.roi_pool(wide, rois.image, *bins).to(input.dtype)
         return crop_max.roi_pool(wide, scaled, size).to(input.dtype)

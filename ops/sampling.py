@@ -1,6 +1,6 @@
 """RoIPool's bins, and RoIAlign's and RoIWarp's samples, for all RoIs at once: `geometry.py` in batched form.
 
-Letters: K RoIs, P bins along the axis, S sample slots in a bin, L cells along the axis.
+Letters: K RoIs, P bins along the axis, S sample slots in a bin, L cells along the axis (of each RoI's map: [K]).
 """
 
 import torch
@@ -34,9 +34,9 @@ def pool_bins(low: Tensor, high: Tensor, num_bins: int, length: int) -> tuple[Te
 
 
 def axis_samples(
-    low: Tensor, high: Tensor, num_bins: int, sampling_ratio: int, aligned: bool, length: int
+    low: Tensor, high: Tensor, num_bins: int, sampling_ratio: int, aligned: bool, length: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Sample positions on one axis for ends `low`, `high` [K] in feature cells.
+    """Sample positions on one axis of `length` cells [K], for ends `low`, `high` [K] in feature cells.
 
     Returns positions [K, P, S], used [K, P, S] (bool; the slots that hold a sample of their own) and count [K]
     (samples a bin, which may be 0). With an adaptive count a bin may have more samples than slots: those further
@@ -61,7 +61,7 @@ def axis_samples(
         whole = gap.clamp(min=torch.finfo(gap.dtype).tiny).squeeze(2)
         last = count[:, None] - 1
         first_slot = ((-1 - left) / whole - 0.5).floor().clamp(min=0).minimum(last)
-        last_slot = ((length - left) / whole + 0.5).ceil().clamp(min=0).minimum(last)
+        last_slot = ((length[:, None] - left) / whole + 0.5).ceil().clamp(min=0).minimum(last)
         num_slots = int((last_slot - first_slot).max()) + 1 if len(count) else 1
         slot = first_slot[..., None] + torch.arange(max(num_slots, 1), device=low.device)
         used = slot <= last_slot[..., None]
@@ -69,27 +69,29 @@ def axis_samples(
     return left[..., None] + (slot + 0.5) * gap, used & (count[:, None, None] > 0), count
 
 
-def _share(positions: Tensor, used: Tensor, count: Tensor, length: int) -> Tensor:
+def _share(positions: Tensor, used: Tensor, count: Tensor, length: Tensor) -> Tensor:
     """Each sample's share of its bin's mean, [K, P, S]: 1 / count, or 0 where it reads nothing."""
-    reads = used & (positions >= -1) & (positions <= length)
+    reads = used & (positions >= -1) & (positions <= length[:, None, None])
     return reads.to(positions.dtype) / count.clamp(min=1)[:, None, None]
 
 
-def _validity(positions: Tensor, count: Tensor, length: int) -> Tensor:
+def _validity(positions: Tensor, count: Tensor, length: Tensor) -> Tensor:
     """1 for samples that read the map, 0 for the others, [K, P, S]; used or not makes no difference to a maximum."""
-    return ((positions >= -1) & (positions <= length) & (count > 0)[:, None, None]).to(positions.dtype)
+    inside = (positions >= -1) & (positions <= length[:, None, None])
+    return (inside & (count > 0)[:, None, None]).to(positions.dtype)
 
 
-def _neighbours(positions: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """The two cells beside each position and their weights: int64 [..., 2] and [..., 2]."""
-    inside = positions.clamp(0, length - 1)
-    below = inside.detach().floor().clamp(max=max(length - 2, 0))
+def _neighbours(positions: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+    """The two cells beside each position [K, P, S] and their weights: int64 [K, P, S, 2] and [K, P, S, 2]."""
+    last = (length - 1)[:, None, None]
+    inside = positions.clamp(torch.zeros_like(last), last)
+    below = inside.detach().floor().minimum((last - 1).clamp(min=0))
     above = inside - below
-    cells = torch.stack([below, (below + 1).clamp(max=length - 1)], dim=-1).long()
+    cells = torch.stack([below, (below + 1).minimum(last)], dim=-1).long()
     return cells, torch.stack([1 - above, above], dim=-1)
 
 
-def mean_pairs(positions: Tensor, used: Tensor, count: Tensor, length: int) -> tuple[Tensor, Tensor]:
+def mean_pairs(positions: Tensor, used: Tensor, count: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     """The cells in the mean of a bin's samples and their weights: int64 [K, P, N] and [K, P, N].
 
     N is two a sample, or the number of cells that the bins span where that is less. A cell may come twice.
@@ -103,10 +105,11 @@ def mean_pairs(positions: Tensor, used: Tensor, count: Tensor, length: int) -> t
     if span >= cells.shape[2]:
         return cells, weights
     merged = weights.new_zeros(*weights.shape[:2], span).scatter_add(2, cells - first, weights)
-    return (first + torch.arange(span, device=cells.device)).clamp(max=length - 1), merged
+    last = (length - 1).long()[:, None, None]
+    return (first + torch.arange(span, device=cells.device)).minimum(last), merged
 
 
-def sample_pairs(positions: Tensor, count: Tensor, length: int) -> tuple[Tensor, Tensor]:
+def sample_pairs(positions: Tensor, count: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     """The two cells of each single sample and their weights: int64 [K, P * S, 2] and [K, P * S, 2]."""
     cells, weights = _neighbours(positions, length)
     return cells.flatten(1, 2), (weights * _validity(positions, count, length)[..., None]).flatten(1, 2)

@@ -303,6 +303,17 @@ def test_the_code_version_is_of_what_decides_results():
     assert len(code.code_version()) == 12
 
 
+def test_a_change_of_a_kernel_in_c_is_another_version(monkeypatch, tmp_path):
+    assert "ops.compiled" in code.deciding_modules() and (code.ROOT / "ops/compiled.c").exists()
+    (tmp_path / "pool.py").write_text("SOURCE = 'pool.c'")
+    monkeypatch.setattr(code, "ROOT", tmp_path)
+    versions = []
+    for kernel in ("int one;", "int two;", "int one;"):
+        (tmp_path / "pool.c").write_text(kernel)
+        versions.append(code.version_of(["pool"]))
+    assert versions[0] == versions[2] != versions[1]
+
+
 def test_a_record_names_its_code(lab):
     lab.go()
     assert record_of(lab, "a").provenance["code"] == code.code_version()

@@ -1,7 +1,12 @@
 """Inputs that the operator tests share: random maps, boxes of every kind, and the three forms boxes come in."""
 
+import pytest
 import torch
 from torch import Tensor
+
+from ops import compiled
+
+needs_compiler = pytest.mark.skipif(compiled.refusal(torch.float32) is not None, reason="no C compiler")
 
 
 def random_map(shape, dtype=torch.float32, channels_last=True, seed=0) -> Tensor:
@@ -63,3 +68,9 @@ def assert_near(actual: Tensor, expected: Tensor, tolerance=1e-5) -> None:
     scale = float(expected.abs().max()) + 1e-12
     worst = float((actual.double() - expected.double()).abs().max())
     assert worst <= tolerance * scale, f"off by {worst:.3g} on a scale of {scale:.3g}"
+
+
+def assert_same_bits(first, second) -> None:
+    """Outputs and gradients alike to the bit, also where they are not a number."""
+    for ours, theirs in zip(first, second, strict=True):
+        assert torch.equal(ours.contiguous().view(torch.uint8), theirs.contiguous().view(torch.uint8))

@@ -9,11 +9,9 @@ from ops import geometry
 from ops.ps_roi import part_cells, ps_roi_pool
 from tests.ops.cases import assert_near, awkward_boxes, output_and_gradient, random_boxes, random_map, with_image
 
-BACKENDS = ["reference", "cpu"]
 DTYPES = [torch.float32, torch.float64]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_ramp_by_hand(backend):
     # x rounds to 1 and 4, cells of 1.5 round outwards to columns 1-2 and 2-3; y rounds to 1 and 3, rows 1 and 2.
     ramp = (10.0 * torch.arange(5)[:, None] + torch.arange(5)).expand(1, 1, 5, 5)
@@ -25,7 +23,6 @@ def test_ramp_by_hand(backend):
     assert gradient.sum() == 4
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_each_part_reads_its_own_channels(backend):
     # Two maps of 2 x 2 parts, each channel holding its own number: the output shows which was read where.
     feature = torch.arange(8.0)[None, :, None, None].expand(1, 8, 6, 6)
@@ -53,7 +50,7 @@ def test_edges_on_whole_cells_are_exact():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_the_fast_path_agrees_with_the_definition(dtype, channels_last):
+def test_the_fast_path_agrees_with_the_definition(cpu, dtype, channels_last):
     feature = random_map((2, 5 * 9, 13, 16), dtype, channels_last)
     boxes = with_image(torch.cat([random_boxes(20, 220), awkward_boxes(208)]), 2).to(dtype)
     expected = output_and_gradient(ps_roi_pool, feature, boxes, 9, 3, 1 / 16, backend="reference")
@@ -63,7 +60,6 @@ def test_the_fast_path_agrees_with_the_definition(dtype, channels_last):
         assert_near(actual, wanted, 1e-6 if dtype == torch.float32 else 1e-12)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_gradcheck(backend):
     feature = torch.randn(2, 8, 5, 6, dtype=torch.float64, requires_grad=True)
     boxes = torch.tensor([[[0.7, 1.1, 4.3, 3.9], [-0.6, 0.3, 2.2, 4.6], [9, 9, 12, 12]]]).repeat(2, 1, 1)
@@ -78,7 +74,6 @@ def test_all_forms_of_boxes_mean_the_same():
     assert torch.equal(ps_roi_pool(feature, torch.cat([image[:, None], boxes], dim=1), 4, 2), expected)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_no_boxes_and_boxes_that_are_not_finite(backend):
     feature = random_map((2, 8, 9, 9)).requires_grad_()
     for boxes in ([torch.zeros(0, 4)] * 2, torch.zeros(0, 5), torch.zeros(2, 0, 4)):
@@ -92,7 +87,7 @@ def test_no_boxes_and_boxes_that_are_not_finite(backend):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_and_autocast(dtype):
+def test_half_precision_and_autocast(cpu, dtype):
     feature, boxes = random_map((1, 8, 12, 12)).to(dtype), random_boxes(5, 12)[None]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out, gradient = output_and_gradient(ps_roi_pool, feature, boxes, 6, 2)

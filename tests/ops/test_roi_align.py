@@ -15,11 +15,10 @@ from tests.ops.cases import (
     with_image,
 )
 
-SMALL, LARGE = (3, 5, 13, 16), (2, 3, 50, 44)  # maps served by matrix products, and by gathered rows
+SMALL, LARGE = (3, 5, 13, 16), (2, 3, 50, 44)
 SETTINGS = [(ratio, aligned) for ratio in (2, 3, -1) for aligned in (False, True)]
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_ramp_by_hand(backend):
     # Cell (y, x) holds 10 y + x, which interpolation reproduces: each bin's mean is its centre's value.
     # The box spans 0.5 to 4.5 in pixels of a scale of 1, so two bins a side have their centres at 1.5 and 3.5.
@@ -43,7 +42,6 @@ def test_ramp_by_hand(backend):
 
 @pytest.mark.parametrize(("ratio", "aligned"), SETTINGS)
 @pytest.mark.parametrize("shape", [SMALL, LARGE])
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_parity_with_torchvision(backend, shape, ratio, aligned):
     feature = random_map(shape)
     side = 16.0 * shape[2]
@@ -59,7 +57,7 @@ def test_parity_with_torchvision(backend, shape, ratio, aligned):
 @pytest.mark.parametrize("reduce", ["ave", "max"])
 @pytest.mark.parametrize("shape", [SMALL, LARGE])
 @pytest.mark.parametrize("ratio", [2, 0])
-def test_float64_reference(operator, reduce, shape, ratio):
+def test_float64_reference(cpu, operator, reduce, shape, ratio):
     feature = random_map(shape) + torch.rand(shape, generator=torch.Generator().manual_seed(1))
     side = 16.0 * shape[2]
     boxes = with_image(torch.cat([random_boxes(5, side), awkward_boxes(side)]), shape[0])
@@ -72,7 +70,6 @@ def test_float64_reference(operator, reduce, shape, ratio):
     assert_near(gradient, expected_gradient)
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
 @pytest.mark.parametrize("reduce", ["ave", "max"])
 @pytest.mark.parametrize("shape", [(1, 2, 5, 6), (1, 1, 50, 44)])
 def test_gradcheck_of_features_and_boxes(backend, reduce, shape):
@@ -100,7 +97,7 @@ def test_box_gradients_match_the_reference(shape):
 
 @pytest.mark.parametrize("shape", [(2, 4, 16, 16), (2, 4, 48, 48)])
 @pytest.mark.parametrize("num_boxes", [640])
-def test_many_overlapping_rois(shape, num_boxes):
+def test_many_overlapping_rois(cpu, shape, num_boxes):
     feature, boxes = random_map(shape), with_image(random_boxes(num_boxes, 16.0 * shape[2]), 2)
     expected, expected_gradient = output_and_gradient(
         torchvision_roi_align, feature.double(), boxes.double(), 7, 1 / 16, 2
@@ -122,7 +119,6 @@ def test_forms_of_boxes_agree(shape):
     assert_near(roi_align(feature, ragged, 3, 1 / 16, 2), torch.cat([regular[:4], regular[-4:-2]]))
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
 @pytest.mark.parametrize("shape", [SMALL, LARGE])
 def test_no_boxes(backend, shape):
     feature = random_map(shape).requires_grad_()
@@ -135,7 +131,6 @@ def test_no_boxes(backend, shape):
     assert roi_align(torch.zeros(0, 3, 8, 8), [], 7, backend=backend).shape == (0, 3, 7, 7)
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
 @pytest.mark.parametrize("shape", [SMALL, LARGE])
 @pytest.mark.parametrize("reduce", ["ave", "max"])
 @pytest.mark.parametrize("ratio", [2, -1])
@@ -149,7 +144,6 @@ def test_boxes_that_are_not_finite_give_zero(backend, shape, reduce, ratio):
     assert not out[1].any() and not out[2].any() and not out[5].any() and out[0].any()
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
 @pytest.mark.parametrize("shape", [SMALL, LARGE])
 @pytest.mark.parametrize("reduce", ["ave", "max"])
 def test_boxes_of_no_width_are_empty_under_adaptive_aligned_sampling(backend, shape, reduce):
@@ -161,7 +155,7 @@ def test_boxes_of_no_width_are_empty_under_adaptive_aligned_sampling(backend, sh
 
 
 @pytest.mark.parametrize("reduce", ["ave", "max"])
-def test_huge_boxes_take_bounded_memory(reduce):
+def test_huge_boxes_take_bounded_memory(cpu, reduce):
     boxes = torch.tensor([[[-1e7, -1e7, 1e7, 1e7]]])
     out = roi_align(torch.ones(1, 2, 8, 8), boxes, 2, 1.0, -1, reduce=reduce)
     assert out.isfinite().all()
@@ -170,7 +164,7 @@ def test_huge_boxes_take_bounded_memory(reduce):
 @pytest.mark.parametrize("channels", [1, 7, 65, 130])
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("side", [8, 48])
-def test_channel_counts_and_memory_formats(channels, channels_last, side):
+def test_channel_counts_and_memory_formats(cpu, channels, channels_last, side):
     feature = random_map((2, channels, side, side), channels_last=channels_last)
     boxes = with_image(random_boxes(6, side), 2)
     expected, expected_gradient = output_and_gradient(torchvision_roi_align, feature, boxes, 3, 1.0, 2)
@@ -180,7 +174,7 @@ def test_channel_counts_and_memory_formats(channels, channels_last, side):
 
 
 @pytest.mark.parametrize("side", [8, 48])
-def test_gradients_that_are_expanded_or_strided(side):
+def test_gradients_that_are_expanded_or_strided(cpu, side):
     feature, boxes = random_map((2, 6, side, side)), with_image(random_boxes(5, side), 2)
     for grad in (
         torch.ones(1).expand(5, 6, 3, 3),
@@ -194,7 +188,7 @@ def test_gradients_that_are_expanded_or_strided(side):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("side", [8, 48])
-def test_half_precision_is_computed_in_float32(dtype, side):
+def test_half_precision_is_computed_in_float32(cpu, dtype, side):
     feature, boxes = random_map((1, 6, side, side)).to(dtype), random_boxes(5, side)[None]
     out, gradient = output_and_gradient(roi_align, feature, boxes, 3, 1.0, 2)
     expected, expected_gradient = output_and_gradient(roi_align, feature.float(), boxes, 3, 1.0, 2)
@@ -204,7 +198,7 @@ def test_half_precision_is_computed_in_float32(dtype, side):
 
 
 @pytest.mark.parametrize("side", [8, 48])
-def test_autocast_changes_nothing(side):
+def test_autocast_changes_nothing(cpu, side):
     feature, boxes = random_map((1, 6, side, side)), random_boxes(5, side)[None]
     expected, expected_gradient = output_and_gradient(roi_align, feature, boxes, 3, 1.0, 2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -214,7 +208,7 @@ def test_autocast_changes_nothing(side):
 
 
 @pytest.mark.parametrize("side", [16, 48])
-def test_two_runs_are_bit_identical(side):
+def test_two_runs_are_bit_identical(cpu, side):
     feature, boxes = random_map((2, 16, side, side)), with_image(random_boxes(300, side), 2)
     first, second = (output_and_gradient(roi_align, feature, boxes, 5, 1.0, 2, deterministic=True) for _ in range(2))
     assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])

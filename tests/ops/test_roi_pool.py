@@ -6,19 +6,20 @@ from torchvision.ops import roi_pool as torchvision_roi_pool
 
 from ops import compiled_max, crop_max
 from ops.roi_pool import roi_pool
-from tests.ops.cases import assert_near, awkward_boxes, output_and_gradient, random_boxes, random_map, with_image
+from tests.ops.cases import (
+    assert_near,
+    assert_same_bits,
+    awkward_boxes,
+    needs_compiler,
+    output_and_gradient,
+    random_boxes,
+    random_map,
+    with_image,
+)
+from tests.ops.conftest import no_compiler
 
 SHAPES = [(3, 5, 13, 16), (2, 3, 50, 44)]
 DTYPES = [torch.float32, torch.float64]
-
-
-@pytest.fixture(params=["reference", "cpu", "cpu without a compiler"])
-def backend(request, monkeypatch):
-    """Each implementation; the last two are the same one on a machine that has no compiler."""
-    name, _, without = request.param.partition(" ")
-    if without:
-        monkeypatch.setattr(compiled_max, "build", lambda dtype: "not in this test")
-    return name
 
 
 def test_ramp_by_hand(backend):
@@ -61,11 +62,10 @@ def test_gradcheck(backend):
 
 
 @pytest.mark.parametrize("side", [16, 48])
-@pytest.mark.parametrize("backend", ["cpu", "cpu without a compiler"], indirect=True)
-def test_many_overlapping_rois(backend, side):
+def test_many_overlapping_rois(cpu, side):
     feature, boxes = random_map((2, 4, side, side)).relu(), with_image(random_boxes(640, side), 2)
     expected, expected_gradient = output_and_gradient(torchvision_roi_pool, feature, boxes, 7)
-    out, gradient = output_and_gradient(roi_pool, feature, boxes, 7, backend=backend)
+    out, gradient = output_and_gradient(roi_pool, feature, boxes, 7)
     assert torch.equal(out, expected)
     assert_near(gradient, expected_gradient)
     with torch.no_grad():
@@ -95,13 +95,12 @@ def test_no_boxes_and_boxes_that_are_not_finite(backend):
 
 @pytest.mark.parametrize("channels", [1, 7, 65, 130])
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("backend", ["cpu", "cpu without a compiler"], indirect=True)
-def test_channel_counts_memory_formats_and_gradient_strides(backend, channels, channels_last):
+def test_channel_counts_memory_formats_and_gradient_strides(cpu, channels, channels_last):
     feature = random_map((2, channels, 12, 12), channels_last=channels_last)
     boxes = with_image(random_boxes(6, 12), 2)
     for grad in (None, torch.ones(1).expand(6, channels, 3, 3), torch.rand(6, 2 * channels, 3, 3)[:, ::2]):
         expected, expected_gradient = output_and_gradient(torchvision_roi_pool, feature, boxes, 3, grad=grad)
-        out, gradient = output_and_gradient(roi_pool, feature, boxes, 3, grad=grad, backend=backend)
+        out, gradient = output_and_gradient(roi_pool, feature, boxes, 3, grad=grad)
         assert torch.equal(out, expected)
         assert_near(gradient, expected_gradient)
 
@@ -117,43 +116,32 @@ def test_half_precision_and_autocast(dtype):
     assert_near(gradient, expected_gradient, torch.finfo(dtype).eps)
 
 
-def training_like(monkeypatch, dtype=torch.float32, without_compiler=False, side=30):
+def training_like(dtype=torch.float32, side=30):
     """Output and gradient for overlapping, border and outside boxes on a map with ties, not a number and infinities."""
     feature = random_map((2, 80, side, side), dtype).relu()
     feature[0, 1, 7, 8], feature[1, 0, 3:9, 4:20], feature[0, 2, 2, 3] = float("nan"), -float("inf"), float("inf")
     boxes = torch.cat([random_boxes(200, side), awkward_boxes(side).clamp(-0.4 * side, 1.4 * side)])
-    with monkeypatch.context() as patch:
-        if without_compiler:
-            patch.setattr(compiled_max, "build", lambda dtype: "not in this test")
-        return output_and_gradient(roi_pool, feature, with_image(boxes, 2), 5, deterministic=True)
+    return output_and_gradient(roi_pool, feature, with_image(boxes, 2), 5, deterministic=True)
 
 
-def assert_same_bits(first, second):
-    """Outputs and gradients alike to the bit, also where they are not a number."""
-    for ours, theirs in zip(first, second, strict=True):
-        assert torch.equal(ours.contiguous().view(torch.uint8), theirs.contiguous().view(torch.uint8))
-
-
-@pytest.mark.parametrize("without_compiler", [False, True])
-def test_two_runs_are_bit_identical(monkeypatch, without_compiler):
-    first, second = (training_like(monkeypatch, without_compiler=without_compiler) for _ in range(2))
-    assert_same_bits(first, second)
+def test_two_runs_are_bit_identical(cpu):
+    assert_same_bits(training_like(), training_like())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_portions_make_no_difference(monkeypatch, dtype):
-    whole = training_like(monkeypatch, dtype, without_compiler=True)
+    no_compiler(monkeypatch)
+    whole = training_like(dtype)
     monkeypatch.setattr(crop_max, "ELEMENTS_AT_ONCE", 3000)
-    assert_same_bits(training_like(monkeypatch, dtype, without_compiler=True), whole)
-
-
-needs_compiler = pytest.mark.skipif(compiled_max.refusal(torch.float32) is not None, reason="no C compiler")
+    assert_same_bits(training_like(dtype), whole)
 
 
 @needs_compiler
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_compiled_kernels_give_the_same_bits(monkeypatch, dtype):
-    assert_same_bits(training_like(monkeypatch, dtype), training_like(monkeypatch, dtype, without_compiler=True))
+def test_kernels_and_operators_give_the_same_bits(monkeypatch, dtype):
+    by_kernels = training_like(dtype)
+    no_compiler(monkeypatch)
+    assert_same_bits(by_kernels, training_like(dtype))
 
 
 @needs_compiler
@@ -165,17 +153,3 @@ def test_bins_too_large_for_the_kernels_are_left_to_crops(monkeypatch):
     assert roi_pool(feature, [torch.tensor([[0.0, 0, 255, 256]])], 1).item() == 5 and not kernels
     roi_pool(feature, [torch.tensor([[0.0, 0, 255, 255]])], 1)
     assert kernels
-
-
-@pytest.mark.parametrize(
-    ("compiler", "reason"),
-    [("no-such-compiler", "no C compiler no-such-compiler"), ("false", "false failed"), ("true", "no library")],
-)
-def test_a_machine_without_a_working_compiler_says_so_and_pools(monkeypatch, compiler, reason):
-    monkeypatch.setenv("CC", compiler)
-    compiled_max.build.cache_clear()
-    try:
-        assert reason in compiled_max.refusal(torch.float32)
-        assert roi_pool(torch.ones(1, 1, 4, 4), torch.zeros(1, 5), 2).all()
-    finally:
-        compiled_max.build.cache_clear()

@@ -1,0 +1,91 @@
+"""C kernels for a CPU, `compiled.c`, which the machine's own compiler builds on first use.
+
+PyTorch has no operator that finds the maxima of many rectangles at once, and its sums of gathered rows want every pair
+of row and column written out, forward and, sorted by cell, once more backward. Building takes about a second in each
+process that pools. Where there is no compiler, PyTorch's operators serve: `gathered.py`, `crop_max.py`.
+"""
+
+import ctypes
+import functools
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+SOURCE = Path(__file__).with_suffix(".c")
+FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
+THREADS = ("-fopenmp",)  # left out where a compiler does not know it: the kernels then keep to one thread
+REALS = {torch.float32: "float", torch.float64: "double"}
+
+
+@functools.cache
+def build(dtype: torch.dtype) -> ctypes.CDLL | str:
+    """The kernels for a dtype, built now and kept while the process lives, or the reason why there are none."""
+    wanted = os.environ.get("CC") or "cc"
+    try:
+        compiler = shlex.split(wanted)
+    except ValueError as error:
+        return f"CC={wanted} cannot be read: {error}"
+    if not compiler or shutil.which(compiler[0]) is None:
+        return f"there is no C compiler {wanted}"
+    command = [*compiler, *FLAGS, f"-DREAL={REALS[dtype]}", str(SOURCE)]
+    built = _run([*command, *THREADS])
+    return _run(command) if isinstance(built, str) else built
+
+
+def _run(command: list[str]) -> ctypes.CDLL | str:
+    """The library that a compiler's command makes, or why it makes none."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        target = f"{folder}/kernels.so"
+        try:
+            subprocess.run([*command, "-o", target], check=True, capture_output=True, text=True, timeout=60)
+            return ctypes.CDLL(target)
+        except subprocess.CalledProcessError as error:
+            return f"{command[0]} failed: {error.stderr.strip().partition(chr(10))[0]}"
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"{command[0]} built no library that loads: {error}"
+
+
+def refusal(dtype: torch.dtype) -> str | None:
+    """Why there are no kernels for a dtype, or None where there are."""
+    built = build(dtype)
+    return built if isinstance(built, str) else None
+
+
+def serves(feature: Tensor) -> bool:
+    """Whether there are kernels for a map, and no tracing that they would be hidden from."""
+    return feature.device.type == "cpu" and not torch.compiler.is_compiling() and refusal(feature.dtype) is None
+
+
+class Size(ctypes.Structure):
+    """`struct size` in the kernels."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in ("K", "P", "Q", "C", "lines", "M", "N")]
+
+
+def locate(tables: Sequence[Tensor], image: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The kernels' `plane`, `width` and `line` of RoIs on images [K] and levels [K] of maps [B, H_l, W_l, C]."""
+    facts, lines = [], 0
+    for table in tables:
+        batch, height, width, _ = table.shape
+        facts.append([table.data_ptr(), table.stride(0) * table.element_size(), width, lines, height])
+        lines += batch * height
+    address, step, width, line, height = torch.tensor(facts, dtype=torch.int64).t()[:, level]
+    return address + image * step, width, line + image * height
+
+
+def call(kernel: str, dtype: torch.dtype, tensors: Sequence[Tensor], size: Size) -> None:
+    """Run a kernel on contiguous tensors, in the order of its arguments, by as many threads as PyTorch uses."""
+    library = build(dtype)
+    assert isinstance(library, ctypes.CDLL), library
+    assert all(each.is_contiguous() for each in tensors)
+    pointers = [ctypes.c_void_p(each.data_ptr()) for each in tensors]
+    owner = torch.zeros(size.lines, dtype=torch.int64)
+    room = [ctypes.c_void_p(owner.data_ptr())] if kernel.endswith("backward") else []
+    getattr(library, kernel)(*pointers, ctypes.byref(size), *room, ctypes.c_int(torch.get_num_threads()))

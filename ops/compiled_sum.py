@@ -1,0 +1,53 @@
+"""Weighted sums of cells by C kernels: what `gathered.py` computes, without writing pairs out.
+
+Letters: B images, K RoIs, C channels, L levels, H and W sides of a map, P and Q pooled height and width, M and N pairs
+of a bin on the vertical and the horizontal axis.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ops.compiled import Size, call, locate
+
+Pairs = tuple[Tensor, Tensor]
+
+
+def interpolate(maps: Sequence[Tensor], image: Tensor, level: Tensor, pairs_y: Pairs, pairs_x: Pairs) -> Tensor:
+    """Each RoI's map through (cells, weights) of rows [K, P, M] and columns [K, Q, N]: [K, C, P, Q].
+
+    maps are L of [B, C, H_l, W_l], float32 or float64, on a CPU; image and level are [K]. No gradient for weights.
+    """
+    (rows, row_weights), (columns, column_weights) = pairs_y, pairs_x
+    weights = [each.to(maps[0].dtype).contiguous() for each in (row_weights, column_weights)]
+    tables = [each.permute(0, 2, 3, 1).contiguous() for each in maps]
+    out = _Sum.apply(image, level, rows.contiguous(), weights[0], columns.contiguous(), weights[1], *tables)
+    return out.permute(0, 3, 1, 2)
+
+
+class _Sum(torch.autograd.Function):
+    """Sums [K, P, Q, C] over maps [B, H_l, W_l, C]."""
+
+    @staticmethod
+    def forward(ctx, image, level, *bins_and_tables):
+        bins, tables = bins_and_tables[:4], bins_and_tables[4:]
+        rows, _, columns, _ = bins
+        (num_rois, num_rows, m), (_, num_columns, n) = rows.shape, columns.shape
+        channels = tables[0].shape[3]
+        ctx.size = Size(num_rois, num_rows, num_columns, channels, sum(t.shape[0] * t.shape[1] for t in tables), m, n)
+        ctx.shapes = [table.shape for table in tables]
+        ctx.save_for_backward(image, level, *bins)
+        out = tables[0].new_empty(num_rois, num_rows, num_columns, channels)
+        plane, width, _ = locate(tables, image, level)
+        call("sum_forward", out.dtype, [out, plane, width, *bins], ctx.size)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        image, level, *bins = ctx.saved_tensors
+        totals = [grad.new_zeros(shape) for shape in ctx.shapes]
+        call("sum_backward", grad.dtype, [grad.contiguous(), *locate(totals, image, level), *bins], ctx.size)
+        return *[None] * 6, *totals
