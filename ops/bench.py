@@ -37,7 +37,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("reports/out/ops"), help="folder for record, table and plot")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", default=None, help="CPU thread counts, as in 1,2 (default: 1 and all cores)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns that each contender takes")
+    parser.add_argument("--rounds", type=int, default=5, help="turns that each contender takes")
     parser.add_argument("--only", default="", help="cases whose name or operator contains this")
     return parser.parse_args()
 

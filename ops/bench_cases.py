@@ -5,11 +5,13 @@ Letters: B images, R RoIs an image, C channels, P pooled side.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torchvision import ops as torchvision_ops
 
+from ops import compiled
 from ops.multi_scale import MultiScaleRoIAlign, level_of
 from ops.roi_align import roi_align
 from ops.roi_pool import roi_pool
@@ -99,13 +101,18 @@ class Contender:
 
 
 def contenders(case: Case, device: torch.device) -> list[Contender]:
-    """torchvision first (the baseline), then ours with maps channels last and with the conversion to it included."""
+    """torchvision first (the baseline), then ours with maps channels last and with the conversion to it included.
+
+    On a CPU also PyTorch's operators without the C kernels; on a GPU half precision, deterministic gradients, peers.
+    """
     options: dict = {"backend": "triton" if device.type == "cuda" else "cpu"}
     listed = [
         Contender("torchvision", False, _torchvision(case)),
         Contender("ours", True, _ours(case, **options)),
         Contender("ours, from NCHW", False, _ours(case, **options)),
     ]
+    if device.type == "cpu":
+        listed.append(Contender("ours, no compiler", True, _without_kernels(_ours(case, **options))))
     if device.type == "cuda":
         bf16 = torch.bfloat16
         listed.append(Contender("torchvision, autocast bf16", False, _autocast(_torchvision(case)), bf16))
@@ -150,6 +157,14 @@ def _peer(case: Case):
         return scalar_align(maps, rois.boxes, rois.image.int(), level, scales, pooled, SAMPLING)
 
     return call
+
+
+def _without_kernels(call):
+    def by_operators(maps, boxes):
+        with patch.object(compiled, "serves", lambda feature: False):
+            return call(maps, boxes)
+
+    return by_operators
 
 
 def _names(case: Case) -> list[str]:
