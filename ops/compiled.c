@@ -25,6 +25,74 @@ struct size {
 typedef REAL vector __attribute__((vector_size(64), aligned(sizeof(REAL))));
 enum { VECTORS = 4, BLOCK = VECTORS * 64 / sizeof(REAL) };
 
+/* GCC fuses products and sums as it likes; where the bits of `sampling.py` are wanted it must not. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define UNFUSED __attribute__((optimize("fp-contract=off")))
+#else
+#define UNFUSED
+#endif
+
+static inline double within(double value, double low, double high)
+{
+    return value < low ? low : value > high ? high : value;
+}
+
+/* `sampling.axis_samples` and `sampling.mean_pairs` for S samples a bin: on one axis, the cells beside each bin's samples
+   and their weights in its mean, both [K, P, N]; returns N, at most 2 S, for which there is room. low and high [K] are
+   the ends of RoIs in cells of an axis of length [K]; total [2 S] is room to add in. */
+
+UNFUSED int64_t mean_pairs(const double *low, const double *high, const double *length, int64_t *cells, double *weights,
+                           double *total, int64_t K, int64_t P, int64_t S, int64_t aligned)
+{
+    int64_t longest = 1;
+    for (int64_t bin = 0; bin < K * P; bin++) {
+        int64_t k = bin / P, *cell = cells + bin * 2 * S, highest = 0;
+        double *weight = weights + bin * 2 * S, last = length[k] - 1;
+        double start = aligned ? low[k] - 0.5 : low[k], size = high[k] - low[k];
+        double step = (aligned || size > 1 ? size : 1) / P, left = start + bin % P * step;
+        for (int64_t s = 0; s < S; s++) {
+            double position = left + (s + 0.5) * (step / S), inside = within(position, 0, last);
+            double below = within(floor(inside), 0, last > 1 ? last - 1 : 0), above = inside - below;
+            double share = position >= -1 && position <= length[k] ? 1.0 / S : 0;
+            cell[2 * s] = below;
+            cell[2 * s + 1] = within(below + 1, 0, last);
+            weight[2 * s] = (1 - above) * share;
+            weight[2 * s + 1] = above * share;
+            highest = cell[2 * s + 1] > highest ? cell[2 * s + 1] : highest;
+        }
+        int64_t lowest = cell[0] < cell[2 * S - 2] ? cell[0] : cell[2 * S - 2];
+        longest = highest - lowest + 1 > longest ? highest - lowest + 1 : longest;
+    }
+    if (longest >= 2 * S)
+        return 2 * S;
+    for (int64_t bin = 0; bin < K * P; bin++) { /* Each cell once: what a bin is left with moves up. */
+        const int64_t *cell = cells + bin * 2 * S, lowest = cell[0] < cell[2 * S - 2] ? cell[0] : cell[2 * S - 2];
+        for (int64_t i = 0; i < longest; i++)
+            total[i] = 0;
+        for (int64_t i = 0; i < 2 * S; i++)
+            total[cell[i] - lowest] += weights[bin * 2 * S + i];
+        for (int64_t i = 0; i < longest; i++) {
+            cells[bin * longest + i] = within(lowest + i, 0, length[bin / P] - 1);
+            weights[bin * longest + i] = total[i];
+        }
+    }
+    return longest;
+}
+
+/* `sampling.pool_bins`: RoIPool's bins [K, P, 2] on one axis, each with its first cell and the one after its last. */
+
+void pool_bins(const double *low, const double *high, int64_t *bins, int64_t K, int64_t P, int64_t length)
+{
+    for (int64_t k = 0; k < K; k++) {
+        int64_t first = within(round(low[k]), -(1 << 30), 1 << 30), last = within(round(high[k]), -(1 << 30), 1 << 30);
+        int64_t size = last > first ? last - first + 1 : 1;
+        for (int64_t p = 0; p < P; p++) {
+            bins[2 * (k * P + p)] = within(first + p * size / P, 0, length);
+            bins[2 * (k * P + p) + 1] = within(first + ((p + 1) * size + P - 1) / P, 0, length);
+        }
+    }
+}
+
 /* Turns the work on each row into the thread that does it: bands of rows with about the same work for each. */
 static void share(int64_t *owner, int64_t rows, int64_t threads)
 {
@@ -42,7 +110,7 @@ static void share(int64_t *owner, int64_t rows, int64_t threads)
    and column_weights the same. */
 
 void sum_forward(REAL *out, const int64_t *plane, const int64_t *width, const int64_t *rows, const REAL *row_weights,
-                 const int64_t *columns, const REAL *column_weights, const struct size *size, int threads)
+                 const int64_t *columns, const REAL *column_weights, const struct size *size, int64_t threads)
 {
     const struct size s = *size;
 #pragma omp parallel for schedule(static) num_threads(threads)
@@ -78,14 +146,14 @@ void sum_forward(REAL *out, const int64_t *plane, const int64_t *width, const in
 
 void sum_backward(const REAL *out, const int64_t *plane, const int64_t *width, const int64_t *line, const int64_t *rows,
                   const REAL *row_weights, const int64_t *columns, const REAL *column_weights,
-                  const struct size *size, int64_t *owner, int threads)
+                  const struct size *size, int64_t *owner, int64_t threads)
 {
     const struct size s = *size;
     for (int64_t m = 0; m < s.K * s.P * s.M; m++)
         owner[line[m / (s.P * s.M)] + rows[m]] += row_weights[m] != 0;
     share(owner, s.lines, threads);
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int thread = 0; thread < threads; thread++)
+    for (int64_t thread = 0; thread < threads; thread++)
         for (int64_t bin = 0; bin < s.K * s.P * s.Q; bin++) {
             int64_t k = bin / (s.P * s.Q), row = bin / s.Q * s.M, column = (k * s.Q + bin % s.Q) * s.N;
             REAL *map = (REAL *)plane[k];
@@ -109,7 +177,7 @@ void sum_backward(const REAL *out, const int64_t *plane, const int64_t *width, c
    the same. where [K, P, Q, C] is the cell of its bin that each maximum lies in, counted row by row. */
 
 void max_forward(REAL *out, uint16_t *where, const int64_t *plane, const int64_t *width, const int64_t *rows,
-                 const int64_t *columns, const struct size *size, int threads)
+                 const int64_t *columns, const struct size *size, int64_t threads)
 {
     const struct size s = *size;
 #pragma omp parallel for schedule(static) num_threads(threads)
@@ -138,7 +206,7 @@ void max_forward(REAL *out, uint16_t *where, const int64_t *plane, const int64_t
 
 void max_backward(const REAL *out, const uint16_t *where, const int64_t *plane, const int64_t *width,
                   const int64_t *line, const int64_t *rows, const int64_t *columns, const struct size *size,
-                  int64_t *owner, int threads)
+                  int64_t *owner, int64_t threads)
 {
     const struct size s = *size;
     for (int64_t bin = 0; bin < s.K * s.P * s.Q; bin++) {
@@ -149,7 +217,7 @@ void max_backward(const REAL *out, const uint16_t *where, const int64_t *plane, 
     }
     share(owner, s.lines, threads);
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int thread = 0; thread < threads; thread++)
+    for (int64_t thread = 0; thread < threads; thread++)
         for (int64_t bin = 0; bin < s.K * s.P * s.Q; bin++) {
             int64_t k = bin / (s.P * s.Q);
             const int64_t *row = rows + bin / s.Q * 2, *column = columns + (k * s.Q + bin % s.Q) * 2;

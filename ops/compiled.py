@@ -80,12 +80,17 @@ def locate(tables: Sequence[Tensor], image: Tensor, level: Tensor) -> tuple[Tens
     return address + image * step, width, line + image * height
 
 
-def call(kernel: str, dtype: torch.dtype, tensors: Sequence[Tensor], size: Size) -> None:
-    """Run a kernel on contiguous tensors, in the order of its arguments, by as many threads as PyTorch uses."""
+def call(kernel: str, dtype: torch.dtype, *arguments: Tensor | Size | int) -> int:
+    """Run a function of the library for `dtype`; tensors, which must be contiguous, are handed over as addresses."""
     library = build(dtype)
     assert isinstance(library, ctypes.CDLL), library
-    assert all(each.is_contiguous() for each in tensors)
-    pointers = [ctypes.c_void_p(each.data_ptr()) for each in tensors]
-    owner = torch.zeros(size.lines, dtype=torch.int64)
-    room = [ctypes.c_void_p(owner.data_ptr())] if kernel.endswith("backward") else []
-    getattr(library, kernel)(*pointers, ctypes.byref(size), *room, ctypes.c_int(torch.get_num_threads()))
+    function = getattr(library, kernel)
+    function.restype = ctypes.c_int64
+    return function(*map(_as_c, arguments))
+
+
+def _as_c(argument: Tensor | Size | int):
+    if isinstance(argument, Tensor):
+        assert argument.is_contiguous()
+        return ctypes.c_void_p(argument.data_ptr())
+    return ctypes.byref(argument) if isinstance(argument, Size) else ctypes.c_int64(argument)

@@ -9,29 +9,45 @@ from torch.autograd.function import once_differentiable
 
 from ops import compiled
 from ops.compiled import Size, call, locate
+from ops.validate import Rois
 
 CELLS_OF_A_BIN = 1 << 16  # that a place of 16 bits can tell apart
 
 
-def serves(feature: Tensor, rows: Tensor, columns: Tensor) -> bool:
-    """Whether there are kernels for a map, and the bins [K, P, 2] and [K, Q, 2] are not too large for them."""
+def serves(feature: Tensor, rois: Rois, output_size: tuple[int, int]) -> bool:
+    """Whether there are kernels for a map, and surely no bin is too large for them."""
     if not compiled.serves(feature):
         return False
-    tall, wide = (int(bins.diff(dim=2).max()) if bins.numel() else 0 for bins in (rows, columns))
-    return tall * wide <= CELLS_OF_A_BIN
+    cells = feature.shape[2] * feature.shape[3]
+    if cells > CELLS_OF_A_BIN and len(rois.boxes):
+        x1, y1, x2, y2 = rois.boxes.unbind(1)
+        # A bin's part of a RoI, whose ends and whose own are rounded outwards by a cell each at most.
+        ends = ((y1, y2, output_size[0], feature.shape[2]), (x1, x2, output_size[1], feature.shape[3]))
+        tall, wide = (min(int((high - low).max()) // parts + 4, length) for low, high, parts, length in ends)
+        cells = tall * wide
+    return cells <= CELLS_OF_A_BIN
 
 
-def roi_pool(feature: Tensor, image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """RoIPool of `feature` [B, C, H, W] (float32, float64) in bins that `serves` accepts. [K, C, P, Q], channels last.
+def roi_pool(feature: Tensor, rois: Rois, output_size: tuple[int, int]) -> Tensor:
+    """RoIPool of `feature` [B, C, H, W] (float32, float64) at boxes in feature cells that `serves` accepts.
 
-    image is [K]; rows [K, P, 2] and columns [K, Q, 2] hold each bin's first cell and the one after its last.
+    Returns [K, C, P, Q], channels last.
     """
-    table = feature.permute(0, 2, 3, 1).contiguous()
-    return _Max.apply(table, image, rows.contiguous(), columns.contiguous()).permute(0, 3, 1, 2)
+    x1, y1, x2, y2 = rois.boxes.double().t().contiguous()
+    rows = bins(y1, y2, output_size[0], feature.shape[2], feature.dtype)
+    columns = bins(x1, x2, output_size[1], feature.shape[3], feature.dtype)
+    return _Max.apply(feature.permute(0, 2, 3, 1).contiguous(), rois.image, rows, columns).permute(0, 3, 1, 2)
+
+
+def bins(low: Tensor, high: Tensor, num_bins: int, length: int, dtype: torch.dtype) -> Tensor:
+    """`sampling.pool_bins` of ends [K]: each bin's first cell and the one after its last, [K, P, 2]."""
+    out = torch.empty(len(low), num_bins, 2, dtype=torch.int64)
+    call("pool_bins", dtype, low, high, out, len(low), num_bins, length)
+    return out
 
 
 class _Max(torch.autograd.Function):
-    """Maxima [K, P, Q, C] of a map [B, H, W, C]."""
+    """Maxima [K, P, Q, C] of a map [B, H, W, C] in bins of rows [K, P, 2] and columns [K, Q, 2]."""
 
     @staticmethod
     def forward(ctx, table, image, rows, columns):
@@ -41,7 +57,7 @@ class _Max(torch.autograd.Function):
         out = table.new_empty(num_rois, num_rows, num_columns, channels)
         where = out.new_empty(out.shape, dtype=torch.uint16)
         plane, width, _ = locate([table], image, torch.zeros_like(image))
-        call("max_forward", out.dtype, [out, where, plane, width, rows, columns], ctx.size)
+        call("max_forward", out.dtype, out, where, plane, width, rows, columns, ctx.size, torch.get_num_threads())
         ctx.save_for_backward(where, image, rows, columns)
         return out
 
@@ -49,7 +65,8 @@ class _Max(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         where, image, rows, columns = ctx.saved_tensors
-        total = grad.new_zeros(ctx.shape)
+        total, grad = grad.new_zeros(ctx.shape), grad.contiguous()
+        owner, threads = torch.zeros(ctx.size.lines, dtype=torch.int64), torch.get_num_threads()
         located = locate([total], image, torch.zeros_like(image))
-        call("max_backward", grad.dtype, [grad.contiguous(), where, *located, rows, columns], ctx.size)
+        call("max_backward", grad.dtype, grad, where, *located, rows, columns, ctx.size, owner, threads)
         return total, None, None, None

@@ -1,7 +1,7 @@
-"""Weighted sums of cells by C kernels: what `gathered.py` computes, without writing pairs out.
+"""RoIAlign's samples, and weighted sums of cells, by C kernels: what `sampling.py` and `gathered.py` compute.
 
-Letters: B images, K RoIs, C channels, L levels, H and W sides of a map, P and Q pooled height and width, M and N pairs
-of a bin on the vertical and the horizontal axis.
+Letters: B images, K RoIs, C channels, L levels, H and W sides of a map, P and Q pooled height and width, S samples of a
+bin on one axis, M and N pairs of a bin on the vertical and the horizontal axis.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,21 @@ from torch.autograd.function import once_differentiable
 from ops.compiled import Size, call, locate
 
 Pairs = tuple[Tensor, Tensor]
+
+
+def mean_pairs(
+    low: Tensor, high: Tensor, num_bins: int, sampling_ratio: int, aligned: bool, length: Tensor, dtype: torch.dtype
+) -> Pairs:
+    """`sampling.mean_pairs` of `sampling.axis_samples`, to the bit: (cells, weights), each [K, P, N].
+
+    low, high and length are float64 [K]; sampling_ratio is S, 1 or more; dtype is the map's.
+    """
+    cells = torch.empty(len(low) * num_bins * 2 * sampling_ratio, dtype=torch.int64)
+    weights, total = torch.empty_like(cells, dtype=torch.float64), torch.empty(2 * sampling_ratio, dtype=torch.float64)
+    ends = [each.contiguous() for each in (low, high, length)]
+    pairs = call("mean_pairs", dtype, *ends, cells, weights, total, len(low), num_bins, sampling_ratio, aligned)
+    cells, weights = (each[: len(low) * num_bins * pairs].view(-1, num_bins, pairs) for each in (cells, weights))
+    return cells, weights
 
 
 def interpolate(maps: Sequence[Tensor], image: Tensor, level: Tensor, pairs_y: Pairs, pairs_x: Pairs) -> Tensor:
@@ -41,7 +56,7 @@ class _Sum(torch.autograd.Function):
         ctx.save_for_backward(image, level, *bins)
         out = tables[0].new_empty(num_rois, num_rows, num_columns, channels)
         plane, width, _ = locate(tables, image, level)
-        call("sum_forward", out.dtype, [out, plane, width, *bins], ctx.size)
+        call("sum_forward", out.dtype, out, plane, width, *bins, ctx.size, torch.get_num_threads())
         return out
 
     @staticmethod
@@ -49,5 +64,7 @@ class _Sum(torch.autograd.Function):
     def backward(ctx, grad):
         image, level, *bins = ctx.saved_tensors
         totals = [grad.new_zeros(shape) for shape in ctx.shapes]
-        call("sum_backward", grad.dtype, [grad.contiguous(), *locate(totals, image, level), *bins], ctx.size)
+        owner, threads = torch.zeros(ctx.size.lines, dtype=torch.int64), torch.get_num_threads()
+        located = locate(totals, image, level)
+        call("sum_backward", grad.dtype, grad.contiguous(), *located, *bins, ctx.size, owner, threads)
         return *[None] * 6, *totals

@@ -67,7 +67,7 @@ class MultiScaleRoIAlign(nn.Module):
             settings = (scales, self.output_size, self.sampling_ratio, False, deterministic)
             return triton_ops.bilinear(maps, finite, rois.image.int(), level.int(), *settings)
         wide = [each if each.dtype == torch.float64 else each.float() for each in maps]
-        if name == "cpu" and separable.takes_levels(wide, box_gradient):
+        if name == "cpu" and separable.by_kernels(wide, box_gradient):
             cells = hide_nonfinite(rois.boxes * rois.boxes.new_tensor(scales)[level, None])
             some = Rois(cells, rois.image, None)
             with torch.autocast(maps[0].device.type, enabled=False):

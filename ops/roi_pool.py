@@ -41,13 +41,11 @@ def roi_pool(
         if name == "torchvision":
             listed = torch.cat([rois.image[:, None], scaled.boxes.to(wide.dtype)], dim=1)
             return torchvision_roi_pool(wide, listed, size, 1.0).to(input.dtype)
-        x1, y1, x2, y2 = scaled.boxes.unbind(1)
-        rows, columns = pool_bins(y1, y2, size[0], input.shape[2]), pool_bins(x1, x2, size[1], input.shape[3])
         if name == "triton":
+            x1, y1, x2, y2 = scaled.boxes.unbind(1)
+            rows, columns = pool_bins(y1, y2, size[0], input.shape[2]), pool_bins(x1, x2, size[1], input.shape[3])
             from ops import triton_ops
 
             return triton_ops.pool(input, rois.image.int(), rows, columns, deterministic)
-        bins = [torch.stack(each, dim=2) for each in (rows, columns)]
-        if compiled_max.serves(wide, *bins):
-            return compiled_max.roi_pool(wide, rois.image, *bins).to(input.dtype)
-        return crop_max.roi_pool(wide, scaled, size).to(input.dtype)
+        pooling = compiled_max if compiled_max.serves(wide, scaled, size) else crop_max
+        return pooling.roi_pool(wide, scaled, size).to(input.dtype)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ops import compiled, compiled_sum
+from ops import compiled, compiled_max, compiled_sum, sampling
 from ops.multi_scale import MultiScaleRoIAlign
 from ops.ps_roi import ps_roi_pool
 from ops.roi_align import roi_align
@@ -74,6 +74,40 @@ def test_all_levels_are_pooled_in_one_call(monkeypatch):
     assert len(calls) == 1
     module(maps, [boxes[0].requires_grad_(), boxes[1]], [(256, 256)] * 2).sum().backward()
     assert len(calls) == 1 and boxes[0].grad.any()
+
+
+def ends(dtype=torch.float64):
+    """Boxes of many sizes, some reversed, of no size, far outside, or with ends halfway between cells: [2, K]."""
+    generator = torch.Generator().manual_seed(4)
+    low = torch.rand(400, generator=generator, dtype=torch.float64) * 40 - 5
+    high = low + torch.rand(400, generator=generator, dtype=torch.float64) ** 3 * 60 - 1
+    halves = torch.tensor([[0.5, 1.5, -0.5, 2.5, 7.0, 7.0, -1e6, 3.0], [3.5, 1.5, 0.5, 9.5, 7.0, 2.0, -1e6, 1e9]])
+    return torch.cat([torch.stack([low, high]).to(dtype).double(), halves.double()], dim=1)
+
+
+@needs_compiler
+@pytest.mark.parametrize("ratio", [1, 2, 3, 8])
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("small", [False, True])
+def test_samples_are_those_of_the_operators_to_the_bit(ratio, aligned, small):
+    low, high = ends()
+    if small:
+        high = low + (high - low).clamp(max=6)  # bins of few cells, which are merged
+    length = torch.tensor([1.0, 2, 13, 30]).repeat(len(low))[: len(low)].double()
+    expected = sampling.mean_pairs(*sampling.axis_samples(low, high, 7, ratio, aligned, length), length)
+    assert not small or ratio == 1 or expected[0].shape[2] < 2 * ratio
+    pairs = compiled_sum.mean_pairs(low, high, 7, ratio, aligned, length, torch.float32)
+    for ours, theirs in zip(pairs, expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bins_are_those_of_the_operators(dtype):
+    low, high = ends(dtype)
+    for num_bins, length in ((7, 30), (1, 5), (14, 64)):
+        expected = torch.stack(sampling.pool_bins(low.to(dtype), high.to(dtype), num_bins, length), dim=2)
+        assert torch.equal(compiled_max.bins(low, high, num_bins, length, dtype), expected)
 
 
 def built_by(monkeypatch, compiler: str) -> str | None:
