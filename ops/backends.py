@@ -54,8 +54,6 @@ def refusal(backend: str, need: Need) -> str | None:
         return "it has no such operator"
     if need.box_gradient:
         return "it has no gradient for boxes"
-    if need.reduce == "max" and need.operator != "roi_pool":
-        return "it averages samples and has no maximum"
     return _triton_refusal(need) if backend == "triton" else _torchvision_refusal(need)
 
 
@@ -75,6 +73,8 @@ def _triton_refusal(need: Need) -> str | None:
 
 
 def _torchvision_refusal(need: Need) -> str | None:
+    if need.reduce == "max" and need.operator != "roi_pool":
+        return "it averages samples and has no maximum"
     if need.device.type == "mps":
         return "its gradients on this device are wrong where many RoIs overlap"
     if need.deterministic and need.device.type == "cuda":

@@ -64,7 +64,7 @@ class MultiScaleRoIAlign(nn.Module):
             from ops import triton_ops
 
             finite = hide_nonfinite(rois.boxes.float())
-            settings = (scales, self.output_size, self.sampling_ratio, False, deterministic)
+            settings = (scales, self.output_size, self.sampling_ratio, False, "ave", deterministic)
             return triton_ops.bilinear(maps, finite, rois.image.int(), level.int(), *settings)
         wide = [each if each.dtype == torch.float64 else each.float() for each in maps]
         if name == "cpu" and separable.by_kernels(wide, box_gradient):

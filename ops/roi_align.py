@@ -72,7 +72,7 @@ def align(
 
             image = rois.image.int()
             boxes = hide_nonfinite(rois.boxes.detach().float())
-            settings = ([spatial_scale], size, sampling_ratio, aligned, deterministic)
+            settings = ([spatial_scale], size, sampling_ratio, aligned, reduce, deterministic)
             return triton_ops.bilinear([feature], boxes, image, torch.zeros_like(image), *settings)
         if name == "reference":
             return reference.roi_align(feature, rois, size, spatial_scale, sampling_ratio, aligned, reduce)

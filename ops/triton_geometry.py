@@ -1,4 +1,4 @@
-"""What the Triton kernels share: a RoI's map among the levels, its axes, the cells beside a position.
+"""What the Triton kernels share: a RoI's map among the levels, its axes, the cells beside a position, a tile of cells.
 
 Import this module, as the kernels', only where Triton is installed. Maps and outputs are channels last: [B, H, W, C]
 and [K, P, Q, C]. Boxes and sums are float32 whatever the map's dtype.
@@ -10,7 +10,7 @@ Letters: B images, K RoIs, C channels, H and W sides of a map, P and Q pooled he
 import triton
 import triton.language as tl
 
-AT_ONCE = tl.constexpr(32)  # RoIs that a tile looks at together; where none of them is near, it goes on
+AT_ONCE = tl.constexpr(32)  # RoIs that a tile looks at together, one a lane of a warp
 
 
 @triton.jit
@@ -70,3 +70,25 @@ def taps(position, length):
     lower = inside.to(tl.int32)
     upper = tl.minimum(lower + 1, length - 1)
     return lower, upper, inside - lower, valid.to(tl.float32)
+
+
+@triton.jit
+def tile_of(height, width, TILE: tl.constexpr):
+    """The tile of TILE x TILE cells of a program: image, first row, first column, each cell's row and column."""
+    tiles_x = tl.cdiv(width, TILE)
+    tiles = tl.cdiv(height, TILE) * tiles_x
+    tile = tl.program_id(0) % tiles
+    first_y = tile // tiles_x * TILE
+    first_x = tile % tiles_x * TILE
+    cell = tl.arange(0, TILE * TILE)
+    return tl.program_id(0) // tiles, first_y, first_x, first_y + cell // TILE, first_x + cell % TILE
+
+
+@triton.jit
+def next_near(places, near, stop):
+    """The places [AT_ONCE] in a list of RoIs that are near, `stop` for the others, and the first of them.
+
+    A tile so visits the RoIs that can touch it in the list's order, and passes over the others 32 at a time.
+    """
+    waiting = tl.where(near & (places < stop), places, stop)
+    return waiting, tl.min(waiting, 0)

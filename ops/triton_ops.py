@@ -10,12 +10,16 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ops.triton_bilinear import bilinear_backward_atomic, bilinear_backward_gather, bilinear_forward
+from ops.triton_bilinear import bilinear_backward_atomic, bilinear_backward_gather, bilinear_forward, maximum_forward
 from ops.triton_pool import pool_backward_atomic, pool_backward_gather, pool_forward
 
 MAX_LEVELS = 4
+TILE_ELEMENTS = 2048  # of a row of bins by a block of channels: four warps load float32 in four times 16 bytes a thread
+WINNERS_ELEMENTS = 1024  # where the winners are held beside the gradient
 TILE = 4  # the deterministic backward's tiles are 4 x 4 cells ...
-BILINEAR_CHANNELS, POOL_CHANNELS = 64, 128  # ... by this many channels, for which ptxas spills no register
+BILINEAR_CHANNELS, POOL_CHANNELS = 64, 128  # ... by this many channels
+# Registers of a thread there: left alone, ptxas saves a few for more programs at a time and spills to local memory.
+REGISTERS = {} if torch.version.hip else {"maxnreg": 128}
 
 
 def bilinear(
@@ -27,17 +31,18 @@ def bilinear(
     output_size: tuple[int, int],
     sampling_ratio: int,
     aligned: bool,
+    reduce: str,
     deterministic: bool,
 ) -> Tensor:
-    """RoIAlign (ave) of each box on its level's map.
+    """RoIAlign of each box on its level's map, `reduce` "ave" or "max".
 
     maps [B, C, H_l, W_l] of one dtype; boxes [K, 4] float32 in image pixels; image and level [K] int32; one scale a
     level. Returns [K, C, P, Q], channels last, in the maps' dtype. No gradient for boxes.
     """
     tables = [each.permute(0, 2, 3, 1).contiguous() for each in maps]
-    settings = (list(scales), *output_size, sampling_ratio, aligned, deterministic)
+    settings = (list(scales), *output_size, sampling_ratio, aligned, reduce, deterministic)
     if torch.compiler.is_compiling():
-        out = torch.ops.roi_ops.bilinear(tables, boxes, image, level, *settings)
+        out = torch.ops.roi_ops.bilinear(tables, boxes, image, level, *settings)[0]
     else:
         out = _Bilinear.apply(boxes, image, level, settings, *tables)
     return out.permute(0, 3, 1, 2)
@@ -56,10 +61,10 @@ def pool(
     return out.permute(0, 3, 1, 2)
 
 
-def _blocks(channels: int, columns: int) -> dict[str, int]:
-    """Tiles of about 2,048 elements: with four warps, four loads of 16 bytes a thread in float32."""
+def _blocks(channels: int, columns: int, elements: int = TILE_ELEMENTS) -> dict[str, int]:
+    """The sides of a tile of bins by channels, of about so many elements."""
     block_q = triton.next_power_of_2(columns)
-    return {"BLOCK_Q": block_q, "BLOCK_C": min(triton.next_power_of_2(channels), max(2048 // block_q, 16))}
+    return {"BLOCK_Q": block_q, "BLOCK_C": min(triton.next_power_of_2(channels), max(elements // block_q, 16))}
 
 
 def _padded(values: list) -> list:
@@ -75,32 +80,43 @@ def _level_arguments(tables: list[Tensor]) -> list:
     ]
 
 
-def _bilinear_forward(tables, boxes, image, level, scales, rows, columns, sampling_ratio, aligned, _deterministic):
+def _new_pooled(table, num_rois, rows, columns, sampling_ratio, reduce) -> tuple[Tensor, Tensor]:
+    """Memory for the output and, for maxima, the numbers of the samples that won, both [K, P, Q, C]."""
+    shape = (num_rois, rows, columns, table.shape[3])
+    number = torch.int8 if 0 < sampling_ratio <= 11 else torch.int32  # the largest of 11 x 11 samples is number 120
+    return table.new_empty(shape), table.new_empty(shape if reduce == "max" else 0, dtype=number)
+
+
+def _bilinear_forward(
+    tables, boxes, image, level, scales, rows, columns, sampling_ratio, aligned, reduce, _deterministic
+) -> tuple[Tensor, Tensor]:
     channels = tables[0].shape[3]
-    out = tables[0].new_empty(len(boxes), rows, columns, channels)
+    out, winners = _new_pooled(tables[0], len(boxes), rows, columns, sampling_ratio, reduce)
     if out.numel():
         blocks = _blocks(channels, columns)
-        bilinear_forward[(len(boxes), triton.cdiv(channels, blocks["BLOCK_C"]))](
-            out, *_level_arguments(tables), *_padded(scales), boxes, image, level, channels,
+        kernel, results = (maximum_forward, (out, winners)) if reduce == "max" else (bilinear_forward, (out,))
+        kernel[(len(boxes), triton.cdiv(channels, blocks["BLOCK_C"]))](
+            *results, *_level_arguments(tables), *_padded(scales), boxes, image, level, channels,
             LEVELS=len(tables), P=rows, Q=columns, SAMPLING=max(sampling_ratio, 0), ALIGNED=aligned, **blocks,
         )  # fmt: skip
-    return out
+    return out, winners
 
 
 def _bilinear_backward(
-    grad, shapes, boxes, image, level, scales, rows, columns, sampling_ratio, aligned, deterministic
+    grad, winners, shapes, boxes, image, level, scales, rows, columns, sampling_ratio, aligned, reduce, deterministic
 ) -> list[Tensor]:
     """Gradients of maps of the given shapes [B, H, W, C], in the gradient's dtype."""
     grad = grad.contiguous()
     channels = grad.shape[3]
-    options = {"P": rows, "Q": columns, "SAMPLING": max(sampling_ratio, 0), "ALIGNED": aligned}
+    options = {"P": rows, "Q": columns, "SAMPLING": max(sampling_ratio, 0), "ALIGNED": aligned, "MAX": reduce == "max"}
     if not grad.numel():
         return [grad.new_zeros(shape) for shape in shapes]
     if not deterministic:
         totals = [torch.zeros(shape, dtype=torch.float32, device=grad.device) for shape in shapes]
-        blocks = _blocks(channels, columns)
-        bilinear_backward_atomic[(len(boxes), triton.cdiv(channels, blocks["BLOCK_C"]))](
-            grad, *_level_arguments(totals), *_padded(scales), boxes, image, level, channels,
+        blocks = _blocks(channels, columns, WINNERS_ELEMENTS if reduce == "max" else TILE_ELEMENTS)
+        at_once = max(sampling_ratio, 1) if reduce == "max" else 1
+        bilinear_backward_atomic[(len(boxes), triton.cdiv(channels, blocks["BLOCK_C"]), at_once)](
+            grad, winners, *_level_arguments(totals), *_padded(scales), boxes, image, level, channels,
             LEVELS=len(shapes), **options, **blocks,
         )  # fmt: skip
         return [total.to(grad.dtype) for total in totals]
@@ -110,8 +126,8 @@ def _bilinear_backward(
         out = grad.new_empty(shape)
         order, starts = _by_image(image, level == index, shape[0])
         bilinear_backward_gather[_tile_grid(shape, block_c)](
-            grad, out, shape[1], shape[2], scales[index], boxes, order, starts, channels,
-            **options, TILE=TILE, BLOCK_C=block_c,
+            grad, winners, out, shape[1], shape[2], scales[index], boxes, order, starts, channels,
+            **options, **REGISTERS, TILE=TILE, BLOCK_C=block_c,
         )  # fmt: skip
         results.append(out)
     return results
@@ -133,14 +149,16 @@ def _by_image(image: Tensor, chosen: Tensor, batch: int) -> tuple[Tensor, Tensor
 class _Bilinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, boxes, image, level, settings, *tables):
-        ctx.save_for_backward(boxes, image, level)
+        out, winners = _bilinear_forward(tables, boxes, image, level, *settings)
+        ctx.save_for_backward(winners, boxes, image, level)
         ctx.settings, ctx.shapes = settings, [table.shape for table in tables]
-        return _bilinear_forward(tables, boxes, image, level, *settings)
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        grads = _bilinear_backward(grad, ctx.shapes, *ctx.saved_tensors, *ctx.settings)
+        winners, *places = ctx.saved_tensors
+        grads = _bilinear_backward(grad, winners, ctx.shapes, *places, *ctx.settings)
         return None, None, None, None, *grads
 
 
@@ -175,7 +193,7 @@ def _pool_backward(grad, argmax, shape, image, bins, deterministic) -> Tensor:
     block_c = min(triton.next_power_of_2(channels), POOL_CHANNELS)
     pool_backward_gather[_tile_grid(shape, block_c)](
         grad, argmax, out, shape[1], shape[2], *bins, order, starts, channels,
-        P=rows, Q=columns, TILE=TILE, BLOCK_C=block_c,
+        P=rows, Q=columns, **REGISTERS, TILE=TILE, BLOCK_C=block_c,
     )  # fmt: skip
     return out
 
@@ -198,41 +216,42 @@ class _Pool(torch.autograd.Function):
 @torch.library.custom_op("roi_ops::bilinear", mutates_args=())
 def _bilinear_op(
     tables: list[Tensor], boxes: Tensor, image: Tensor, level: Tensor, scales: list[float], rows: int, columns: int,
-    sampling_ratio: int, aligned: bool, deterministic: bool,
-) -> Tensor:  # fmt: skip
-    settings = (scales, rows, columns, sampling_ratio, aligned, deterministic)
+    sampling_ratio: int, aligned: bool, reduce: str, deterministic: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    settings = (scales, rows, columns, sampling_ratio, aligned, reduce, deterministic)
     return _bilinear_forward(tables, boxes, image, level, *settings)
 
 
 @_bilinear_op.register_fake
-def _(tables, boxes, image, level, scales, rows, columns, sampling_ratio, aligned, deterministic):
-    return tables[0].new_empty(boxes.shape[0], rows, columns, tables[0].shape[3])
+def _(tables, boxes, image, level, scales, rows, columns, sampling_ratio, aligned, reduce, deterministic):
+    return _new_pooled(tables[0], boxes.shape[0], rows, columns, sampling_ratio, reduce)
 
 
 @torch.library.custom_op("roi_ops::bilinear_backward", mutates_args=())
 def _bilinear_backward_op(
-    grad: Tensor, tables: list[Tensor], boxes: Tensor, image: Tensor, level: Tensor, scales: list[float], rows: int,
-    columns: int, sampling_ratio: int, aligned: bool, deterministic: bool,
+    grad: Tensor, winners: Tensor, tables: list[Tensor], boxes: Tensor, image: Tensor, level: Tensor,
+    scales: list[float], rows: int, columns: int, sampling_ratio: int, aligned: bool, reduce: str, deterministic: bool,
 ) -> list[Tensor]:  # fmt: skip
-    settings = (scales, rows, columns, sampling_ratio, aligned, deterministic)
-    return _bilinear_backward(grad, [table.shape for table in tables], boxes, image, level, *settings)
+    settings = (scales, rows, columns, sampling_ratio, aligned, reduce, deterministic)
+    return _bilinear_backward(grad, winners, [table.shape for table in tables], boxes, image, level, *settings)
 
 
 @_bilinear_backward_op.register_fake
-def _(grad, tables, boxes, image, level, scales, rows, columns, sampling_ratio, aligned, deterministic):
+def _(grad, winners, tables, *_):
     return [grad.new_empty(table.shape) for table in tables]
 
 
 def _bilinear_setup(ctx, inputs, output):
     tables, boxes, image, level, *settings = inputs
-    ctx.save_for_backward(*tables, boxes, image, level)
+    ctx.save_for_backward(output[1], *tables, boxes, image, level)
     ctx.settings = settings
+    ctx.set_materialize_grads(False)
 
 
-def _bilinear_autograd(ctx, grad):
-    *tables, boxes, image, level = ctx.saved_tensors
-    grads = torch.ops.roi_ops.bilinear_backward(grad, tables, boxes, image, level, *ctx.settings)
-    return grads, *[None] * 9
+def _bilinear_autograd(ctx, grad, _winners_grad):
+    winners, *tables, boxes, image, level = ctx.saved_tensors
+    grads = torch.ops.roi_ops.bilinear_backward(grad, winners, tables, boxes, image, level, *ctx.settings)
+    return grads, *[None] * 10
 
 
 _bilinear_op.register_autograd(_bilinear_autograd, setup_context=_bilinear_setup)

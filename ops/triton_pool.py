@@ -7,7 +7,7 @@ Letters: K RoIs, C channels, H and W sides of a map, P and Q pooled height and w
 import triton
 import triton.language as tl
 
-from ops.triton_geometry import AT_ONCE, map_of
+from ops.triton_geometry import AT_ONCE, map_of, next_near, tile_of
 
 
 @triton.jit
@@ -69,15 +69,7 @@ def pool_backward_gather(
     P: tl.constexpr, Q: tl.constexpr, TILE: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """out [B, H, W, C] of one level, each cell written once in RoI order; grid as `bilinear_backward_gather`."""
-    tiles_x = tl.cdiv(width, TILE)
-    tiles = tl.cdiv(height, TILE) * tiles_x
-    image = tl.program_id(0) // tiles
-    tile = tl.program_id(0) % tiles
-    first_y = tile // tiles_x * TILE
-    first_x = tile % tiles_x * TILE
-    cell = tl.arange(0, TILE * TILE)
-    y = first_y + cell // TILE
-    x = first_x + cell % TILE
+    image, first_y, first_x, y, x = tile_of(height, width, TILE)
     number = y * width + x
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     total = tl.zeros([TILE * TILE, BLOCK_C], tl.float32)
@@ -87,17 +79,18 @@ def pool_backward_gather(
         ks = tl.load(order + several, several < stop, 0)
         near_y = (tl.load(tops + ks * P) < first_y + TILE) & (tl.load(bottoms + ks * P + P - 1) > first_y)
         near_x = (tl.load(lefts + ks * Q) < first_x + TILE) & (tl.load(rights + ks * Q + Q - 1) > first_x)
-        if tl.max((near_x & near_y & (several < stop)).to(tl.int32), 0) > 0:
-            for index in range(first, tl.minimum(first + AT_ONCE, stop)):
-                k = tl.load(order + index)
-                for p in range(P):
-                    if (tl.load(tops + k * P + p) < first_y + TILE) & (tl.load(bottoms + k * P + p) > first_y):
-                        for q in range(Q):
-                            if (tl.load(lefts + k * Q + q) < first_x + TILE) & (tl.load(rights + k * Q + q) > first_x):
-                                source = ((k.to(tl.int64) * P + p) * Q + q) * channels + c
-                                chosen = tl.load(argmax + source, c < channels, -1)
-                                given = tl.load(grad + source, c < channels, 0.0).to(tl.float32)
-                                total += tl.where(number[:, None] == chosen[None, :], given[None, :], 0.0)
+        waiting, index = next_near(several, near_x & near_y, stop)
+        while index < stop:
+            k = tl.load(order + index)
+            for p in range(P):
+                if (tl.load(tops + k * P + p) < first_y + TILE) & (tl.load(bottoms + k * P + p) > first_y):
+                    for q in range(Q):
+                        if (tl.load(lefts + k * Q + q) < first_x + TILE) & (tl.load(rights + k * Q + q) > first_x):
+                            source = ((k.to(tl.int64) * P + p) * Q + q) * channels + c
+                            chosen = tl.load(argmax + source, c < channels, -1)
+                            given = tl.load(grad + source, c < channels, 0.0).to(tl.float32)
+                            total += tl.where(number[:, None] == chosen[None, :], given[None, :], 0.0)
+            waiting, index = next_near(waiting, waiting > index, stop)
     place = ((image.to(tl.int64) * height + y) * width + x)[:, None] * channels + c[None, :]
     keep = ((y < height) & (x < width))[:, None] & (c < channels)[None, :]
     tl.store(out + place, total.to(out.dtype.element_ty), keep)

@@ -32,6 +32,7 @@ TOY = ToyConfig(
 PYRAMID = ResNetConfig(pyramid=True, box_depth=2, mask_pooled_size=14, mask_depth=1, proposals=64, proposals_before=64)
 CASES = {
     "align": (TOY, RoIConfig("align"), "sigmoid", 16, False),
+    "align max": (TOY, RoIConfig("align", reduce="max"), "sigmoid", 16, False),
     "pool": (TOY, RoIConfig("pool", reduce="max"), "softmax", 16, False),
     "pyramid": (PYRAMID, RoIConfig("align"), "sigmoid", 4, False),
     "joint": (TOY, RoIConfig("align"), "sigmoid", 16, True),
@@ -82,8 +83,8 @@ def passes_for_a_gpu(monkeypatch):
     """Tensors without values, and Triton's operators without their kernels."""
     from ops import triton_ops
 
-    def bilinear(tables, boxes, image, level, scales, rows, columns, *_):
-        return tables[0].new_empty(len(boxes), rows, columns, tables[0].shape[3])
+    def bilinear(tables, boxes, image, level, scales, rows, columns, ratio, aligned, reduce, deterministic):
+        return triton_ops._new_pooled(tables[0], len(boxes), rows, columns, ratio, reduce)
 
     def pool(table, image, top, bottom, left, right):
         out = table.new_empty(len(top), top.shape[1], left.shape[1], table.shape[3])
@@ -91,7 +92,7 @@ def passes_for_a_gpu(monkeypatch):
 
     monkeypatch.setattr(triton_ops, "_bilinear_forward", bilinear)
     monkeypatch.setattr(
-        triton_ops, "_bilinear_backward", lambda grad, shapes, *_: [grad.new_empty(shape) for shape in shapes]
+        triton_ops, "_bilinear_backward", lambda grad, winners, shapes, *_: [grad.new_empty(each) for each in shapes]
     )
     monkeypatch.setattr(triton_ops, "_pool_forward", pool)
     monkeypatch.setattr(triton_ops, "_pool_backward", lambda grad, argmax, shape, *_: grad.new_empty(shape))

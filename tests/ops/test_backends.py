@@ -35,7 +35,8 @@ def test_a_gpu_gets_triton_where_triton_can(modern_gpu):
     assert choose(Need("roi_pool", CUDA, torch.float32, "max"), "auto") == "triton"
     assert choose(Need("roi_align", CUDA, torch.float64), "auto") == "cpu"
     assert choose(Need("roi_align", CUDA, torch.float32, box_gradient=True), "auto") == "cpu"
-    assert choose(Need("roi_align", CUDA, torch.float32, "max"), "auto") == "cpu"
+    assert choose(Need("roi_align", CUDA, torch.float32, "max"), "auto") == "triton"
+    assert choose(Need("roi_align", CUDA, torch.float64, "max"), "auto") == "cpu"
     assert choose(Need("roi_pool", CUDA, torch.float64, "max"), "auto") == "torchvision"
     assert choose(Need("roi_pool", CUDA, torch.float64, "max", deterministic=True), "auto") == "reference"
 

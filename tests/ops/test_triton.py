@@ -7,6 +7,7 @@ that an element that no program writes is seen.
 
 import importlib.util
 import os
+from functools import partial
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from ops.roi_pool import roi_pool
 from ops.roi_warp import roi_warp
 from tests.ops.cases import assert_near, output_and_gradient, random_boxes, random_map
 
+align_max = partial(roi_align, reduce="max")
+OPERATORS = pytest.mark.parametrize("operator", [roi_align, align_max, roi_pool], ids=["align", "align_max", "pool"])
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed"),
@@ -63,19 +66,46 @@ def awkward() -> torch.Tensor:
 
 @pytest.mark.parametrize("deterministic", [False, True])
 @pytest.mark.parametrize(("ratio", "aligned"), [(2, False), (2, True), (-1, False), (-1, True)])
-def test_roi_align(ratio, aligned, deterministic):
-    args = (random_map((1, 6, 9, 8)), awkward(), (3, 2), 1.0, ratio, aligned)
-    out, gradient = output_and_gradient(triton(roi_align, deterministic=deterministic), *args)
-    expected, expected_gradient = output_and_gradient(reference(roi_align), *args)
+@pytest.mark.parametrize("reduce", ["ave", "max"])
+def test_roi_align(reduce, ratio, aligned, deterministic):
+    operator, args = (
+        partial(roi_align, reduce=reduce),
+        (random_map((1, 6, 9, 8)), awkward(), (3, 2), 1.0, ratio, aligned),
+    )
+    out, gradient = output_and_gradient(triton(operator, deterministic=deterministic), *args)
+    expected, expected_gradient = output_and_gradient(reference(operator), *args)
     assert_near(out, expected)
     assert_near(gradient, expected_gradient)
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
-def test_roi_warp_and_a_scale(deterministic):
-    args = (random_map((2, 3, 9, 8)), 4 * random_boxes(4, 8).view(2, 2, 4), 2, 0.25, 2)
-    out, gradient = output_and_gradient(triton(roi_warp, deterministic=deterministic), *args)
-    expected, expected_gradient = output_and_gradient(reference(roi_warp), *args)
+@pytest.mark.parametrize("reduce", ["ave", "max"])
+def test_roi_warp_and_a_scale(reduce, deterministic):
+    operator, args = partial(roi_warp, reduce=reduce), (random_map((2, 3, 9, 8)), 4 * random_boxes(4, 8).view(2, 2, 4))
+    out, gradient = output_and_gradient(triton(operator, deterministic=deterministic), *args, 2, 0.25, 2)
+    expected, expected_gradient = output_and_gradient(reference(operator), *args, 2, 0.25, 2)
+    assert_near(out, expected)
+    assert_near(gradient, expected_gradient)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_the_first_of_equal_samples_wins_and_nan_before_all(deterministic):
+    # Cells equal over large parts, as after a ReLU, one of NaN and one that lies lower than a sample outside the map.
+    feature = random_map((1, 4, 7, 7)).relu()
+    feature[0, 0, 3, 4], feature[0, 1, 6, 6] = float("nan"), -5
+    boxes = torch.tensor([[[1.0, 1, 5, 5], [5, 5, 8, 8], [0, 0, 6, 6]]])
+    args = (feature, boxes, 2, 1.0, 2)
+    out, gradient = output_and_gradient(triton(align_max, deterministic=deterministic), *args)
+    expected, expected_gradient = output_and_gradient(reference(align_max), *args)
+    assert expected.isnan().any() and (expected == 0).any()
+    assert torch.equal(out.nan_to_num(nan=99), expected.nan_to_num(nan=99))
+    assert_near(gradient, expected_gradient)
+
+
+def test_numbers_of_samples_that_need_more_than_a_byte():
+    feature, boxes = random_map((1, 2, 6, 6)), torch.tensor([[[0.3, 0.1, 5.6, 5.9]]])
+    out, gradient = output_and_gradient(triton(align_max), feature, boxes, 1, 1.0, 12)
+    expected, expected_gradient = output_and_gradient(reference(align_max), feature, boxes, 1, 1.0, 12)
     assert_near(out, expected)
     assert_near(gradient, expected_gradient)
 
@@ -89,7 +119,7 @@ def test_roi_pool(deterministic):
     assert_near(gradient, expected_gradient)
 
 
-@pytest.mark.parametrize("operator", [roi_align, roi_pool])
+@OPERATORS
 def test_deterministic_gather_skips_only_rois_that_are_far(operator):
     # 40 RoIs are two lots of those that a tile looks at together; the first lot is nowhere near most tiles.
     near = torch.tensor([[1.0, 1, 3, 3]]).repeat(36, 1)
@@ -101,7 +131,7 @@ def test_deterministic_gather_skips_only_rois_that_are_far(operator):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("operator", [roi_align, roi_pool])
+@OPERATORS
 def test_half_precision_accumulates_in_float32(operator, dtype):
     args = (random_map((1, 4, 6, 6)).to(dtype), random_boxes(2, 6)[None], 2)
     out, gradient = output_and_gradient(triton(operator), *args)
@@ -112,7 +142,7 @@ def test_half_precision_accumulates_in_float32(operator, dtype):
     assert_near(gradient, expected_gradient, tolerance)
 
 
-@pytest.mark.parametrize("operator", [roi_align, roi_pool])
+@OPERATORS
 def test_odd_layouts_and_no_boxes(operator):
     feature, boxes = random_map((1, 5, 6, 7), channels_last=False), random_boxes(2, 6)[None]
     grad = torch.ones(1).expand(2, 5, 2, 3)
@@ -136,8 +166,8 @@ def test_levels_in_one_launch(triton_ops, kernel):
     image, level = torch.tensor([1, 0, 0, 1, 0]).int(), torch.tensor([0, 2, 1, 0, 1]).int()
     args = (maps, boxes.to(DEVICE), image.to(DEVICE), level.to(DEVICE), scales, (2, 2), 2)
     pooled = {
-        "atomic": lambda: triton_ops.bilinear(*args, False, False),
-        "deterministic": lambda: triton_ops.bilinear(*args, False, True),
+        "atomic": lambda: triton_ops.bilinear(*args, False, "ave", False),
+        "deterministic": lambda: triton_ops.bilinear(*args, False, "ave", True),
         "scalar": lambda: scalar_align(*args),  # the benchmark's yardstick
     }
     out = pooled[kernel]()
@@ -156,8 +186,9 @@ def test_levels_in_one_launch(triton_ops, kernel):
 def test_registration_for_the_compiler(triton_ops):
     tables = [torch.rand(1, 4, 4, 3, device=DEVICE, requires_grad=True)]
     boxes, image = torch.tensor([[0.5, 0.5, 3, 3]], device=DEVICE), torch.zeros(1, dtype=torch.int32, device=DEVICE)
-    settings = ([1.0], 2, 2, 2, False, True)
-    torch.library.opcheck(torch.ops.roi_ops.bilinear.default, (tables, boxes, image, image, *settings))
+    for reduce in ("ave", "max"):
+        settings = ([1.0], 2, 2, 2, False, reduce, True)
+        torch.library.opcheck(torch.ops.roi_ops.bilinear.default, (tables, boxes, image, image, *settings))
     bins = [torch.tensor([[0, 2]], dtype=torch.int32, device=DEVICE), torch.tensor([[2, 4]], dtype=torch.int32)]
     bins = [each.to(DEVICE) for each in (*bins, *bins)]
     torch.library.opcheck(torch.ops.roi_ops.pool.default, (tables[0], image, *bins, True))
@@ -168,7 +199,8 @@ def test_compiled_code_gives_the_same(triton_ops):
 
     def loss(feature):
         aligned = roi_align(feature, boxes, 2, 1.0, 2, backend="triton", deterministic=True)
-        return (aligned + roi_pool(feature, boxes, 2, backend="triton", deterministic=True)).square().sum()
+        largest = align_max(feature, boxes, 2, 1.0, 2, backend="triton", deterministic=True)
+        return (aligned + largest + roi_pool(feature, boxes, 2, backend="triton", deterministic=True)).square().sum()
 
     gradients = []
     for function in (loss, torch.compile(loss, backend="aot_eager", fullgraph=True)):
