@@ -13,6 +13,7 @@ from torchvision import ops as torchvision_ops
 
 from ops import compiled
 from ops.multi_scale import MultiScaleRoIAlign, level_of
+from ops.ps_roi import ps_roi_pool
 from ops.roi_align import roi_align
 from ops.roi_pool import roi_pool
 from ops.validate import check_boxes
@@ -25,7 +26,7 @@ class Case:
     """One shape. `strides` names the map's level, or a pyramid's; sides are in pixels; sizes are of boxes in pixels."""
 
     name: str
-    operator: str  # roi_align, roi_pool or multi_scale
+    operator: str  # roi_align, roi_pool, multi_scale or ps_roi_pool
     num_images: int
     sides: tuple[int, int]
     channels: int
@@ -43,7 +44,8 @@ class Case:
     def compulsory_bytes(self) -> int:
         """Bytes of float32 that a pass must move at least: the maps once and the output once."""
         maps = sum(b * c * h * w for b, c, h, w in self.map_shapes)
-        return 4 * (maps + self.num_images * self.rois_per_image * self.channels * self.pooled**2)
+        bins = 1 if self.operator == "ps_roi_pool" else self.pooled**2  # each channel goes to its part's cell alone
+        return 4 * (maps + self.num_images * self.rois_per_image * self.channels * bins)
 
 
 def cases(gpu: bool) -> list[Case]:
@@ -60,6 +62,7 @@ def cases(gpu: bool) -> list[Case]:
         ]
     listed.append(Case("FPN box, P2 to P5", "multi_scale", 2, photo, 256, (4, 8, 16, 32), 4 * some, 7, (16, 640)))
     listed.append(Case("FPN mask, P2 to P5", "multi_scale", 2, photo, 256, (4, 8, 16, 32), some, 14, (16, 640)))
+    listed.append(Case("R-FCN, 21 maps, 7 x 7", "ps_roi_pool", 2, photo, 21 * 49, (16,), many, 7, (112, 560)))
     return listed
 
 
@@ -80,7 +83,22 @@ def make_boxes(case: Case, kind: str, device: torch.device) -> Tensor:
         size = sizes.gather(1, chosen) * (0.2 * torch.randn(shape, generator=generator)).exp()
         centre = centres.gather(1, chosen) + 0.1 * size * torch.randn(shape, generator=generator)
     corners = torch.cat([centre - size / 2, centre + size / 2], dim=2)
-    return torch.minimum(corners.clamp(min=0), limits.repeat(2)).to(device)
+    boxes = torch.minimum(corners.clamp(min=0), limits.repeat(2))
+    return (_on_whole_cells(boxes, case) if case.operator == "ps_roi_pool" else boxes).to(device)
+
+
+def _on_whole_cells(boxes: Tensor, case: Case) -> Tensor:
+    """Boxes near those given on which torchvision's position-sensitive pooling agrees with ours.
+
+    torchvision rounds boxes to cells and not to pixels, computes the parts' edges in float32, and never reads the map's
+    last row and column: so boxes start on cells, their parts are whole cells, and they end before the last.
+    """
+    ((_, _, height, width),), stride = case.map_shapes, case.strides[0]
+    last = torch.tensor([width - 1, height - 1])
+    low, high = (boxes / stride).split(2, dim=2)
+    side = ((high - low) / case.pooled).round().clamp(min=1).minimum(last // case.pooled) * case.pooled
+    low = low.round().minimum(last - side)
+    return stride * torch.cat([low, low + side], dim=2)
 
 
 def make_maps(case: Case, device: torch.device, channels_last: bool) -> list[Tensor]:
@@ -104,7 +122,12 @@ def contenders(case: Case, device: torch.device) -> list[Contender]:
     """torchvision first (the baseline), then ours with maps channels last and with the conversion to it included.
 
     On a CPU also PyTorch's operators without the C kernels; on a GPU half precision, deterministic gradients, peers.
+    Position-sensitive pooling is the same gathered rows everywhere.
     """
+    if case.operator == "ps_roi_pool":
+        ours = _ours(case)
+        baseline = Contender("torchvision", False, _torchvision(case))
+        return [baseline, Contender("ours", True, ours), Contender("ours, from NCHW", False, ours)]
     options: dict = {"backend": "triton" if device.type == "cuda" else "cpu"}
     listed = [
         Contender("torchvision", False, _torchvision(case)),
@@ -132,6 +155,8 @@ def _torchvision(case: Case):
         return lambda maps, boxes: torchvision_ops.roi_align(maps[0], list(boxes), case.pooled, scale, SAMPLING)
     if case.operator == "roi_pool":
         return lambda maps, boxes: torchvision_ops.roi_pool(maps[0], list(boxes), case.pooled, scale)
+    if case.operator == "ps_roi_pool":
+        return lambda maps, boxes: torchvision_ops.ps_roi_pool(maps[0], list(boxes), case.pooled, scale)
     return _pyramid(case, torchvision_ops.MultiScaleRoIAlign(_names(case), case.pooled, SAMPLING))
 
 
@@ -141,6 +166,8 @@ def _ours(case: Case, **options):
         return lambda maps, boxes: roi_align(maps[0], boxes, case.pooled, scale, SAMPLING, **options)
     if case.operator == "roi_pool":
         return lambda maps, boxes: roi_pool(maps[0], boxes, case.pooled, scale, **options)
+    if case.operator == "ps_roi_pool":
+        return lambda maps, boxes: ps_roi_pool(maps[0], boxes, case.pooled, case.pooled, scale)
     return _pyramid(case, MultiScaleRoIAlign(_names(case), case.pooled, SAMPLING, **options))
 
 

@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+from torchvision.ops import ps_roi_pool as torchvision_ps_roi_pool
 
 from ops import geometry
+from ops.bench_cases import Case, make_boxes
 from ops.ps_roi import part_cells, ps_roi_pool
 from tests.ops.cases import assert_near, awkward_boxes, output_and_gradient, random_boxes, random_map, with_image
 
@@ -46,6 +48,18 @@ def test_edges_on_whole_cells_are_exact():
         assert cells == [(low // 16 + p, low // 16 + p + 1) for p in range(21)]
         start, end = part_cells(torch.tensor([float(low)]), torch.tensor([low + 21 * 16.0]), 21, 1 / 16, 100)
         assert torch.stack([start, end], dim=-1)[0].tolist() == [list(cell) for cell in cells]
+
+
+@pytest.mark.parametrize("kind", ["proposals", "uniform"])
+def test_torchvision_agrees_on_the_boxes_of_the_benchmark(kind):
+    case = Case("", "ps_roi_pool", 1, (400, 544), 2 * 49, (16,), 40, 7, (112, 560))
+    boxes = list(make_boxes(case, kind, torch.device("cpu")))
+    assert all((each[:, 2:] - each[:, :2]).unique().numel() > 1 for each in boxes)
+    feature = random_map(case.map_shapes[0])
+    expected, expected_gradient = output_and_gradient(torchvision_ps_roi_pool, feature, boxes, 7, 1 / 16)
+    out, gradient = output_and_gradient(ps_roi_pool, feature, boxes, 7, 7, 1 / 16)
+    assert_near(out, expected)
+    assert_near(gradient, expected_gradient)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
