@@ -20,11 +20,11 @@ BLOCK = 128  # elements of a program: one a thread
 
 
 @triton.jit
-def scalar_forward(
-    out, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels, channels,
+def _bin_of_thread(
+    m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels, channels,
     LEVELS: tl.constexpr, P: tl.constexpr, Q: tl.constexpr, SAMPLING: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """out [K, P, Q, C] from maps [B, H, W, C]; grid (K, blocks of P * Q * C)."""
+    """Each thread's element of [K, P, Q, C], whether there is one, its channel of the map, and its bin on both axes."""
     k = tl.program_id(0)
     plane, height, width = map_of(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS)
     scale = select(tl.load(levels + k), s0, s1, s2, s3, LEVELS)
@@ -32,20 +32,34 @@ def scalar_forward(
     element = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = element < P * Q * channels
     c, q, p = element % channels, element // channels % Q, element // channels // Q
+    place = k.to(tl.int64) * P * Q * channels + element
+    return place, inside, plane + c, height, width, top + p * step_y, step_y, left + q * step_x, step_x
+
+
+@triton.jit
+def scalar_forward(
+    out, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels, channels,
+    LEVELS: tl.constexpr, P: tl.constexpr, Q: tl.constexpr, SAMPLING: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """out [K, P, Q, C] from maps [B, H, W, C]; grid (K, blocks of P * Q * C)."""
+    place, inside, cells, height, width, top, step_y, left, step_x = _bin_of_thread(
+        m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels, channels,
+        LEVELS, P, Q, SAMPLING, BLOCK,
+    )  # fmt: skip
     total = tl.zeros([BLOCK], tl.float32)
     for i in range(SAMPLING):
-        y, above_y, weight_y, valid_y = taps(top + (p + (i + 0.5) / SAMPLING) * step_y, height)
+        y, above_y, weight_y, valid_y = taps(top + (i + 0.5) / SAMPLING * step_y, height)
         for j in range(SAMPLING):
-            x, above_x, weight_x, valid_x = taps(left + (q + (j + 0.5) / SAMPLING) * step_x, width)
+            x, above_x, weight_x, valid_x = taps(left + (j + 0.5) / SAMPLING * step_x, width)
             keep = inside & (valid_y * valid_x > 0)
-            a = tl.load(plane + (y * width + x) * channels + c, keep, 0.0).to(tl.float32)
-            b = tl.load(plane + (y * width + above_x) * channels + c, keep, 0.0).to(tl.float32)
-            d = tl.load(plane + (above_y * width + x) * channels + c, keep, 0.0).to(tl.float32)
-            e = tl.load(plane + (above_y * width + above_x) * channels + c, keep, 0.0).to(tl.float32)
+            a = tl.load(cells + (y * width + x) * channels, keep, 0.0).to(tl.float32)
+            b = tl.load(cells + (y * width + above_x) * channels, keep, 0.0).to(tl.float32)
+            d = tl.load(cells + (above_y * width + x) * channels, keep, 0.0).to(tl.float32)
+            e = tl.load(cells + (above_y * width + above_x) * channels, keep, 0.0).to(tl.float32)
             total += (1 - weight_y) * ((1 - weight_x) * a + weight_x * b)
             total += weight_y * ((1 - weight_x) * d + weight_x * e)
     total = total / (SAMPLING * SAMPLING)
-    tl.store(out + k.to(tl.int64) * P * Q * channels + element, total.to(out.dtype.element_ty), inside)
+    tl.store(out + place, total.to(out.dtype.element_ty), inside)
 
 
 @triton.jit
@@ -54,26 +68,23 @@ def scalar_backward(
     LEVELS: tl.constexpr, P: tl.constexpr, Q: tl.constexpr, SAMPLING: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Adds the gradient of `scalar_forward` to float32 maps, 16 atomic additions an element."""
-    k = tl.program_id(0)
-    plane, height, width = map_of(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS)
-    scale = select(tl.load(levels + k), s0, s1, s2, s3, LEVELS)
-    left, step_x, _sx, top, step_y, _sy = axes_of(boxes, k, scale, P, Q, SAMPLING, False)
-    element = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = element < P * Q * channels
-    c, q, p = element % channels, element // channels % Q, element // channels // Q
-    given = tl.load(grad + k.to(tl.int64) * P * Q * channels + element, inside, 0.0).to(tl.float32)
+    place, inside, cells, height, width, top, step_y, left, step_x = _bin_of_thread(
+        m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels, channels,
+        LEVELS, P, Q, SAMPLING, BLOCK,
+    )  # fmt: skip
+    given = tl.load(grad + place, inside, 0.0).to(tl.float32)
     given = given / (SAMPLING * SAMPLING)
     for i in range(SAMPLING):
-        y, above_y, weight_y, valid_y = taps(top + (p + (i + 0.5) / SAMPLING) * step_y, height)
+        y, above_y, weight_y, valid_y = taps(top + (i + 0.5) / SAMPLING * step_y, height)
         for j in range(SAMPLING):
-            x, above_x, weight_x, valid_x = taps(left + (q + (j + 0.5) / SAMPLING) * step_x, width)
+            x, above_x, weight_x, valid_x = taps(left + (j + 0.5) / SAMPLING * step_x, width)
             keep = inside & (valid_y * valid_x > 0)
             upper, lower = given * (1 - weight_y), given * weight_y
-            near, far = (y * width) * channels + c, (above_y * width) * channels + c
-            tl.atomic_add(plane + near + x * channels, upper * (1 - weight_x), keep, sem="relaxed")
-            tl.atomic_add(plane + near + above_x * channels, upper * weight_x, keep, sem="relaxed")
-            tl.atomic_add(plane + far + x * channels, lower * (1 - weight_x), keep, sem="relaxed")
-            tl.atomic_add(plane + far + above_x * channels, lower * weight_x, keep, sem="relaxed")
+            near, far = cells + y * width * channels, cells + above_y * width * channels
+            tl.atomic_add(near + x * channels, upper * (1 - weight_x), keep, sem="relaxed")
+            tl.atomic_add(near + above_x * channels, upper * weight_x, keep, sem="relaxed")
+            tl.atomic_add(far + x * channels, lower * (1 - weight_x), keep, sem="relaxed")
+            tl.atomic_add(far + above_x * channels, lower * weight_x, keep, sem="relaxed")
 
 
 def scalar_align(

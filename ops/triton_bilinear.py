@@ -20,6 +20,24 @@ REACH = tl.constexpr(1.0625)  # cells that a sample reads on either side, and a 
 
 
 @triton.jit
+def _roi_of_program(
+    m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels, channels,
+    LEVELS: tl.constexpr, P: tl.constexpr, Q: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr,
+    BLOCK_Q: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """The program's RoI: its map, its axes, its bins q and channels c, and where its first row [q, c] of outputs is."""
+    k = tl.program_id(0)
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    q = tl.arange(0, BLOCK_Q)
+    plane, height, width = map_of(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS)
+    scale = select(tl.load(levels + k), s0, s1, s2, s3, LEVELS)
+    left, step_x, samples_x, top, step_y, samples_y = axes_of(boxes, k, scale, P, Q, SAMPLING, ALIGNED)
+    place = k.to(tl.int64) * P * Q * channels + q[:, None] * channels + c[None, :]
+    keep = (q < Q)[:, None] & (c < channels)[None, :]
+    return plane, height, width, left, step_x, samples_x, top, step_y, samples_y, q, c, place, keep
+
+
+@triton.jit
 def _interpolated_row(row, first, last, left, step_x, samples_x, width, channels, c, q, Q: tl.constexpr):
     """The map's row at pointer `row`, the samples [first, last) along x summed per bin: float32 [q, c]."""
     total = tl.zeros([q.shape[0], c.shape[0]], tl.float32)
@@ -40,18 +58,15 @@ def bilinear_forward(
     BLOCK_Q: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Means: out [K, P, Q, C] from maps [B, H, W, C]; grid (K, blocks of channels)."""
-    k = tl.program_id(0)
-    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    q = tl.arange(0, BLOCK_Q)
-    plane, height, width = map_of(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS)
-    scale = select(tl.load(levels + k), s0, s1, s2, s3, LEVELS)
-    left, step_x, samples_x, top, step_y, samples_y = axes_of(boxes, k, scale, P, Q, SAMPLING, ALIGNED)
+    plane, height, width, left, step_x, samples_x, top, step_y, samples_y, q, c, place, keep = _roi_of_program(
+        m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels, channels,
+        LEVELS, P, Q, SAMPLING, ALIGNED, BLOCK_Q, BLOCK_C,
+    )  # fmt: skip
     share = 1.0 / tl.maximum(samples_x * samples_y, 1)
     held = -2
     above = tl.zeros([BLOCK_Q, BLOCK_C], tl.float32)
     below = above
-    target = out + k.to(tl.int64) * P * Q * channels + q[:, None] * channels + c[None, :]
-    keep = (q < Q)[:, None] & (c < channels)[None, :]
+    target = out + place
     stride = width * channels
     for p in range(P):
         total = tl.zeros([BLOCK_Q, BLOCK_C], tl.float32)
@@ -89,14 +104,10 @@ def maximum_forward(
 
     Samples outside the map are 0, NaN is larger than any number, and a bin without samples is 0.
     """
-    k = tl.program_id(0)
-    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    q = tl.arange(0, BLOCK_Q)
-    plane, height, width = map_of(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS)
-    scale = select(tl.load(levels + k), s0, s1, s2, s3, LEVELS)
-    left, step_x, samples_x, top, step_y, samples_y = axes_of(boxes, k, scale, P, Q, SAMPLING, ALIGNED)
-    place = k.to(tl.int64) * P * Q * channels + q[:, None] * channels + c[None, :]
-    keep = (q < Q)[:, None] & (c < channels)[None, :]
+    plane, height, width, left, step_x, samples_x, top, step_y, samples_y, q, c, place, keep = _roi_of_program(
+        m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels, channels,
+        LEVELS, P, Q, SAMPLING, ALIGNED, BLOCK_Q, BLOCK_C,
+    )  # fmt: skip
     stride = width * channels
     for p in range(P):
         best = tl.full([BLOCK_Q, BLOCK_C], float("-inf"), tl.float32)
@@ -144,14 +155,11 @@ def bilinear_backward_atomic(
     A mean walks down the box once. A maximum does so for each column of samples, as its rows hold what that column won;
     the grid's third axis shares the columns out.
     """
-    k = tl.program_id(0)
-    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    q = tl.arange(0, BLOCK_Q)
-    plane, height, width = map_of(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS)
-    scale = select(tl.load(levels + k), s0, s1, s2, s3, LEVELS)
-    left, step_x, samples_x, top, step_y, samples_y = axes_of(boxes, k, scale, P, Q, SAMPLING, ALIGNED)
+    plane, height, width, left, step_x, samples_x, top, step_y, samples_y, q, c, place, keep = _roi_of_program(
+        m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels, channels,
+        LEVELS, P, Q, SAMPLING, ALIGNED, BLOCK_Q, BLOCK_C,
+    )  # fmt: skip
     share = 1.0 if MAX else 1.0 / tl.maximum(samples_x * samples_y, 1)
-    keep = (q < Q)[:, None] & (c < channels)[None, :]
     stride = width * channels
     for j in range(tl.program_id(2) if MAX else 0, samples_x if MAX else 1, tl.num_programs(2) if MAX else 1):
         first = j if MAX else 0
@@ -159,12 +167,12 @@ def bilinear_backward_atomic(
         held = -2
         above = tl.zeros([BLOCK_Q, BLOCK_C], tl.float32)
         below = above
-        place = k.to(tl.int64) * P * Q * channels + q[:, None] * channels + c[None, :]
+        source = place
         for p in range(P):
-            given = tl.load(grad + place, keep, 0.0).to(tl.float32) * share
+            given = tl.load(grad + source, keep, 0.0).to(tl.float32) * share
             if MAX:
-                best_sample = tl.load(winner + _in_fours(place), keep, 0).to(tl.int32)
-            place += Q * channels
+                best_sample = tl.load(winner + _in_fours(source), keep, 0).to(tl.int32)
+            source += Q * channels
             for i in range(samples_y):
                 lower, upper, weight, valid = taps(top + (p + (i + 0.5) / samples_y) * step_y, height)
                 if valid > 0:

@@ -78,8 +78,8 @@ def main() -> None:
     arch = int(sys.argv[1])
     loads = r"LDG\.E[\w.]*\.128"
     reds = r"REDG\.E\.ADD\.F32x4" if arch >= 90 else r"RED\.E\.ADD\.F32"
-    tile = {"P": 7, "Q": 7, "TILE": TILE} | REGISTERS
-    gather, pool_gather = tile | {"BLOCK_C": BILINEAR_CHANNELS}, tile | {"BLOCK_C": POOL_CHANNELS}
+    tile = {"P": 7, "Q": 7, "TILE": TILE}
+    gather, pool_gather = tile | {"BLOCK_C": BILINEAR_CHANNELS} | REGISTERS, tile | {"BLOCK_C": POOL_CHANNELS}
     problems = []
     for dtype in ("fp32", "bf16"):
         single = {"LEVELS": 1, "accumulate": True}
