@@ -180,7 +180,7 @@ def plot(record: dict, folder: Path) -> None:
                 axis.plot(xs, ys, "osD^v<>"[index % 7], color=COLOURS[index % 4], label=name)
         axis.axvline(1, color="black", linewidth=1)
         axis.set_xscale("log")
-        ticks = [t for t in (0.5, 1, 2, 5, 10, 20, 50, 100) if axis.get_xlim()[0] <= t <= axis.get_xlim()[1]]
+        ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if axis.get_xlim()[0] <= t <= axis.get_xlim()[1]]
         axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
         axis.minorticks_off()
         axis.grid(axis="x", color="#dddddd")
