@@ -5,7 +5,6 @@ Letters: B images, R RoIs an image, C channels, P pooled side.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -122,7 +121,7 @@ def contenders(case: Case, device: torch.device) -> list[Contender]:
     """torchvision first (the baseline), then ours with maps channels last and with the conversion to it included.
 
     On a CPU also PyTorch's operators without the C kernels; on a GPU half precision, deterministic gradients, peers.
-    Position-sensitive pooling is the same gathered rows everywhere.
+    Position-sensitive pooling has one implementation on either.
     """
     if case.operator == "ps_roi_pool":
         ours = _ours(case)
@@ -188,7 +187,7 @@ def _peer(case: Case):
 
 def _without_kernels(call):
     def by_operators(maps, boxes):
-        with patch.object(compiled, "serves", lambda feature: False):
+        with compiled.left_out():
             return call(maps, boxes)
 
     return by_operators

@@ -10,6 +10,7 @@ OPERATORS = {
     "multi_scale": "RoIAlign, whole pyramid",
     "ps_roi_pool": "position-sensitive",
 }
+SCHEMA = 2  # of the record
 HEADINGS = ["operator", "case", "boxes", "threads", "implementation"]
 HEADINGS += ["forward ms", "x", "backward ms", "x", "both x", "floor", "error", "target"]
 LEGEND = """Smallest time of each implementation in one run, in turns. *x*: how many times as fast as torchvision in the
@@ -33,6 +34,8 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")  # Okabe and Ito's, apart
 def write_report(folder: Path) -> None:
     """Write table.md, plot.png and plot.svg beside FOLDER/record.json."""
     record = json.loads((folder / "record.json").read_text())
+    if record["schema"] != SCHEMA:
+        raise SystemExit(f"{folder}/record.json: expected schema {SCHEMA}, got {record['schema']}; run ops.bench again")
     (folder / "table.md").write_text(table(record))
     plot(record, folder)
 
@@ -79,7 +82,7 @@ def table(record: dict) -> str:
         f"{machine['device']}, {machine['cores']} cores, {machine['capability']}; torch {machine['torch']}, "
         f"torchvision {machine['torchvision']}; {machine['date']}. "
         f"Large pages: {'on' if machine['large_pages'] else 'off'}. Freed memory: {machine['memory']}. "
-        f"C kernels: {machine['kernels']}. Copy bandwidth, read and written: {copies}.",
+        f"On a CPU ours are {machine['on_cpu']}. Copy bandwidth, read and written: {copies}.",
         "",
         LEGEND,
         "",

@@ -2,9 +2,9 @@
    `compiled_sum.py` (RoIAlign, RoIWarp, position-sensitive pooling) and `compiled_max.py` (RoIPool) call it.
 
    REAL     float or double, set when the file is built
-   out      [K, P, Q, C], the pooled features; for gradients their gradient
-   plane    [K], the map of the image and level that each RoI lies on, [its height, width, C], as an address; for
-            gradients what is to be added to
+   out      [K, P, Q, C], the pooled features; grad their gradient
+   plane    [K], the map of the image and level that each RoI lies on, [its height, width, C * parts * parts], as an
+            address; for gradients what is to be added to
    width    [K], its width
    line     [K], its first row's number among all rows of all maps
    owner    [lines], zeros: room to note which thread writes each row of the maps
@@ -18,47 +18,63 @@
 
 struct size {
     int64_t K, P, Q, C, lines;
-    int64_t M, N; /* how many rows and columns of the map a bin is given */
+    int64_t M, N;  /* how many rows and columns of the map a bin is given */
+    int64_t parts; /* along either axis, for position-sensitive sums: each reads every parts * parts-th channel */
 };
 
 /* 64 bytes of numbers, which compilers keep in one register or in several; a block of four is summed at a time. */
 typedef REAL vector __attribute__((vector_size(64), aligned(sizeof(REAL))));
 enum { VECTORS = 4, BLOCK = VECTORS * 64 / sizeof(REAL) };
 
-/* GCC fuses products and sums as it likes; where the bits of `sampling.py` are wanted it must not. */
-#if defined(__GNUC__) && !defined(__clang__)
-#define UNFUSED __attribute__((optimize("fp-contract=off")))
-#else
+enum { SMALL = 1 << 14 }; /* outputs that one thread makes before a second has begun */
+
+/* Compilers fuse products and sums; where the bits of `sampling.py` are wanted they must not. */
+#ifdef __clang__
 #define UNFUSED
+#define UNFUSED_FROM_HERE _Pragma("STDC FP_CONTRACT OFF")
+#else
+#define UNFUSED __attribute__((optimize("fp-contract=off")))
+#define UNFUSED_FROM_HERE
 #endif
+
+/* Whether the kernels can use several threads. */
+int64_t threaded(void)
+{
+#ifdef _OPENMP
+    return 1;
+#else
+    return 0;
+#endif
+}
 
 static inline double within(double value, double low, double high)
 {
     return value < low ? low : value > high ? high : value;
 }
 
-/* `sampling.axis_samples` and `sampling.mean_pairs` for S samples a bin: on one axis, the cells beside each bin's samples
-   and their weights in its mean, both [K, P, N]; returns N, at most 2 S, for which there is room. low and high [K] are
-   the ends of RoIs in cells of an axis of length [K]; total [2 S] is room to add in. */
+/* `sampling.axis_samples` and `sampling.mean_pairs` for S samples a bin: on one axis, the cells beside each bin's
+   samples and their weights in its mean, both [K, P, N]; returns N, at most 2 S, for which there is room. low and high
+   [K] are the ends of RoIs in cells of an axis of length [K]; total [2 S] is room to add in. */
 
 UNFUSED int64_t mean_pairs(const double *low, const double *high, const double *length, int64_t *cells, double *weights,
                            double *total, int64_t K, int64_t P, int64_t S, int64_t aligned)
 {
+    UNFUSED_FROM_HERE
     int64_t longest = 1;
     for (int64_t bin = 0; bin < K * P; bin++) {
         int64_t k = bin / P, *cell = cells + bin * 2 * S, highest = 0;
         double *weight = weights + bin * 2 * S, last = length[k] - 1;
         double start = aligned ? low[k] - 0.5 : low[k], size = high[k] - low[k];
         double step = (aligned || size > 1 ? size : 1) / P, left = start + bin % P * step;
-        for (int64_t s = 0; s < S; s++) {
-            double position = left + (s + 0.5) * (step / S), inside = within(position, 0, last);
+        for (int64_t i = 0; i < S; i++) {
+            double position = left + (i + 0.5) * (step / S), inside = within(position, 0, last);
             double below = within(floor(inside), 0, last > 1 ? last - 1 : 0), above = inside - below;
-            double share = position >= -1 && position <= length[k] ? 1.0 / S : 0;
-            cell[2 * s] = below;
-            cell[2 * s + 1] = within(below + 1, 0, last);
-            weight[2 * s] = (1 - above) * share;
-            weight[2 * s + 1] = above * share;
-            highest = cell[2 * s + 1] > highest ? cell[2 * s + 1] : highest;
+            double fraction = position >= -1 && position <= length[k] ? 1.0 / S : 0; /* of the mean */
+            cell[2 * i] = below;
+            cell[2 * i + 1] = within(below + 1, 0, last);
+            weight[2 * i] = (1 - above) * fraction;
+            weight[2 * i + 1] = above * fraction;
+            highest = cell[2 * i + 1] > highest ? cell[2 * i + 1] : highest;
         }
         int64_t lowest = cell[0] < cell[2 * S - 2] ? cell[0] : cell[2 * S - 2];
         longest = highest - lowest + 1 > longest ? highest - lowest + 1 : longest;
@@ -94,33 +110,53 @@ void pool_bins(const double *low, const double *high, int64_t *bins, int64_t K, 
 }
 
 /* Turns the work on each row into the thread that does it: bands of rows with about the same work for each. */
-static void share(int64_t *owner, int64_t rows, int64_t threads)
+static void share_out(int64_t *owner, int64_t lines, int64_t threads)
 {
     int64_t all = 0, before = 0;
-    for (int64_t y = 0; y < rows; y++)
+    for (int64_t y = 0; y < lines; y++)
         all += owner[y];
-    for (int64_t y = 0; y < rows; y++) {
+    for (int64_t y = 0; y < lines; y++) {
         int64_t here = owner[y];
         owner[y] = before * threads / (all + 1);
         before += here;
     }
 }
 
+/* The first channel of a bin's part, of [C, parts, parts]. */
+static inline int64_t part_of(int64_t bin, const struct size s)
+{
+    return bin / s.Q % s.P * s.parts / s.P * s.parts + bin % s.Q * s.parts / s.Q;
+}
+
+/* total[c] += weight * value[c] for channels that lie `apart` numbers from each other in the map. */
+static inline void add(REAL *restrict total, const REAL *restrict value, REAL weight, int64_t C, int64_t total_apart,
+                       int64_t value_apart)
+{
+    if (total_apart == 1 && value_apart == 1)
+        for (int64_t c = 0; c < C; c++)
+            total[c] += weight * value[c];
+    else
+        for (int64_t c = 0; c < C; c++)
+            total[c * total_apart] += weight * value[c * value_apart];
+}
+
 /* Weighted sums of cells. rows [K, P, M] are those that each bin reads, row_weights their weights; columns [K, Q, N]
-   and column_weights the same. */
+   and column_weights the same. Cells of weight 0 are not read. */
 
 void sum_forward(REAL *out, const int64_t *plane, const int64_t *width, const int64_t *rows, const REAL *row_weights,
                  const int64_t *columns, const REAL *column_weights, const struct size *size, int64_t threads)
 {
     const struct size s = *size;
-#pragma omp parallel for schedule(static) num_threads(threads)
+    const int64_t apart = s.parts * s.parts, in_blocks = apart == 1 ? s.C / BLOCK * BLOCK : 0;
+#pragma omp parallel for schedule(static) num_threads(threads) if (s.K * s.P * s.Q * s.C > SMALL)
     for (int64_t bin = 0; bin < s.K * s.P * s.Q; bin++) {
-        int64_t k = bin / (s.P * s.Q), row = bin / s.Q * s.M, column = (k * s.Q + bin % s.Q) * s.N, c = 0;
-        const REAL *map = (const REAL *)plane[k];
-        for (; c + BLOCK <= s.C; c += BLOCK) {
+        int64_t k = bin / (s.P * s.Q), row = bin / s.Q * s.M, column = (k * s.Q + bin % s.Q) * s.N;
+        const REAL *map = (const REAL *)plane[k] + part_of(bin, s);
+        REAL *pooled = out + bin * s.C;
+        for (int64_t c = 0; c < in_blocks; c += BLOCK) {
             vector sum[VECTORS] = {{0}};
             for (int64_t m = row; m < row + s.M; m++)
-                for (int64_t n = column; n < column + s.N; n++) {
+                for (int64_t n = column; row_weights[m] != 0 && n < column + s.N; n++) {
                     REAL weight = row_weights[m] * column_weights[n];
                     if (weight == 0)
                         continue;
@@ -129,45 +165,44 @@ void sum_forward(REAL *out, const int64_t *plane, const int64_t *width, const in
                         sum[v] += weight * value[v];
                 }
             for (int v = 0; v < VECTORS; v++)
-                ((vector *)(out + bin * s.C + c))[v] = sum[v];
+                ((vector *)(pooled + c))[v] = sum[v];
         }
-        for (; c < s.C; c++) {
-            REAL sum = 0;
-            for (int64_t m = row; m < row + s.M; m++)
-                for (int64_t n = column; n < column + s.N; n++) {
-                    REAL weight = row_weights[m] * column_weights[n];
-                    if (weight != 0)
-                        sum += weight * map[(rows[m] * width[k] + columns[n]) * s.C + c];
-                }
-            out[bin * s.C + c] = sum;
-        }
+        if (in_blocks == s.C)
+            continue;
+        for (int64_t c = in_blocks; c < s.C; c++)
+            pooled[c] = 0;
+        for (int64_t m = row; m < row + s.M; m++)
+            for (int64_t n = column; row_weights[m] != 0 && n < column + s.N; n++) {
+                REAL weight = row_weights[m] * column_weights[n];
+                const REAL *value = map + (rows[m] * width[k] + columns[n]) * s.C * apart + in_blocks;
+                if (weight != 0)
+                    add(pooled + in_blocks, value, weight, s.C - in_blocks, 1, apart);
+            }
     }
 }
 
-void sum_backward(const REAL *out, const int64_t *plane, const int64_t *width, const int64_t *line, const int64_t *rows,
-                  const REAL *row_weights, const int64_t *columns, const REAL *column_weights,
+void sum_backward(const REAL *grad, const int64_t *plane, const int64_t *width, const int64_t *line,
+                  const int64_t *rows, const REAL *row_weights, const int64_t *columns, const REAL *column_weights,
                   const struct size *size, int64_t *owner, int64_t threads)
 {
     const struct size s = *size;
+    const int64_t apart = s.parts * s.parts;
     for (int64_t m = 0; m < s.K * s.P * s.M; m++)
         owner[line[m / (s.P * s.M)] + rows[m]] += row_weights[m] != 0;
-    share(owner, s.lines, threads);
-#pragma omp parallel for schedule(static) num_threads(threads)
+    share_out(owner, s.lines, threads);
+#pragma omp parallel for schedule(static) num_threads(threads) if (s.K * s.P * s.Q * s.C > SMALL)
     for (int64_t thread = 0; thread < threads; thread++)
         for (int64_t bin = 0; bin < s.K * s.P * s.Q; bin++) {
             int64_t k = bin / (s.P * s.Q), row = bin / s.Q * s.M, column = (k * s.Q + bin % s.Q) * s.N;
-            REAL *map = (REAL *)plane[k];
-            const REAL *restrict grad = out + bin * s.C;
+            REAL *map = (REAL *)plane[k] + part_of(bin, s);
             for (int64_t m = row; m < row + s.M; m++) {
-                if (owner[line[k] + rows[m]] != thread)
+                if (row_weights[m] == 0 || owner[line[k] + rows[m]] != thread)
                     continue;
                 for (int64_t n = column; n < column + s.N; n++) {
                     REAL weight = row_weights[m] * column_weights[n];
-                    if (weight == 0)
-                        continue;
-                    REAL *restrict total = map + (rows[m] * width[k] + columns[n]) * s.C;
-                    for (int64_t c = 0; c < s.C; c++)
-                        total[c] += weight * grad[c];
+                    REAL *total = map + (rows[m] * width[k] + columns[n]) * s.C * apart;
+                    if (weight != 0)
+                        add(total, grad + bin * s.C, weight, s.C, apart, 1);
                 }
             }
         }
@@ -180,19 +215,19 @@ void max_forward(REAL *out, uint16_t *where, const int64_t *plane, const int64_t
                  const int64_t *columns, const struct size *size, int64_t threads)
 {
     const struct size s = *size;
-#pragma omp parallel for schedule(static) num_threads(threads)
+#pragma omp parallel for schedule(static) num_threads(threads) if (s.K * s.P * s.Q * s.C > SMALL)
     for (int64_t bin = 0; bin < s.K * s.P * s.Q; bin++) {
         int64_t k = bin / (s.P * s.Q);
-        const int64_t *row = rows + bin / s.Q * 2, *column = columns + (k * s.Q + bin % s.Q) * 2;
+        const int64_t *tall = rows + bin / s.Q * 2, *wide = columns + (k * s.Q + bin % s.Q) * 2;
         const REAL *map = (const REAL *)plane[k];
         REAL *restrict best = out + bin * s.C;
         uint16_t *restrict place = where + bin * s.C, here = 0;
         for (int64_t c = 0; c < s.C; c++) {
-            best[c] = row[0] < row[1] && column[0] < column[1] ? -INFINITY : 0;
+            best[c] = tall[0] < tall[1] && wide[0] < wide[1] ? -INFINITY : 0;
             place[c] = 0;
         }
-        for (int64_t y = row[0]; y < row[1]; y++)
-            for (int64_t x = column[0]; x < column[1]; x++, here++) {
+        for (int64_t y = tall[0]; y < tall[1]; y++)
+            for (int64_t x = wide[0]; x < wide[1]; x++, here++) {
                 const REAL *restrict value = map + (y * width[k] + x) * s.C;
                 /* Without branches, so that a compiler makes vector code of it. NaN counts as a maximum. */
                 for (int64_t c = 0; c < s.C; c++) {
@@ -204,35 +239,35 @@ void max_forward(REAL *out, uint16_t *where, const int64_t *plane, const int64_t
     }
 }
 
-void max_backward(const REAL *out, const uint16_t *where, const int64_t *plane, const int64_t *width,
+void max_backward(const REAL *grad, const uint16_t *where, const int64_t *plane, const int64_t *width,
                   const int64_t *line, const int64_t *rows, const int64_t *columns, const struct size *size,
                   int64_t *owner, int64_t threads)
 {
     const struct size s = *size;
     for (int64_t bin = 0; bin < s.K * s.P * s.Q; bin++) {
         int64_t k = bin / (s.P * s.Q);
-        const int64_t *row = rows + bin / s.Q * 2, *column = columns + (k * s.Q + bin % s.Q) * 2;
-        for (int64_t y = row[0]; y < row[1]; y++)
-            owner[line[k] + y] += column[0] < column[1] ? column[1] - column[0] : 0;
+        const int64_t *tall = rows + bin / s.Q * 2, *wide = columns + (k * s.Q + bin % s.Q) * 2;
+        for (int64_t y = tall[0]; y < tall[1]; y++)
+            owner[line[k] + y] += wide[0] < wide[1] ? wide[1] - wide[0] : 0;
     }
-    share(owner, s.lines, threads);
-#pragma omp parallel for schedule(static) num_threads(threads)
+    share_out(owner, s.lines, threads);
+#pragma omp parallel for schedule(static) num_threads(threads) if (s.K * s.P * s.Q * s.C > SMALL)
     for (int64_t thread = 0; thread < threads; thread++)
         for (int64_t bin = 0; bin < s.K * s.P * s.Q; bin++) {
             int64_t k = bin / (s.P * s.Q);
-            const int64_t *row = rows + bin / s.Q * 2, *column = columns + (k * s.Q + bin % s.Q) * 2;
+            const int64_t *tall = rows + bin / s.Q * 2, *wide = columns + (k * s.Q + bin % s.Q) * 2;
             REAL *map = (REAL *)plane[k];
-            const REAL *restrict grad = out + bin * s.C;
+            const REAL *restrict given = grad + bin * s.C;
             const uint16_t *restrict place = where + bin * s.C;
             /* All cells of a bin are visited, which vector code does sooner than scalar code finds the right one. */
-            for (int64_t y = row[0]; y < row[1]; y++) {
+            for (int64_t y = tall[0]; y < tall[1]; y++) {
                 if (owner[line[k] + y] != thread)
                     continue;
-                for (int64_t x = column[0]; x < column[1]; x++) {
+                for (int64_t x = wide[0]; x < wide[1]; x++) {
                     REAL *restrict total = map + (y * width[k] + x) * s.C;
-                    uint16_t here = (y - row[0]) * (column[1] - column[0]) + x - column[0];
+                    uint16_t here = (y - tall[0]) * (wide[1] - wide[0]) + x - wide[0];
                     for (int64_t c = 0; c < s.C; c++)
-                        total[c] += place[c] == here ? grad[c] : 0;
+                        total[c] += place[c] == here ? given[c] : 0;
                 }
             }
         }

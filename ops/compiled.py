@@ -1,8 +1,9 @@
 """C kernels for a CPU, `compiled.c`, which the machine's own compiler builds on first use.
 
 PyTorch has no operator that finds the maxima of many rectangles at once, and its sums of gathered rows want every pair
-of row and column written out, forward and, sorted by cell, once more backward. Building takes about a second in each
-process that pools. Where there is no compiler, PyTorch's operators serve: `gathered.py`, `crop_max.py`.
+of row and column written out, forward and, sorted by cell, once more backward. Building takes less than a second for
+each dtype in each process that pools. Where there is no compiler, PyTorch's operators serve: `gathered.py`,
+`crop_max.py`.
 """
 
 import ctypes
@@ -12,16 +13,31 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 SOURCE = Path(__file__).with_suffix(".c")
-FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
-THREADS = ("-fopenmp",)  # left out where a compiler does not know it: the kernels then keep to one thread
+FLAGS = ("-O3", "-shared", "-fPIC")
+WISHES = (("-march=native", "-fopenmp"), ("-march=native",), ())  # for compilers that do not know one or both
 REALS = {torch.float32: "float", torch.float64: "double"}
+
+_wanted = ContextVar("_wanted", default=True)
+
+
+@contextmanager
+def left_out() -> Iterator[None]:
+    """Have PyTorch's operators serve, as on a machine that has no compiler."""
+    before = _wanted.set(False)
+    try:
+        yield
+    finally:
+        _wanted.reset(before)
 
 
 @functools.cache
@@ -34,22 +50,28 @@ def build(dtype: torch.dtype) -> ctypes.CDLL | str:
         return f"CC={wanted} cannot be read: {error}"
     if not compiler or shutil.which(compiler[0]) is None:
         return f"there is no C compiler {wanted}"
-    command = [*compiler, *FLAGS, f"-DREAL={REALS[dtype]}", str(SOURCE)]
-    built = _run([*command, *THREADS])
-    return _run(command) if isinstance(built, str) else built
+    reason = ""
+    for wishes in WISHES:
+        built = _run([*compiler, *FLAGS, *wishes, f"-DREAL={REALS[dtype]}", str(SOURCE), "-lm"])
+        if not isinstance(built, str):
+            return built
+        reason = built
+    return reason
 
 
 def _run(command: list[str]) -> ctypes.CDLL | str:
     """The library that a compiler's command makes, or why it makes none."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        target = f"{folder}/kernels.so"
-        try:
-            subprocess.run([*command, "-o", target], check=True, capture_output=True, text=True, timeout=60)
+    try:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            target = f"{folder}/kernels.so"
+            subprocess.run(
+                [*command, "-o", target], check=True, capture_output=True, text=True, errors="replace", timeout=60
+            )
             return ctypes.CDLL(target)
-        except subprocess.CalledProcessError as error:
-            return f"{command[0]} failed: {error.stderr.strip().partition(chr(10))[0]}"
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return f"{command[0]} built no library that loads: {error}"
+    except subprocess.CalledProcessError as error:
+        return f"{command[0]} failed: {error.stderr.strip().partition(chr(10))[0]}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{command[0]} built no library that loads: {error}"
 
 
 def refusal(dtype: torch.dtype) -> str | None:
@@ -58,15 +80,25 @@ def refusal(dtype: torch.dtype) -> str | None:
     return built if isinstance(built, str) else None
 
 
+def description() -> str:
+    """What serves float32 on a CPU, for people."""
+    reason = refusal(torch.float32)
+    if reason is not None:
+        return f"PyTorch operators alone, as {reason}"
+    return "compiled C kernels" if call("threaded", torch.float32) else "compiled C kernels, for one thread"
+
+
 def serves(feature: Tensor) -> bool:
-    """Whether there are kernels for a map, and no tracing that they would be hidden from."""
-    return feature.device.type == "cpu" and not torch.compiler.is_compiling() and refusal(feature.dtype) is None
+    """Whether there are kernels for a map, and it is plain memory that no tracing wants to know the use of."""
+    plain = type(feature) in (Tensor, nn.Parameter) and feature.device.type == "cpu"
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or _get_current_dispatch_mode() is not None
+    return plain and not traced and _wanted.get() and refusal(feature.dtype) is None
 
 
 class Size(ctypes.Structure):
     """`struct size` in the kernels."""
 
-    _fields_ = [(name, ctypes.c_int64) for name in ("K", "P", "Q", "C", "lines", "M", "N")]
+    _fields_ = [(name, ctypes.c_int64) for name in ("K", "P", "Q", "C", "lines", "M", "N", "parts")]
 
 
 def locate(tables: Sequence[Tensor], image: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,8 +108,13 @@ def locate(tables: Sequence[Tensor], image: Tensor, level: Tensor) -> tuple[Tens
         batch, height, width, _ = table.shape
         facts.append([table.data_ptr(), table.stride(0) * table.element_size(), width, lines, height])
         lines += batch * height
-    address, step, width, line, height = torch.tensor(facts, dtype=torch.int64).t()[:, level]
+    address, step, width, line, height = torch.tensor(facts, dtype=torch.int64, device="cpu").t()[:, level]
     return address + image * step, width, line + image * height
+
+
+def room(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+    """Zeros for a kernel to write to, whatever the default device."""
+    return torch.zeros(shape, dtype=dtype, device="cpu")
 
 
 def call(kernel: str, dtype: torch.dtype, *arguments: Tensor | Size | int) -> int:
@@ -91,6 +128,6 @@ def call(kernel: str, dtype: torch.dtype, *arguments: Tensor | Size | int) -> in
 
 def _as_c(argument: Tensor | Size | int):
     if isinstance(argument, Tensor):
-        assert argument.is_contiguous()
+        assert argument.is_contiguous() and argument.device.type == "cpu"
         return ctypes.c_void_p(argument.data_ptr())
     return ctypes.byref(argument) if isinstance(argument, Size) else ctypes.c_int64(argument)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ops import compiled
-from ops.compiled import Size, call, locate
+from ops.compiled import Size, call, locate, room
 from ops.validate import Rois
 
 CELLS_OF_A_BIN = 1 << 16  # that a place of 16 bits can tell apart
@@ -20,10 +20,13 @@ def serves(feature: Tensor, rois: Rois, output_size: tuple[int, int]) -> bool:
         return False
     cells = feature.shape[2] * feature.shape[3]
     if cells > CELLS_OF_A_BIN and len(rois.boxes):
-        x1, y1, x2, y2 = rois.boxes.unbind(1)
-        # A bin's part of a RoI, whose ends and whose own are rounded outwards by a cell each at most.
-        ends = ((y1, y2, output_size[0], feature.shape[2]), (x1, x2, output_size[1], feature.shape[3]))
-        tall, wide = (min(int((high - low).max()) // parts + 4, length) for low, high, parts, length in ends)
+        x1, y1, x2, y2 = rois.boxes.double().unbind(1)
+        # A bin's share of a RoI; the RoI's ends and its own are rounded outwards by a cell at most.
+        longest = (int((high - low).max().clamp(0, 2**31)) for low, high in ((y1, y2), (x1, x2)))
+        tall, wide = (
+            min(side // bins + 4, length)
+            for side, bins, length in zip(longest, output_size, feature.shape[2:], strict=True)
+        )
         cells = tall * wide
     return cells <= CELLS_OF_A_BIN
 
@@ -41,7 +44,7 @@ def roi_pool(feature: Tensor, rois: Rois, output_size: tuple[int, int]) -> Tenso
 
 def bins(low: Tensor, high: Tensor, num_bins: int, length: int, dtype: torch.dtype) -> Tensor:
     """`sampling.pool_bins` of ends [K]: each bin's first cell and the one after its last, [K, P, 2]."""
-    out = torch.empty(len(low), num_bins, 2, dtype=torch.int64)
+    out = room(len(low), num_bins, 2)
     call("pool_bins", dtype, low, high, out, len(low), num_bins, length)
     return out
 
@@ -52,7 +55,7 @@ class _Max(torch.autograd.Function):
     @staticmethod
     def forward(ctx, table, image, rows, columns):
         (num_rois, num_rows, _), num_columns, channels = rows.shape, columns.shape[1], table.shape[3]
-        ctx.size = Size(num_rois, num_rows, num_columns, channels, table.shape[0] * table.shape[1])
+        ctx.size = Size(num_rois, num_rows, num_columns, channels, lines=table.shape[0] * table.shape[1], parts=1)
         ctx.shape = table.shape
         out = table.new_empty(num_rois, num_rows, num_columns, channels)
         where = out.new_empty(out.shape, dtype=torch.uint16)
@@ -66,7 +69,7 @@ class _Max(torch.autograd.Function):
     def backward(ctx, grad):
         where, image, rows, columns = ctx.saved_tensors
         total, grad = grad.new_zeros(ctx.shape), grad.contiguous()
-        owner, threads = torch.zeros(ctx.size.lines, dtype=torch.int64), torch.get_num_threads()
+        owner, threads = room(ctx.size.lines), torch.get_num_threads()
         located = locate([total], image, torch.zeros_like(image))
         call("max_backward", grad.dtype, grad, where, *located, rows, columns, ctx.size, owner, threads)
         return total, None, None, None

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
-PAIRS_AT_ONCE = 1 << 23  # bounds the index and weight buffers to about 100 MB where bins hold many samples
+from ops.sampling import Pairs
 
-Pairs = tuple[Tensor, Tensor]
+PAIRS_AT_ONCE = 1 << 23  # bounds the index and weight buffers to about 100 MB where bins hold many samples
 
 
 def interpolate(feature: Tensor, image: Tensor, pairs_y: Pairs, pairs_x: Pairs) -> Tensor:

@@ -16,7 +16,7 @@ from ops import bilinear, separable
 from ops.backends import Need, choose
 from ops.roi_align import align
 from ops.sampling import hide_nonfinite
-from ops.validate import Rois, check_boxes, check_map, check_output_size
+from ops.validate import Rois, check_boxes, check_map, check_options, check_output_size, describe
 
 
 class MultiScaleRoIAlign(nn.Module):
@@ -39,6 +39,7 @@ class MultiScaleRoIAlign(nn.Module):
     ):
         super().__init__()
         self.featmap_names = tuple(featmap_names)
+        check_options(1.0, sampling_ratio, "ave", backend)
         self.output_size = check_output_size(output_size)
         self.sampling_ratio = sampling_ratio
         self.canonical_scale = canonical_scale
@@ -53,6 +54,11 @@ class MultiScaleRoIAlign(nn.Module):
             raise ValueError(f"x: expected some of the maps {list(self.featmap_names)}, got {list(x)}")
         for each in maps:
             check_map(each)
+            if (each.shape[:2], each.dtype, each.device) != (maps[0].shape[:2], maps[0].dtype, maps[0].device):
+                raise ValueError(
+                    "x: expected maps of the same images, channels, dtype and device, "
+                    f"got {describe(maps[0])} and {describe(each)}"
+                )
         rois = check_boxes(boxes, maps[0].shape[0], maps[0].device)
         scales = _scales(maps, image_shapes)
         level = level_of(rois.boxes.detach(), scales, self.canonical_scale, self.canonical_level)

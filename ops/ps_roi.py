@@ -9,10 +9,10 @@ Letters: B images, K RoIs, D maps (each k * k channels), k parts along an axis, 
 import torch
 from torch import Tensor
 
-from ops import reference, separable
+from ops import compiled_sum, gathered, reference, separable
 from ops.backends import Need, choose
-from ops.sampling import hide_nonfinite, round_half_away
-from ops.validate import Boxes, Rois, check_boxes, check_map, check_options, check_parts
+from ops.sampling import Pairs, hide_nonfinite, round_half_away
+from ops.validate import Boxes, check_boxes, check_map, check_options, check_parts
 
 
 def ps_roi_pool(
@@ -50,31 +50,38 @@ def ps_roi_pool(
     with torch.autocast(input.device.type, enabled=False):
         if name == "reference":
             return reference.ps_roi_pool(input, rois, output_size, parts, spatial_scale)
-        return _on_mosaic(wide, rois, output_size, parts, spatial_scale).to(input.dtype)
+        x1, y1, x2, y2 = hide_nonfinite(rois.boxes.detach()).unbind(1)
+        rows = _pairs(y1, y2, output_size, spatial_scale, input.shape[2])
+        columns = _pairs(x1, x2, output_size, spatial_scale, input.shape[3])
+        if separable.by_kernels([wide], for_boxes=False):
+            level = torch.zeros_like(rois.image)
+            return compiled_sum.interpolate([wide], rois.image, level, rows, columns, parts).to(input.dtype)
+        return _on_mosaic(wide, rois.image, rows, columns, parts).to(input.dtype)
 
 
-def _on_mosaic(feature: Tensor, rois: Rois, output_size: int, parts: int, spatial_scale: float) -> Tensor:
-    """The parts' maps side by side as one mosaic [B, D, k * H, k * W]: pooled from it, cells are separable sums."""
-    height, width = feature.shape[2:]
-    tiles = feature.unflatten(1, (-1, parts, parts)).permute(0, 2, 4, 3, 5, 1)  # [B, k, H, k, W, D]
-    mosaic = tiles.reshape(-1, parts * height, parts * width, feature.shape[1] // parts**2).permute(0, 3, 1, 2)
-    x1, y1, x2, y2 = hide_nonfinite(rois.boxes.detach()).unbind(1)
-    rows = _tile_cells(y1, y2, output_size, parts, spatial_scale, height)
-    columns = _tile_cells(x1, x2, output_size, parts, spatial_scale, width)
-    return separable.interpolate([mosaic], rois.image, torch.zeros_like(rois.image), rows, columns)
-
-
-def _tile_cells(
-    low: Tensor, high: Tensor, num_cells: int, parts: int, scale: float, length: int
-) -> tuple[Tensor, Tensor]:
-    """On one axis of the mosaic, what each of P cells reads and its shares of the average: two of [K, P, N]."""
+def _pairs(low: Tensor, high: Tensor, num_cells: int, scale: float, length: int) -> Pairs:
+    """On one axis of the map, what each of P cells reads and its shares of the average: two of [K, P, N]."""
     start, end = part_cells(low, high, num_cells, scale, length)
     count = (end - start).clamp(min=0)
     span = max(int(count.max()), 1) if count.numel() else 1
     steps = torch.arange(span, device=low.device)
-    tile = torch.arange(num_cells, device=low.device).div(num_cells // parts, rounding_mode="floor") * length
-    cells = (start[..., None] + steps).clamp(max=length - 1) + tile[:, None]
+    cells = (start[..., None] + steps).clamp(max=length - 1)
     return cells, (steps < count[..., None]).double() / count.clamp(min=1)[..., None]
+
+
+def _on_mosaic(feature: Tensor, image: Tensor, rows: Pairs, columns: Pairs, parts: int) -> Tensor:
+    """The parts' maps side by side as one mosaic [B, D, k * H, k * W]: pooled from it, cells are separable sums."""
+    height, width = feature.shape[2:]
+    tiles = feature.unflatten(1, (-1, parts, parts)).permute(0, 2, 4, 3, 5, 1)  # [B, k, H, k, W, D]
+    mosaic = tiles.reshape(-1, parts * height, parts * width, feature.shape[1] // parts**2).permute(0, 3, 1, 2)
+    rows, columns = _on_tiles(*rows, parts, height), _on_tiles(*columns, parts, width)
+    return gathered.interpolate(mosaic, image, rows, columns)
+
+
+def _on_tiles(cells: Tensor, weights: Tensor, parts: int, length: int) -> Pairs:
+    """Pairs [K, P, N] on one axis, each moved to the tile of its part."""
+    tile = torch.arange(parts, device=cells.device).repeat_interleave(cells.shape[1] // parts)
+    return cells + tile[:, None] * length, weights
 
 
 def part_cells(low: Tensor, high: Tensor, num_cells: int, scale: float, length: int) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,11 @@ Letters: K RoIs, P bins along the axis, S sample slots in a bin, L cells along t
 import torch
 from torch import Tensor
 
+Pairs = tuple[Tensor, Tensor]
+"""What bins read on one axis: cells [K, P, N], int64, and their weights [K, P, N]."""
+
+LARGEST = 1e38  # of a coordinate; sides of larger boxes overflow
+
 
 def round_half_away(values: Tensor) -> Tensor:
     """Round to whole numbers, halves away from zero; exact also where adding 0.5 would round up."""
@@ -14,8 +19,8 @@ def round_half_away(values: Tensor) -> Tensor:
 
 
 def hide_nonfinite(boxes: Tensor) -> Tensor:
-    """Boxes [K, 4] with those that hold NaN or infinity moved far outside any map, where they pool to 0."""
-    return torch.where(boxes.isfinite().all(dim=1, keepdim=True), boxes, -1e6)
+    """Boxes [K, 4]; those with NaN or out of all bounds are moved far outside any map, where they pool to 0."""
+    return torch.where((boxes.abs() <= LARGEST).all(dim=1, keepdim=True), boxes, -1e6)
 
 
 def rounded(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

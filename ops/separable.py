@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ops import compiled, compiled_sum, gathered, sampling
-
-Pairs = tuple[Tensor, Tensor]
+from ops.sampling import Pairs
 
 
 def by_kernels(maps: Sequence[Tensor], for_boxes: bool) -> bool:

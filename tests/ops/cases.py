@@ -1,12 +1,7 @@
 """Inputs that the operator tests share: random maps, boxes of every kind, and the three forms boxes come in."""
 
-import pytest
 import torch
 from torch import Tensor
-
-from ops import compiled
-
-needs_compiler = pytest.mark.skipif(compiled.refusal(torch.float32) is not None, reason="no C compiler")
 
 
 def random_map(shape, dtype=torch.float32, channels_last=True, seed=0) -> Tensor:

@@ -1,6 +1,7 @@
 """The implementations that a CPU has, for tests that every one of them must pass."""
 
 import pytest
+import torch
 
 from ops import compiled
 
@@ -8,6 +9,13 @@ from ops import compiled
 def no_compiler(monkeypatch) -> None:
     """Have PyTorch's operators serve, as on a machine that has no C compiler."""
     monkeypatch.setattr(compiled, "build", lambda dtype: "not in this test")
+
+
+@pytest.fixture
+def compiler() -> None:
+    """For tests of the C kernels themselves."""
+    if (reason := compiled.refusal(torch.float32)) is not None:
+        pytest.skip(reason)
 
 
 @pytest.fixture(params=["reference", "cpu", "cpu without a compiler"])

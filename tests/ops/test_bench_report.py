@@ -1,8 +1,13 @@
 """The benchmark's table says what was set out and whether it was reached, and nothing where a check failed."""
 
+import json
+from pathlib import Path
+
 import pytest
 
-from ops.bench_report import target, timings
+from ops.bench_report import table, target, timings, write_report
+
+RECORDS = sorted((Path(__file__).parents[2] / "reports/gallery/ops").glob("*/record.json"))
 
 
 def row(contender="ours", forward=1.0, backward=1.0, **changes) -> dict:
@@ -44,3 +49,14 @@ def test_times_are_left_out_where_a_check_failed():
     failed = row(parity=False, forward=1.0)
     assert not any(cell[:1].isdigit() for cell in timings(failed, row("torchvision"), 1.0))
     assert timings(row(), failed, 1000.0) == ["1000.00", "-", "1000.00", "-", "-", "10%"]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.parent.name)
+def test_committed_tables_are_those_of_their_records(record):
+    assert table(json.loads(record.read_text())) == (record.parent / "table.md").read_text()
+
+
+def test_a_record_of_another_form_is_refused(tmp_path):
+    (tmp_path / "record.json").write_text('{"schema": 1}')
+    with pytest.raises(SystemExit, match="expected schema 2, got 1; run ops.bench again"):
+        write_report(tmp_path)

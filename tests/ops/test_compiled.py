@@ -1,7 +1,12 @@
 """The C kernels: built or said to be missing, one pass over all levels, and no bit that depends on the threads."""
 
+import shutil
+import tempfile
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from ops import compiled, compiled_max, compiled_sum, sampling
 from ops.multi_scale import MultiScaleRoIAlign
@@ -12,7 +17,6 @@ from tests.ops.cases import (
     assert_near,
     assert_same_bits,
     awkward_boxes,
-    needs_compiler,
     output_and_gradient,
     random_boxes,
     random_map,
@@ -35,10 +39,12 @@ def crowded(dtype=torch.float32, images=2):
     return feature, with_image(torch.cat([random_boxes(100, 30), awkward_boxes(30)]), images)
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("name", OPERATORS)
 @pytest.mark.parametrize("images", [1, 2])
 def test_the_number_of_threads_changes_no_bit(name, images):
+    if "one thread" in compiled.description():
+        pytest.skip("the compiler knows no threads")
     before = torch.get_num_threads()
     results = []
     try:
@@ -52,7 +58,7 @@ def test_the_number_of_threads_changes_no_bit(name, images):
     assert_same_bits(results[0], results[2])
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("name", [name for name in OPERATORS if name != "RoIPool"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_sums_agree_with_gathered_rows(monkeypatch, name, dtype):
@@ -62,7 +68,59 @@ def test_sums_agree_with_gathered_rows(monkeypatch, name, dtype):
         assert_near(ours, theirs, 4 * torch.finfo(dtype).eps)
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("channels", [1, 3, 15, 16, 63, 64, 65, 130])
+def test_any_number_of_channels(channels):
+    feature, boxes = crowded()
+    feature = torch.cat([feature, feature.flip(1)], dim=1)[:, :channels]
+    by_kernels = output_and_gradient(OPERATORS["RoIAlign"], feature, boxes)
+    with compiled.left_out():
+        by_operators = output_and_gradient(OPERATORS["RoIAlign"], feature, boxes)
+    for ours, theirs in zip(by_kernels, by_operators, strict=True):
+        assert_near(ours, theirs, 1e-6)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_cells_of_weight_zero_are_not_read():
+    """The definition multiplies them by 0, which makes NaN of infinity."""
+    feature = torch.ones(1, 1, 4, 4)
+    feature[0, 0, 1, 2] = float("inf")
+    out = roi_align(feature, torch.tensor([[0.0, 0, 0, 2, 2]]), 2, 1.0, 1, True)  # samples on cells 0 and 1
+    assert out.tolist() == [[[[1, 1], [1, 1]]]]
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_the_default_device_makes_no_difference(device):
+    feature, boxes = crowded()
+    expected = [output_and_gradient(operator, feature, boxes) for operator in OPERATORS.values()]
+    grads = [torch.randn(out.shape, generator=torch.Generator().manual_seed(9)) for out, _ in expected]
+    for (name, operator), wanted, grad in zip(OPERATORS.items(), expected, grads, strict=True):
+        if name in ("RoIAlign", "RoIPool"):
+            with torch.device(device):
+                assert_same_bits(output_and_gradient(operator, feature, boxes, grad=grad), wanted)
+
+
+class Marked(torch.Tensor):
+    """A tensor that is more than its memory."""
+
+
+@pytest.mark.usefixtures("compiler")
+def test_only_plain_tensors_are_given_to_the_kernels():
+    feature = torch.zeros(1, 4, 8, 8)
+    assert compiled.serves(feature) and compiled.serves(torch.nn.Parameter(feature))
+    assert not compiled.serves(feature.as_subclass(Marked))
+    assert not compiled.serves(feature.to("meta"))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert not compiled.serves(feature)
+    with FlopCounterMode(display=False):
+        assert not compiled.serves(feature)
+    with compiled.left_out():
+        assert not compiled.serves(feature)
+    assert compiled.serves(feature)
+
+
+@pytest.mark.usefixtures("compiler")
 def test_all_levels_are_pooled_in_one_call(monkeypatch):
     calls = []
     interpolate = compiled_sum.interpolate
@@ -85,7 +143,7 @@ def ends(dtype=torch.float64):
     return torch.cat([torch.stack([low, high]).to(dtype).double(), halves.double()], dim=1)
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("ratio", [1, 2, 3, 8])
 @pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("small", [False, True])
@@ -101,7 +159,7 @@ def test_samples_are_those_of_the_operators_to_the_bit(ratio, aligned, small):
         assert torch.equal(ours, theirs)
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_bins_are_those_of_the_operators(dtype):
     low, high = ends(dtype)
@@ -131,6 +189,7 @@ def forget():
         ("false", "false failed"),
         ("true", "no library"),
         ("cc 'a", "cannot be read"),
+        (r"sh -c 'printf \377 >&2; exit 1'", "sh failed"),
     ],
 )
 def test_a_machine_without_a_working_compiler_says_so_and_pools(monkeypatch, forget, compiler, reason):
@@ -139,12 +198,21 @@ def test_a_machine_without_a_working_compiler_says_so_and_pools(monkeypatch, for
     assert roi_align(torch.ones(1, 1, 4, 4), torch.zeros(1, 5), 2).all()
 
 
-@needs_compiler
+def test_no_folder_to_build_in(monkeypatch, forget):
+    monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
+    compiled.build.cache_clear()
+    if shutil.which("cc"):
+        assert "built no library" in compiled.refusal(torch.float32)
+    assert roi_pool(torch.ones(1, 1, 4, 4), torch.zeros(1, 5), 2).all()
+
+
+@pytest.mark.usefixtures("compiler")
 def test_a_compiler_that_knows_no_threads_builds_kernels_for_one(monkeypatch, forget, tmp_path):
     expected = [output_and_gradient(operator, *crowded()) for operator in OPERATORS.values()]
     old = tmp_path / "cc"
     old.write_text('#!/bin/sh\ncase "$*" in *openmp*) echo unknown option >&2; exit 1;; esac\nexec cc "$@"\n')
     old.chmod(0o755)
     assert built_by(monkeypatch, str(old)) is None
+    assert compiled.description() == "compiled C kernels, for one thread"
     for operator, wanted in zip(OPERATORS.values(), expected, strict=True):
         assert_same_bits(output_and_gradient(operator, *crowded()), wanted)

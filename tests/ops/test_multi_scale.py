@@ -47,6 +47,17 @@ def test_no_boxes_and_missing_maps():
         module({"pool": torch.zeros(1, 1, 4, 4)}, [torch.zeros(0, 4)], [(128, 128)])
 
 
+@pytest.mark.parametrize(
+    "other", [torch.zeros(1, 6, 16, 16), torch.zeros(2, 5, 16, 16), torch.zeros(2, 6, 16, 16, dtype=torch.float64)]
+)
+def test_maps_that_do_not_match_are_refused(other):
+    maps = {"0": torch.zeros(2, 6, 32, 32), "1": other}
+    with pytest.raises(
+        ValueError, match=r"same images, channels, dtype and device, got \[2, 6, 32, 32\] float32.*and"
+    ):
+        MultiScaleRoIAlign(["0", "1"], 7, 2)(maps, [torch.zeros(1, 4)] * 2, [(128, 128)] * 2)
+
+
 @pytest.mark.parametrize("names", [["0", "2"], ["1", "0"]])
 def test_levels_that_are_left_out_or_out_of_order_are_refused(names):
     """A box would ask for a level that no map has."""

@@ -10,7 +10,6 @@ from tests.ops.cases import (
     assert_near,
     assert_same_bits,
     awkward_boxes,
-    needs_compiler,
     output_and_gradient,
     random_boxes,
     random_map,
@@ -136,7 +135,7 @@ def test_portions_make_no_difference(monkeypatch, dtype):
     assert_same_bits(training_like(dtype), whole)
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_kernels_and_operators_give_the_same_bits(monkeypatch, dtype):
     by_kernels = training_like(dtype)
@@ -144,7 +143,7 @@ def test_kernels_and_operators_give_the_same_bits(monkeypatch, dtype):
     assert_same_bits(by_kernels, training_like(dtype))
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
 def test_bins_too_large_for_the_kernels_are_left_to_crops(monkeypatch):
     kernels = []
     monkeypatch.setattr(compiled_max, "roi_pool", lambda *args: kernels.append(args) or torch.zeros(1, 1, 1, 1))
@@ -152,4 +151,6 @@ def test_bins_too_large_for_the_kernels_are_left_to_crops(monkeypatch):
     feature[0, 0, 256, 255] = 5
     assert roi_pool(feature, [torch.tensor([[0.0, 0, 255, 256]])], 1).item() == 5 and not kernels
     roi_pool(feature, [torch.tensor([[0.0, 0, 255, 250]])], 1)
-    assert kernels
+    roi_pool(feature, [torch.tensor([[900.0, 900, 10, 10]])], 1)  # reversed: one cell
+    assert len(kernels) == 2
+    assert roi_pool(feature, [torch.tensor([[-3e38, 0, 3e38, 9]])], 1).shape == (1, 1, 1, 1)
