@@ -52,9 +52,7 @@ def test_no_boxes_and_missing_maps():
 )
 def test_maps_that_do_not_match_are_refused(other):
     maps = {"0": torch.zeros(2, 6, 32, 32), "1": other}
-    with pytest.raises(
-        ValueError, match=r"same images, channels, dtype and device, got \[2, 6, 32, 32\] float32.*and"
-    ):
+    with pytest.raises(ValueError, match=r"same images, channels, dtype and device, got \[2, 6, 32, 32\] float32.*and"):
         MultiScaleRoIAlign(["0", "1"], 7, 2)(maps, [torch.zeros(1, 4)] * 2, [(128, 128)] * 2)
 
 
