@@ -108,8 +108,8 @@ def keep_memory() -> bool:
     call to the next, is most of the time of a short pass.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if platform.libc_ver()[0] == "glibc" else None
-    trim_threshold, map_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-    return set_option is not None and all(set_option(option, 2**31 - 1) for option in (trim_threshold, map_threshold))
+    map_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, which some versions refuse, and M_TRIM_THRESHOLD
+    return set_option is not None and all(set_option(option, 2**31 - 1) for option in (map_threshold, trim_threshold))
 
 
 def copy_bandwidth(device: torch.device, threads: int) -> float:

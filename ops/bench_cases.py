@@ -121,7 +121,7 @@ def contenders(case: Case, device: torch.device) -> list[Contender]:
     """torchvision first (the baseline), then ours with maps channels last and with the conversion to it included.
 
     On a CPU also PyTorch's operators without the C kernels; on a GPU half precision, deterministic gradients, peers.
-    Position-sensitive pooling has one implementation on either.
+    For position-sensitive pooling ours alone.
     """
     if case.operator == "ps_roi_pool":
         ours = _ours(case)

@@ -15,8 +15,9 @@ HEADINGS = ["operator", "case", "boxes", "threads", "implementation"]
 HEADINGS += ["forward ms", "x", "backward ms", "x", "both x", "floor", "error", "target"]
 LEGEND = """Smallest time of each implementation in one run, in turns. *x*: how many times as fast as torchvision in the
 same group. Error: against float64, the larger of output's and gradient's, relative to its scale. Floor: the time in
-which the maps and the output can be moved once at the copy bandwidth of as many threads, as a share of the forward
-time. Target: what was set out for this row before it was measured, for ours with one thread or on a GPU.
+which all maps and the output can be moved once at the copy bandwidth of as many threads, as a share of the forward
+time (more than 100 % where boxes leave much of the maps unread, or a cache holds them). Target: what was set out for
+this row before it was measured, for ours with one thread or on a GPU.
 Position-sensitive pooling is given boxes of whole cells, on which torchvision's definition agrees with ours."""
 
 # How many times as fast as torchvision each pass, or both together, should be; on a CPU with one thread.

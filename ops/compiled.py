@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 SOURCE = Path(__file__).with_suffix(".c")
 FLAGS = ("-O3", "-shared", "-fPIC")
-WISHES = (("-march=native", "-fopenmp"), ("-march=native",), ())  # for compilers that do not know one or both
+WISHES = (("-march=native", "-fopenmp"), ("-fopenmp",), ("-march=native",), ())  # not every compiler knows both
 REALS = {torch.float32: "float", torch.float64: "double"}
 
 _wanted = ContextVar("_wanted", default=True)
@@ -90,7 +90,7 @@ def description() -> str:
 
 def serves(feature: Tensor) -> bool:
     """Whether there are kernels for a map, and it is plain memory that no tracing wants to know the use of."""
-    plain = type(feature) in (Tensor, nn.Parameter) and feature.device.type == "cpu"
+    plain = type(feature) in (Tensor, nn.Parameter) and feature.device.type == "cpu" and not feature.is_neg()
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or _get_current_dispatch_mode() is not None
     return plain and not traced and _wanted.get() and refusal(feature.dtype) is None
 
@@ -128,6 +128,6 @@ def call(kernel: str, dtype: torch.dtype, *arguments: Tensor | Size | int) -> in
 
 def _as_c(argument: Tensor | Size | int):
     if isinstance(argument, Tensor):
-        assert argument.is_contiguous() and argument.device.type == "cpu"
+        assert argument.is_contiguous() and argument.device.type == "cpu" and not argument.is_neg()
         return ctypes.c_void_p(argument.data_ptr())
     return ctypes.byref(argument) if isinstance(argument, Size) else ctypes.c_int64(argument)

@@ -68,7 +68,7 @@ class _Max(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         where, image, rows, columns = ctx.saved_tensors
-        total, grad = grad.new_zeros(ctx.shape), grad.contiguous()
+        total, grad = grad.new_zeros(ctx.shape), grad.resolve_neg().contiguous()
         owner, threads = room(ctx.size.lines), torch.get_num_threads()
         located = locate([total], image, torch.zeros_like(image))
         call("max_backward", grad.dtype, grad, where, *located, rows, columns, ctx.size, owner, threads)

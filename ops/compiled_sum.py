@@ -69,5 +69,5 @@ class _Sum(torch.autograd.Function):
         totals = [grad.new_zeros(shape) for shape in ctx.shapes]
         owner, threads = room(ctx.size.lines), torch.get_num_threads()
         located = locate(totals, image, level)
-        call("sum_backward", grad.dtype, grad.contiguous(), *located, *bins, ctx.size, owner, threads)
+        call("sum_backward", grad.dtype, grad.resolve_neg().contiguous(), *located, *bins, ctx.size, owner, threads)
         return *[None] * 7, *totals

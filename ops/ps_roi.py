@@ -65,7 +65,7 @@ def _pairs(low: Tensor, high: Tensor, num_cells: int, scale: float, length: int)
     count = (end - start).clamp(min=0)
     span = max(int(count.max()), 1) if count.numel() else 1
     steps = torch.arange(span, device=low.device)
-    cells = (start[..., None] + steps).clamp(max=length - 1)
+    cells = (start[..., None] + steps).clamp(0, length - 1)
     return cells, (steps < count[..., None]).double() / count.clamp(min=1)[..., None]
 
 

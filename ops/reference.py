@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ops import geometry
+from ops.sampling import LARGEST
 from ops.validate import Rois
 
 
@@ -99,14 +100,14 @@ def _each_roi(
     one: Callable[[Tensor, Tensor], Tensor],
     num_channels: int | None = None,
 ) -> Tensor:
-    """Apply `one` (plane [C, H, W], box [4] -> [C, P * Q]) to every RoI; a box that is not finite gives 0.
+    """Apply `one` (plane [C, H, W], box [4] -> [C, P * Q]) to every RoI; a box with NaN or out of all bounds gives 0.
 
     num_channels: of the output, where it does not have the map's.
     """
     wide = feature if feature.dtype == torch.float64 else feature.float()
     zero = wide.new_zeros(num_channels or wide.shape[1], math.prod(output_size))
     pooled = [
-        one(wide[image], box) if bool(box.isfinite().all()) else zero
+        one(wide[image], box) if bool((box.abs() <= LARGEST).all()) else zero
         for box, image in zip(rois.boxes, rois.image.tolist(), strict=True)
     ]
     stacked = torch.stack(pooled) if pooled else zero.new_zeros(0, *zero.shape)

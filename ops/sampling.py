@@ -9,7 +9,7 @@ from torch import Tensor
 Pairs = tuple[Tensor, Tensor]
 """What bins read on one axis: cells [K, P, N], int64, and their weights [K, P, N]."""
 
-LARGEST = 1e38  # of a coordinate; sides of larger boxes overflow
+LARGEST = 1e38  # of a coordinate, so that sides do not overflow
 
 
 def round_half_away(values: Tensor) -> Tensor:

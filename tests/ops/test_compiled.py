@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import warnings
 
 import pytest
 import torch
@@ -81,12 +82,37 @@ def test_any_number_of_channels(channels):
 
 
 @pytest.mark.usefixtures("compiler")
-def test_cells_of_weight_zero_are_not_read():
+@pytest.mark.parametrize("channels", [1, 128])
+def test_cells_of_weight_zero_are_not_read(channels):
     """The definition multiplies them by 0, which makes NaN of infinity."""
-    feature = torch.ones(1, 1, 4, 4)
-    feature[0, 0, 1, 2] = float("inf")
-    out = roi_align(feature, torch.tensor([[0.0, 0, 0, 2, 2]]), 2, 1.0, 1, True)  # samples on cells 0 and 1
-    assert out.tolist() == [[[[1, 1], [1, 1]]]]
+    feature = torch.ones(1, channels, 4, 4)
+    feature[0, :, 1, 2] = float("inf")
+    boxes = torch.tensor([[0.0, 0, 0, 2, 2]])  # one sample a bin, on the cells 0 and 1
+    grad = torch.full((1, channels, 2, 2), float("inf"))
+    out, gradient = output_and_gradient(roi_align, feature, boxes, 2, 1.0, 1, True, grad=grad)
+    assert (out == 1).all()
+    assert not gradient.isnan().any() and int(gradient.isinf().sum()) == 4 * channels
+
+
+@pytest.mark.usefixtures("compiler")
+def test_tracing_sees_operators_and_no_kernels(monkeypatch):
+    feature, boxes = crowded()
+    wanted = roi_align(2 * feature, boxes, 5, 1.0, 2)
+    calls = []
+    monkeypatch.setattr(compiled_sum, "call", lambda *args: calls.append(args))
+    with warnings.catch_warnings(action="ignore"):
+        traced = torch.jit.trace(lambda feature: roi_align(feature, boxes, 5, 1.0, 2), feature, check_trace=False)
+    assert_near(traced(2 * feature), wanted)
+    made = torch.compile(lambda feature: roi_align(feature, boxes, 5, 1.0, 2), backend="aot_eager")
+    assert_near(made(2 * feature), wanted)
+    assert not calls
+
+
+@pytest.mark.usefixtures("compiler")
+def test_numbers_whose_sign_is_elsewhere():
+    feature, boxes = torch._neg_view(random_map((1, 70, 9, 9))), [random_boxes(4, 9)]
+    for operator in OPERATORS["RoIAlign"], OPERATORS["RoIPool"]:
+        assert_near(operator(feature, boxes), operator(feature.resolve_neg(), boxes))
 
 
 @pytest.mark.usefixtures("compiler")
