@@ -78,13 +78,13 @@ coco: $(STAMP) ## fetches COCO 2017 (about 20 GB) into datasets/coco
 	$(PY) -m data.download coco
 
 bench: $(STAMP) ## training step and inference against torchvision's Mask R-CNN
-	$(PY) -m ablations.bench
+	$(PY) -m ablations.bench.step
 
 bench-resnet: $(STAMP) ## the same on ResNet-50 with a feature pyramid, with the same weights
-	$(PY) -m ablations.bench_resnet
+	$(PY) -m ablations.bench.resnet
 
 bench-study: $(STAMP) ## how well a study's runs share the cores, and what checkpoints cost
-	$(PY) -m ablations.bench_study
+	$(PY) -m ablations.bench.study
 
 bench-ops: $(STAMP) ## RoI operators against torchvision's
 	$(PY) -m ops.bench

@@ -10,19 +10,19 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from ablations import team
-from ablations.config import Config, ConfigError
-from ablations.device import choose_device
-from ablations.exhibition import exhibits_of
-from ablations.following import follow
-from ablations.provenance import cores, git_state
-from ablations.record import RecordError, StudyRecord, save, write_atomically
-from ablations.results import table
-from ablations.runner import Outcome, execute
-from ablations.stages import stages_of
-from ablations.study import Compose, Run, Study, compose_study, single_run
-from ablations.tracking import publish_report
-from ablations.workers import INTERRUPTED
+from ablations.config.schema import Config, ConfigError
+from ablations.config.study import Compose, Run, Study, compose_study, single_run
+from ablations.execution.distributed_worker import follow
+from ablations.execution.exhibits import exhibits_of
+from ablations.execution.local import INTERRUPTED
+from ablations.execution.scheduler import Outcome, execute
+from ablations.records.provenance import cores, git_state
+from ablations.records.schema import RecordError, StudyRecord, save, write_atomically
+from ablations.records.summary import table
+from ablations.stages.make import stages_of
+from ablations.tracking.trackers import publish_report
+from ablations.training import distributed
+from ablations.training.device import choose_device
 
 NUM_SAMPLES = 6
 """Validation images that every report draws: spread evenly over the set, so chosen before anything is trained."""
@@ -53,22 +53,22 @@ def carry_out(requests: list[Request]) -> int:
     The exit code is 0 if everything is done, 1 if something failed, 2 if something that was asked for cannot work,
     and 130 if it was stopped on request.
     """
-    if team.size() == 1:
+    if distributed.size() == 1:
         return lead(requests)
     try:
         for request in requests:
-            team.check(request.runs[0].config)
+            distributed.check(request.runs[0].config)
     except ConfigError as error:
         return refuse(error)
     if not requests:
         return 0
-    team.join(choose_device(requests[0].runs[0].config.device)[0])
-    if team.rank() > 0:
+    distributed.join(choose_device(requests[0].runs[0].config.device)[0])
+    if distributed.rank() > 0:
         return follow()
     try:
         return lead(requests)
     finally:
-        team.leave()
+        distributed.leave()
 
 
 def lead(requests: list[Request]) -> int:

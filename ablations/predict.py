@@ -27,11 +27,11 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.functional import to_tensor
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
-from ablations.config import Config, ConfigError, from_settings
-from ablations.device import choose_device
-from ablations.evaluate import coco_results
-from ablations.record import RecordError, load_run, write_atomically
-from ablations.stages import ProposalNetwork, Stages, propose_batch
+from ablations.config.schema import Config, ConfigError, from_settings
+from ablations.evaluation.coco import coco_results
+from ablations.records.schema import RecordError, load_run, write_atomically
+from ablations.stages.make import ProposalNetwork, Stages, propose_batch
+from ablations.training.device import choose_device
 from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, Sample, collate
 from data.images import fitted_size, open_image
 from data.scene import ShapesSpec

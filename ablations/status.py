@@ -9,9 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ablations.progress import duration, where
-from ablations.record import LOCK, RecordError, RunRecord, Status, StudyRecord, load_run, load_status, load_study
-from ablations.results import headline
+from ablations.execution.progress import duration, where
+from ablations.records.schema import (
+    LOCK,
+    RecordError,
+    RunRecord,
+    Status,
+    StudyRecord,
+    load_run,
+    load_status,
+    load_study,
+)
+from ablations.records.summary import headline
 from data.folders import held
 
 ORDER = ("running", "failed", "unreadable", "stopped", "killed", "missing", "done")

@@ -2,8 +2,8 @@
 
 import torch
 
-from ops import compiled
 from ops.backends import HAS_TRITON, ORDER, Need, choose, refusal
+from ops.cpu import compiled
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 """Which backend serves a call, and why; `python -m ops` prints it for this machine.
 
 reference    the definition, spelled out; any device, slow
-cpu          C kernels, `compiled.py`; where there is no compiler, and for gradients of boxes, PyTorch operators as fast
-             as a CPU allows, `gathered.py` and `crop_max.py`
-triton       `triton_bilinear.py` and `triton_pool.py`; NVIDIA GPUs from compute capability 8.0 on
+cpu          C kernels, `cpu/compiled.py`; where there is no compiler, and for gradients of boxes, PyTorch operators
+             as fast as a CPU allows, `cpu/gathered.py` and `cpu/crop_max.py`
+triton       `triton_kernels/`; NVIDIA GPUs from compute capability 8.0 on
 torchvision  torchvision's own operators, for comparison and where nothing better is at hand
 """
 

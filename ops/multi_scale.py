@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ops import bilinear, separable
 from ops.backends import Need, choose
+from ops.cpu import bilinear, separable
 from ops.roi_align import align
 from ops.sampling import hide_nonfinite
 from ops.validate import Rois, check_boxes, check_map, check_options, check_output_size, describe
@@ -67,11 +67,11 @@ class MultiScaleRoIAlign(nn.Module):
         need = Need("roi_align", maps[0].device, maps[0].dtype, "ave", box_gradient, deterministic)
         name = choose(need, self.backend)
         if name == "triton" and len(maps) <= 4:
-            from ops import triton_ops
+            from ops.triton_kernels import launch
 
             finite = hide_nonfinite(rois.boxes.float())
             settings = (scales, self.output_size, self.sampling_ratio, False, "ave", deterministic)
-            return triton_ops.bilinear(maps, finite, rois.image.int(), level.int(), *settings)
+            return launch.bilinear(maps, finite, rois.image.int(), level.int(), *settings)
         wide = [each if each.dtype == torch.float64 else each.float() for each in maps]
         if name == "cpu" and separable.by_kernels(wide, box_gradient):
             cells = hide_nonfinite(rois.boxes * rois.boxes.new_tensor(scales)[level, None])

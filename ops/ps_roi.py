@@ -9,8 +9,9 @@ Letters: B images, K RoIs, D maps (each k * k channels), k parts along an axis, 
 import torch
 from torch import Tensor
 
-from ops import compiled_sum, gathered, reference, separable
+from ops import reference
 from ops.backends import Need, choose
+from ops.cpu import compiled_sum, gathered, separable
 from ops.sampling import Pairs, hide_nonfinite, round_half_away
 from ops.validate import Boxes, check_boxes, check_map, check_options, check_parts
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align as torchvision_roi_align
 
-from ops import bilinear, reference
+from ops import reference
 from ops.backends import Need, choose
+from ops.cpu import bilinear
 from ops.sampling import hide_nonfinite
 from ops.validate import Boxes, Rois, check_boxes, check_map, check_options, check_output_size
 
@@ -68,12 +69,12 @@ def align(
     wide = feature if feature.dtype == torch.float64 else feature.float()
     with torch.autocast(feature.device.type, enabled=False):
         if name == "triton":
-            from ops import triton_ops
+            from ops.triton_kernels import launch
 
             image = rois.image.int()
             boxes = hide_nonfinite(rois.boxes.detach().float())
             settings = ([spatial_scale], size, sampling_ratio, aligned, reduce, deterministic)
-            return triton_ops.bilinear([feature], boxes, image, torch.zeros_like(image), *settings)
+            return launch.bilinear([feature], boxes, image, torch.zeros_like(image), *settings)
         if name == "reference":
             return reference.roi_align(feature, rois, size, spatial_scale, sampling_ratio, aligned, reduce)
         scaled = Rois(hide_nonfinite(rois.boxes * spatial_scale), rois.image, rois.per_image)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_pool as torchvision_roi_pool
 
-from ops import compiled_max, crop_max, reference
+from ops import reference
 from ops.backends import Need, choose
+from ops.cpu import compiled_max, crop_max
 from ops.sampling import hide_nonfinite, pool_bins
 from ops.validate import Boxes, Rois, check_boxes, check_map, check_options, check_output_size
 
@@ -44,8 +45,8 @@ def roi_pool(
         if name == "triton":
             x1, y1, x2, y2 = scaled.boxes.unbind(1)
             rows, columns = pool_bins(y1, y2, size[0], input.shape[2]), pool_bins(x1, x2, size[1], input.shape[3])
-            from ops import triton_ops
+            from ops.triton_kernels import launch
 
-            return triton_ops.pool(input, rois.image.int(), rows, columns, deterministic)
+            return launch.pool(input, rois.image.int(), rows, columns, deterministic)
         pooling = compiled_max if compiled_max.serves(wide, scaled, size) else crop_max
         return pooling.roi_pool(wide, scaled, size).to(input.dtype)

@@ -4,10 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from ablations.record import RecordError
-from reports.bootstrap import RESAMPLES
+from ablations.records.schema import RecordError
 from reports.load import find_studies, read_study
 from reports.render import render
+from reports.stats.bootstrap import RESAMPLES
 
 
 def main(arguments: list[str] | None = None) -> int:

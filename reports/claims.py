@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablations.record import Hypothesis, RecordError
-from reports import forest, pictures, plots, recall, tables, why, wording
-from reports.contrasts import interactions, verdicts
+from ablations.records.schema import Hypothesis, RecordError
 from reports.exhibits import inference_cost, overlap
-from reports.html import to_html
-from reports.labels import NOTHING, interval, signed
+from reports.figures import forest, misalignment, pictures, plots, recall
 from reports.load import Study, find_studies, read_study
+from reports.page import to_html
 from reports.render import template
-from reports.stats import Verdict
+from reports.stats.contrasts import interactions, verdicts
+from reports.stats.paired import Verdict
+from reports.text import tables, wording
+from reports.text.labels import NOTHING, interval, signed
 
 CLAIMS = Path(__file__).parent / "claims.toml"
 FLIPPED = {"reproduced": "contradicted", "contradicted": "reproduced"}
@@ -230,7 +231,7 @@ def _picture(claim: Claim, studies: dict[str, Study], folder: Path, index: int) 
     elif kind == "interaction" and interactions(study):
         found = plots.interaction(study, interactions(study)[0], folder, name)
     elif kind == "why":
-        found = why.why(study, folder, name)
+        found = misalignment.why(study, folder, name)
     elif kind == "samples":
         found = pictures.samples(study, folder, name) is not None
     elif kind == "recall":

@@ -8,13 +8,13 @@ import shutil
 import sys
 from pathlib import Path
 
-from ablations.record import RecordError
-from reports import wording
+from ablations.records.schema import RecordError
 from reports.claims import render_claims
-from reports.contrasts import verdicts
 from reports.load import Study, find_studies, read_study
-from reports.provenance import warnings
 from reports.render import render, setting, template
+from reports.stats.contrasts import verdicts
+from reports.text import wording
+from reports.text.provenance import warnings
 
 GALLERY = Path("reports/gallery")
 RECORDS = ("study.json", "exhibits/*.json", "exhibits/*/*.png", "*/seed*/run.json", "*/seed*/metrics.jsonl")

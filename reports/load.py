@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from ablations.record import (
+from ablations.records.schema import (
     ExhibitRecord,
     RecordError,
     RunRecord,

@@ -6,14 +6,16 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from reports import closeups, exhibits, forest, pictures, plots, provenance, recall, tables, wording
-from reports.bootstrap import RESAMPLES, ImageBootstrap, ImageNoise
-from reports.contrasts import contrast_of, interactions, paper_contrast, primary_metric, verdicts
-from reports.html import to_html
-from reports.labels import and_list, context_label, contrast_label, interval, metric_label, number, plural, signed
+from reports import exhibits
+from reports.figures import closeups, forest, pictures, plots, recall
+from reports.figures.misalignment import Displacements, why
 from reports.load import Study
-from reports.stats import MOST_SEEDS, POWER, Verdict, detectable_effect, seeds_for
-from reports.why import Displacements, why
+from reports.page import to_html
+from reports.stats.bootstrap import RESAMPLES, ImageBootstrap, ImageNoise
+from reports.stats.contrasts import contrast_of, interactions, paper_contrast, primary_metric, verdicts
+from reports.stats.paired import MOST_SEEDS, POWER, Verdict, detectable_effect, seeds_for
+from reports.text import provenance, tables, wording
+from reports.text.labels import and_list, context_label, contrast_label, interval, metric_label, number, plural, signed
 
 TEMPLATES = Path(__file__).parent / "templates"
 

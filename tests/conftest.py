@@ -7,7 +7,7 @@ import hydra
 import pytest
 import torch
 
-from ablations.job import Job
+from ablations.records.run_log import Job
 
 CONF = Path(__file__).parent.parent / "conf"
 

@@ -12,7 +12,14 @@ ALLOWED = {
     "data": {"data"},
     "models": {"ops", "models"},
     "ablations": {"ops", "models", "data", "ablations"},
-    "reports": {"reports", "ablations.record", "ablations.cocoapi", "ablations.overlap", "data.images", "ops.geometry"},
+    "reports": {
+        "reports",
+        "ablations.records.schema",
+        "ablations.evaluation.cocoapi",
+        "ablations.evaluation.overlap",
+        "data.images",
+        "ops.geometry",
+    },
 }
 
 

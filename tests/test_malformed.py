@@ -18,14 +18,14 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
 
-from ablations.checkpoint import Checkpoint, Progress
-from ablations.config import CheckpointConfig, Config, ConfigError, from_hydra
-from ablations.record import RecordError, load_exhibit, load_run, load_status, load_study, save
+from ablations.config.schema import CheckpointConfig, Config, ConfigError, from_hydra
+from ablations.records.schema import RecordError, load_exhibit, load_run, load_status, load_study, save
+from ablations.training.checkpoint import Checkpoint, Progress
 from data import annotations
 from data.coco import CocoSpec, load
 from data.images import read_image
-from reports.contrasts import verdicts
 from reports.load import read_study
+from reports.stats.contrasts import verdicts
 from tests.reports.conftest import run_record, study_record, write_study
 
 # Files are written anew by each example, so the fixtures that give a folder may be shared by them.

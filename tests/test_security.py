@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablations.checkpoint import Checkpoint
-from ablations.config import CheckpointConfig
-from ablations.record import RecordError, load_run
+from ablations.config.schema import CheckpointConfig
+from ablations.records.schema import RecordError, load_run
+from ablations.training.checkpoint import Checkpoint
 from data import annotations
 from data.shapes import ShapesSpec, cache
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.record import load_status
+from ablations.records.schema import load_status
 from tests import torture
 
 # Runs that would take minutes: none of them is let to its end.

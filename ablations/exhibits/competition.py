@@ -10,11 +10,11 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from ablations.arm import detect, trained
-from ablations.evaluate import average_precision
-from ablations.record import StudyRecord
-from ablations.stages import eval_batch, stages_of
-from ablations.study import Run
+from ablations.config.study import Run
+from ablations.evaluation.coco import average_precision
+from ablations.records.schema import StudyRecord
+from ablations.stages.make import eval_batch, stages_of
+from ablations.tasks.detection import detect, trained
 from data.dataset import Batch
 from data.loaders import eval_batches
 from models.config import Rule

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ablations.arm import trained
-from ablations.record import StudyRecord
-from ablations.stages import Stages, proposals_of, stages_of
-from ablations.study import Run
+from ablations.config.study import Run
+from ablations.records.schema import StudyRecord
+from ablations.stages.make import Stages, proposals_of, stages_of
+from ablations.tasks.detection import trained
 from data.dataset import Batch
 from data.loaders import eval_batches
 from models.detector import Proposals

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ablations.arm import detect, trained
-from ablations.overlap import (
+from ablations.config.study import Run
+from ablations.evaluation.overlap import (
     BINS,
     LEAST_PART,
     MUCH,
@@ -22,9 +22,9 @@ from ablations.overlap import (
     scenes,
     value_of,
 )
-from ablations.record import StudyRecord
-from ablations.stages import stages_of
-from ablations.study import Run
+from ablations.records.schema import StudyRecord
+from ablations.stages.make import stages_of
+from ablations.tasks.detection import detect, trained
 from models.fcis import FCIS
 
 PLACES = 24

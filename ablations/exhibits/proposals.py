@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ablations.record import StudyRecord
-from ablations.stages import proposal_network, stages_of
-from ablations.study import Run
+from ablations.config.study import Run
+from ablations.records.schema import StudyRecord
+from ablations.stages.make import proposal_network, stages_of
 from data.dataset import Batch
 from data.loaders import eval_batches
 

@@ -8,7 +8,7 @@ import importlib
 import pkgutil
 from pathlib import Path
 
-from ablations.record import ExhibitRecord
+from ablations.records.schema import ExhibitRecord
 from reports.load import Study
 
 

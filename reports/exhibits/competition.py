@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
 
-from ablations.record import ExhibitRecord
-from reports.figure import COLOURS, INK, MUTED, despine, figure, save
-from reports.labels import number
+from ablations.records.schema import ExhibitRecord
+from reports.figures.style import COLOURS, INK, MUTED, despine, figure, save
 from reports.load import Study
-from reports.tables import markdown
+from reports.text.labels import number
+from reports.text.tables import markdown
 
 OWN, RIVAL, GROUND = COLOURS[1], COLOURS[2], COLOURS[7]
 RULES = {

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ablations.record import ExhibitRecord
-from reports.figure import INK, arm_styles, despine, figure, save
-from reports.labels import NOTHING, number, plural, signed
+from ablations.records.schema import ExhibitRecord
+from reports.figures.style import INK, arm_styles, despine, figure, save
 from reports.load import Study
-from reports.tables import markdown
+from reports.text.labels import NOTHING, number, plural, signed
+from reports.text.tables import markdown
 
 PARTS = {"backbone": "trunk", "shared_head": "shared head", "box_head": "box head", "mask_head": "mask head"}
 MASKS = {"none": "no masks", "best": "masks of the best boxes", "all": "masks of all proposals"}

@@ -7,15 +7,15 @@ import numpy as np
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from ablations.record import ExhibitRecord
-from reports import plots
-from reports.closeups import square_around
-from reports.contrasts import contrast_of, differences
-from reports.figure import COLOURS, INK, arm_styles, despine, figure, save
-from reports.labels import NOTHING, arms_of, contrast_label, interval, number, plural, signed
+from ablations.records.schema import ExhibitRecord
+from reports.figures import plots
+from reports.figures.closeups import square_around
+from reports.figures.pictures import Instance, decode, paint
+from reports.figures.style import COLOURS, INK, arm_styles, despine, figure, save
 from reports.load import Study
-from reports.pictures import Instance, decode, paint
-from reports.tables import markdown, mean_sd
+from reports.stats.contrasts import contrast_of, differences
+from reports.text.labels import NOTHING, arms_of, contrast_label, interval, number, plural, signed
+from reports.text.tables import markdown, mean_sd
 
 BINS = {"none": "no overlap", "some": "some overlap", "much": "much overlap"}
 PAIR_COLOURS = (COLOURS[0], COLOURS[4])

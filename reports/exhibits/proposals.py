@@ -10,10 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from ablations.record import ExhibitRecord
-from reports.figure import COLOURS, INK, figure, save
-from reports.labels import and_list, plural
+from ablations.records.schema import ExhibitRecord
+from reports.figures.style import COLOURS, INK, figure, save
 from reports.load import Study
+from reports.text.labels import and_list, plural
 
 ROWS = 3  # sample images that are drawn
 SIZES = (COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[4], *COLOURS[5:])  # of anchors, the smallest first

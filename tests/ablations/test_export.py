@@ -8,7 +8,7 @@ import pytest
 
 from ablations import export
 from ablations.export import ExportError, pack, unpack
-from ablations.record import Arm, RecordError, Status, StudyRecord, save
+from ablations.records.schema import Arm, RecordError, Status, StudyRecord, save
 
 STUDY = StudyRecord(
     name="tiny",

@@ -11,10 +11,10 @@ from pycocotools.coco import COCO
 from safetensors.torch import save_file
 
 from ablations import predict
-from ablations.config import from_hydra, from_settings
-from ablations.evaluate import coco_results
+from ablations.config.schema import from_hydra, from_settings
+from ablations.evaluation.coco import coco_results
 from ablations.predict import ProposalNetwork, main, run_predictor
-from ablations.stages import Stages, plain_state
+from ablations.stages.make import Stages, plain_state
 from data.dataset import collate
 from data.shapes import draw
 from models.build import build_detector, build_rpn_head, build_trunk

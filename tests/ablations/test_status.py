@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
-from ablations import progress, status
-from ablations.progress import Progress
-from ablations.record import LOCK, Arm, RunRecord, Status, StudyRecord, save
+from ablations import status
+from ablations.execution import progress
+from ablations.execution.progress import Progress
+from ablations.records.schema import LOCK, Arm, RunRecord, Status, StudyRecord, save
 from data.folders import locked
 
 STUDY = StudyRecord(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ops import compiled
+from ops.cpu import compiled
 
 
 def no_compiler(monkeypatch) -> None:

@@ -7,7 +7,7 @@ import torch
 from torchvision.ops import ps_roi_pool as torchvision_ps_roi_pool
 
 from ops import geometry
-from ops.bench_cases import Case, make_boxes
+from ops.bench.cases import Case, make_boxes
 from ops.ps_roi import part_cells, ps_roi_pool
 from tests.ops.cases import assert_near, awkward_boxes, output_and_gradient, random_boxes, random_map, with_image
 

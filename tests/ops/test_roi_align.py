@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.ops import roi_align as torchvision_roi_align
 
-from ops import compiled
+from ops.cpu import compiled
 from ops.roi_align import roi_align
 from ops.roi_warp import roi_warp
 from tests.ops.cases import (

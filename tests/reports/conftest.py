@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as rle
 
-from ablations.record import Arm, Hypothesis, RunRecord, StudyRecord, save
+from ablations.records.schema import Arm, Hypothesis, RunRecord, StudyRecord, save
 
 SIDE = 256
 CATEGORIES = ["disc", "box"]

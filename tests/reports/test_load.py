@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from ablations.record import RecordError, Status, save
+from ablations.records.schema import RecordError, Status, save
 from reports.load import find_studies, read_study
 from tests.reports.conftest import ARMS, write_study
 

@@ -9,10 +9,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from ablations.record import Arm, Hypothesis, load_study, save
-from reports import closeups, forest, pictures, plots, why
+from ablations.records.schema import Arm, Hypothesis, load_study, save
 from reports import render as render_module
 from reports.__main__ import main
+from reports.figures import closeups, forest, misalignment, pictures, plots
 from reports.load import read_study
 from reports.render import render
 from tests.reports.conftest import ARMS, write_study
@@ -29,7 +29,7 @@ def report(outputs, tmp_path_factory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are made but no files: for tests of what a report says."""
-    for module in (plots, forest, pictures, closeups, why):
+    for module in (plots, forest, pictures, closeups, misalignment):
         monkeypatch.setattr(module, "save", lambda drawn, *_, **__: plt.close(drawn))
     monkeypatch.setattr(render_module, "to_html", lambda *_: "")
 

@@ -1,0 +1,149 @@
+"""What a study costs besides its training: how well its runs share the cores, and what checkpoints take.
+
+    python -m ablations.bench.study [--runs 6] [--steps 60] [--rounds 2] [--out FOLDER]
+
+The same runs are carried out by two workers of one thread each, and one after another on one thread and on two. Stages
+are made beforehand, and times are from the first run's start to the last one's end, without the workers' imports.
+Checkpoints are written between the steps of one training, taken in turns with steps, at the interval of the defaults.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from ablations.config.schema import CheckpointConfig, Config, from_hydra
+from ablations.config.study import Run
+from ablations.execution.scheduler import execute
+from ablations.records.provenance import provenance
+from ablations.records.run_log import Job
+from ablations.records.schema import load_status
+from ablations.stages.make import stages_of
+from ablations.tasks.detection import WORKS
+from ablations.training.checkpoint import Checkpoint, Progress
+
+CONF = Path(__file__).parents[2] / "conf"
+WAYS = {"two workers, one thread each": (2, 1), "one worker, one thread": (1, 1), "one worker, two threads": (1, 2)}
+CHECKPOINTS = 5
+
+
+def configuration(outputs: Path, steps: int) -> Config:
+    """The laptop's runs, shorter: few images, because only training is of interest."""
+    overrides = [
+        f"outputs={outputs}",
+        "device=cpu",
+        "budget=smoke",
+        f"budget.train.steps={steps}",
+        "budget.val_images=40",
+    ]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return from_hydra(compose("config", overrides))
+
+
+def seconds_of(config: Config, workers: int, threads: int, count: int, name: str) -> float:
+    """From the start of the first run to the end of the last: from their statuses, which leave the imports out."""
+    config = dataclasses.replace(config, workers=workers, threads=threads, force=True)
+    runs = [Run(name, "arm", dataclasses.replace(config, seed=seed)) for seed in range(count)]
+    outcome = execute(runs, report=lambda _: None)
+    if outcome.failures:
+        raise SystemExit(f"a run failed: {outcome.failures}")
+    statuses = [load_status(run.folder / "status.json") for run in runs]
+    spent = [record.cost["train_seconds"] + record.cost["eval_seconds"] for record in outcome.records.values()]
+    times = [(_moment(status.started), _moment(status.updated)) for status in statuses if status is not None]
+    elapsed = max(end for _, end in times) - min(start for start, _ in times)
+    return max(elapsed, sum(spent) / workers)  # statuses are in whole seconds
+
+
+def _moment(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def checkpoint_cost(config: Config, folder: Path) -> dict[str, float]:
+    """Seconds of a step and of a checkpoint of this run's training, and the share that checkpoints take of the time."""
+    stages = stages_of(config)
+    work = WORKS[config.task](config, stages)
+    optimizer = torch.optim.AdamW([p for p in work.model.parameters() if p.requires_grad], lr=1e-4, fused=True)
+    job = Job(folder, "bench")
+    checkpoint = Checkpoint(folder / "checkpoint.safetensors", "bench", CheckpointConfig(), job)
+    steps, writes = [], []
+    for step in range(4 * CHECKPOINTS):
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        torch.stack(list(work.losses(step, 0).values())).sum().backward()
+        optimizer.step()
+        steps.append(time.perf_counter() - start)
+        if step % 4 == 3:
+            start = time.perf_counter()
+            checkpoint.write(Progress(step=step), work.model, optimizer)
+            writes.append(time.perf_counter() - start)
+    write = statistics.median(writes)
+    return {
+        "seconds_per_step": statistics.median(steps),
+        "seconds_per_checkpoint": write,
+        "bytes": (folder / "checkpoint.safetensors").stat().st_size,
+        "interval_seconds": CheckpointConfig().seconds,
+        "share_of_time": write / (CheckpointConfig().seconds + write),
+    }
+
+
+def measure(count: int, steps: int, rounds: int) -> dict[str, Any]:
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        config = configuration(folder, steps)
+        seconds_of(config, 2, 1, 2, "warm-up")  # makes the stages that all others stand on
+        for _ in range(rounds):
+            for way, (workers, threads) in WAYS.items():
+                seconds[way].append(seconds_of(config, workers, threads, count, "study"))
+        checkpoints = checkpoint_cost(config, folder / "checkpoints")
+    two, one, both = (statistics.median(seconds[way]) for way in WAYS)
+    return {
+        "runs": count,
+        "steps": steps,
+        "seconds": seconds,
+        "ratio_to_one_thread": one / two,
+        "ratio_to_two_threads": both / two,
+        "checkpoints": checkpoints,
+    }
+
+
+def table(record: dict[str, Any]) -> str:
+    lines = [f"{way:32}{statistics.median(values):8.1f} s" for way, values in record["seconds"].items()]
+    lines.append(
+        f"two workers are {record['ratio_to_one_thread']:.2f} times as fast as one run after another on one thread, "
+        f"{record['ratio_to_two_threads']:.2f} times as fast as on two"
+    )
+    cost = record["checkpoints"]
+    lines.append(
+        f"a checkpoint of {cost['bytes'] / 1e6:.1f} MB takes {1e3 * cost['seconds_per_checkpoint']:.0f} ms, "
+        f"a training step {1e3 * cost['seconds_per_step']:.0f} ms: one every {cost['interval_seconds']:.0f} s takes "
+        f"{cost['share_of_time']:.2%} of the time"
+    )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=60, help="training steps of each run")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("reports/out/bench"), help="where study.json goes")
+    arguments = parser.parse_args()
+    started = datetime.now(UTC)
+    record = measure(arguments.runs, arguments.steps, arguments.rounds) | {"provenance": provenance(started)}
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "study.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(table(record))
+    print(f"\nrecord: {arguments.out / 'study.json'}")
+
+
+if __name__ == "__main__":
+    main()

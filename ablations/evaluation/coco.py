@@ -1,0 +1,61 @@
+"""Detections to COCO's average precision, with pycocotools."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools import mask as rle
+from pycocotools.cocoeval import COCOeval
+from torch import Tensor
+
+from ablations.evaluation.cocoapi import index, quietly, with_results
+from data.dataset import Batch
+from models.detector import Detections
+from models.masks import paste_masks
+
+SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+"""COCOeval's summary, in its order: average precision and recall."""
+
+
+def coco_results(detections: Detections, batch: Batch) -> Iterator[dict[str, Any]]:
+    """One COCO result for each detection: box as xywh, mask as compressed RLE, in the original image's pixels.
+
+    Labels are COCO category ids already: see data.dataset.
+    """
+    scale = (batch.original_sizes / batch.sizes).to(detections.boxes).flip(-1).repeat(1, 2)  # [B, 4]
+    for i, (image_id, size) in enumerate(zip(batch.image_ids.tolist(), batch.original_sizes.tolist(), strict=True)):
+        kept = detections.scores[i] > 0
+        boxes = detections.boxes[i][kept] * scale[i]
+        masks = [None] * len(boxes) if detections.masks is None else _encode(detections.masks[i][kept], boxes, *size)
+        corners = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).double()
+        scores, labels = detections.scores[i][kept].double(), detections.labels[i][kept]
+        for box, score, label, mask in zip(corners.tolist(), scores.tolist(), labels.tolist(), masks, strict=True):
+            result = {"image_id": image_id, "category_id": label, "score": round(score, 6)}
+            result["bbox"] = [round(value, 3) for value in box]
+            if mask is not None:
+                result["segmentation"] = {"size": mask["size"], "counts": mask["counts"].decode("ascii")}
+            yield result
+
+
+def _encode(probabilities: Tensor, boxes: Tensor, height: int, width: int) -> list[dict[str, Any]]:
+    """The RLE of each mask [N, M, M], pasted into its box [N, 4] in an image of this size."""
+    pasted = paste_masks(probabilities, boxes, height, width)
+    return rle.encode(np.asfortranarray(pasted.permute(1, 2, 0).to(torch.uint8).cpu().numpy()))
+
+
+def average_precision(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> dict[str, float | None]:
+    """COCO's twelve figures in points, for kind "segm" or "bbox"; None where there is nothing to find.
+
+    truth is a COCO JSON dictionary. Without any detection every figure that is defined is 0.
+    """
+    coco = index(truth)
+    if kind == "segm":  # where there is a box too, COCO.loadRes takes its area for the mask's
+        results = [{key: value for key, value in result.items() if key != "bbox"} for result in results]
+    with quietly():
+        evaluation = COCOeval(coco, with_results(coco, results), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    figures = zip(SUMMARY, evaluation.stats.tolist(), strict=True)
+    return {name: None if figure < 0 else 100 * figure for name, figure in figures}

@@ -1,0 +1,69 @@
+"""Makes the exhibits of a study once its runs are done, and again when a run or the code of an exhibit is another."""
+
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ablations import exhibits
+from ablations.config.study import Run, Study
+from ablations.records.code_version import version_of
+from ablations.records.provenance import provenance
+from ablations.records.schema import ExhibitRecord, RecordError, load_exhibit, load_run, load_study, save
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One exhibit of a study; `runs` are all of the study's."""
+
+    name: str
+    runs: list[Run]
+
+    @property
+    def study_folder(self) -> Path:
+        return self.runs[0].folder.parent.parent
+
+    @property
+    def path(self) -> Path:
+        return self.study_folder / "exhibits" / f"{self.name}.json"
+
+    @property
+    def images(self) -> Path:
+        return self.path.with_suffix("")
+
+    @property
+    def code(self) -> str:
+        return version_of([f"{exhibits.__name__}.{self.name}"])
+
+    @property
+    def keeps_code(self) -> bool:
+        return self.runs[0].config.code == "keep"
+
+    def stands_on(self) -> dict[str, dict[str, str]]:
+        """What tells the runs apart from those of another time. Raises OSError where one is not done."""
+        return {f"{run.arm}/seed{run.config.seed}": load_run(run.folder / "run.json").identity for run in self.runs}
+
+    def is_current(self) -> bool:
+        """Whether it is made already, of the runs as they are and, unless code=keep, by its module as it is."""
+        try:
+            record = load_exhibit(self.path)
+            return record.runs == self.stands_on() and (self.keeps_code or record.code == self.code)
+        except (OSError, RecordError):
+            return False
+
+
+def exhibits_of(study: Study, runs: list[Run]) -> list[Exhibit]:
+    return [Exhibit(name, runs) for name in study.exhibits]
+
+
+def make_exhibit(exhibit: Exhibit) -> ExhibitRecord:
+    """Makes one exhibit and leaves its files: its pictures first, its record last."""
+    started = datetime.now(UTC)
+    exhibit.path.unlink(missing_ok=True)
+    shutil.rmtree(exhibit.images, ignore_errors=True)
+    exhibit.images.mkdir(parents=True)
+    study, stands_on = load_study(exhibit.study_folder / "study.json"), exhibit.stands_on()
+    content = exhibits.maker(exhibit.name)(study, exhibit.runs, exhibit.images)
+    record = ExhibitRecord(exhibit.name, study.name, stands_on, content, provenance(started), exhibit.code)
+    save(record, exhibit.path)
+    return record

@@ -1,0 +1,84 @@
+"""Which version of the code a result is of: a digest of the modules that decide it, as Python reads them."""
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+START = "ablations.tasks.detection"
+LAYERS = ("ablations", "data", "models", "ops")
+
+# Imported on the way, but only about files, messages and settings (settings are compared by themselves).
+INDIFFERENT = (
+    "ablations.config",
+    "ablations.records",
+    "ablations.tracking",
+    "ablations.training.checkpoint",
+    "data.folders",
+)
+
+
+@functools.cache
+def code_version() -> str:
+    """A short name for the code: it changes with whatever may change a result, not with comments or docstrings."""
+    return version_of(deciding_modules())
+
+
+def version_of(modules: Iterable[str]) -> str:
+    """The same of these modules alone."""
+    digest = hashlib.sha256()
+    for name in modules:
+        digest.update(f"{name}\n{meaning(parsed(name))}\n".encode())
+        kernel = (ROOT / name.replace(".", "/")).with_suffix(".c")  # a module that builds the file beside it
+        if kernel.exists():
+            digest.update(kernel.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def deciding_modules() -> list[str]:
+    """The project's modules that a run imports, directly or not, by name."""
+    found: set[str] = set()
+    left = {START}
+    while left:
+        name = left.pop()
+        found.add(name)
+        left |= {other for other in imports(name) if other not in found and not other.startswith(INDIFFERENT)}
+    return sorted(found)
+
+
+@functools.cache
+def parsed(name: str) -> ast.Module:
+    path = ROOT / name.replace(".", "/")
+    return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8"))
+
+
+def imports(name: str) -> set[str]:
+    """The project's modules that a module's import statements name."""
+    named: set[str] = set()
+    for node in ast.walk(parsed(name)):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            named |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in named if name.partition(".")[0] in LAYERS and _is_module(name)}
+
+
+def meaning(tree: ast.Module) -> str:
+    """The source without comments, docstrings and layout."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            # Strings that stand alone do nothing: docstrings, and those below a constant.
+            body = [line for line in node.body if not (isinstance(line, ast.Expr) and _is_text(line.value))]
+            node.body = body or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _is_module(name: str) -> bool:
+    path = ROOT / name.replace(".", "/")
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()

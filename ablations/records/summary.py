@@ -1,0 +1,45 @@
+"""A run's figures as text on a terminal, in points: one line, or a table."""
+
+from ablations.records.schema import RunRecord
+
+AVERAGE_PRECISION = (("segm", "mask"), ("bbox", "box"))
+Rows = dict[str, dict[str, float | None]]
+
+
+def headline(record: RunRecord) -> str:
+    """The figures that a run is first judged by."""
+    found = [f"{title} AP {_figure(figures['AP'])}" for title, figures in _precisions(record).items()]
+    for number, value in list(_recalls(record).get("AR", {}).items())[-1:]:
+        found.append(f"average recall {_figure(value)} with {number} proposals")
+    return ", ".join(found)
+
+
+def table(record: RunRecord) -> str:
+    """All figures of a run."""
+    return "\n".join(_lines(_precisions(record)) + _lines(_recalls(record)))
+
+
+def _precisions(record: RunRecord) -> Rows:
+    return {title: record.metrics[kind] for kind, title in AVERAGE_PRECISION if kind in record.metrics}
+
+
+def _recalls(record: RunRecord) -> Rows:
+    """A row for each threshold, such as R50, and a column for each number of proposals: see
+    evaluation.recall."""
+    rows: Rows = {}
+    for name, value in record.metrics.get("recall", {}).items():
+        row, _, number = name.partition("@")
+        rows.setdefault(row, {})[number] = value
+    return rows
+
+
+def _lines(rows: Rows) -> list[str]:
+    if not rows:
+        return []
+    names = list(next(iter(rows.values())))
+    lines = [" " * 5 + "".join(f"{name:>8}" for name in names)]
+    return lines + [f"{title:5}" + "".join(f"{_figure(row[name]):>8}" for name in names) for title, row in rows.items()]
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

@@ -1,0 +1,31 @@
+"""The losses of a run on their way: metrics.jsonl and the tracker."""
+
+import json
+from pathlib import Path
+
+from ablations.records.schema import write_atomically
+from ablations.tracking.trackers import Tracker
+
+
+class Curves:
+    """Both get the lines of earlier attempts at the start, so that an interruption cannot be seen in them."""
+
+    def __init__(self, path: Path, logged: list[tuple[int, dict[str, float]]], tracker: Tracker) -> None:
+        write_atomically(path, "".join(_line(step, values) for step, values in logged))
+        for step, values in logged:
+            tracker.log(step, values)
+        self.file, self.tracker = path.open("a", encoding="utf-8", buffering=1), tracker
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        self.file.write(_line(step, values))
+        self.tracker.log(step, values)
+
+    def __enter__(self) -> "Curves":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+def _line(step: int, values: dict[str, float]) -> str:
+    return json.dumps({"step": step, **values}) + "\n"

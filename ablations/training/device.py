@@ -1,0 +1,50 @@
+"""Where a run computes, and why."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from ablations.config.schema import ConfigError
+
+
+def choose_device(wanted: str) -> tuple[torch.device, str]:
+    """The device for `wanted` (auto, cpu or cuda) and the reason, in words. Raises ConfigError for a missing GPU."""
+    if wanted == "cpu":
+        return torch.device("cpu"), "device=cpu was asked for"
+    if torch.cuda.is_available():
+        return torch.device("cuda"), torch.cuda.get_device_name()
+    if wanted == "cuda":
+        raise ConfigError("device: expected a CUDA GPU for device=cuda, found none; use device=auto or device=cpu")
+    return torch.device("cpu"), "no CUDA GPU was found"
+
+
+def compile_parts(network: nn.Module, backend: str = "inductor") -> None:
+    """Compiles each part of a network when it is first called (config.compile); its names and weights stay.
+
+    What happens between the parts, matching, sampling and suppression, has shapes that depend on the images.
+    """
+    for part in network.children():
+        part.compile(backend=backend)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """The CPU's sums inside are taken by one thread, so that their bits do not depend on how many there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def visible_gpus(wanted: str) -> list[str]:
+    """The GPUs that runs may be given, as CUDA_VISIBLE_DEVICES names them; none for device=cpu."""
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return []
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:count] if named else [str(index) for index in range(count)]

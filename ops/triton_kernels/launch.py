@@ -1,0 +1,302 @@
+"""Launches of the Triton kernels, their autograd functions, and their registration for `torch.compile`.
+
+Eager code goes through `torch.autograd.Function`, a few microseconds a call; under `torch.compile` the same launches
+are custom operators, `roi_ops::bilinear` and `roi_ops::pool`, with shapes and gradients that a compiler can trace.
+Letters: B images, K RoIs, C channels, H and W sides of a map, P and Q pooled height and width, L levels (1 to 4).
+"""
+
+import torch
+import triton
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ops.triton_kernels.bilinear import (
+    bilinear_backward_atomic,
+    bilinear_backward_gather,
+    bilinear_forward,
+    maximum_forward,
+)
+from ops.triton_kernels.pool import pool_backward_atomic, pool_backward_gather, pool_forward
+
+MAX_LEVELS = 4
+TILE_ELEMENTS = 2048  # of a row of bins by a block of channels: four warps load float32 in four times 16 bytes a thread
+WINNERS_ELEMENTS = 1024  # where the winners are held beside the gradient
+TILE = 4  # the deterministic backward's tiles are 4 x 4 cells ...
+BILINEAR_CHANNELS, POOL_CHANNELS = 64, 128  # ... by this many channels
+# Registers of a thread in the bilinear one: left alone, ptxas takes 48 to 64 where 72 to 93 spill nothing.
+REGISTERS = {} if torch.version.hip else {"maxnreg": 128}
+
+
+def bilinear(
+    maps: list[Tensor],
+    boxes: Tensor,
+    image: Tensor,
+    level: Tensor,
+    scales: list[float],
+    output_size: tuple[int, int],
+    sampling_ratio: int,
+    aligned: bool,
+    reduce: str,
+    deterministic: bool,
+) -> Tensor:
+    """RoIAlign of each box on its level's map, `reduce` "ave" or "max".
+
+    maps [B, C, H_l, W_l] of one dtype; boxes [K, 4] float32 in image pixels; image and level [K] int32; one scale a
+    level. Returns [K, C, P, Q], channels last, in the maps' dtype. No gradient for boxes.
+    """
+    tables = [each.permute(0, 2, 3, 1).contiguous() for each in maps]
+    settings = (list(scales), *output_size, sampling_ratio, aligned, reduce, deterministic)
+    if torch.compiler.is_compiling():
+        out = torch.ops.roi_ops.bilinear(tables, boxes, image, level, *settings)[0]
+    else:
+        out = _Bilinear.apply(boxes, image, level, settings, *tables)
+    return out.permute(0, 3, 1, 2)
+
+
+def pool(
+    feature: Tensor, image: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor], deterministic: bool
+) -> Tensor:
+    """RoIPool of `feature` [B, C, H, W] over bins with starts and ends [K, P] and [K, Q] in cells: [K, C, P, Q]."""
+    table = feature.permute(0, 2, 3, 1).contiguous()
+    bins = [each.int().contiguous() for each in (*rows, *columns)]
+    if torch.compiler.is_compiling():
+        out = torch.ops.roi_ops.pool(table, image, *bins, deterministic)[0]
+    else:
+        out = _Pool.apply(table, image, *bins, deterministic)
+    return out.permute(0, 3, 1, 2)
+
+
+def _blocks(channels: int, columns: int, elements: int = TILE_ELEMENTS) -> dict[str, int]:
+    """The sides of a tile of bins by channels, of about so many elements."""
+    block_q = triton.next_power_of_2(columns)
+    return {"BLOCK_Q": block_q, "BLOCK_C": min(triton.next_power_of_2(channels), max(elements // block_q, 16))}
+
+
+def _padded(values: list) -> list:
+    """Four entries for kernels that take up to four levels; the surplus is never read."""
+    return [*values, *values[:1] * (MAX_LEVELS - len(values))]
+
+
+def _level_arguments(tables: list[Tensor]) -> list:
+    return [
+        *_padded(tables),
+        *_padded([table.shape[1] for table in tables]),
+        *_padded([table.shape[2] for table in tables]),
+    ]
+
+
+def _new_pooled(table, num_rois, rows, columns, sampling_ratio, reduce) -> tuple[Tensor, Tensor]:
+    """Memory for the output and, for maxima, the numbers of the samples that won, both [K, P, Q, C]."""
+    shape = (num_rois, rows, columns, table.shape[3])
+    number = torch.int8 if 0 < sampling_ratio <= 11 else torch.int32  # the largest of 11 x 11 samples is number 120
+    return table.new_empty(shape), table.new_empty(shape if reduce == "max" else 0, dtype=number)
+
+
+def _bilinear_forward(
+    tables, boxes, image, level, scales, rows, columns, sampling_ratio, aligned, reduce, _deterministic
+) -> tuple[Tensor, Tensor]:
+    channels = tables[0].shape[3]
+    out, winners = _new_pooled(tables[0], len(boxes), rows, columns, sampling_ratio, reduce)
+    if out.numel():
+        blocks = _blocks(channels, columns)
+        kernel, results = (maximum_forward, (out, winners)) if reduce == "max" else (bilinear_forward, (out,))
+        kernel[(len(boxes), triton.cdiv(channels, blocks["BLOCK_C"]))](
+            *results, *_level_arguments(tables), *_padded(scales), boxes, image, level, channels,
+            LEVELS=len(tables), P=rows, Q=columns, SAMPLING=max(sampling_ratio, 0), ALIGNED=aligned, **blocks,
+        )  # fmt: skip
+    return out, winners
+
+
+def _bilinear_backward(
+    grad, winners, shapes, boxes, image, level, scales, rows, columns, sampling_ratio, aligned, reduce, deterministic
+) -> list[Tensor]:
+    """Gradients of maps of the given shapes [B, H, W, C], in the gradient's dtype."""
+    grad = grad.contiguous()
+    channels = grad.shape[3]
+    options = {"P": rows, "Q": columns, "SAMPLING": max(sampling_ratio, 0), "ALIGNED": aligned, "MAX": reduce == "max"}
+    if not grad.numel():
+        return [grad.new_zeros(shape) for shape in shapes]
+    if not deterministic:
+        totals = [torch.zeros(shape, dtype=torch.float32, device=grad.device) for shape in shapes]
+        blocks = _blocks(channels, columns, WINNERS_ELEMENTS if reduce == "max" else TILE_ELEMENTS)
+        at_once = max(sampling_ratio, 1) if reduce == "max" else 1
+        bilinear_backward_atomic[(len(boxes), triton.cdiv(channels, blocks["BLOCK_C"]), at_once)](
+            grad, winners, *_level_arguments(totals), *_padded(scales), boxes, image, level, channels,
+            LEVELS=len(shapes), **options, **blocks,
+        )  # fmt: skip
+        return [total.to(grad.dtype) for total in totals]
+    results = []
+    block_c = min(triton.next_power_of_2(channels), BILINEAR_CHANNELS)
+    for index, shape in enumerate(shapes):
+        out = grad.new_empty(shape)
+        order, starts = _by_image(image, level == index, shape[0])
+        bilinear_backward_gather[_tile_grid(shape, block_c)](
+            grad, winners, out, shape[1], shape[2], scales[index], boxes, order, starts, channels,
+            **options, **REGISTERS, TILE=TILE, BLOCK_C=block_c,
+        )  # fmt: skip
+        results.append(out)
+    return results
+
+
+def _tile_grid(shape, block_c: int) -> tuple[int, int]:
+    batch, height, width, channels = shape
+    return batch * triton.cdiv(height, TILE) * triton.cdiv(width, TILE), triton.cdiv(channels, block_c)
+
+
+def _by_image(image: Tensor, chosen: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+    """The chosen RoIs in order of image: their numbers (others at the end), and where each image's begin [B + 1]."""
+    key = torch.where(chosen, image, batch)
+    ordered, order = key.sort(stable=True)
+    starts = torch.searchsorted(ordered, torch.arange(batch + 1, device=image.device, dtype=ordered.dtype))
+    return order.int(), starts.int()
+
+
+class _Bilinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, boxes, image, level, settings, *tables):
+        out, winners = _bilinear_forward(tables, boxes, image, level, *settings)
+        ctx.save_for_backward(winners, boxes, image, level)
+        ctx.settings, ctx.shapes = settings, [table.shape for table in tables]
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        winners, *places = ctx.saved_tensors
+        grads = _bilinear_backward(grad, winners, ctx.shapes, *places, *ctx.settings)
+        return None, None, None, None, *grads
+
+
+def _pool_forward(table, image, top, bottom, left, right) -> tuple[Tensor, Tensor]:
+    (num_rois, rows), columns, channels = top.shape, left.shape[1], table.shape[3]
+    out = table.new_empty(num_rois, rows, columns, channels)
+    argmax = torch.empty(out.shape, dtype=torch.int32, device=table.device)
+    if out.numel():
+        blocks = _blocks(channels, columns)
+        pool_forward[(num_rois, triton.cdiv(channels, blocks["BLOCK_C"]))](
+            out, argmax, *_level_arguments([table]), top, bottom, left, right, image, image, channels,
+            LEVELS=1, P=rows, Q=columns, **blocks,
+        )  # fmt: skip
+    return out, argmax
+
+
+def _pool_backward(grad, argmax, shape, image, bins, deterministic) -> Tensor:
+    grad = grad.contiguous()
+    num_rois, rows, columns, channels = grad.shape
+    if not grad.numel():
+        return grad.new_zeros(shape)
+    if not deterministic:
+        total = torch.zeros(shape, dtype=torch.float32, device=grad.device)
+        blocks = _blocks(channels, columns)
+        pool_backward_atomic[(num_rois, triton.cdiv(channels, blocks["BLOCK_C"]))](
+            grad, argmax, *_level_arguments([total]), image, image, channels,
+            LEVELS=1, P=rows, Q=columns, **blocks,
+        )  # fmt: skip
+        return total.to(grad.dtype)
+    out = grad.new_empty(shape)
+    order, starts = _by_image(image, image >= 0, shape[0])
+    block_c = min(triton.next_power_of_2(channels), POOL_CHANNELS)
+    pool_backward_gather[_tile_grid(shape, block_c)](
+        grad, argmax, out, shape[1], shape[2], *bins, order, starts, channels,
+        P=rows, Q=columns, TILE=TILE, BLOCK_C=block_c,
+    )  # fmt: skip
+    return out
+
+
+class _Pool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, table, image, top, bottom, left, right, deterministic):
+        out, argmax = _pool_forward(table, image, top, bottom, left, right)
+        ctx.save_for_backward(argmax, image, top, bottom, left, right)
+        ctx.shape, ctx.deterministic = table.shape, deterministic
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        argmax, image, *bins = ctx.saved_tensors
+        return _pool_backward(grad, argmax, ctx.shape, image, bins, ctx.deterministic), *[None] * 6
+
+
+@torch.library.custom_op("roi_ops::bilinear", mutates_args=())
+def _bilinear_op(
+    tables: list[Tensor], boxes: Tensor, image: Tensor, level: Tensor, scales: list[float], rows: int, columns: int,
+    sampling_ratio: int, aligned: bool, reduce: str, deterministic: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    settings = (scales, rows, columns, sampling_ratio, aligned, reduce, deterministic)
+    return _bilinear_forward(tables, boxes, image, level, *settings)
+
+
+@_bilinear_op.register_fake
+def _(tables, boxes, image, level, scales, rows, columns, sampling_ratio, aligned, reduce, deterministic):
+    return _new_pooled(tables[0], boxes.shape[0], rows, columns, sampling_ratio, reduce)
+
+
+@torch.library.custom_op("roi_ops::bilinear_backward", mutates_args=())
+def _bilinear_backward_op(
+    grad: Tensor, winners: Tensor, tables: list[Tensor], boxes: Tensor, image: Tensor, level: Tensor,
+    scales: list[float], rows: int, columns: int, sampling_ratio: int, aligned: bool, reduce: str, deterministic: bool,
+) -> list[Tensor]:  # fmt: skip
+    settings = (scales, rows, columns, sampling_ratio, aligned, reduce, deterministic)
+    return _bilinear_backward(grad, winners, [table.shape for table in tables], boxes, image, level, *settings)
+
+
+@_bilinear_backward_op.register_fake
+def _(grad, winners, tables, *_):
+    return [grad.new_empty(table.shape) for table in tables]
+
+
+def _bilinear_setup(ctx, inputs, output):
+    tables, boxes, image, level, *settings = inputs
+    ctx.save_for_backward(output[1], *tables, boxes, image, level)
+    ctx.settings = settings
+    ctx.set_materialize_grads(False)
+
+
+def _bilinear_autograd(ctx, grad, _winners_grad):
+    winners, *tables, boxes, image, level = ctx.saved_tensors
+    grads = torch.ops.roi_ops.bilinear_backward(grad, winners, tables, boxes, image, level, *ctx.settings)
+    return grads, *[None] * 10
+
+
+_bilinear_op.register_autograd(_bilinear_autograd, setup_context=_bilinear_setup)
+
+
+@torch.library.custom_op("roi_ops::pool", mutates_args=())
+def _pool_op(
+    table: Tensor, image: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, deterministic: bool
+) -> tuple[Tensor, Tensor]:
+    return _pool_forward(table, image, top, bottom, left, right)
+
+
+@_pool_op.register_fake
+def _(table, image, top, bottom, left, right, deterministic):
+    shape = (top.shape[0], top.shape[1], left.shape[1], table.shape[3])
+    return table.new_empty(shape), table.new_empty(shape, dtype=torch.int32)
+
+
+@torch.library.custom_op("roi_ops::pool_backward", mutates_args=())
+def _pool_backward_op(
+    grad: Tensor, argmax: Tensor, table: Tensor, image: Tensor, top: Tensor, bottom: Tensor, left: Tensor,
+    right: Tensor, deterministic: bool,
+) -> Tensor:  # fmt: skip
+    return _pool_backward(grad, argmax, table.shape, image, (top, bottom, left, right), deterministic)
+
+
+@_pool_backward_op.register_fake
+def _(grad, argmax, table, image, top, bottom, left, right, deterministic):
+    return grad.new_empty(table.shape)
+
+
+def _pool_setup(ctx, inputs, output):
+    table, *bins, ctx.deterministic = inputs
+    ctx.save_for_backward(output[1], table, *bins)
+    ctx.set_materialize_grads(False)
+
+
+def _pool_autograd(ctx, grad, _argmax_grad):
+    grads = torch.ops.roi_ops.pool_backward(grad, *ctx.saved_tensors, ctx.deterministic)
+    return grads, *[None] * 6
+
+
+_pool_op.register_autograd(_pool_autograd, setup_context=_pool_setup)

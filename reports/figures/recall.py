@@ -1,0 +1,111 @@
+"""Recall of proposals: against how many of them are kept, and against how exactly they must lie."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from reports.figures.style import COLOURS, INK, arm_styles, figure, save
+from reports.load import Study
+from reports.text.labels import and_list
+from reports.text.tables import markdown, mean_sd
+
+THRESHOLDS = tuple(range(50, 100, 5))  # IoU in percent, COCO's ten
+DRAWN: dict[int, Any] = {50: "-", 75: (0, (4, 2))}  # threshold -> how its line against the number is drawn
+FEW = (1, 3, 10)  # numbers of proposals that are drawn against the IoU, besides all of them
+
+
+def numbers(study: Study) -> list[int]:
+    """How many proposals recall was measured with; empty in a study without recall."""
+    names = [metric.partition(".AR@")[2] for metric in study.metrics() if metric.startswith("recall.AR@")]
+    return sorted(map(int, names))
+
+
+def selected(study: Study) -> list[int]:
+    """A few of the numbers, the largest among them."""
+    return [number for number in numbers(study) if number in FEW or number == numbers(study)[-1]]
+
+
+def table(study: Study) -> str:
+    """Mean and standard deviation of every arm at a few numbers of proposals; "" without recall."""
+    rows = []
+    for arm in study.record.arms if numbers(study) else ():
+        for number in selected(study):
+            figures = [mean_sd(study, arm, f"recall.{name}@{number}") for name in ("R50", "R75", "AR")]
+            rows.append([study.label(arm), str(number), *figures])
+    return markdown(["arm", "proposals", "at IoU 0.5", "at IoU 0.75", "average over 0.5 to 0.95"], rows)
+
+
+def curves(study: Study, folder: Path, name: str = "recall") -> bool:
+    """A panel for recall against the number of proposals, and one for each arm against the IoU."""
+    if not numbers(study):
+        return False
+    arms = list(study.record.arms)
+    drawn, [axes] = figure(1, 1 + len(arms), width=2.9 * (1 + len(arms)) + 0.6, height=3.2, layout="constrained")
+    _against_number(axes[0], study, arms)
+    for panel, arm in zip(axes[1:], arms, strict=True):
+        _against_iou(panel, study, arm)
+    for panel in axes:
+        panel.set_ylim(0, 102)
+        panel.grid(axis="y")
+    axes[0].set_ylabel("objects covered (%)")
+    save(drawn, folder, name)
+    return True
+
+
+def _against_number(axes: Axes, study: Study, arms: Sequence[str]) -> None:
+    found, styles = numbers(study), arm_styles(study)
+    for arm in arms:
+        for threshold, dashes in DRAWN.items():
+            metrics = [f"recall.R{threshold}@{number}" for number in found]
+            _lines(axes, study, arm, found, metrics, styles[arm][0], styles[arm][1], dashes)
+    axes.set_xscale("log")
+    axes.set_xticks(found, [str(number) for number in found])
+    axes.minorticks_off()
+    axes.set_xlabel("best proposals of an image")
+    axes.set_title("how many")
+    handles = [Line2D([], [], color=styles[arm][0], marker=styles[arm][1], label=study.label(arm)) for arm in arms]
+    handles += [Line2D([], [], color=INK, linestyle=d, label=f"IoU {t / 100:g}") for t, d in DRAWN.items()]
+    axes.figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8.5)
+
+
+def _against_iou(axes: Axes, study: Study, arm: str) -> None:
+    places = [threshold / 100 for threshold in THRESHOLDS]
+    for index, number in enumerate(selected(study)):
+        metrics = [f"recall.R{threshold}@{number}" for threshold in THRESHOLDS]
+        mean = _lines(axes, study, arm, places, metrics, COLOURS[index + 3])
+        if mean is not None:
+            axes.annotate(str(number), (places[0], mean[0]), xytext=(-4, 0), textcoords="offset points", ha="right")
+    axes.set_xlim(0.43, 0.96)
+    axes.set_xticks([0.5, 0.6, 0.7, 0.8, 0.9])
+    axes.set_xlabel("IoU that counts as covered")
+    axes.set_title(f"how exactly, {study.label(arm)}")
+
+
+def _lines(
+    axes: Axes,
+    study: Study,
+    arm: str,
+    places: Sequence[float],
+    metrics: Sequence[str],
+    colour: str,
+    marker: str = "",
+    dashes: Any = "-",
+) -> np.ndarray | None:
+    """A thin line for each seed and a thick one for their mean, which is returned; None without a seed."""
+    values = [study.values(arm, metric) for metric in metrics]
+    seeds = [seed for seed in study.record.seeds if all(seed in one for one in values)]
+    if not seeds:
+        return None
+    for seed in seeds:
+        axes.plot(places, [one[seed] for one in values], color=colour, linewidth=0.6, alpha=0.5, linestyle=dashes)
+    mean = np.array([np.mean([one[seed] for seed in seeds]) for one in values])
+    axes.plot(places, mean, color=colour, linewidth=1.8, linestyle=dashes, marker=marker, markersize=4.5)
+    return mean
+
+
+def shown_numbers(study: Study) -> str:
+    return and_list([str(number) for number in selected(study)])

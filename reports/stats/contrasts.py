@@ -1,0 +1,106 @@
+"""Which arms of a study are compared with which, read off its hypotheses; nothing here knows any study by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ablations.records.schema import Hypothesis
+from reports.load import DIFFERENCE, Study
+from reports.stats.paired import Estimate, Verdict, contrast_values, estimate, judge
+from reports.text.labels import MINUS, arms_of, context_label, contrast_label, is_pair
+
+Weights = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """A difference of two differences: `second` minus `first`, each (arm with plus, arm with minus)."""
+
+    first: dict[str, float]
+    second: dict[str, float]
+    weights: dict[str, float]
+    metric: str
+
+
+def contrast_of(study: Study, weights: Weights, metric: str) -> Estimate:
+    """The contrast's paired estimate over the seeds in which all of its arms are done and the metric is defined."""
+    return estimate(contrast_values(weights, {arm: study.values(arm, metric) for arm in weights}))
+
+
+def paper_contrast(study: Study, weights: Weights, metric: str) -> float | None:
+    """The same contrast of the paper's figures, where the paper has them for every arm."""
+    if DIFFERENCE in metric:
+        parts = [paper_contrast(study, weights, part) for part in metric.rsplit(DIFFERENCE, 1)]
+        return None if parts[0] is None or parts[1] is None else round(parts[0] - parts[1], 6)
+    figures = [(weight, study.record.arms[arm].paper.get(metric)) for arm, weight in weights.items()]
+    if any(figure is None for _, figure in figures):
+        return None
+    return round(sum(weight * figure for weight, figure in figures if figure is not None), 6)
+
+
+def verdicts(study: Study) -> list[Verdict]:
+    """Verdicts on the study's hypotheses, in their order."""
+    return judge([(item, from_threshold(study, item)) for item in study.record.hypotheses])
+
+
+def from_threshold(study: Study, hypothesis: Hypothesis) -> Estimate:
+    """A hypothesis's contrast, counted from its threshold: the claim is about its sign."""
+    values = contrast_of(study, hypothesis.contrast, hypothesis.metric).values
+    return estimate({seed: value - hypothesis.threshold for seed, value in values.items()})
+
+
+def differences(study: Study) -> list[dict[str, float]]:
+    """The distinct differences of two arms that the hypotheses name, in order.
+
+    Where a study has hypotheses on none, every other arm is compared with the first.
+    """
+    found = [dict(item.contrast) for item in study.record.hypotheses if is_pair(item.contrast)]
+    if not found:
+        arms = list(study.record.arms)
+        found = [{arm: 1.0, arms[0]: -1.0} for arm in arms[1:]]
+    distinct: dict[tuple[str, str], dict[str, float]] = {}
+    for weights in found:
+        distinct.setdefault(arms_of(weights), weights)
+    return list(distinct.values())
+
+
+def interactions(study: Study) -> list[Interaction]:
+    """The hypotheses' differences of two differences, split into the two so that each is a difference of its own."""
+    known = [arms_of(weights) for weights in differences(study)]
+    found = []
+    for item in study.record.hypotheses:
+        plus = [arm for arm, weight in item.contrast.items() if weight == 1]
+        minus = [arm for arm, weight in item.contrast.items() if weight == -1]
+        if len(plus) != 2 or len(minus) != 2 or len(item.contrast) != 4:
+            continue
+        splits = [
+            ((one, two), (other_two, other_one))
+            for one, other_one in (plus, plus[::-1])
+            for two, other_two in (minus, minus[::-1])
+        ]
+        # Among the ways to write the contrast, take the one whose differences the study asks about by themselves.
+        second, first = max(splits, key=lambda split: (split[0] in known) + ((split[1][0], split[1][1]) in known))
+        found.append(
+            Interaction(
+                first={first[0]: 1.0, first[1]: -1.0},
+                second={second[0]: 1.0, second[1]: -1.0},
+                weights=dict(item.contrast),
+                metric=item.metric,
+            )
+        )
+    return found
+
+
+def label_of(study: Study, weights: Weights) -> str:
+    """A contrast in words; an interaction as "RoIAlign − RoIPool, stride 32 − stride 16"."""
+    for item in interactions(study):
+        if item.weights == dict(weights):
+            head = contrast_label(study, item.second).split(", ")[0]
+            contexts = [context_label(study, one) for one in (item.second, item.first)]
+            if not any(head in context for context in contexts):
+                return f"{head}, {contexts[0]} {MINUS} {contexts[1]}"
+    return contrast_label(study, weights)
+
+
+def primary_metric(study: Study) -> str:
+    """The metric of the first hypothesis: what the headline figure shows."""
+    return study.record.hypotheses[0].metric if study.record.hypotheses else "segm.AP"

@@ -1,0 +1,152 @@
+"""What the runs were: how the arms' recorded configurations differ, and what they were made from and on."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from reports.load import Study
+from reports.text.labels import and_list
+from reports.text.tables import markdown
+
+PER_SEED = {"seed"}
+PER_RUN = {"started", "finished"}
+
+
+@dataclass(frozen=True)
+class ConfigDifference:
+    """Settings whose recorded value is not the same in all runs: setting -> arm -> value as text.
+
+    declared:   those that belong to the study's factors.
+    undeclared: the others; there should be none.
+    same:       how many settings are equal in all runs.
+    """
+
+    declared: dict[str, dict[str, str]]
+    undeclared: dict[str, dict[str, str]]
+    same: int
+
+
+def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def config_difference(study: Study) -> ConfigDifference:
+    """Compares the configurations that the runs recorded, the seed aside. A setting belongs to a factor when the
+    factor's name is a part of its dotted name ("roi.op" to "roi")."""
+    flat = {key: flatten(run.config) for key, run in study.runs.items()}
+    settings = sorted({name for config in flat.values() for name in config} - PER_SEED)
+    declared: dict[str, dict[str, str]] = {}
+    undeclared: dict[str, dict[str, str]] = {}
+    same = 0
+    for name in settings:
+        by_arm = {
+            arm: _values(config.get(name, "not set") for (other, _), config in flat.items() if other == arm)
+            for arm in study.record.arms
+            if any(other == arm for other, _ in flat)
+        }
+        if len(_values(config.get(name, "not set") for config in flat.values())) == 1:
+            same += 1
+            continue
+        factors = set(name.split(".")) & set(study.record.factors)
+        steady = all(len(values) == 1 for values in by_arm.values())
+        target = declared if factors and steady else undeclared
+        target[name] = {arm: " / ".join(values) for arm, values in by_arm.items()}
+    return ConfigDifference(declared, undeclared, same)
+
+
+def difference_table(study: Study, rows: dict[str, dict[str, str]]) -> str:
+    arms = list(dict.fromkeys(arm for values in rows.values() for arm in values))
+    return markdown(
+        ["setting", *(study.label(arm) for arm in arms)],
+        [[f"`{name}`", *(values[arm] for arm in arms)] for name, values in rows.items()],
+        left=1,
+    )
+
+
+def warnings(study: Study) -> list[str]:
+    """What a reader must know before trusting the comparison; empty when all is as it should be."""
+    found = []
+    budget = study.record.config.get("budget")
+    if isinstance(budget, dict) and budget.get("name") == "smoke":
+        found.append("This is a smoke test: it shows that the pipeline works, and its figures mean nothing.")
+    undeclared = config_difference(study).undeclared
+    if undeclared:
+        names = and_list([f"`{name}`" for name in undeclared])
+        found.append(
+            f"The runs differ in more than the declared factors: {names}. Their difference cannot be put "
+            f"down to {and_list([f'`{name}`' for name in study.record.factors])} alone."
+        )
+    digests = _values(run.data.get("digest", "none") for run in study.runs.values())
+    if len(digests) > 1:
+        found.append(f"The runs were not made on the same data: there are {len(digests)} different digests.")
+    commits = _values(flatten(run.provenance).get("git.commit") for run in study.runs.values())
+    if len(commits) > 1:
+        found.append(f"The runs were made from {len(commits)} different commits: {and_list(list(commits))}.")
+    if any(flatten(run.provenance).get("git.dirty") for run in study.runs.values()):
+        found.append(
+            "Some runs were made from a working tree with uncommitted changes: the commit alone does not describe them."
+        )
+    return found
+
+
+def provenance_table(study: Study) -> str:
+    """Facts of the runs' provenance: one value where all runs agree, all of them where not."""
+    facts: dict[str, list[Any]] = {}
+    for run in study.runs.values():
+        flat = {f"data.{key}": value for key, value in flatten(run.data).items()} | flatten(run.provenance)
+        for name, value in flat.items():
+            facts.setdefault(name, []).append(", ".join(map(str, value)) if isinstance(value, list) else value)
+    rows = []
+    for name, values in facts.items():
+        distinct = _values(values)
+        if name in PER_RUN:
+            rows.append([name, f"{min(distinct)} to {max(distinct)}" if len(distinct) > 1 else distinct[0]])
+        else:
+            rows.append([name, "; ".join(distinct) if len(distinct) <= 4 else f"{len(distinct)} different values"])
+    return markdown(["fact", "value"], rows, left=2)
+
+
+def stage_table(study: Study) -> str:
+    """Shared stages by key, with the arms that stand on each."""
+    users: dict[tuple[str, str], dict[str, list[int]]] = {}
+    for (arm, seed), run in study.runs.items():
+        for stage, key in run.stages.items():
+            users.setdefault((stage, key), {}).setdefault(arm, []).append(seed)
+    rows = []
+    for (stage, key), arms in users.items():
+        seeds = sorted({seed for used in arms.values() for seed in used})
+        rows.append(
+            [stage, f"`{key}`", "; ".join(study.label(arm) for arm in arms), ", ".join(str(seed) for seed in seeds)]
+        )
+    return markdown(["stage", "key", "arms", "seeds"], rows, left=4)
+
+
+def taken_over(study: Study) -> list[str]:
+    """A sentence for each arm whose runs another study had made already: the same settings, the same files."""
+    origins: dict[tuple[str, str], list[int]] = {}
+    for (arm, seed), run in study.runs.items():
+        if run.taken_from:
+            origins.setdefault((arm, run.taken_from), []).append(seed)
+    return [
+        f"{study.label(arm)}: taken over from `{origin}`, which has the same settings "
+        f"(seeds {and_list([str(seed) for seed in sorted(seeds)])})."
+        for (arm, origin), seeds in origins.items()
+    ]
+
+
+def shared_by_seeds(study: Study) -> list[str]:
+    """The stages that all seeds of an arm share: what the spread over seeds does not contain."""
+    keys: dict[str, dict[str, set[str]]] = {}
+    for (arm, _), run in study.runs.items():
+        for stage, key in run.stages.items():
+            keys.setdefault(stage, {}).setdefault(arm, set()).add(key)
+    return [stage for stage, arms in keys.items() if all(len(found) == 1 for found in arms.values())]
+
+
+def _values(values: Iterable[Any]) -> tuple[str, ...]:
+    """The distinct values as text, in order of appearance."""
+    return tuple(dict.fromkeys(str(value) for value in values))

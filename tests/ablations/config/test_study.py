@@ -1,0 +1,107 @@
+"""Every study composes, and its arms differ in the declared factors only."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from ablations.cli import cost
+from ablations.config.schema import ConfigError
+from ablations.config.study import check_factors, compose_study, differences, single_run
+
+CONF = Path(__file__).parents[3] / "conf"
+STUDIES = sorted(path.stem for path in (CONF / "study").glob("*.yaml") if path.stem != "none")
+
+
+def composed_study(compose, name, *more):
+    overrides = [f"study={name}", *more]
+    return compose_study(compose(overrides), overrides, compose)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_arms_differ_in_the_declared_factors_only(compose, name):
+    study, runs = composed_study(compose, name)
+    arms = {run.arm: run.config for run in runs if run.config.seed == 0}
+    assert set(arms) == set(study.arms)
+    changed = {key.partition(".")[0] for key in differences(arms)}
+    assert changed == set(study.factors)
+    assert len({config.hash() for config in arms.values()}) == len(arms)
+    for arm in study.arms.values():
+        assert set(arm.factors) <= set(study.factors)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_hypotheses_are_about_arms_that_exist_and_balance(compose, name):
+    study, _ = composed_study(compose, name)
+    assert study.hypotheses
+    for hypothesis in study.hypotheses:
+        assert set(hypothesis.contrast) <= set(study.arms)
+        level = hypothesis.threshold and list(hypothesis.contrast.values()) == [1]
+        assert level or sum(hypothesis.contrast.values()) == 0
+
+
+def test_a_studys_stride_is_not_overwritten_by_the_default(compose):
+    """`_self_` stands first in the defaults list: after the study, every arm would get stride 16."""
+    _, runs = composed_study(compose, "roialign")
+    assert {run.config.stride for run in runs if run.arm.endswith("32")} == {32}
+
+
+def test_runs_go_seed_by_seed_and_all_arms_have_the_same_seeds(compose):
+    study, runs = composed_study(compose, "roialign", "budget.seeds=3")
+    assert [run.config.seed for run in runs] == [0] * 4 + [1] * 4 + [2] * 4
+    assert len({run.folder for run in runs}) == 12
+
+
+def test_setting_what_the_study_varies_is_refused(compose):
+    for override in ("stride=32", "roi=pool", "roi.aligned=true", "seed=3"):
+        with pytest.raises(ConfigError, match=override):
+            composed_study(compose, "roialign", override)
+
+
+def test_an_undeclared_difference_is_refused(compose):
+    study, runs = composed_study(compose, "roialign")
+    arms = {run.arm: run.config for run in runs if run.config.seed == 0}
+    budget = dataclasses.replace(arms["pool-16"].budget, log_every=3)
+    arms["pool-16"] = dataclasses.replace(arms["pool-16"], budget=budget)
+    with pytest.raises(ConfigError, match="budget.log_every"):
+        check_factors(study, arms)
+
+
+def test_a_single_run_is_named_by_what_it_sets(compose):
+    overrides = ["stride=32", "roi=pool", "seed=3", "outputs=/tmp/x"]
+    run = single_run(compose(overrides), overrides)
+    assert run.folder == Path("/tmp/x/single/roi=pool,stride=32/seed3")
+    assert single_run(compose([]), []).arm == "default"
+    # What decides nothing about the result does not name it, or the same command with it would not find the run.
+    assert single_run(compose(["threads=2"]), ["threads=2", "compile=true"]).arm == "default"
+    # Or `force` would name another folder instead of replacing what is in this one.
+    assert single_run(compose(["force=true", "stride=32"]), ["force=true", "stride=32"]).arm == "stride=32"
+
+
+def test_a_single_run_that_sets_much_still_gets_a_name_that_a_folder_can_have(compose):
+    much = [f"model.anchor_sizes=[{', '.join(['16'] * count)}]" for count in (100, 101)]
+    names = {single_run(compose([override]), [override]).arm for override in much}
+    assert len(names) == 2 and all(len(name) < 255 for name in names)
+
+
+def test_make_knows_every_study():
+    text = (CONF.parent / "Makefile").read_text(encoding="utf-8")
+    listed = next(line for line in text.splitlines() if line.startswith("STUDIES :=")).split()[2:]
+    assert sorted(listed) == sorted(set(STUDIES) - {"real"})  # which needs a folder of images
+    assert all(f"\nablation-{name}: ## " in text for name in listed)
+
+
+def test_the_papers_own_setting_composes_for_a_coco_folder(compose, tmp_path):
+    (tmp_path / "annotations").mkdir()
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        (tmp_path / f"annotations/instances_{split}.json").write_text("{}")
+    weights = tmp_path / "resnet50.pth"
+    weights.touch()
+    more = ["model=r50", f"model.weights={weights}", "data=coco", f"data.root={tmp_path}", "budget=paper"]
+    _, runs = composed_study(compose, "roialign", *more, "budget.train.images_per_step=4")
+    arms = {(run.config.roi.op, run.config.stride) for run in runs}
+    assert arms == {("pool", 16), ("align", 16), ("pool", 32), ("align", 32)}
+    train = runs[0].config.budget.train
+    assert (train.steps, train.lr) == (640_000, pytest.approx(0.005)) and runs[0].config.data.num_train is None
+    assert cost(runs) == "12 runs x 640,000 steps x 4 images, 30,720,000 images to train on"

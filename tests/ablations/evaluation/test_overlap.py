@@ -1,0 +1,172 @@
+"""The project's own measures of overlap, on masks small enough to work out by hand."""
+
+import numpy as np
+import pytest
+from pycocotools import mask as rle
+
+from ablations.evaluation.coco import average_precision
+from ablations.evaluation.overlap import MUCH, found_objects, matches, overlap_metrics, scenes, seams
+from data.dataset import annotation
+
+SIDE = 100
+DISC, SQUARE = 1, 2
+
+
+def block(x: int, y: int, width: int, height: int, side: int = SIDE) -> np.ndarray:
+    mask = np.zeros((side, side), np.uint8)
+    mask[y : y + height, x : x + width] = 1
+    return mask
+
+
+def truth(*images: list[np.ndarray]) -> dict:
+    """COCO JSON of images with these masks, all of one class."""
+    placed = [(image, mask) for image, masks in enumerate(images, start=1) for mask in masks]
+    return {
+        "images": [{"id": image, "height": SIDE, "width": SIDE} for image in range(1, len(images) + 1)],
+        "annotations": [annotation(i, image, SQUARE, mask) for i, (image, mask) in enumerate(placed, start=1)],
+        "categories": [{"id": DISC, "name": "disc"}, {"id": SQUARE, "name": "square"}],
+    }
+
+
+def result(image: int, mask: np.ndarray, score: float = 0.9, label: int = SQUARE, box: tuple | None = None) -> dict:
+    encoded = rle.encode(np.asfortranarray(mask))
+    return {
+        "image_id": image,
+        "category_id": label,
+        "score": score,
+        "bbox": list(rle.toBbox(encoded) if box is None else box),
+        "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode()},
+    }
+
+
+# An L around a block: the block covers a quarter of the L's box, the L nothing of the block's.
+CORNER = np.maximum(block(10, 10, 40, 20), block(10, 10, 20, 40))
+FILLING = block(30, 30, 20, 20)
+
+
+def test_the_degree_is_the_share_of_the_box_on_other_objects():
+    (scene,) = scenes(truth([CORNER, FILLING, block(80, 80, 10, 10)]))
+    assert scene.degrees.tolist() == [400 / 1600, 0, 0]
+    assert scene.levels.tolist() == [3, 1, 1]  # much; the others overlap nothing, but in an image with overlap
+    assert scene.shares[0].tolist() == [0, 0.25, 0]
+
+
+def test_levels_tell_images_without_overlap_and_some_from_much():
+    apart, touching = scenes(truth([block(0, 0, 10, 10), block(10, 0, 10, 10)], [CORNER, block(48, 30, 10, 20)]))
+    assert apart.levels.tolist() == [0, 0]  # boxes that only touch do not overlap
+    assert touching.degrees.tolist() == [40 / 1600, 0] and MUCH > 40 / 1600
+    assert touching.levels.tolist() == [2, 1]
+
+
+def test_each_bins_ap_is_that_of_its_own_objects():
+    """The overlapped object is missed in one image, the alone-standing one is found; elsewhere it is the reverse."""
+    ground = truth([CORNER, FILLING], [block(0, 0, 30, 30)])
+    figures = overlap_metrics(ground, [result(1, FILLING), result(2, block(0, 0, 30, 30))])
+    assert [figures["AP_none"], figures["AP_apart"]] == pytest.approx([100, 100])
+    assert figures["AP_much"] == 0 and figures["AP_some"] is None
+    figures = overlap_metrics(ground, [result(1, CORNER)])
+    assert figures["AP_none"] == figures["AP_apart"] == 0 and figures["AP_much"] == pytest.approx(100)
+
+
+def test_a_false_detection_counts_where_it_stands():
+    """A second, better scored detection of the L that covers the block: wrong among what overlaps, and only there."""
+    ground = truth([CORNER, FILLING], [block(0, 0, 30, 30)])
+    right = [result(1, CORNER), result(1, FILLING), result(2, block(0, 0, 30, 30))]
+    figures = overlap_metrics(ground, [*right, result(1, block(10, 10, 40, 40), score=0.95)])
+    assert figures["AP50_much"] == pytest.approx(100)  # 1200 of 1600 pixels: it matches the L before the right one does
+    assert figures["AP_much"] < 90 and [figures["AP_none"], figures["AP_apart"]] == pytest.approx([100, 100])
+    figures = overlap_metrics(ground, [*right, result(2, block(80, 80, 10, 10), score=0.95)])  # on no object
+    assert figures["AP_much"] == pytest.approx(100)
+    assert figures["AP_apart"] == pytest.approx(50) and figures["AP_none"] == pytest.approx(100 * 2 / 3)
+
+
+def test_without_any_overlap_it_is_cocos_ap():
+    ground = truth([block(0, 0, 30, 30), block(50, 50, 20, 40)], [block(5, 5, 60, 60)])
+    found = [result(1, block(2, 0, 30, 30)), result(1, block(50, 52, 20, 40), 0.5), result(2, block(40, 40, 50, 50))]
+    figures, plain = overlap_metrics(ground, found), average_precision(ground, found, "segm")
+    assert 0 < plain["AP"] == figures["AP_none"] == figures["AP_apart"] and plain["AP50"] == figures["AP50_none"]
+    assert figures["AP_much"] is figures["leakage"] is None
+
+
+def test_leakage_is_the_share_of_the_mask_on_the_neighbour():
+    ground = truth([CORNER, FILLING])
+    (found,) = found_objects(ground, [result(1, block(10, 10, 40, 40))])  # the whole box: 1600 pixels, 400 leak
+    assert (found.object_id, found.degree, found.leakage, found.iou) == (1, 0.25, 0.25, 0.75)
+    figures = overlap_metrics(ground, [result(1, block(10, 10, 40, 40)), result(1, FILLING)])
+    assert figures["leakage"] == pytest.approx(25)  # the block does not overlap, so it has no say
+    assert overlap_metrics(ground, [result(1, CORNER), result(1, FILLING)])["leakage"] == 0
+
+
+def test_an_object_keeps_its_detection_however_bad_the_mask():
+    """Matching is by box, class and score, each detection once."""
+    (scene,) = scenes(truth([CORNER, FILLING]))
+    bad = result(1, block(90, 90, 5, 5), 0.9, box=(10, 10, 40, 40))
+    taken = matches(scene, [result(1, CORNER, 0.5), bad, result(1, CORNER, 0.99, label=DISC), result(1, FILLING, 0.3)])
+    assert {place: item["score"] for place, item in taken.items()} == {0: 0.9, 1: 0.3}
+    empty = list(found_objects(truth([CORNER, FILLING]), [result(1, block(0, 0, 0, 0), box=(10, 10, 40, 40))]))
+    assert empty[0].leakage is None and empty[0].seams is None
+
+
+def chequered(cells: int, side: int) -> np.ndarray:
+    """A chequerboard with every edge of a grid of cells x cells over [side, side] pixels."""
+    place = np.arange(side) * cells // side
+    return (place[:, None] + place[None]) % 2 == 1
+
+
+@pytest.mark.parametrize(("cells", "expected"), [(7, 1), (14, 0), (21, 0), (28, 0)])
+def test_only_edges_on_part_borders_are_seams(cells, expected):
+    """Whatever an output grid's own cell borders: as long as parts are not special among them, they add up to 0."""
+    board = chequered(cells, 168)
+    assert seams(board, np.ones_like(board), np.array([0, 0, 168, 168])) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_single_seam_by_hand():
+    """A 70 x 70 box, parts of 10: one false edge on the third border, one true edge, one false edge midway."""
+    box = np.array([10, 20, 80, 90])
+    whole = block(0, 0, 100, 100).astype(bool)
+    on_border, midway = block(0, 0, 40, 100).astype(bool), block(0, 0, 45, 100).astype(bool)
+    assert seams(on_border, whole, box) == pytest.approx(1)
+    assert seams(midway, whole, box) == pytest.approx(-1)
+    assert seams(on_border, on_border, box) == 0  # the object ends there too
+    assert seams(on_border, block(0, 0, 46, 100).astype(bool), box) == pytest.approx(1)  # or does, but 6 pixels on
+    assert seams(on_border, midway, box) == 0  # half a part is near enough
+    assert seams(on_border | block(0, 60, 100, 40).astype(bool), whole, box) == pytest.approx((40 + 40) / (40 + 40))
+    both = block(0, 0, 100, 100).astype(bool)
+    both[:, 40:45] = False  # an edge on the border and one midway cancel
+    assert seams(both, whole, box) == pytest.approx(0, abs=1e-9)
+
+
+def test_smooth_masks_have_no_seams_whatever_their_place():
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:200, :200] + 0.5
+    scores = []
+    for _ in range(200):
+        (x, y), (a, b), turn = rng.uniform(90, 110, 2), rng.uniform(25, 60, 2), rng.uniform(0, np.pi)
+        u, v = (columns - x) * np.cos(turn) + (rows - y) * np.sin(turn), (rows - y) * np.cos(turn)
+        shape = (u / a) ** 2 + ((v - (columns - x) * np.sin(turn)) / b) ** 2 <= 1
+        scores.append(seams(shape, np.ones_like(shape), np.array([30, 30, 170, 170]) + rng.uniform(-10, 10, 4)))
+    assert abs(np.mean(scores)) < 0.02 and np.std(scores) > 0.02
+
+
+def test_parts_too_small_to_tell_and_masks_without_edges():
+    whole = np.ones((100, 100), bool)
+    assert seams(chequered(7, 100), whole, np.array([0, 0, 27.9, 100])) is None
+    assert seams(whole, whole, np.array([0, 0, 100, 100])) == 0
+    assert seams(np.zeros((100, 100), bool), whole, np.array([0, 0, 100, 100])) is None
+
+
+def test_no_detections_and_detections_without_masks():
+    ground = truth([CORNER, FILLING])
+    boxes_only = [{"image_id": 1, "category_id": SQUARE, "score": 0.9, "bbox": [10, 10, 40, 40]}]
+    for found in ([], boxes_only):
+        figures = overlap_metrics(ground, found)
+        assert figures["AP_much"] == figures["AP_none"] == 0
+        assert figures["AP_apart"] is figures["leakage"] is figures["seams"] is None
+    assert set(overlap_metrics(truth([], []), []).values()) == {None}
+
+
+def test_the_ground_truth_is_left_as_it_is():
+    ground = truth([CORNER, FILLING])
+    areas = [item["area"] for item in ground["annotations"]]
+    overlap_metrics(ground, [result(1, FILLING)])
+    assert [item["area"] for item in ground["annotations"]] == areas

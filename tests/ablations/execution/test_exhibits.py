@@ -1,0 +1,82 @@
+"""Exhibits are made of all of a study's runs, once, and again when a run was made again."""
+
+import dataclasses
+
+import pytest
+
+from ablations import exhibits
+from ablations.config.schema import ConfigError
+from ablations.config.study import compose_study
+from ablations.execution import exhibits as execution
+from ablations.execution.exhibits import Exhibit, make_exhibit
+from ablations.execution.scheduler import plan, plan_exhibits
+from ablations.records.schema import load_exhibit, load_run, save
+from reports import exhibits as sections
+from tests.reports.conftest import run_record, study_record
+
+
+@pytest.fixture
+def exhibit(compose, tmp_path, monkeypatch):
+    """The exhibit "count" of a study whose two runs are done; it counts how often it is made."""
+    overrides = ["study=maskloss", "budget.seeds=1", f"outputs={tmp_path}"]
+    _, runs = compose_study(compose(overrides), overrides, compose)
+    save(study_record(), tmp_path / "maskloss" / "study.json")
+    for run in runs:
+        save(run_record("pool16", 0), run.folder / "run.json")
+    made = []
+
+    def make(study, runs, folder):
+        (folder / "picture.png").write_bytes(b"")
+        made.append(study.name)
+        return {"made": len(made), "runs": len(runs)}
+
+    monkeypatch.setattr(exhibits, "maker", lambda name: {"count": make}[name])
+    monkeypatch.setattr(execution, "version_of", lambda modules: {"ablations.exhibits.count": "1"}[modules[0]])
+    return Exhibit("count", runs)
+
+
+def test_an_exhibit_is_made_of_all_runs_and_made_again_when_one_was(exhibit):
+    assert not exhibit.is_current()
+    make_exhibit(exhibit)
+    record = load_exhibit(exhibit.path)
+    assert record.content == {"made": 1, "runs": 2} and set(record.runs) == {"softmax/seed0", "sigmoid/seed0"}
+    assert exhibit.is_current() and (exhibit.images / "picture.png").is_file()
+
+    path = exhibit.runs[0].folder / "run.json"
+    run = load_run(path)
+    save(dataclasses.replace(run, provenance=run.provenance | {"finished": "later"}), path)
+    assert not exhibit.is_current()
+    make_exhibit(exhibit)
+    assert exhibit.is_current() and load_exhibit(exhibit.path).content["made"] == 2
+
+
+def test_an_exhibit_is_made_again_when_its_code_changed_unless_code_is_kept(exhibit, monkeypatch):
+    make_exhibit(exhibit)
+    monkeypatch.setattr(execution, "version_of", lambda modules: "2")
+    assert not exhibit.is_current()
+    keeping = [dataclasses.replace(run, config=dataclasses.replace(run.config, code="keep")) for run in exhibit.runs]
+    assert Exhibit("count", keeping).is_current()
+
+
+def test_a_failed_exhibit_leaves_no_record_of_the_old_one(exhibit, monkeypatch):
+    make_exhibit(exhibit)
+    monkeypatch.setattr(exhibits, "maker", lambda name: lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make_exhibit(exhibit)
+    assert not exhibit.path.exists() and not exhibit.is_current()
+
+
+def test_exhibits_are_made_last_and_one_after_another(exhibit):
+    first, second = plan_exhibits([exhibit, dataclasses.replace(exhibit, name="other")])
+    runs = {task.name for task in plan(exhibit.runs) if task.run is not None}
+    assert len(runs) == 2 and first.needs == runs and second.needs == runs | {first.name}
+
+
+def test_an_unknown_exhibit_is_refused_before_any_work(compose):
+    overrides = ["study=maskloss", "+study.exhibits=[nonsense]"]
+    with pytest.raises(ConfigError, match="exhibits: expected some of .*nonsense"):
+        compose_study(compose(overrides), overrides, compose)
+
+
+def test_every_exhibit_has_its_section():
+    assert exhibits.names() == sections.names()

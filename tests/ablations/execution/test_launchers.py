@@ -1,0 +1,183 @@
+"""Engines: who computes, on which GPU, and what comes back when a task fails or its process dies."""
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ablations.config import schema as configuration
+from ablations.config.schema import ConfigError, LauncherConfig, from_hydra
+from ablations.execution.cluster import POLL
+from ablations.execution.launchers import start
+from ablations.execution.local import Workers
+from ablations.records.run_log import Stopped, TrainingError, WorkerLost, check_stop
+from ablations.training.device import visible_gpus
+
+ELSEWHERE = {"ray": LauncherConfig("ray", address="local"), "submitit": LauncherConfig("submitit", cluster="local")}
+
+
+def gpu_of_a_worker(folder: Path, number: int) -> str | None:
+    """Which GPU this worker sees, once another worker is here too."""
+    (folder / str(number)).touch()
+    while len(list(folder.iterdir())) < 2:
+        time.sleep(0.05)
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def never() -> bool:
+    """Nobody has asked for a stop."""
+    return False
+
+
+def fail(message: str) -> None:
+    raise TrainingError(message)
+
+
+def test_several_gpus_take_one_run_each(tmp_path):
+    workers = Workers(2, 1, ["3", "5"])
+    try:
+        futures = [workers.submit(gpu_of_a_worker, tmp_path, number) for number in range(2)]
+        assert {workers.result(future) for future in futures} == {"3", "5"}
+    finally:
+        workers.close()
+
+
+def test_the_gpus_that_the_user_allows_are_shared_out(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus("auto") == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
+    assert visible_gpus("cuda") == ["6", "7"]
+    assert visible_gpus("cpu") == []
+
+
+def stop_if_asked() -> None:
+    """A task that ends when it is asked to, or after half a minute."""
+    for _ in range(300):
+        time.sleep(0.1)
+        check_stop()
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+def test_a_task_elsewhere_gives_back_its_answer_its_error_or_its_end(kind, compose, tmp_path, monkeypatch):
+    pytest.importorskip(kind)
+    monkeypatch.chdir(tmp_path)
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    config = dataclasses.replace(from_hydra(compose([])), launcher=ELSEWHERE[kind], outputs=str(outputs), threads=1)
+    engine = start(dataclasses.replace(config, workers=4), 4, never)
+    try:
+        answer, error, end, asked = (
+            engine.submit(os.getcwd),
+            engine.submit(fail, "expected finite losses"),
+            engine.submit(os._exit, 1),
+            engine.submit(stop_if_asked),
+        )
+        assert engine.free == 0
+        assert engine.result(answer) == str(tmp_path)
+        with pytest.raises(TrainingError, match="^expected finite losses$"):
+            engine.result(error)
+        with pytest.raises(WorkerLost):
+            engine.result(end)
+        engine.ask_to_stop()
+        with pytest.raises(Stopped):
+            engine.result(asked)
+        assert engine.free == 4
+    finally:
+        engine.close()
+    assert not list(outputs.glob(".stop*"))
+
+
+class Queued:
+    """A job of submitit's that Slurm has not begun, or about which it says nothing any more."""
+
+    job_id, paths, cancelled = "7", SimpleNamespace(stderr="7_log.err"), False
+
+    def __init__(self, state: str = "PENDING") -> None:
+        self.state = state
+
+    def done(self) -> bool:
+        if self.state == "UNKNOWN":
+            raise LookupError("sacct: command not found")
+        return False
+
+    def cancel(self, check: bool = True) -> None:
+        self.cancelled = True
+        if self.state == "UNKNOWN":
+            raise FileNotFoundError("scancel: command not found")
+
+
+@pytest.fixture
+def slurm(compose, tmp_path, monkeypatch):
+    """With submitit's executor for this machine, whose submissions a test may replace."""
+    pytest.importorskip("submitit")
+    monkeypatch.chdir(tmp_path)
+    config = dataclasses.replace(from_hydra(compose([])), launcher=ELSEWHERE["submitit"], outputs=str(tmp_path))
+    engine = start(dataclasses.replace(config, workers=2), 2, never)
+    yield engine
+    engine.close()
+
+
+def test_a_stop_takes_jobs_that_wait_out_of_the_queue(slurm, monkeypatch):
+    job = Queued()
+    monkeypatch.setattr(slurm.submitter, "submit", lambda *_: job)
+    future = slurm.submit(os.getcwd)
+    with pytest.raises(TimeoutError):
+        future.result(timeout=3 * POLL)
+    assert not job.cancelled
+    slurm.ask_to_stop()
+    with pytest.raises(Stopped):
+        slurm.result(future)
+    assert job.cancelled and slurm.free == 2
+
+
+def test_a_job_that_slurm_cannot_tell_of_is_lost_and_others_are_watched_on(slurm, monkeypatch):
+    first, second = Queued("UNKNOWN"), Queued()
+    jobs = iter([first, second])
+    monkeypatch.setattr(slurm.submitter, "submit", lambda *_: next(jobs))
+    with pytest.raises(WorkerLost, match="job 7 gave no answer .*7_log.err"):
+        slurm.result(slurm.submit(os.getcwd))
+    deadline = time.monotonic() + 10
+    while slurm.jobs and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert first.cancelled  # or it would work on beside the one that takes its place
+    waiting = slurm.submit(os.getcwd)
+    slurm.ask_to_stop()
+    with pytest.raises(Stopped):
+        slurm.result(waiting)
+
+
+def test_the_wish_to_stop_is_taken_back_also_where_jobs_cannot_be_cancelled(slurm, monkeypatch, tmp_path):
+    job = Queued()
+    monkeypatch.setattr(slurm.submitter, "submit", lambda *_: job)
+    slurm.submit(os.getcwd)
+    slurm.closed.set()
+    slurm.watcher.join()
+    slurm.ask_to_stop()
+    job.state = "UNKNOWN"
+    slurm.close()
+    assert job.cancelled and not list(tmp_path.glob(".stop*"))
+
+
+def test_a_missing_engine_is_refused_with_the_command_that_installs_it(compose, monkeypatch):
+    monkeypatch.setattr(configuration.importlib.util, "find_spec", lambda name: None)
+    extras = {"launcher=ray": "ray", "launcher=submitit": "slurm", "logger=tensorboard": "tensorboard"}
+    for setting, extra in extras.items():
+        with pytest.raises(ConfigError, match=rf"{setting}: .* pip install -e '\.\[{extra}\]'"):
+            from_hydra(compose([setting]))
+
+
+def test_slurm_where_there_is_none_is_refused(compose, tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    config = from_hydra(compose(["launcher=submitit", f"outputs={tmp_path}"]))
+    with pytest.raises(ConfigError, match="srun"):
+        start(config, 1, never)
+
+
+def test_the_launcher_decides_nothing_about_results(compose):
+    assert from_hydra(compose(["launcher=submitit"])).hash() == from_hydra(compose([])).hash()

@@ -1,0 +1,67 @@
+"""Where an object's pixels go, on masks that can be counted by hand."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ablations.config.schema import from_hydra
+from ablations.exhibits import competition
+from ablations.exhibits.competition import Objects, lost_pixels, overlap, typical
+from reports.exhibits.competition import strongest_rival
+
+SHARES = [
+    # background, class 1 (the object's), class 2: one cell each of a 2 x 2 mask
+    [0.1, 0.8, 0.1],  # kept
+    [0.7, 0.2, 0.1],  # lost to the background
+    [0.1, 0.3, 0.6],  # lost to class 2
+    [0.3, 0.4, 0.3],  # class 1 leads without having half
+]
+
+
+def objects(shares, target=(1, 1, 1, 1), labels=(1,), image=1):
+    logits = torch.tensor(shares).log().T.reshape(1, -1, 2, 2)
+    target = torch.tensor(target, dtype=torch.float32).reshape(1, 2, 2)
+    return Objects(logits, target, torch.tensor(labels), torch.tensor([[0.0, 0, 8, 8]]), torch.tensor([image]))
+
+
+def test_every_lost_cell_is_put_down_to_one_cause():
+    found = lost_pixels(objects(SHARES), competing=True)
+    assert found == {"left_out": 75.0, "to_background": 25.0, "to_classes": 25.0, "undecided": 25.0}
+
+
+def test_cells_outside_the_object_do_not_count():
+    found = lost_pixels(objects(SHARES, target=(1, 1, 0, 0)), competing=True)
+    assert found == {"left_out": 50.0, "to_background": 50.0, "to_classes": 0.0, "undecided": 0.0}
+
+
+def test_sigmoid_masks_are_read_at_the_objects_class_only():
+    logits = torch.tensor([[3.0, 3.0, -3.0, 3.0], [9.0, 9.0, 9.0, 9.0]]).reshape(1, 2, 2, 2)
+    found = Objects(logits, torch.ones(1, 2, 2), torch.tensor([1]), torch.tensor([[0.0, 0, 8, 8]]), torch.tensor([1]))
+    assert lost_pixels(found, competing=False) == {"left_out": 25.0}
+    assert overlap(found, competing=False).tolist() == [0.75]
+
+
+def test_the_typical_object_is_the_median_of_the_losses():
+    good, bad = [[0.05, 0.9, 0.05]] * 4, [[0.9, 0.05, 0.05]] * 4
+    parts = [objects(shares, image=image) for image, shares in enumerate([good, SHARES, bad])]
+    softmax = Objects(*(torch.cat(values) for values in zip(*(p.__dict__.values() for p in parts), strict=True)))
+    sigmoid = Objects(torch.full((3, 2, 2, 2), 5.0), *list(softmax.__dict__.values())[1:])
+    shown = typical({"softmax": softmax, "sigmoid": sigmoid}, ["star", "disk"])
+    assert shown["image_id"] == 1 and shown["class"] == "star" and shown["gap"] == pytest.approx(0.75)
+    assert shown["softmax"]["disk"] == [[pytest.approx(0.1), pytest.approx(0.1)], [pytest.approx(0.6), 0.3]]
+    assert strongest_rival(shown) == "disk"
+
+
+def test_processes_that_help_are_told_the_rule(compose, monkeypatch):
+    """They build their network from the configuration; the leader's own objective never reaches them."""
+    told = []
+    val = SimpleNamespace(classes=["star", "disk"], coco=None)
+    monkeypatch.setattr(competition, "stages_of", lambda config: SimpleNamespace(dataset=lambda split: val))
+    monkeypatch.setattr(competition, "detect", lambda model, stages, config: told.append((model, config)))
+    monkeypatch.setattr(competition, "average_precision", lambda *_: dict.fromkeys(competition.FIGURES))
+    run = SimpleNamespace(config=from_hydra(compose(["mask_loss=softmax"])))
+    competition.ap_under("background", SimpleNamespace(mask_objective=None), run)
+    ((model, config),) = told
+    assert model.mask_objective.rule == config.mask_loss.rule == "background" != run.config.mask_loss.rule
+    assert config.mask_loss.kind == "softmax"

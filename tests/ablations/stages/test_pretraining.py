@@ -1,0 +1,71 @@
+"""The dense task's targets, on a scene that can be worked out by hand."""
+
+import pytest
+import torch
+from torchvision.models import resnet50
+
+from ablations.config.schema import from_hydra
+from ablations.stages.make import Stages, make_backbone, proposal_network, proposals_of
+from ablations.stages.pretraining import FINE, SIDE_UNIT, DenseNetwork, _outlines, _places, _sides, dense_losses
+from ablations.tasks.detection import build
+from data.dataset import Sample, collate
+from models.backbone import toy_trunk
+from models.detector import Proposals
+
+
+def scene(flip=False):
+    """64 px: object 1 (class 2) covers x 16..48, y 0..32; object 2 (class 1) covers x 48..64, y 0..32."""
+    masks = torch.zeros(2, 64, 64, dtype=torch.uint8)
+    masks[0, :32, 16:48], masks[1, :32, 48:] = 1, 1
+    boxes = torch.tensor([[16.0, 0, 48, 32], [48.0, 0, 64, 32]])
+    sample = Sample(torch.zeros(3, 64, 64, dtype=torch.uint8), boxes, torch.tensor([2, 1]), masks, 1)
+    return collate([sample], 3, [flip])
+
+
+def test_cells_look_at_the_pixel_that_they_are_centred_on():
+    centres = _places(scene(), 0, 16, (4, 4))
+    assert centres[0].tolist() == [[0, 1, 1, 2], [0, 1, 1, 2], [0] * 4, [0] * 4]
+
+
+def test_outlines_run_between_objects_as_well_as_around_them():
+    places = _places(scene(), FINE // 2, FINE, (16, 16))
+    outlines = _outlines(places)[0]
+    assert outlines[0].nonzero().flatten().tolist() == [3, 11]  # x = 16 and x = 48
+    assert outlines[7, 4:].all() and not outlines[8:].any()
+
+
+def test_sides_are_measured_from_the_cells_centre():
+    batch = scene()
+    distance, inside = _sides(batch, _places(batch, 0, 16, (4, 4)), 16)
+    assert inside[0, 0].tolist() == [[False, True, True, True]] * 2 + [[False] * 4] * 2
+    assert (distance[0, :, 1, 2] * SIDE_UNIT).tolist() == [16, 16, 16, 16]  # at (32, 16) in the box 16, 0, 48, 32
+
+
+@pytest.mark.parametrize("stride", [16, 32])
+def test_the_dense_task_trains_the_trunk(stride):
+    trunk = toy_trunk([4, 8, 8, 8], [1, 1, 1], 8, stride)
+    losses = dense_losses(DenseNetwork(trunk, 3), scene())
+    sum(losses.values()).backward()
+    assert set(losses) == {"dense_class", "dense_outline", "dense_sides"}
+    assert all(p.grad is not None for p in trunk.parameters())
+
+
+def test_proposals_are_mirrored_with_their_images():
+    cached = Proposals(torch.tensor([[[0.0, 0, 1, 1]], [[10.0, 5, 30, 25]]]), torch.tensor([[0.1], [0.9]]))
+    batch = scene(flip=True)
+    batch.indices = torch.tensor([1])
+    found = proposals_of(cached, batch, batch.boxes.device)
+    assert found.boxes.tolist() == [[[34, 5, 54, 25]]] and found.scores.tolist() == [[pytest.approx(0.9)]]
+
+
+def test_a_resnets_pretraining_is_to_take_its_weights(compose, tmp_path):
+    network = resnet50(weights=None)
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    overrides = ["model=r50_c4", f"model.weights={tmp_path / 'weights.pth'}", "budget=smoke", "budget.train_images=1"]
+    config = from_hydra(compose([*overrides, "budget.val_images=1"]))
+    stages = Stages(tmp_path / "stages", config)
+    make_backbone(stages, lambda *_: None)
+    detector, proposer = build(config, stages, 8), proposal_network(stages, seed=0)
+    for trunk in (detector.backbone, proposer.trunk):
+        assert torch.equal(trunk.stages[3][0].conv2.weight, network.layer3[0].conv2.weight)
+    assert torch.equal(detector.shared_head.layer[2].conv3.weight, network.layer4[2].conv3.weight)

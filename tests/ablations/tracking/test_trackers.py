@@ -1,0 +1,153 @@
+"""Tracking: what it shows, offline without an account, nothing secret, and never the reason for a run to fail."""
+
+import dataclasses
+import json
+import socket
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ablations.config.schema import LoggerConfig, from_hydra
+from ablations.tracking import sample_masks, trackers
+
+METRICS = {"segm": {"AP": 12.5, "APl": None}, "bbox": {"AP": 20.0, "APl": 3.0}}
+SECRET = "kept-to-yourself-0123456789abcdef0123456789"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run's folder in a study with one sample image of 8 x 8 pixels, whose left half is detected as a cat."""
+    folder = tmp_path / "study/arm/seed0"
+    folder.mkdir(parents=True)
+    (tmp_path / "study/samples").mkdir()
+    Image.fromarray(np.full((8, 8, 3), 100, np.uint8)).save(tmp_path / "study/samples/7.png")
+    left = {"size": [8, 8], "counts": [0, 32, 32]}  # columns first, as COCO counts them
+    truth = {"categories": [{"id": 3, "name": "cat"}], "annotations": [], "images": [{"id": 7}]}
+    (tmp_path / "study/ground_truth.json").write_text(json.dumps(truth))
+    found = [{"image_id": 7, "category_id": 3, "score": score, "segmentation": left} for score in (0.9, 0.1)]
+    (folder / "detections.json").write_text(json.dumps(found))
+    return folder
+
+
+def config_with(compose, kind):
+    return dataclasses.replace(from_hydra(compose([])), logger=LoggerConfig(kind))
+
+
+def kept_by_wandb(folder, *expected):
+    """All that it left on disk, once the expected words are there: its own process writes, a little later."""
+    for _ in range(200):
+        content = b"".join(path.read_bytes() for path in (folder / "wandb").rglob("*") if path.is_file())
+        if all(word in content for word in expected):
+            return content
+        time.sleep(0.1)
+    raise AssertionError(f"expected {expected}, got {len(content)} bytes without one of them")
+
+
+def test_samples_show_what_was_detected_with_some_certainty(folder):
+    (sample,) = sample_masks.samples_of(folder)
+    assert sample.image_id == 7 and sample.classes == {3: "cat"}
+    assert (sample.detections == np.repeat([[3] * 4 + [0] * 4], 8, axis=0)).all() and not sample.truth.any()
+    picture = sample_masks.painted(sample)
+    assert picture.shape == (8, 16, 3) and (picture[:, :8] == 100).all() and (picture[:, 8:12] != 100).any()
+
+
+def test_wandb_without_an_account_keeps_runs_offline_and_tells_nothing_secret(compose, folder, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    monkeypatch.setenv("SOME_TOKEN", SECRET)
+    monkeypatch.setattr(sys, "argv", ["run.py", SECRET])
+    monkeypatch.setattr(socket, "gethostname", lambda: SECRET)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    config = config_with(compose, "wandb")
+    names = []
+    for _ in range(2):
+        tracker = trackers.start("study", "arm", config, folder)
+        assert isinstance(tracker.tracker, trackers.WandB)
+        names.append(tracker.tracker.run.id)
+        assert tracker.tracker.run.group == "study" and tracker.tracker.run.job_type == "arm"
+        tracker.log(0, {"mask": 0.7})
+        tracker.finish(METRICS)
+        assert isinstance(tracker.tracker, trackers.WandB), "something of W&B failed"
+    assert names[0] != names[1]  # the first was finished
+    assert len(list((folder / "wandb").glob("offline-run-*"))) == 2
+    content = kept_by_wandb(folder, b"images_per_step", b"train/mask", b"segm", b"detections", b"cat")
+    assert SECRET.encode() not in content
+
+
+def test_the_report_is_an_artefact_and_a_report_that_fails_only_warns(compose, folder, monkeypatch, caplog):
+    def write_report(study, target):
+        target.mkdir()
+        (target / "report.md").write_text("found")
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(trackers, "write_report", write_report)
+    config = dataclasses.replace(config_with(compose, "wandb"), outputs=str(folder.parents[2]))
+    trackers.publish_report("study", config)
+    assert "did not go" not in caplog.text
+    kept_by_wandb(folder.parents[1], b"study-report")
+    trackers.publish_report("study", config)  # the folder is there: it raises
+    assert "did not go to W&B: FileExistsError" in caplog.text
+
+
+def test_a_run_that_was_not_finished_goes_on_under_its_name(tmp_path):
+    assert trackers.identity(tmp_path) == trackers.identity(tmp_path)
+
+
+def test_no_account_or_no_network_means_offline(compose, folder, monkeypatch, caplog):
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(folder))
+    assert not trackers.has_account()
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    assert trackers.has_account()
+
+    wandb = pytest.importorskip("wandb")
+    modes = []
+
+    def init(mode=None, **_):
+        modes.append(mode)
+        if mode is None:
+            raise wandb.errors.CommError("timed out")
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(trackers.WandB, "unreachable", False)
+    for _ in range(2):
+        trackers.WandB("study", "arm", config_with(compose, "wandb"), folder)
+    assert modes == [None, "offline", "offline"]  # it waits for the service once
+    assert "stay offline" in caplog.text
+
+
+def test_tensorboard_shows_curves_figures_and_masks_and_a_resumed_run_once(compose, folder):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = config_with(compose, "tensorboard")
+    killed = trackers.start("study", "arm", config, folder)
+    killed.log(0, {"mask": 0.9})
+    killed.tracker.writer.close()
+    tracker = trackers.start("study", "arm", config, folder)
+    for step, value in ((0, 0.75), (10, 0.5)):
+        tracker.log(step, {"mask": value})
+    tracker.finish(METRICS)
+    assert isinstance(tracker.tracker, trackers.TensorBoard), "something of TensorBoard failed"
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("train/mask")] == [(0, 0.75), (10, 0.5)]
+    assert events.Scalars("bbox/AP")[0].value == 20.0
+    assert events.Tags()["images"] == ["samples/7"]
+
+
+def test_a_tracker_that_fails_is_given_up_with_a_warning(caplog):
+    class Broken(trackers.Nothing):
+        def log(self, step, values):
+            raise ConnectionError("no network")
+
+    tracker = trackers.Safe(Broken)
+    tracker.log(0, {"mask": 0.7})
+    tracker.log(1, {"mask": 0.6})
+    tracker.finish({})
+    assert "ConnectionError: no network" in caplog.text and caplog.text.count("tracking stopped") == 1
+    failing = trackers.Safe(lambda: 1 / 0)
+    failing.log(0, {})
+    assert "ZeroDivisionError" in caplog.text

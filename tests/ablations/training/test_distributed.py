@@ -1,0 +1,174 @@
+"""Two processes that share each step's micro batches train what one trains that does them in turn."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ablations.config.schema import ConfigError, from_hydra
+from ablations.execution import distributed_worker, scheduler
+from ablations.execution.launchers import Here
+from ablations.training import distributed
+
+ROOT = Path(__file__).parents[3]
+TINY = ["budget=smoke", "budget.train_images=16", "budget.val_images=45", "budget.train.steps=3", "device=cpu"]
+SHARED = ["precision=float32", "budget.backbone.steps=2", "budget.rpn.micro_batches=2", "budget.train.micro_batches=2"]
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+WITNESS = """
+import os, pathlib, runpy, sys
+sys.path.insert(0, os.getcwd())
+from ablations import stages, train
+
+found = pathlib.Path(sys.argv.pop(1))
+propose, add = stages.propose_batch, train.Curve.add
+
+def propose_and_note(network, batch, model):
+    (found / f"{os.environ['RANK']} {batch.image_ids.tolist()[0]} {len(batch.image_ids)}").touch()
+    return propose(network, batch, model)
+
+def add_or_fail(self, step, losses, rate):
+    if self.steps == 3:
+        raise OSError(28, "No space left on device", "somewhere")
+    add(self, step, losses, rate)
+
+stages.propose_batch, train.Curve.add = propose_and_note, add_or_fail
+runpy.run_path("run.py", run_name="__main__")
+"""
+"""run.py, but it notes which process proposes on which images, and the leader's disk is full in a training of three
+steps."""
+
+
+def run(*arguments, module=(), script="run.py"):
+    command = [sys.executable, *(["-m", *module] if module else []), str(script), *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def result(outputs):
+    (path,) = outputs.glob("single/*/seed0/run.json")
+    lines = [json.loads(line) for line in (path.parent / "metrics.jsonl").read_text().splitlines()]
+    return lines, json.loads(path.read_text()), json.loads((path.parent / "detections.json").read_text())
+
+
+def test_two_processes_train_what_one_does(tmp_path):
+    """45 validation images are three batches of 20, so that the two processes' shares differ in length."""
+    alone = run(*TINY, *SHARED, f"outputs={tmp_path / 'one'}")
+    together = run(*TINY, *SHARED, f"outputs={tmp_path / 'two'}", module=TORCHRUN)
+    assert alone.returncode == 0, alone.stdout + alone.stderr
+    assert together.returncode == 0, together.stdout + together.stderr
+    assert together.stdout.count("run 1 of 1") == 1  # the leader alone speaks
+    (lines, record, found), (same_lines, same, again) = result(tmp_path / "one"), result(tmp_path / "two")
+    assert [line["step"] for line in lines] == [line["step"] for line in same_lines] == [0, 2]
+    for line, other in zip(lines, same_lines, strict=True):
+        assert other == pytest.approx(line, rel=2e-3)
+    first = {name: lines[0][name] for name in ("class", "box", "mask")}
+    assert {name: same_lines[0][name] for name in first} == pytest.approx(first, rel=1e-4)
+    assert same["config_hash"] == record["config_hash"] and same["num_parameters"] == record["num_parameters"]
+    assert [item["image_id"] for item in again] == sorted(item["image_id"] for item in again)
+    assert len(again) == pytest.approx(len(found), rel=0.1)
+    for split in ("train", "val"):
+        (whole,), (shared,) = ((tmp_path / name).glob(f"stages/rpn-*/{split}.safetensors") for name in ("one", "two"))
+        whole, shared = load_file(whole), load_file(shared)
+        assert {name: value.shape for name, value in whole.items()} == {k: v.shape for k, v in shared.items()}
+        assert (whole["scores"] - shared["scores"]).abs().max() < 2e-3
+
+
+def test_processes_share_the_proposals_and_a_leaders_error_ends_all_with_its_reason_kept(tmp_path):
+    (tmp_path / "found").mkdir()
+    script = tmp_path / "witness.py"
+    script.write_text(WITNESS)
+    started = time.monotonic()
+    ended = run(str(tmp_path / "found"), *TINY, *SHARED, f"outputs={tmp_path}", module=TORCHRUN, script=script)
+    assert ended.returncode == 1 and time.monotonic() - started < 120, ended.stdout + ended.stderr
+    assert "the disk is full (somewhere): make room, then give the same command again to go on" in ended.stdout
+    (path,) = tmp_path.glob("single/*/seed0/status.json")
+    status = json.loads(path.read_text())
+    assert (status["state"], status["message"][:16]) == ("failed", "the disk is full")
+    assert "No space left on device" in (path.parent / "log.txt").read_text()
+    # 16 training images are one batch; 45 validation images are three, dealt out in turn.
+    noted = sorted(path.name.split() for path in (tmp_path / "found").iterdir())
+    assert [(rank, number) for rank, _, number in noted] == [("0", "16"), ("0", "20"), ("0", "5"), ("1", "20")]
+
+
+@contextmanager
+def full_disk():
+    """As a file on a full disk, whose closing fails too."""
+    try:
+        yield
+    finally:
+        raise OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
+
+
+def fail_together(job):
+    with full_disk(), distributed.together():
+        raise ValueError("in the middle")
+
+
+def test_a_leader_out_of_step_gives_up_whatever_error_has_come_of_it(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def give_up():
+        raise SystemExit(1)
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(distributed, "_lost_step", False)
+    monkeypatch.setattr(distributed, "give_up", give_up)
+    engine, outcome = Here(SimpleNamespace(threads=0), lambda: False), scheduler.Outcome()
+    task = scheduler.Task("a task", tmp_path, fail_together, frozenset())
+    progress = SimpleNamespace(look=lambda folders: None, say=full)
+    with pytest.raises(SystemExit):
+        scheduler._carry_out_all([task], set(), engine, lambda: False, outcome, progress, echo=False)
+    assert outcome.failures["a task"].startswith("the disk is full (metrics.jsonl)")
+
+
+def test_giving_up_needs_no_room_on_the_disk(monkeypatch):
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    ended = []
+    monkeypatch.setattr(distributed.os, "_exit", ended.append)
+    with monkeypatch.context() as patch, pytest.raises(OSError):
+        patch.setattr(distributed.sys, "stdout", SimpleNamespace(flush=full))
+        distributed.give_up()
+    assert ended == [1]
+
+
+def test_stages_are_shared_by_one_thread_of_each_process(monkeypatch):
+    seen = []
+    orders = [distributed.Order("boxes", None), distributed.Order("proposals", None), distributed.Order("run", None)]
+    monkeypatch.setattr(distributed_worker.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(distributed, "orders", lambda: orders)
+    monkeypatch.setattr(distributed_worker, "_propose", lambda config, split: seen.append(torch.get_num_threads()))
+    monkeypatch.setattr(distributed_worker, "_train", lambda order: seen.append(torch.get_num_threads()))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert distributed_worker.follow() == 0
+    finally:
+        torch.set_num_threads(threads)
+    assert seen == [1, 1, 2]
+
+
+def test_work_that_cannot_be_shared_is_refused(compose, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="budget.train.micro_batches: expected a multiple of torchrun's 2 processes"):
+        distributed.check(from_hydra(compose(["budget=smoke"])))
+    distributed.check(
+        from_hydra(compose(["budget=smoke", "budget.train.micro_batches=4", "budget.rpn.micro_batches=2"]))
+    )
+
+
+def test_micro_batches_must_divide_the_step(compose):
+    with pytest.raises(ConfigError, match="a number that divides images_per_step = 8, got 3"):
+        from_hydra(compose(["budget=smoke", "budget.train.micro_batches=3"]))

@@ -1,0 +1,131 @@
+"""The training loop: its schedule, and stopping on losses that are not finite."""
+
+import pytest
+import torch
+from torch import nn
+
+from ablations.config.schema import CheckpointConfig, ScheduleConfig
+from ablations.training.checkpoint import Checkpoint
+from ablations.training.loop import TrainingError, fit, learning_rate_factor
+
+
+def test_the_learning_rate_rises_once_and_falls_to_nothing():
+    factors = [learning_rate_factor(step, ScheduleConfig(steps=100)) for step in range(100)]
+    peak = factors.index(max(factors))
+    assert factors[:peak] == sorted(factors[:peak]) and factors[peak:] == sorted(factors[peak:], reverse=True)
+    assert max(factors) == pytest.approx(1, abs=0.1) and factors[-1] < 0.01 and 5 <= peak <= 20
+
+
+def test_the_papers_learning_rate_falls_to_a_tenth():
+    schedule = ScheduleConfig(steps=160, warmup=0.05, decay="steps", milestones=[0.75])
+    factors = [learning_rate_factor(step, schedule) for step in range(160)]
+    assert factors[8:120] == [1.0] * 112 and factors[120:] == [pytest.approx(0.1)] * 40
+    assert factors[:8] == sorted(factors[:8]) and factors[0] < 0.2
+
+
+def test_the_linear_scaling_rule_keeps_the_number_of_images():
+    paper = ScheduleConfig(steps=160_000, images_per_step=4, lr=0.02, scaled_from=16)
+    scaled = paper.scaled()
+    assert scaled.lr == pytest.approx(0.005) and scaled.steps == 640_000
+    assert scaled.scaled() == scaled
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_micro_batches_add_up_to_the_step(optimizer):
+    x = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+
+    def trained(parts):
+        torch.manual_seed(0)
+        layer = nn.Linear(3, 1)
+        schedule = ScheduleConfig(steps=5, lr=0.1, optimizer=optimizer, micro_batches=parts)
+        losses = lambda step, part: {"squared": (layer(x[part::parts]) ** 2).mean()}  # noqa: E731
+        done = fit(layer, losses, schedule, lambda *_: None, 1, "float32")
+        return layer.weight.detach(), done.losses["squared"]
+
+    (whole, loss), (added, same) = trained(1), trained(4)
+    torch.testing.assert_close(whole, added)
+    assert loss == pytest.approx(same)
+
+
+def test_fit_descends_and_reports_the_end():
+    layer = nn.Linear(3, 1)
+    x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    y = x @ torch.tensor([[1.0], [-2.0], [0.5]])
+    seen = []
+    done = fit(
+        layer,
+        lambda step, part: {"squared": ((layer(x) - y) ** 2).mean()},
+        ScheduleConfig(steps=200, lr=0.1),
+        lambda step, values: seen.append((step, values)),
+        log_every=50,
+        precision="float32",
+    )
+    assert [step for step, _ in seen] == [0, 50, 100, 150]
+    assert {"squared", "lr"} == set(seen[0][1])
+    assert done.losses["squared"] < 0.01 < seen[0][1]["squared"]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_float16_leaves_out_steps_that_overflow_until_the_scale_fits(optimizer, tmp_path, job):
+    """A gradient of 8 times the first scale, 65,536, is beyond float16's 65,504; from a scale of 4,096 on it fits."""
+
+    def trained(precision):
+        layer = nn.Linear(4, 1, bias=False)
+        nn.init.ones_(layer.weight)
+        weights = []
+
+        def losses(step, part):
+            weights.append(layer.weight.detach().clone())
+            return {"sum": layer(torch.full((1, 4), 8.0)).float().sum()}
+
+        checkpoint = Checkpoint(tmp_path / precision, "me", CheckpointConfig(), job)
+        schedule = ScheduleConfig(steps=12, lr=0.01, optimizer=optimizer, weight_decay=0, warmup=0)
+        fit(layer, losses, schedule, lambda *_: None, 1, precision, checkpoint=checkpoint)
+        return weights, checkpoint.progress.scaler
+
+    (halved, scaler), (whole, nothing) = trained("float16"), trained("float32")
+    assert nothing == {} and scaler["scale"] == 4096 and scaler["_growth_tracker"] == 12 - 4
+    assert all(torch.equal(weight, halved[0]) for weight in halved[:5])
+    steps = [(a - b).mean().item() for a, b in zip(halved[4:], halved[5:], strict=False)]
+    assert all(0 < step < 0.1 for step in steps)
+    if optimizer == "sgd":  # its first step has no momentum yet, also where steps were left out before
+        rate = [learning_rate_factor(step, ScheduleConfig(steps=12, warmup=0)) for step in (0, 4)]
+        first = (whole[0] - whole[1]).mean().item()
+        assert steps[0] / rate[1] == pytest.approx(first / rate[0], rel=1e-3)
+
+
+def test_float16_learns_what_float32_does():
+    x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    y = x @ torch.tensor([[1.0], [-2.0], [0.5]])
+
+    def loss(precision):
+        torch.manual_seed(0)
+        layer = nn.Linear(3, 1)
+        losses = lambda step, part: {"squared": ((layer(x).float() - y) ** 2).mean()}  # noqa: E731
+        return fit(layer, losses, ScheduleConfig(steps=60, lr=0.1), lambda *_: None, 10, precision).losses["squared"]
+
+    assert loss("float16") == pytest.approx(loss("float32"), abs=0.02)
+
+
+def test_pretrained_parts_learn_more_slowly():
+    def change(slow):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+        before = network[0].weight.detach().clone()
+        schedule = ScheduleConfig(steps=1, lr=0.1, weight_decay=0, pretrained_lr=0.1)
+        losses = lambda step, part: {"sum": network(torch.ones(1, 2)).sum()}  # noqa: E731
+        fit(network, losses, schedule, lambda *_: None, 1, "float32", slow=network[0] if slow else None)
+        return (network[0].weight - before).abs().max().item()
+
+    assert change(slow=True) == pytest.approx(0.1 * change(slow=False), rel=1e-3)
+
+
+def test_a_loss_that_is_not_finite_stops_with_all_losses_named():
+    layer = nn.Linear(1, 1)
+    nn.init.ones_(layer.weight)  # its sign decides the sign of the infinity
+    losses = lambda step, part: {  # noqa: E731
+        "good": layer.weight.sum(),
+        "bad": layer.weight.sum() * (torch.inf if step == 3 else 1),
+    }
+    with pytest.raises(TrainingError, match=r"step 3.*good.*bad inf.*lr"):
+        fit(layer, losses, ScheduleConfig(steps=10), lambda *_: None, 1, "float32")

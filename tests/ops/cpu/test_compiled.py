@@ -1,0 +1,245 @@
+"""The C kernels: built or said to be missing, one pass over all levels, and no bit that depends on the threads."""
+
+import shutil
+import tempfile
+import warnings
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from ops import sampling
+from ops.cpu import compiled, compiled_max, compiled_sum
+from ops.multi_scale import MultiScaleRoIAlign
+from ops.ps_roi import ps_roi_pool
+from ops.roi_align import roi_align
+from ops.roi_pool import roi_pool
+from tests.ops.cases import (
+    assert_near,
+    assert_same_bits,
+    awkward_boxes,
+    output_and_gradient,
+    random_boxes,
+    random_map,
+    with_image,
+)
+from tests.ops.conftest import no_compiler
+
+OPERATORS = {
+    "RoIAlign": lambda feature, boxes: roi_align(feature, boxes, (5, 4), 1.0, 2),
+    "RoIAlign, adaptive": lambda feature, boxes: roi_align(feature, boxes, 5, 1.0, 0, True),
+    "RoIAlign, max": lambda feature, boxes: roi_align(feature, boxes, 5, 1.0, 2, reduce="max"),
+    "parts": lambda feature, boxes: ps_roi_pool(feature, boxes, 6, 3),
+    "RoIPool": lambda feature, boxes: roi_pool(feature, boxes, (5, 4)),
+}
+
+
+def crowded(dtype=torch.float32, images=2):
+    """A map [images, 90, 30, 30] and boxes on it that overlap, cross its borders or lie outside."""
+    feature = torch.randn(images, 90, 30, 30, generator=torch.Generator().manual_seed(3)).to(dtype)
+    return feature, with_image(torch.cat([random_boxes(100, 30), awkward_boxes(30)]), images)
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("images", [1, 2])
+def test_the_number_of_threads_changes_no_bit(name, images):
+    if "one thread" in compiled.description():
+        pytest.skip("the compiler knows no threads")
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append(output_and_gradient(OPERATORS[name], *crowded(images=images)))
+    finally:
+        torch.set_num_threads(before)
+    assert results[0][1].any()
+    assert_same_bits(results[0], results[1])
+    assert_same_bits(results[0], results[2])
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("name", [name for name in OPERATORS if name != "RoIPool"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sums_agree_with_gathered_rows(monkeypatch, name, dtype):
+    by_kernels = output_and_gradient(OPERATORS[name], *crowded(dtype))
+    no_compiler(monkeypatch)
+    for ours, theirs in zip(by_kernels, output_and_gradient(OPERATORS[name], *crowded(dtype)), strict=True):
+        assert_near(ours, theirs, 4 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("channels", [1, 3, 15, 16, 63, 64, 65, 130])
+def test_any_number_of_channels(channels):
+    feature, boxes = crowded()
+    feature = torch.cat([feature, feature.flip(1)], dim=1)[:, :channels]
+    by_kernels = output_and_gradient(OPERATORS["RoIAlign"], feature, boxes)
+    with compiled.left_out():
+        by_operators = output_and_gradient(OPERATORS["RoIAlign"], feature, boxes)
+    for ours, theirs in zip(by_kernels, by_operators, strict=True):
+        assert_near(ours, theirs, 1e-6)
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("channels", [1, 128])
+def test_cells_of_weight_zero_are_not_read(channels):
+    """The definition multiplies them by 0, which makes NaN of infinity."""
+    feature = torch.ones(1, channels, 4, 4)
+    feature[0, :, 1, 2] = float("inf")
+    boxes = torch.tensor([[0.0, 0, 0, 2, 2]])  # one sample a bin, on the cells 0 and 1
+    grad = torch.full((1, channels, 2, 2), float("inf"))
+    out, gradient = output_and_gradient(roi_align, feature, boxes, 2, 1.0, 1, True, grad=grad)
+    assert (out == 1).all()
+    assert not gradient.isnan().any() and int(gradient.isinf().sum()) == 4 * channels
+
+
+@pytest.mark.usefixtures("compiler")
+def test_tracing_sees_operators_and_no_kernels(monkeypatch):
+    feature, boxes = crowded()
+    wanted = roi_align(2 * feature, boxes, 5, 1.0, 2)
+    calls = []
+    monkeypatch.setattr(compiled_sum, "call", lambda *args: calls.append(args))
+    with warnings.catch_warnings(action="ignore"):
+        traced = torch.jit.trace(lambda feature: roi_align(feature, boxes, 5, 1.0, 2), feature, check_trace=False)
+    assert_near(traced(2 * feature), wanted)
+    made = torch.compile(lambda feature: roi_align(feature, boxes, 5, 1.0, 2), backend="aot_eager")
+    assert_near(made(2 * feature), wanted)
+    assert not calls
+
+
+@pytest.mark.usefixtures("compiler")
+def test_numbers_whose_sign_is_elsewhere():
+    feature, boxes = torch._neg_view(random_map((1, 70, 9, 9))), [random_boxes(4, 9)]
+    for operator in OPERATORS["RoIAlign"], OPERATORS["RoIPool"]:
+        assert_near(operator(feature, boxes), operator(feature.resolve_neg(), boxes))
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_the_default_device_makes_no_difference(device):
+    feature, boxes = crowded()
+    expected = [output_and_gradient(operator, feature, boxes) for operator in OPERATORS.values()]
+    grads = [torch.randn(out.shape, generator=torch.Generator().manual_seed(9)) for out, _ in expected]
+    for (name, operator), wanted, grad in zip(OPERATORS.items(), expected, grads, strict=True):
+        if name in ("RoIAlign", "RoIPool"):
+            with torch.device(device):
+                assert_same_bits(output_and_gradient(operator, feature, boxes, grad=grad), wanted)
+
+
+class Marked(torch.Tensor):
+    """A tensor that is more than its memory."""
+
+
+@pytest.mark.usefixtures("compiler")
+def test_only_plain_tensors_are_given_to_the_kernels():
+    feature = torch.zeros(1, 4, 8, 8)
+    assert compiled.serves(feature) and compiled.serves(torch.nn.Parameter(feature))
+    assert not compiled.serves(feature.as_subclass(Marked))
+    assert not compiled.serves(feature.to("meta"))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert not compiled.serves(feature)
+    with FlopCounterMode(display=False):
+        assert not compiled.serves(feature)
+    with compiled.left_out():
+        assert not compiled.serves(feature)
+    assert compiled.serves(feature)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_all_levels_are_pooled_in_one_call(monkeypatch):
+    calls = []
+    interpolate = compiled_sum.interpolate
+    monkeypatch.setattr(compiled_sum, "interpolate", lambda *args: calls.append(args) or interpolate(*args))
+    maps = {str(level): random_map((2, 4, 64 >> level, 64 >> level)) for level in range(4)}
+    module = MultiScaleRoIAlign(["0", "1", "2", "3"], 3, 2, canonical_scale=56)
+    boxes = [random_boxes(30, 256), random_boxes(5, 100)]
+    module(maps, boxes, [(256, 256)] * 2)
+    assert len(calls) == 1
+    module(maps, [boxes[0].requires_grad_(), boxes[1]], [(256, 256)] * 2).sum().backward()
+    assert len(calls) == 1 and boxes[0].grad.any()
+
+
+def ends(dtype=torch.float64):
+    """Boxes of many sizes, some reversed, of no size, far outside, or with ends halfway between cells: [2, K]."""
+    generator = torch.Generator().manual_seed(4)
+    low = torch.rand(400, generator=generator, dtype=torch.float64) * 40 - 5
+    high = low + torch.rand(400, generator=generator, dtype=torch.float64) ** 3 * 60 - 1
+    halves = torch.tensor([[0.5, 1.5, -0.5, 2.5, 7.0, 7.0, -1e6, 3.0], [3.5, 1.5, 0.5, 9.5, 7.0, 2.0, -1e6, 1e9]])
+    return torch.cat([torch.stack([low, high]).to(dtype).double(), halves.double()], dim=1)
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("ratio", [1, 2, 3, 8])
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("small", [False, True])
+def test_samples_are_those_of_the_operators_to_the_bit(ratio, aligned, small):
+    low, high = ends()
+    if small:
+        high = low + (high - low).clamp(max=6)  # bins of few cells, which are merged
+    length = torch.tensor([1.0, 2, 13, 30]).repeat(len(low))[: len(low)].double()
+    expected = sampling.mean_pairs(*sampling.axis_samples(low, high, 7, ratio, aligned, length), length)
+    assert not small or ratio == 1 or expected[0].shape[2] < 2 * ratio
+    pairs = compiled_sum.mean_pairs(low, high, 7, ratio, aligned, length, torch.float32)
+    for ours, theirs in zip(pairs, expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bins_are_those_of_the_operators(dtype):
+    low, high = ends(dtype)
+    for num_bins, length in ((7, 30), (1, 5), (14, 64)):
+        expected = torch.stack(sampling.pool_bins(low.to(dtype), high.to(dtype), num_bins, length), dim=2)
+        assert torch.equal(compiled_max.bins(low, high, num_bins, length, dtype), expected)
+
+
+def built_by(monkeypatch, compiler: str) -> str | None:
+    """The reason why there are no kernels when `compiler` is to build them."""
+    monkeypatch.setenv("CC", compiler)
+    compiled.build.cache_clear()
+    return compiled.refusal(torch.float32)
+
+
+@pytest.fixture
+def forget():
+    """What a test has built is built anew afterwards."""
+    yield
+    compiled.build.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("compiler", "reason"),
+    [
+        ("no-such-compiler", "no C compiler no-such-compiler"),
+        ("false", "false failed"),
+        ("true", "no library"),
+        ("cc 'a", "cannot be read"),
+        (r"sh -c 'printf \377 >&2; exit 1'", "sh failed"),
+    ],
+)
+def test_a_machine_without_a_working_compiler_says_so_and_pools(monkeypatch, forget, compiler, reason):
+    assert reason in built_by(monkeypatch, compiler)
+    assert roi_pool(torch.ones(1, 1, 4, 4), torch.zeros(1, 5), 2).all()
+    assert roi_align(torch.ones(1, 1, 4, 4), torch.zeros(1, 5), 2).all()
+
+
+def test_no_folder_to_build_in(monkeypatch, forget):
+    monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
+    compiled.build.cache_clear()
+    if shutil.which("cc"):
+        assert "built no library" in compiled.refusal(torch.float32)
+    assert roi_pool(torch.ones(1, 1, 4, 4), torch.zeros(1, 5), 2).all()
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_compiler_that_knows_no_threads_builds_kernels_for_one(monkeypatch, forget, tmp_path):
+    expected = [output_and_gradient(operator, *crowded()) for operator in OPERATORS.values()]
+    old = tmp_path / "cc"
+    old.write_text('#!/bin/sh\ncase "$*" in *openmp*) echo unknown option >&2; exit 1;; esac\nexec cc "$@"\n')
+    old.chmod(0o755)
+    assert built_by(monkeypatch, str(old)) is None
+    assert compiled.description() == "compiled C kernels, for one thread"
+    for operator, wanted in zip(OPERATORS.values(), expected, strict=True):
+        assert_same_bits(output_and_gradient(operator, *crowded()), wanted)

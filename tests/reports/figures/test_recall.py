@@ -1,0 +1,83 @@
+"""A study of proposals: levels fixed beforehand as hypotheses, curves, and nothing of masks or boxes."""
+
+import dataclasses
+
+import matplotlib.pyplot as plt
+import pytest
+
+from ablations.records.schema import Hypothesis, save
+from reports import render as render_module
+from reports.claims import read_claims
+from reports.figures import plots, recall
+from reports.load import read_study
+from reports.render import render
+from reports.stats.contrasts import verdicts
+from reports.text.labels import metric_label
+from reports.text.wording import sentence
+from tests.reports.conftest import run_record, study_record
+
+LEVEL = Hypothesis("level", "Ten cover more than 90 %", "recall.R50@10", {"align16": 1}, threshold=90, source="slide 3")
+LOSS = Hypothesis(
+    "loss", "Ten lose little", "recall.R50@48 - recall.R50@10", {"align16": 1}, direction="less", threshold=5
+)
+
+
+def figures(level: float) -> dict[str, float]:
+    """Recall that falls with the IoU and rises with the number."""
+    found = {}
+    for number, gain in ((1, -40.0), (10, 0.0), (48, 1.0)):
+        by_threshold = {t: max(0.0, level + gain - (t - 50)) for t in range(50, 100, 5)}
+        found[f"AR@{number}"] = sum(by_threshold.values()) / 10
+        found |= {f"R{t}@{number}": value for t, value in by_threshold.items()}
+    return found
+
+
+@pytest.fixture
+def study(tmp_path):
+    whole = study_record(3)
+    arms = {name: whole.arms[name] for name in ("align16", "align32")}
+    record = dataclasses.replace(whole, name="rpn", arms=arms, hypotheses=[LEVEL, LOSS], factors=["stride"])
+    save(record, tmp_path / "rpn" / "study.json")
+    for arm, level in (("align16", 96.0), ("align32", 90.0)):
+        for seed in range(3):
+            run = dataclasses.replace(run_record(arm, seed), metrics={"recall": figures(level + seed)})
+            save(run, tmp_path / "rpn" / arm / f"seed{seed}" / "run.json")
+    return read_study(tmp_path, "rpn")
+
+
+def test_a_level_is_counted_from_its_threshold(study):
+    level, loss = verdicts(study)
+    assert level.kind == loss.kind == "reproduced"
+    assert level.estimate.mean == pytest.approx(7) and loss.estimate.mean == pytest.approx(-4)
+    text = sentence(level, 2)
+    assert "**+7.0 points** counted from 90, the threshold fixed beforehand (95 % interval +4.5 to +9.5" in text
+
+
+def test_a_level_that_is_missed_is_contradicted(study):
+    missed = dataclasses.replace(LEVEL, threshold=100)
+    record = dataclasses.replace(study.record, hypotheses=[missed])
+    assert verdicts(dataclasses.replace(study, record=record))[0].kind == "contradicted"
+
+
+def test_the_report_holds_curves_and_no_empty_rooms(study, tmp_path, monkeypatch):
+    drawn = []
+    for module in (plots, recall):
+        monkeypatch.setattr(module, "save", lambda figure, folder, name, **_: drawn.append(name) or plt.close(figure))
+    monkeypatch.setattr(render_module, "to_html", lambda *_: "")
+    render(study, tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert "recall" in drawn and "## How many proposals it takes" in text
+    assert "| RoIAlign, stride 16 | 10 | 97.0 ± 1.0 | 72.0 ± 1.0 |" in text
+    for absent in ("The same images", "By size of the object", "Noise of the images", "mask AP"):
+        assert absent not in text
+
+
+def test_labels_of_recall():
+    assert metric_label("recall.R75@1") == "recall at IoU 0.75, 1 proposal"
+    assert metric_label("recall.AR@10") == "average recall, 10 proposals"
+
+
+def test_the_claim_of_slide_3_rests_on_the_levels(study):
+    claim = next(claim for claim in read_claims({"rpn": study}) if claim.slide == 3)
+    assert {finding.verdict.hypothesis.name for finding in claim.findings} == {"level", "loss"}
+    assert claim.status == "reproduced"

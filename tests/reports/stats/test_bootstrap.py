@@ -1,0 +1,99 @@
+"""The bootstrap over images against COCO's own evaluation of the resampled set, written out image by image."""
+
+import contextlib
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from ablations.evaluation.overlap import overlap_metrics
+from reports.load import read_study
+from reports.stats.bootstrap import THRESHOLDS, ImageBootstrap, average_precision, draw_images, match
+
+
+@pytest.fixture(scope="module")
+def study(outputs):
+    return read_study(outputs, "roialign")
+
+
+def coco_figures(truth: dict, results: list[dict], kind: str) -> list[float]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = {"info": {}, **truth}
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes([dict(result) for result in results]), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [100 * value for value in evaluation.stats[:3]]
+
+
+def repeat(truth: dict, results: list[dict], draw: np.ndarray) -> tuple[dict, list[dict]]:
+    """The resampled set spelt out: an image drawn n times is there n times, under new ids."""
+    images, annotations, found = [], [], []
+    for image, count in zip(truth["images"], draw, strict=True):
+        for _ in range(count):
+            new = {"image_id": len(images) + 1}
+            images.append({**image, "id": new["image_id"]})
+            for item in truth["annotations"]:
+                if item["image_id"] == image["id"]:
+                    annotations.append({**item, **new, "id": len(annotations) + 1})
+            found += [{**item, **new} for item in results if item["image_id"] == image["id"]]
+    return {"images": images, "annotations": annotations, "categories": truth["categories"]}, found
+
+
+@pytest.mark.parametrize("kind", ["segm", "bbox"])
+def test_a_resample_is_what_coco_finds_on_the_resampled_set(study, kind):
+    truth, results = study.ground_truth, study.detections("pool16", 0)
+    matches = match(truth, results, kind)
+    draws = np.vstack([np.ones((1, 6), dtype=int), draw_images(6, 3)])
+    fast = np.array([average_precision(matches, draws, key) for key in THRESHOLDS])
+    for index, draw in enumerate(draws):
+        assert fast[:, index] == pytest.approx(coco_figures(*repeat(truth, results, draw), kind))
+
+
+def test_crowds_are_ignored_as_coco_ignores_them(study):
+    truth = {**study.ground_truth, "annotations": [dict(item) for item in study.ground_truth["annotations"]]}
+    for item in truth["annotations"][::3]:
+        item["iscrowd"] = 1
+    results = study.detections("align16", 0)
+    found = [average_precision(match(truth, results, "segm"), np.ones((1, 6), dtype=int), key) for key in THRESHOLDS]
+    assert np.concatenate(found) == pytest.approx(coco_figures(truth, results, "segm"))
+
+
+def test_nothing_detected_is_zero_and_nothing_to_detect_is_undefined(study):
+    ones = np.ones((1, 6), dtype=int)
+    assert average_precision(match(study.ground_truth, [], "segm"), ones) == 0
+    empty = {**study.ground_truth, "annotations": []}
+    assert np.isnan(average_precision(match(empty, study.detections("pool16", 0), "segm"), ones)).all()
+
+
+def test_resamples_draw_as_many_images_as_there_are():
+    draws = draw_images(50, 20)
+    assert draws.shape == (20, 50) and (draws.sum(axis=1) == 50).all() and (draws == draw_images(50, 20)).all()
+
+
+def test_contrasts_are_paired_by_image(study):
+    bootstrap = ImageBootstrap(study, resamples=200)
+    found = bootstrap.noise({"align16": 1, "pool16": -1}, "segm.AP")
+    assert found.low < found.mean < found.high and (found.num_images, found.num_seeds) == (6, 5)
+    same = bootstrap.noise({"align16": 1, "align16 again": -1} | {"align16": 0}, "segm.AP")
+    assert same is None  # an arm that is not in the study
+    both = bootstrap.noise({"align16": 1, "pool16": -1}, "segm.AP75 - segm.AP50")
+    parts = [bootstrap.noise({"align16": 1, "pool16": -1}, metric).mean for metric in ("segm.AP75", "segm.AP50")]
+    assert both.mean == pytest.approx(parts[0] - parts[1])
+    assert bootstrap.noise({"align16": 1, "pool16": -1}, "segm.APm") is None
+
+
+@pytest.mark.parametrize("metric", ["AP_none", "AP50_some", "AP_much", "leakage", "seams"])
+def test_measures_of_overlap_are_taken_again_of_other_images(study, metric):
+    truth, results = study.ground_truth, study.detections("pool16", 0)
+    run = study.runs["pool16", 0]
+    measured = dataclasses.replace(run, metrics=run.metrics | {"overlap": overlap_metrics(truth, results)})
+    bootstrap = ImageBootstrap(dataclasses.replace(study, runs={("pool16", 0): measured}), resamples=3)
+    found = bootstrap._value("pool16", 0, f"overlap.{metric}")
+    expected = [overlap_metrics(*repeat(truth, results, draw))[metric] for draw in bootstrap.draws]
+    assert len(set(expected)) > 1 and found == pytest.approx(expected)

@@ -1,0 +1,161 @@
+"""Statistics against scipy, hand-worked cases, and their own promises (coverage, family-wise error)."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from ablations.records.schema import Hypothesis
+from reports.stats.paired import (
+    MOST_SEEDS,
+    beyond_p,
+    contrast_values,
+    detectable_effect,
+    equivalence_p,
+    estimate,
+    holm,
+    judge,
+    power_of_t,
+    seeds_for,
+    seeds_needed,
+)
+
+POINTS = st.floats(-100, 100).map(lambda value: round(value, 3))
+
+
+def over_seeds(*values: float) -> dict[int, float]:
+    return dict(enumerate(values))
+
+
+def claim(direction: str = "greater", margin: float | None = None) -> Hypothesis:
+    return Hypothesis("name", "one beats two", "segm.AP", {"one": 1, "two": -1}, direction, margin=margin)
+
+
+def test_estimate_of_a_hand_worked_sample():
+    # 1, 2, 3: mean 2, sd 1, standard error 1/sqrt(3), t quantile at 2 degrees of freedom 4.3027.
+    found = estimate(over_seeds(1, 2, 3))
+    assert (found.n, found.mean, found.sd) == (3, 2, 1)
+    assert found.low == pytest.approx(2 - 4.3027 / math.sqrt(3), abs=1e-4)
+    assert found.high == pytest.approx(2 + 4.3027 / math.sqrt(3), abs=1e-4)
+
+
+@given(st.lists(st.tuples(POINTS, POINTS), min_size=2, max_size=12))
+def test_estimate_agrees_with_scipys_paired_test(pairs):
+    first, second = np.array(pairs).T
+    found = estimate(over_seeds(*(first - second)))
+    if found.sd == 0:
+        assert found.low == found.mean == found.high
+        return
+    expected = scipy_stats.ttest_rel(first, second)
+    interval = expected.confidence_interval(0.95)
+    assert found.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-6)
+
+
+def test_the_interval_holds_the_truth_in_95_of_100_studies():
+    rng = np.random.default_rng(0)
+    for count in (3, 5):
+        samples = rng.normal(1.5, 2, (2000, count))
+        held = [found.low <= 1.5 <= found.high for found in (estimate(over_seeds(*row)) for row in samples)]
+        assert 0.935 < np.mean(held) < 0.965
+
+
+def test_degenerate_samples():
+    assert estimate({}).mean is None
+    single = estimate({3: 1.5})
+    assert (single.mean, single.sd, single.low, single.p) == (1.5, None, None, None)
+    assert estimate(over_seeds(0, 0, 0)).p == 1
+    equal = estimate(over_seeds(0.3, 0.1 + 0.2, 0.3))  # differs by rounding alone
+    assert (equal.sd, equal.p) == (0, 0)
+    assert detectable_effect(None, 1) is None and detectable_effect(0.0, 5) == 0
+
+
+def test_contrast_uses_the_seeds_that_all_arms_share():
+    by_arm = {"a": {0: 5.0, 1: 6.0, 2: 7.0}, "b": {1: 1.0, 2: 3.0}, "c": {0: 1.0, 1: 1.0, 2: 1.0}}
+    assert contrast_values({"a": 1, "b": -1}, by_arm) == {1: 5, 2: 4}
+    assert contrast_values({"a": 1, "b": -1, "c": -2}, by_arm) == {1: 3, 2: 2}
+    assert contrast_values({"a": 1, "unknown": -1}, by_arm) == {}
+
+
+def test_holm_on_a_worked_case():
+    # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1, then made monotone.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == [] and holm([0.7, 0.9]) == [1, 1]
+
+
+def test_holm_keeps_the_family_wise_error():
+    rng = np.random.default_rng(1)
+    families = scipy_stats.ttest_1samp(rng.normal(0, 1, (2000, 6, 5)), 0, axis=2).pvalue
+    assert (families.min(axis=1) <= 0.05).mean() > 0.2  # six tests at 5 % each, uncorrected
+    assert np.mean([min(holm(list(family))) <= 0.05 for family in families]) < 0.06
+
+
+def test_equivalence_agrees_with_two_tests_of_scipy():
+    values = np.array([0.3, -0.2, 0.1, 0.4, -0.1])
+    above = scipy_stats.ttest_1samp(values, -1, alternative="greater").pvalue
+    below = scipy_stats.ttest_1samp(values, 1, alternative="less").pvalue
+    assert equivalence_p(estimate(over_seeds(*values)), 1.0) == pytest.approx(max(above, below))
+    assert beyond_p(estimate(over_seeds(*(values + 5))), 1.0) == pytest.approx(
+        scipy_stats.ttest_1samp(values + 5, 1).pvalue
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "direction", "margin", "kind"),
+    [
+        ((3.0, 3.4, 3.2), "greater", None, "reproduced"),
+        ((-3.0, -3.4, -3.2), "greater", None, "contradicted"),
+        ((-3.0, -3.4, -3.2), "less", None, "reproduced"),
+        ((3.0, -3.4, 1.2), "greater", None, "not resolvable"),
+        ((3.0,), "greater", None, "no verdict"),
+        ((), "greater", None, "no verdict"),
+        ((0.1, -0.1, 0.05), "equal", 1.0, "reproduced"),
+        ((5.1, 4.9, 5.05), "equal", 1.0, "contradicted"),
+        ((2.0, -2.0, 0.5), "equal", 1.0, "not resolvable"),
+        ((0.0, 0.0), "greater", None, "not resolvable"),
+        ((0.0, 0.0), "equal", 1.0, "reproduced"),
+        ((2.0, 2.0), "equal", 1.0, "contradicted"),
+    ],
+)
+def test_verdicts(values, direction, margin, kind):
+    [verdict] = judge([(claim(direction, margin), estimate(over_seeds(*values)))])
+    assert verdict.kind == kind
+
+
+def test_an_interval_clear_of_0_alone_is_not_enough_in_a_family():
+    weak = estimate(over_seeds(1.0, 2.2, 0.2, 1.5, 0.9))
+    assert weak.low > 0 and 0.01 < weak.p < 0.05
+    assert judge([(claim(), weak)])[0].kind == "reproduced"
+    noise = estimate(over_seeds(1.0, -2.0, 0.3))
+    verdict = judge([(claim(), weak), *[(claim(), noise)] * 6])[0]
+    assert verdict.kind == "not resolvable" and verdict.seeds_needed > weak.n
+
+
+def test_an_equivalence_without_a_margin_is_refused():
+    with pytest.raises(ValueError, match="expected a margin in points, got none"):
+        judge([(claim("equal"), estimate(over_seeds(1, 2)))])
+
+
+def test_power_and_the_seeds_it_takes():
+    # A textbook figure: an effect of one standard deviation needs 10 pairs for a power of 0.8 (0.803).
+    assert power_of_t(1.0, 1.0, 9) < 0.8 < power_of_t(1.0, 1.0, 10) == pytest.approx(0.803, abs=1e-3)
+    assert seeds_for(1.0, 1.0) == 10 and seeds_needed(estimate(over_seeds(0, 2, 1, 0, 2))) == 10
+    assert power_of_t(1.0, 1.0, 1000) == pytest.approx(1)
+    assert detectable_effect(1.0, 10) == pytest.approx(0.9965, abs=1e-3)
+    assert seeds_needed(estimate(over_seeds(1, -1, 0.001))) == MOST_SEEDS + 1
+    assert seeds_needed(estimate(over_seeds(1, -1))) is None
+
+
+def test_power_is_what_simulation_finds():
+    rng = np.random.default_rng(2)
+    samples = rng.normal(1.2, 1.0, (3000, 6))
+    found = scipy_stats.ttest_1samp(samples, 0, axis=1).pvalue <= 0.05
+    assert power_of_t(1.2, 1.0, 6) == pytest.approx(found.mean(), abs=0.03)
+
+
+def test_seeds_needed_for_an_equivalence():
+    found = estimate(over_seeds(0.4, -0.5, 0.3, -0.2))
+    assert 2 <= seeds_needed(found, margin=1.0) < seeds_needed(found, margin=0.3)
