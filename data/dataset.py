@@ -79,11 +79,11 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch in another device's memory."""
-        return Batch(**{name: send(value, device) for name, value in self.__dict__.items()})
+        return Batch(**{name: to_device(value, device) for name, value in self.__dict__.items()})
 
 
-def send(value: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The same values in another device's memory. A copy to a GPU is only begun here, so that nobody waits for it."""
+def to_device(value: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The same values in another device's memory. A copy to a GPU is asynchronous: it is started here, not awaited."""
     if device.type == "cuda" and value.device.type == "cpu":
         return value.pin_memory().to(device, non_blocking=True)
     return value.to(device)

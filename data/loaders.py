@@ -16,11 +16,11 @@ class TrainBatches:
     """Training batches, each epoch in its own random order, each image mirrored with probability 1/2.
 
     dataset:         an InstanceSet with at least one image
-    images_per_step: B, over all processes; a batch may span two epochs, so every batch is full
+    images_per_step: B, over all parts; a batch may span two epochs, so every batch is full
     seed:            fixes order and flips
     flip:            False switches mirroring off
     workers:         threads that prepare the following steps' batches ahead; 0 prepares each when it is asked for
-    rank, world_size: this process takes every world_size-th image of each step, from `rank` on
+    part, num_parts: take every num_parts-th image of each step, from number `part` on: a micro batch, or a rank's share
     """
 
     def __init__(
@@ -30,15 +30,15 @@ class TrainBatches:
         seed: int,
         flip: bool = True,
         workers: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        part: int = 0,
+        num_parts: int = 1,
     ):
         if len(dataset) == 0:
             raise ValueError(f"expected at least one training image, got an empty set: {dataset.name}")
-        if images_per_step < 1 or images_per_step % world_size:
-            raise ValueError(f"images_per_step: expected a multiple of {world_size} processes, got {images_per_step}")
+        if images_per_step < 1 or images_per_step % num_parts:
+            raise ValueError(f"images_per_step: expected a multiple of {num_parts} parts, got {images_per_step}")
         self.dataset, self.images_per_step, self.seed, self.flip = dataset, images_per_step, seed, flip
-        self.rank, self.world_size = rank, world_size
+        self.part, self.num_parts = part, num_parts
         self._order = lru_cache(maxsize=2)(self._draw_order)
         self._workers, self._pool = workers, ThreadPoolExecutor(workers) if workers else None
         self._ahead: dict[int, Future[Batch]] = {}
@@ -71,7 +71,7 @@ class TrainBatches:
         return (rng.random(self.images_per_step) < 0.5).tolist()
 
     def batch(self, step: int) -> Batch:
-        """This process's part of the batch of a step, 0 being the first."""
+        """This part of the batch of a step, 0 being the first."""
         if self._pool is None:
             return self._load(step)
         # Steps nobody asked for in order (after a jump) are forgotten; asking in order finds its batch ready.
@@ -84,8 +84,8 @@ class TrainBatches:
         return self._ahead.pop(step).result()
 
     def _load(self, step: int) -> Batch:
-        mine = slice(self.rank, None, self.world_size)
-        return _collate(self.dataset, self.indices(step)[mine], self.flips(step)[mine])
+        own = slice(self.part, None, self.num_parts)
+        return _collate(self.dataset, self.indices(step)[own], self.flips(step)[own])
 
 
 def eval_batches(

@@ -27,7 +27,7 @@ from ablations.training.checkpoint import Checkpoint
 from ablations.training.device import choose_device, compile_parts
 from ablations.training.loop import fit
 from data.build import build
-from data.dataset import Batch, InstanceSet, flip_boxes, send
+from data.dataset import Batch, InstanceSet, flip_boxes, to_device
 from data.folders import complete
 from data.loaders import TrainBatches, eval_batches
 from models.backbone import Trunk, fold_batch_norm, load_pretrained, pretrained_parts, toy_trunk
@@ -260,7 +260,7 @@ def proposal_losses(network: ProposalNetwork, stages: Stages, seed: int) -> Call
     def losses_of(step: int, part: int) -> dict[str, Tensor]:
         batch = draws.batch(step, part).to(stages.device)
         scores, deltas, anchors = network(batch.images)
-        keys = send(draws.uniform(scores.shape, "anchors", step, part), stages.device)
+        keys = to_device(draws.uniform(scores.shape, "anchors", step, part), stages.device)
         count = config.model.anchors_per_image
         return rpn_losses(scores, deltas, anchors, batch.boxes, batch.labels, batch.crowds, count, keys)
 
@@ -304,7 +304,7 @@ def proposals_of(cached: Proposals, batch: Batch, device: torch.device) -> Propo
     boxes, scores = cached.boxes[batch.indices], cached.scores[batch.indices]
     mirrored = flip_boxes(boxes, batch.sizes[:, 1:].to(boxes.dtype))
     boxes = torch.where(batch.flipped[:, None, None], mirrored, boxes)
-    return Proposals(send(boxes, device), send(scores, device))
+    return Proposals(to_device(boxes, device), to_device(scores, device))
 
 
 def eval_batch(dataset: InstanceSet) -> int:
@@ -327,7 +327,7 @@ class Draws:
         count, self.parts, self.seed = schedule.images_per_step, schedule.micro_batches, seed
         workers = decoders(dataset)
         self.batches = [
-            TrainBatches(dataset, count, image_seed, workers=workers, rank=part, world_size=self.parts)
+            TrainBatches(dataset, count, image_seed, workers=workers, part=part, num_parts=self.parts)
             for part in range(self.parts)
         ]
 

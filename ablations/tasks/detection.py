@@ -31,7 +31,7 @@ from ablations.training.checkpoint import Checkpoint
 from ablations.training.device import compile_parts
 from ablations.training.distributed import Crew
 from ablations.training.loop import fit
-from data.dataset import send
+from data.dataset import to_device
 from data.loaders import eval_batches
 from models.backbone import load_pretrained, pretrained_parts
 from models.build import build_detector
@@ -171,7 +171,7 @@ def losses_of(config: Config, model: Detector, stages: Stages) -> Any:
         proposals = None if cached is None else proposals_of(cached, batch, device)
         batch = batch.to(device)
         truth = GroundTruth(batch.boxes, batch.labels, batch.masks, batch.crowds)
-        draw = lambda name, shape: send(draws.uniform(shape, name, step, part), device)  # noqa: E731
+        draw = lambda name, shape: to_device(draws.uniform(shape, name, step, part), device)  # noqa: E731
         return model.losses(batch.images, batch.sizes, truth, proposals, draw)
 
     return losses

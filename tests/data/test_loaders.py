@@ -66,13 +66,13 @@ def test_a_step_may_be_larger_than_the_set(drawn):
     assert shown.sum() == 25 and set(shown.tolist()) == {2, 3}
 
 
-def test_processes_share_a_step_without_overlap(drawn):
+def test_the_parts_of_a_step_do_not_overlap(drawn):
     whole = TrainBatches(drawn, 4, seed=0).batch(1)
-    parts = [TrainBatches(drawn, 4, seed=0, rank=rank, world_size=2).batch(1) for rank in range(2)]
+    parts = [TrainBatches(drawn, 4, seed=0, part=part, num_parts=2).batch(1) for part in range(2)]
     assert torch.equal(torch.stack([part.indices for part in parts], 1).flatten(), whole.indices)
     assert torch.equal(parts[1].images, whole.images[1::2]) and torch.equal(parts[0].flipped, whole.flipped[::2])
     with pytest.raises(ValueError, match="multiple of 3"):
-        TrainBatches(drawn, 4, seed=0, world_size=3)
+        TrainBatches(drawn, 4, seed=0, num_parts=3)
 
 
 def test_mirroring_moves_pixels_boxes_and_masks_together(drawn):
