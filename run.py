@@ -17,8 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from ablations.cli import Request, carry_out, prepare, refuse
-from ablations.config.schema import ConfigError
-from ablations.records.schema import RecordError
+from ablations.errors import ConfigError, RecordError
 
 requests: list[Request] = []  # several in a sweep: Hydra only collects them, and they are carried out together
 exit_codes: list[int] = []

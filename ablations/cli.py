@@ -10,14 +10,17 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from ablations.config.schema import Config, ConfigError
+from ablations.config.schema import Config
 from ablations.config.study import Compose, Run, Study, compose_study, single_run
+from ablations.errors import ConfigError, RecordError
 from ablations.execution.distributed_worker import follow
 from ablations.execution.exhibits import exhibits_of
 from ablations.execution.local import INTERRUPTED
 from ablations.execution.scheduler import Outcome, execute
-from ablations.records.provenance import cores, git_state
-from ablations.records.schema import RecordError, StudyRecord, save, write_atomically
+from ablations.machine import cores
+from ablations.records.provenance import git_state
+from ablations.records.schema import StudyRecord
+from ablations.records.storage import save, write_atomically
 from ablations.records.summary import table
 from ablations.stages.make import stages_of
 from ablations.tracking.trackers import publish_report
@@ -185,6 +188,6 @@ def conclude(outcome: Outcome) -> int:
     for name, message in outcome.failures.items():
         print(f"failed: {name}: {message}")
     if outcome.interrupted:
-        print("stopped; finished runs and checkpoints are kept: give the same command again to go on")
+        print("stopped; finished runs and checkpoints are kept: give the same command again to continue")
         return INTERRUPTED
     return 1 if outcome.failures else 0

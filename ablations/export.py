@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ablations.records.schema import RecordError, load_run, load_status, load_study
+from ablations.errors import RecordError
+from ablations.records.storage import load_run, load_status, load_study
 
 ROOT = Path(__file__).parent.parent
 FORMAT = 1

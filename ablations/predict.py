@@ -27,9 +27,10 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.functional import to_tensor
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
-from ablations.config.schema import Config, ConfigError, from_settings
+from ablations.config.schema import Config, from_settings
+from ablations.errors import ConfigError, RecordError
 from ablations.evaluation.coco import coco_results
-from ablations.records.schema import RecordError, load_run, write_atomically
+from ablations.records.storage import load_run, write_atomically
 from ablations.stages.make import ProposalNetwork, Stages, propose_batch
 from ablations.training.device import choose_device
 from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, Sample, collate

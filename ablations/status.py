@@ -9,17 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from ablations.errors import RecordError
 from ablations.execution.progress import duration, where
-from ablations.records.schema import (
-    LOCK,
-    RecordError,
-    RunRecord,
-    Status,
-    StudyRecord,
-    load_run,
-    load_status,
-    load_study,
-)
+from ablations.records.schema import RunRecord, Status, StudyRecord
+from ablations.records.storage import LOCK, load_run, load_status, load_study
 from ablations.records.summary import headline
 from data.folders import held
 

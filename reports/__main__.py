@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ablations.records.schema import RecordError
+from ablations.errors import RecordError
 from reports.load import find_studies, read_study
 from reports.render import render
 from reports.stats.bootstrap import RESAMPLES

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablations.records.schema import Hypothesis, RecordError
+from ablations.errors import RecordError
+from ablations.records.schema import Hypothesis
 from reports.exhibits import inference_cost, overlap
 from reports.figures import forest, misalignment, pictures, plots, recall
 from reports.load import Study, find_studies, read_study

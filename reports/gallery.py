@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from ablations.records.schema import RecordError
+from ablations.errors import RecordError
 from reports.claims import render_claims
 from reports.load import Study, find_studies, read_study
 from reports.render import render, setting, template

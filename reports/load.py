@@ -10,16 +10,9 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from ablations.records.schema import (
-    ExhibitRecord,
-    RecordError,
-    RunRecord,
-    StudyRecord,
-    load_exhibit,
-    load_run,
-    load_status,
-    load_study,
-)
+from ablations.errors import RecordError
+from ablations.records.schema import ExhibitRecord, RunRecord, StudyRecord
+from ablations.records.storage import load_exhibit, load_run, load_status, load_study
 
 Trouble = Literal["missing", "failed", "unreadable", "unplanned"]
 

@@ -7,7 +7,7 @@ import hydra
 import pytest
 import torch
 
-from ablations.records.run_log import Job
+from ablations.records.run_log import RunLog
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -19,11 +19,11 @@ def one_thread():
 
 
 @pytest.fixture
-def job(tmp_path):
-    """A run or a stage in progress; what it logs is in job.file."""
-    job = Job(tmp_path / "job", "test")
-    job.file = io.StringIO()
-    return job
+def log(tmp_path):
+    """A run or a stage in progress; what it logs is in log.file."""
+    log = RunLog(tmp_path / "log", "test")
+    log.file = io.StringIO()
+    return log
 
 
 @pytest.fixture

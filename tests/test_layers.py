@@ -14,7 +14,9 @@ ALLOWED = {
     "ablations": {"ops", "models", "data", "ablations"},
     "reports": {
         "reports",
+        "ablations.errors",
         "ablations.records.schema",
+        "ablations.records.storage",
         "ablations.evaluation.cocoapi",
         "ablations.evaluation.overlap",
         "data.images",

@@ -18,8 +18,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
 
-from ablations.config.schema import CheckpointConfig, Config, ConfigError, from_hydra
-from ablations.records.schema import RecordError, load_exhibit, load_run, load_status, load_study, save
+from ablations.config.schema import CheckpointConfig, Config, from_hydra
+from ablations.errors import ConfigError, RecordError
+from ablations.records.storage import load_exhibit, load_run, load_status, load_study, save
 from ablations.training.checkpoint import Checkpoint, Progress
 from data import annotations
 from data.coco import CocoSpec, load
@@ -216,12 +217,12 @@ def test_an_odd_image_file_is_named(tmp_path, kind):
         read_image(path, 30, 40)
 
 
-def write_checkpoint(path, job, owner="me"):
+def write_checkpoint(path, log, owner="me"):
     module = nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(module.parameters(), fused=True)
     module(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    checkpoint = Checkpoint(path, owner, CheckpointConfig(), job)
+    checkpoint = Checkpoint(path, owner, CheckpointConfig(), log)
     progress = Progress(step=7, seconds=3.5, logged=[(0, {"loss": 1.5})], tail=[{"loss": 1.0}])
     checkpoint.write(progress, module, optimizer)
     return progress
@@ -229,17 +230,17 @@ def write_checkpoint(path, job, owner="me"):
 
 @DAMAGE
 @given(st.data())
-def test_a_damaged_checkpoint_counts_as_none_and_an_undamaged_one_as_it_is(tmp_path, job, data):
+def test_a_damaged_checkpoint_counts_as_none_and_an_undamaged_one_as_it_is(tmp_path, log, data):
     path = tmp_path / "checkpoint"
-    progress = write_checkpoint(path, job)
+    progress = write_checkpoint(path, log)
     good = path.read_bytes()
     path.write_bytes(scrambled(data.draw, good))
-    job.file = io.StringIO()
-    checkpoint = Checkpoint(path, "me", CheckpointConfig(), job)
+    log.file = io.StringIO()
+    checkpoint = Checkpoint(path, "me", CheckpointConfig(), log)
     if checkpoint.progress.step:
         assert (checkpoint.progress.step, checkpoint.progress.logged) == (progress.step, progress.logged)
     else:
-        assert path.read_bytes() != good and "training starts from the beginning" in job.file.getvalue()
+        assert path.read_bytes() != good and "training starts from the beginning" in log.file.getvalue()
 
 
 LOADERS = {"run": load_run, "study": load_study, "status": load_status, "exhibit": load_exhibit}

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from ablations.config.schema import CheckpointConfig
-from ablations.records.schema import RecordError, load_run
+from ablations.errors import RecordError
+from ablations.records.storage import load_run
 from ablations.training.checkpoint import Checkpoint
 from data import annotations
 from data.shapes import ShapesSpec, cache
@@ -28,7 +29,7 @@ FORBIDDEN_CALLS = {"eval", "exec", "compile", "os.system", "os.popen", "yaml.loa
 FORBIDDEN_CALLS |= {"yaml.full_load", "torch.hub.load", "subprocess.getoutput", "shutil.unpack_archive"}
 
 # What submitit's jobs say to the process that started them goes through a folder that nobody else may write.
-BETWEEN_OWN_PROCESSES = {"ablations/cluster.py"}
+BETWEEN_OWN_PROCESSES = {"ablations/execution/cluster.py"}
 
 
 def calls(tree):
@@ -67,11 +68,11 @@ class Bomb:
         return os.mkdir, (str(self.path),)
 
 
-def test_pickles_in_the_place_of_our_files_are_not_unpickled(tmp_path, job):
+def test_pickles_in_the_place_of_our_files_are_not_unpickled(tmp_path, log):
     bomb = tmp_path / "exploded"
     for name in ("checkpoint", "run.json"):
         (tmp_path / name).write_bytes(pickle.dumps(Bomb(bomb)))
-    assert Checkpoint(tmp_path / "checkpoint", "me", CheckpointConfig(), job).progress.step == 0
+    assert Checkpoint(tmp_path / "checkpoint", "me", CheckpointConfig(), log).progress.step == 0
     with pytest.raises(RecordError):
         load_run(tmp_path / "run.json")
     spec = ShapesSpec(num_train=1, num_val=1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.records.schema import load_status
+from ablations.records.storage import load_status
 from tests import torture
 
 # Runs that would take minutes: none of them is let to its end.
@@ -42,11 +42,11 @@ def test_a_study_is_stopped_by_signals_and_outlives_a_killed_worker(tmp_path):
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal, which reaches the workers too
         assert process.wait(300) == 130
         assert sorted(states(tmp_path)) == ["failed", "stopped", "stopped"]
-        assert "give the same command again to go on" in said.read_text()
+        assert "give the same command again to continue" in said.read_text()
 
         process = torture.start(LONG, tmp_path)
         logs = lambda: [path.read_text() for path in tmp_path.glob("roialign/*/seed0/log.txt")]  # noqa: E731
-        until(lambda: any("going on from step" in log for log in logs()), process)
+        until(lambda: any("resuming at step" in log for log in logs()), process)
         for number in (signal.SIGTERM, signal.SIGINT):  # two of one kind at once would count as one
             process.send_signal(number)
         assert process.wait(60) == 130

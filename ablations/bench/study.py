@@ -24,8 +24,8 @@ from ablations.config.schema import CheckpointConfig, Config, from_hydra
 from ablations.config.study import Run
 from ablations.execution.scheduler import execute
 from ablations.records.provenance import provenance
-from ablations.records.run_log import Job
-from ablations.records.schema import load_status
+from ablations.records.run_log import RunLog
+from ablations.records.storage import load_status
 from ablations.stages.make import stages_of
 from ablations.tasks.detection import WORKS
 from ablations.training.checkpoint import Checkpoint, Progress
@@ -71,8 +71,8 @@ def checkpoint_cost(config: Config, folder: Path) -> dict[str, float]:
     stages = stages_of(config)
     work = WORKS[config.task](config, stages)
     optimizer = torch.optim.AdamW([p for p in work.model.parameters() if p.requires_grad], lr=1e-4, fused=True)
-    job = Job(folder, "bench")
-    checkpoint = Checkpoint(folder / "checkpoint.safetensors", "bench", CheckpointConfig(), job)
+    log = RunLog(folder, "bench")
+    checkpoint = Checkpoint(folder / "checkpoint.safetensors", "bench", CheckpointConfig(), log)
     steps, writes = [], []
     for step in range(4 * CHECKPOINTS):
         start = time.perf_counter()

@@ -13,7 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import Discriminator, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from ablations.records.provenance import missing_compiler, native_bfloat16
+from ablations.errors import ConfigError
+from ablations.machine import missing_compiler, native_bfloat16
 from data.build import SPECS
 from models.config import (
     FCISConfig,
@@ -25,10 +26,6 @@ from models.config import (
     RoIConfig,
     ToyConfig,
 )
-
-
-class ConfigError(ValueError):
-    """A setting that cannot work: the message says what was expected, what came and what to do."""
 
 
 @dataclass(frozen=True)

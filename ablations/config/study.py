@@ -10,7 +10,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ablations import exhibits
-from ablations.config.schema import INDIFFERENT, Config, ConfigError, digest, from_hydra, to_plain, typed
+from ablations.config.schema import INDIFFERENT, Config, digest, from_hydra, to_plain, typed
+from ablations.errors import ConfigError
 from ablations.records.schema import Arm, Hypothesis
 
 Compose = Callable[[list[str]], DictConfig]

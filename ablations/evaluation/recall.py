@@ -14,7 +14,7 @@ from safetensors.torch import save as serialised
 from ablations.config.schema import Config
 from ablations.evaluation.coco import coco_results
 from ablations.evaluation.cocoapi import index, quietly, with_results
-from ablations.records.schema import write_atomically
+from ablations.records.storage import write_atomically
 from ablations.stages.make import Stages, eval_batch, proposal_losses, proposal_network, propose_all
 from ablations.tasks.base import Metrics, Work
 from data.dataset import InstanceSet

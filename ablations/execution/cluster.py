@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 
-from ablations.config.schema import Config, ConfigError
-from ablations.records.run_log import Stopped, WorkerLost, stop_when
+from ablations.config.schema import Config
+from ablations.errors import ConfigError, Stopped, WorkerLost
+from ablations.training.stopping import stop_when
 
 ROOT = Path(__file__).parents[2]
 POLL = 0.5

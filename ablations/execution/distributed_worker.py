@@ -6,10 +6,10 @@ from torch import nn
 
 from ablations.config.schema import Config
 from ablations.execution.local import SIGNALS
+from ablations.machine import one_thread
 from ablations.stages.make import proposal_losses, proposal_network, proposals_by_batch, stages_of
 from ablations.tasks.detection import WORKS, build, detections_by_batch
 from ablations.training import distributed
-from ablations.training.device import one_thread
 from ablations.training.loop import accumulate
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from ablations import exhibits
 from ablations.config.study import Run, Study
+from ablations.errors import RecordError
 from ablations.records.code_version import version_of
 from ablations.records.provenance import provenance
-from ablations.records.schema import ExhibitRecord, RecordError, load_exhibit, load_run, load_study, save
+from ablations.records.schema import ExhibitRecord
+from ablations.records.storage import load_exhibit, load_run, load_study, save
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from ablations.config.schema import Config
+from ablations.errors import RecordError
 from ablations.records.code_version import code_version
-from ablations.records.schema import LOCK, RecordError, RunRecord, load_run
+from ablations.records.schema import RunRecord
+from ablations.records.storage import LOCK, load_run
 from ablations.stages.make import Stages
 
 REPLACED = "replaced"

@@ -15,10 +15,9 @@ import torch
 from ablations.config.schema import Config
 from ablations.execution.cluster import Ray, Slurm
 from ablations.execution.local import Workers
-from ablations.records.provenance import cores
-from ablations.records.run_log import stop_when
+from ablations.machine import cores, visible_gpus
 from ablations.training import distributed
-from ablations.training.device import visible_gpus
+from ablations.training.stopping import stop_when
 
 
 class Engine(Protocol):

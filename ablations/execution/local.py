@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from ablations.records.run_log import WorkerLost, stop_when
+from ablations.errors import WorkerLost
+from ablations.training.stopping import stop_when
 
 INTERRUPTED = 130
 """Exit code of a study that was stopped, as shells have it for Ctrl-C."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ablations.records.schema import RunRecord, Status, load_status
+from ablations.records.schema import RunRecord, Status
+from ablations.records.storage import load_status
 from ablations.records.summary import headline
 
 SECONDS_BETWEEN_LOOKS = 1.0

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ablations.config.study import Run
 from ablations.execution.finished import REPLACED, finished, set_aside
-from ablations.records.schema import LOCK, TEMPORARY, RunRecord, save
+from ablations.records.schema import RunRecord
+from ablations.records.storage import LOCK, TEMPORARY, save
 from ablations.stages.make import Stages
 
 OWN = ("run.json", "log.txt", "status.json", LOCK)

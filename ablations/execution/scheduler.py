@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from ablations.config.study import Run
+from ablations.errors import Stopped, WorkerLost
 from ablations.execution.exhibits import Exhibit, make_exhibit
 from ablations.execution.finished import finished, outdated, set_aside
 from ablations.execution.launchers import Engine, start
 from ablations.execution.local import stop_signals
 from ablations.execution.progress import Progress
 from ablations.execution.reuse import take_over
-from ablations.records.run_log import Job, Stopped, WorkerLost, explain, mark_failed
-from ablations.records.schema import LOCK, ExhibitRecord, RunRecord, clear_temporaries
+from ablations.machine import one_thread
+from ablations.records.run_log import RunLog, explain, mark_failed
+from ablations.records.schema import ExhibitRecord, RunRecord
+from ablations.records.storage import LOCK, clear_temporaries
 from ablations.stages.make import CHECKPOINT, Stages, make_backbone, make_data, make_proposals, stages_of
 from ablations.tasks.detection import run_arm
 from ablations.training import distributed
-from ablations.training.device import one_thread
 from data.folders import clear_abandoned, held, locked
 
 POLL = 0.2
@@ -30,7 +32,7 @@ POLL = 0.2
 
 @dataclass(frozen=True)
 class Task:
-    """Something that a worker does once what it needs is done; called with a Job, which keeps its log and status.
+    """Something that a worker does once what it needs is done; called with its RunLog.
 
     folder: where its log, status and lock are
     run:    set for runs, which are counted
@@ -38,7 +40,7 @@ class Task:
 
     name: str
     folder: Path
-    function: Callable[[Job], Any]
+    function: Callable[[RunLog], Any]
     needs: frozenset[str]
     run: Run | None = None
 
@@ -219,23 +221,24 @@ def _carry_out(task: Task, echo: bool) -> Any:
                 return record
         if task.run is not None:
             set_aside(task.run.folder)
-        return Job(task.folder, task.name, echo).carry_out(task.function)
+        with RunLog(task.folder, task.name, echo) as log:
+            return task.function(log)
 
 
-def _stage(make: Callable[[Stages, Job], None], stages: Stages, name: str, needs: list[Task]) -> Task:
+def _stage(make: Callable[[Stages, RunLog], None], stages: Stages, name: str, needs: list[Task]) -> Task:
     work = functools.partial(_on_one_thread, make, stages)
     return Task(name, stages.work_folder(name), work, frozenset(task.name for task in needs))
 
 
-def _on_one_thread(make: Callable[[Stages, Job], None], stages: Stages, job: Job) -> None:
+def _on_one_thread(make: Callable[[Stages, RunLog], None], stages: Stages, log: RunLog) -> None:
     """Stages are shared, so their bits must not depend on whether a study or a single run makes them: one thread."""
     with one_thread():
-        make(stages, job)
+        make(stages, log)
 
 
-def _arm(run: Run, job: Job) -> RunRecord:
-    return run_arm(run.study, run.arm, run.config, run.folder, stages_of(run.config), job)
+def _arm(run: Run, log: RunLog) -> RunRecord:
+    return run_arm(run.study, run.arm, run.config, run.folder, stages_of(run.config), log)
 
 
-def _exhibit(exhibit: Exhibit, job: Job) -> ExhibitRecord:
+def _exhibit(exhibit: Exhibit, log: RunLog) -> ExhibitRecord:
     return make_exhibit(exhibit)

@@ -13,9 +13,12 @@ LAYERS = ("ablations", "data", "models", "ops")
 # Imported on the way, but only about files, messages and settings (settings are compared by themselves).
 INDIFFERENT = (
     "ablations.config",
+    "ablations.errors",
+    "ablations.machine",
     "ablations.records",
     "ablations.tracking",
     "ablations.training.checkpoint",
+    "ablations.training.stopping",
     "data.folders",
 )
 

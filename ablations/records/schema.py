@@ -18,25 +18,13 @@ A study folder looks like this (JSON and YAML are written atomically, `run.json`
 This module imports neither torch nor Hydra, so that a report needs neither.
 """
 
-import dataclasses
-import functools
-import json
-import os
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
-
-from pydantic import TypeAdapter, ValidationError
 
 SCHEMA = 1
 
 State = Literal["running", "done", "failed", "stopped"]
 Direction = Literal["greater", "less", "equal"]
-
-
-class RecordError(ValueError):
-    """A record that cannot be read: the message names the file, what was expected and what to do."""
 
 
 @dataclass(frozen=True)
@@ -184,106 +172,3 @@ class Status:
     started: str
     updated: str
     schema: int = SCHEMA
-
-
-LOCK = ".lock"
-"""Beside a status: the process that keeps it holds this file. A status "running" beside a free one is of a process that
-was killed."""
-
-TEMPORARY = ".tmp"
-"""How the names of files end that are still being written: one that is older than its process can be removed."""
-
-
-def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> None:
-    """Writes so that `path` holds either its old content or all of the new one, whatever happens.
-
-    durable: even when the power fails; without, only whatever happens to the process.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def clear_temporaries(folder: Path) -> None:
-    """Removes what a killed process was writing in `folder`; nobody may be writing there."""
-    for path in folder.glob(f".*{TEMPORARY}"):
-        path.unlink(missing_ok=True)
-
-
-def save(record: StudyRecord | RunRecord | ExhibitRecord | Status, path: Path, durable: bool = True) -> None:
-    write_atomically(path, json.dumps(dataclasses.asdict(record), indent=1) + "\n", durable)
-
-
-def load_run(path: Path) -> RunRecord:
-    return _build(RunRecord, _read(path, RunRecord), path)
-
-
-def load_exhibit(path: Path) -> ExhibitRecord:
-    return _build(ExhibitRecord, _read(path, ExhibitRecord), path)
-
-
-def load_status(path: Path) -> Status | None:
-    """None where there is none that can be read: it only tells how things stand and decides nothing."""
-    try:
-        return _build(Status, _read(path, Status), path)
-    except (OSError, RecordError):
-        return None
-
-
-def load_study(path: Path) -> StudyRecord:
-    content = _read(path, StudyRecord)
-    try:
-        content["arms"] = {name: Arm(**arm) for name, arm in content["arms"].items()}
-        content["hypotheses"] = [Hypothesis(**hypothesis) for hypothesis in content["hypotheses"]]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"{path}: not a study record ({error}); delete it and run the study again") from error
-    study: StudyRecord = _build(StudyRecord, content, path)
-    unknown = {arm for hypothesis in study.hypotheses for arm in hypothesis.contrast} - set(study.arms)
-    if unknown:
-        raise RecordError(
-            f"{path}: hypotheses name arms that are not there: {sorted(unknown)}; delete it and run again"
-        )
-    return study
-
-
-def _read(path: Path, kind: type) -> dict[str, Any]:
-    """The JSON of a record whose fields have the types of `kind`."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: not JSON ({error}); delete it and run again") from error
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        got = content.get("schema") if isinstance(content, dict) else type(content).__name__
-        raise RecordError(f"{path}: expected a record of schema {SCHEMA}, got {got}; delete it and run again")
-    try:
-        _checker(kind).validate_json(text, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise RecordError(f"{path}: {place}: {first['msg']} ({kind.__name__}); delete it and run again") from error
-    return content
-
-
-@functools.cache
-def _checker(kind: type) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def _build(kind: type, content: dict[str, Any], path: Path) -> Any:
-    try:
-        return kind(**content)
-    except TypeError as error:
-        raise RecordError(f"{path}: not a {kind.__name__} ({error}); delete it and run again") from error

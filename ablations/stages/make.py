@@ -17,15 +17,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ablations.config.schema import Config, ConfigError, ScheduleConfig, digest
+from ablations.config.schema import Config, ScheduleConfig, digest
+from ablations.errors import ConfigError
 from ablations.records.code_version import code_version
-from ablations.records.run_log import Job, check_stop
-from ablations.records.schema import clear_temporaries
+from ablations.records.run_log import RunLog
+from ablations.records.storage import clear_temporaries
 from ablations.stages.pretraining import DenseNetwork, dense_losses
 from ablations.training import distributed
 from ablations.training.checkpoint import Checkpoint
 from ablations.training.device import choose_device, compile_parts
 from ablations.training.loop import fit
+from ablations.training.stopping import check_stop
 from data.build import build
 from data.dataset import Batch, InstanceSet, flip_boxes, to_device
 from data.folders import complete
@@ -163,7 +165,7 @@ def make_once(stages: Stages, folder: Path, files: list[str], make: Callable[[Pa
     complete(folder, make_signed, good)
 
 
-def make_data(stages: Stages, log: Job) -> None:
+def make_data(stages: Stages, log: RunLog) -> None:
     """Draws the images, or checks that they can be read and that both splits have the same classes."""
     train, val = stages.dataset("train"), stages.dataset("val")
     if train.classes != val.classes:
@@ -171,7 +173,7 @@ def make_data(stages: Stages, log: Job) -> None:
     log(0, {"training_images": len(train), "validation_images": len(val)})
 
 
-def make_backbone(stages: Stages, log: Job) -> None:
+def make_backbone(stages: Stages, log: RunLog) -> None:
     """Pretrains the trunk, or takes ImageNet's weights; what is kept has no batch normalisation any more."""
 
     def make(folder: Path) -> None:
@@ -189,7 +191,7 @@ def make_backbone(stages: Stages, log: Job) -> None:
         losses_of = lambda step, part: dense_losses(network, draws.batch(step, part).to(stages.device))  # noqa: E731
         torch.manual_seed(0)
         checkpoint = Checkpoint(folder / CHECKPOINT, f"{stages.backbone_key} {code_version()}", config.checkpoint, log)
-        log.train(schedule.steps)
+        log.start_training(schedule.steps)
         fit(network, losses_of, schedule, log, config.budget.log_every, config.precision, checkpoint=checkpoint)
         save_file(plain_state(fold_batch_norm(trunk.eval()).state_dict()), folder / "model.safetensors")
 
@@ -208,7 +210,7 @@ class ProposalNetwork(nn.Module):
         return self.head(self.trunk(images))
 
 
-def make_proposals(stages: Stages, log: Job) -> None:
+def make_proposals(stages: Stages, log: RunLog) -> None:
     """Trains the proposal network, then caches its proposals for all images."""
 
     def make(folder: Path) -> None:
@@ -216,7 +218,7 @@ def make_proposals(stages: Stages, log: Job) -> None:
         losses_of, log_every = proposal_losses(network, stages, seed=0), config.budget.log_every
         torch.manual_seed(0)
         checkpoint = Checkpoint(folder / CHECKPOINT, f"{stages.rpn_key} {code_version()}", config.checkpoint, log)
-        log.train(config.budget.rpn.steps)
+        log.start_training(config.budget.rpn.steps)
         with distributed.Crew("proposals", config) as crew:
             fit(
                 network,

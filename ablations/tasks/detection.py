@@ -18,10 +18,12 @@ from ablations.config.study import Run
 from ablations.evaluation.coco import average_precision, coco_results
 from ablations.evaluation.overlap import overlap_metrics
 from ablations.evaluation.recall import proposals_work
+from ablations.machine import peak_memory, reset_peak_memory
 from ablations.records.code_version import code_version
-from ablations.records.provenance import peak_memory, provenance, reset_peak_memory
-from ablations.records.run_log import Job, check_stop
-from ablations.records.schema import RunRecord, save, write_atomically
+from ablations.records.provenance import provenance
+from ablations.records.run_log import RunLog
+from ablations.records.schema import RunRecord
+from ablations.records.storage import save, write_atomically
 from ablations.stages.make import CHECKPOINT, Draws, Stages, decoders, eval_batch, plain_state, proposals_of, stages_of
 from ablations.tasks.base import Metrics, Work
 from ablations.tracking import trackers
@@ -31,6 +33,7 @@ from ablations.training.checkpoint import Checkpoint
 from ablations.training.device import compile_parts
 from ablations.training.distributed import Crew
 from ablations.training.loop import fit
+from ablations.training.stopping import check_stop
 from data.dataset import to_device
 from data.loaders import eval_batches
 from models.backbone import load_pretrained, pretrained_parts
@@ -39,7 +42,7 @@ from models.detector import Detector, GroundTruth
 from models.initialise import initialise
 
 
-def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, log: Job) -> RunRecord:
+def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, log: RunLog) -> RunRecord:
     """Trains and evaluates one arm, going on from its checkpoint; leaves its files in `folder`, run.json last."""
     started = datetime.now(UTC)
     reset_peak_memory()
@@ -58,7 +61,7 @@ def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, 
             curves.add(step, values)
             log(step, values)
 
-        log.train(work.schedule.steps)
+        log.start_training(work.schedule.steps)
         with Crew("run", config) as crew:
             fitted = fit(
                 model,

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from ablations.records.schema import write_atomically
+from ablations.records.storage import write_atomically
 from ablations.tracking.trackers import Tracker
 
 

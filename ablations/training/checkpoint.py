@@ -18,8 +18,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ablations.config.schema import CheckpointConfig
-from ablations.records.run_log import Job, TrainingError
-from ablations.records.schema import write_atomically
+from ablations.errors import TrainingError
+from ablations.records.run_log import RunLog
+from ablations.records.storage import write_atomically
 
 SHARE = 0.01
 """Checkpoints take at most about this share of the time: where writing one is slow, they are further apart."""
@@ -52,15 +53,15 @@ class Checkpoint:
     every: how often to write one
     """
 
-    def __init__(self, path: Path, owner: str, every: CheckpointConfig, job: Job) -> None:
-        self.path, self.owner, self.every, self.job = path, owner, every, job
+    def __init__(self, path: Path, owner: str, every: CheckpointConfig, log: RunLog) -> None:
+        self.path, self.owner, self.every, self.log = path, owner, every, log
         self.cost = 0.0
         self.last = time.monotonic()
         self.tensors: dict[str, Tensor] = {}
         self.progress = self._read() or Progress()
         if self.progress.step:
             self.progress.resumed.append(self.progress.step)
-            job.resume(self.progress.step)
+            log.resume(self.progress.step)
 
     def due(self, step: int) -> bool:
         """Whether one should be written now that `step` steps are done."""
@@ -78,7 +79,7 @@ class Checkpoint:
         try:
             write_atomically(self.path, save(tensors, header))
         except OSError as error:
-            self.job.say(f"no checkpoint at step {progress.step}: {error.strerror or error}; training goes on", True)
+            self.log.write(f"no checkpoint at step {progress.step}: {error.strerror or error}; training goes on", True)
         self.last = time.monotonic()
         self.cost = self.last - began
 
@@ -121,10 +122,12 @@ class Checkpoint:
                 raise ValueError("its content is not what was written")
             progress = _progress(json.loads(header["progress"]))
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            self.job.say(f"{self.path}: cannot be read ({error}); training starts from the beginning", True)
+            self.log.write(f"{self.path}: cannot be read ({error}); training starts from the beginning", True)
             return None
         if header.get("owner") != self.owner:
-            self.job.say("the checkpoint is of other settings, data or code; training starts from the beginning", True)
+            self.log.write(
+                "the checkpoint belongs to other settings, data or code; training starts from the beginning", True
+            )
             return None
         self.tensors = tensors
         return progress

@@ -1,13 +1,9 @@
 """Where a run computes, and why."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import nn
 
-from ablations.config.schema import ConfigError
+from ablations.errors import ConfigError
 
 
 def choose_device(wanted: str) -> tuple[torch.device, str]:
@@ -28,23 +24,3 @@ def compile_parts(network: nn.Module, backend: str = "inductor") -> None:
     """
     for part in network.children():
         part.compile(backend=backend)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """The CPU's sums inside are taken by one thread, so that their bits do not depend on how many there are."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def visible_gpus(wanted: str) -> list[str]:
-    """The GPUs that runs may be given, as CUDA_VISIBLE_DEVICES names them; none for device=cpu."""
-    if wanted == "cpu" or not torch.cuda.is_available():
-        return []
-    count = torch.cuda.device_count()
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named.split(",")[:count] if named else [str(index) for index in range(count)]

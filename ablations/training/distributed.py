@@ -20,8 +20,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ablations.config.schema import Config, ConfigError
-from ablations.records.run_log import OutOfStep, Stopped, TrainingError
+from ablations.config.schema import Config
+from ablations.errors import ConfigError, Desynchronised, Stopped, TrainingError
 
 END = -1
 """In the place of a step: this training is over."""
@@ -105,12 +105,12 @@ class Crew:
         spread([*trained_tensors(module), scale])
 
 
-def lost_step() -> OutOfStep:
+def lost_step() -> Desynchronised:
     """The error to raise where the leader leaves what it does with its followers. It is also remembered: on a full
     disk, closing a file on the way out raises another error in its place."""
     global _lost_step
     _lost_step = True
-    return OutOfStep()
+    return Desynchronised()
 
 
 def out_of_step() -> bool:
@@ -119,7 +119,7 @@ def out_of_step() -> bool:
 
 
 def give_up() -> NoReturn:
-    """Ends this process, and by that torchrun the others, which wait for what never comes (OutOfStep)."""
+    """Ends this process, and by that torchrun the others, which wait for what never comes (Desynchronised)."""
     try:
         sys.stdout.flush()
     finally:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ablations.config.schema import ScheduleConfig
-from ablations.records.run_log import Stopped, TrainingError, stop_asked
+from ablations.errors import Stopped, TrainingError
 from ablations.training.checkpoint import Checkpoint, Progress
 from ablations.training.distributed import Crew, collect, rank, size
+from ablations.training.stopping import stop_requested
 
 MOMENTUM = 0.9
 
@@ -91,7 +92,7 @@ def fit(
         curve.add(step, losses, optimizer.param_groups[0]["lr"])
         durations.append(time.perf_counter() - start)
         progress.step, progress.seconds = step + 1, time.perf_counter() - began
-        stop = stop_asked()
+        stop = stop_requested()
         if checkpoint is not None and (stop or progress.step == schedule.steps or checkpoint.due(progress.step)):
             curve.read()
             progress.scaler = scaler.state_dict()

@@ -7,8 +7,10 @@ import zipfile
 import pytest
 
 from ablations import export
+from ablations.errors import RecordError
 from ablations.export import ExportError, pack, unpack
-from ablations.records.schema import Arm, RecordError, Status, StudyRecord, save
+from ablations.records.schema import Arm, Status, StudyRecord
+from ablations.records.storage import save
 
 STUDY = StudyRecord(
     name="tiny",

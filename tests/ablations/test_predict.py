@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from ablations import predict
 from ablations.config.schema import from_hydra, from_settings
+from ablations.errors import ConfigError
 from ablations.evaluation.coco import coco_results
 from ablations.predict import ProposalNetwork, main, run_predictor
 from ablations.stages.make import Stages, plain_state
@@ -88,7 +89,7 @@ def test_a_run_on_shared_proposals_takes_the_network_that_made_them(tmp_path, co
     config = from_hydra(compose(TINY))
     folder = tmp_path / "outputs" / "single" / "default" / "seed0"
     write_run(folder, config)
-    with pytest.raises(predict.ConfigError, match="rpn=joint"):
+    with pytest.raises(ConfigError, match="rpn=joint"):
         run_predictor(folder, torch.device("cpu"))
     trunk = build_trunk(config.model, config.stride)
     network = ProposalNetwork(trunk, build_rpn_head(config.model, trunk.out_channels, config.stride))

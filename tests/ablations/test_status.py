@@ -9,7 +9,8 @@ import pytest
 from ablations import status
 from ablations.execution import progress
 from ablations.execution.progress import Progress
-from ablations.records.schema import LOCK, Arm, RunRecord, Status, StudyRecord, save
+from ablations.records.schema import Arm, RunRecord, Status, StudyRecord
+from ablations.records.storage import LOCK, save
 from data.folders import locked
 
 STUDY = StudyRecord(

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as rle
 
-from ablations.records.schema import Arm, Hypothesis, RunRecord, StudyRecord, save
+from ablations.records.schema import Arm, Hypothesis, RunRecord, StudyRecord
+from ablations.records.storage import save
 
 SIDE = 256
 CATEGORIES = ["disc", "box"]

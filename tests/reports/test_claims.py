@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ablations.records.schema import load_study, save
+from ablations.records.storage import load_study, save
 from reports.claims import Claim, Finding, main, read_claims, render_claims
 from reports.load import read_study
 from tests.reports.conftest import write_study

@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 
-from ablations.records.schema import RecordError, Status, save
+from ablations.errors import RecordError
+from ablations.records.schema import Status
+from ablations.records.storage import save
 from reports.load import find_studies, read_study
 from tests.reports.conftest import ARMS, write_study
 

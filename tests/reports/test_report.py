@@ -9,7 +9,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from ablations.records.schema import Arm, Hypothesis, load_study, save
+from ablations.records.schema import Arm, Hypothesis
+from ablations.records.storage import load_study, save
 from reports import render as render_module
 from reports.__main__ import main
 from reports.figures import closeups, forest, misalignment, pictures, plots

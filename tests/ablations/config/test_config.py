@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from hydra.errors import HydraException
 
-from ablations.config.schema import ConfigError, from_hydra
+from ablations.config.schema import from_hydra
+from ablations.errors import ConfigError
 from ablations.stages.make import Stages
 from data.scene import ShapesSpec
 from models.config import FCISConfig, MaskRCNNConfig, ResNetConfig, ToyConfig

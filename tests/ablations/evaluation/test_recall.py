@@ -4,7 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ablations.config.schema import ConfigError, from_hydra
+from ablations.config.schema import from_hydra
+from ablations.errors import ConfigError
 from ablations.evaluation.recall import recall
 from ablations.records.summary import headline, table
 from ablations.stages.make import make_backbone, make_proposals, stages_of
@@ -46,18 +47,18 @@ def test_without_proposals_or_objects():
     assert set(recall(TRUTH | {"annotations": []}, [result(1, 0.5, 0, 0, 5, 5)], most=3).values()) == {None}
 
 
-def test_a_run_of_seed_0_is_the_shared_proposal_network_and_another_seed_is_not(compose, tmp_path, job):
+def test_a_run_of_seed_0_is_the_shared_proposal_network_and_another_seed_is_not(compose, tmp_path, log):
     tiny = ["budget=smoke", "budget.train_images=8", "budget.val_images=4", "budget.rpn.steps=2"]
     tiny += ["budget.backbone.steps=1", f"outputs={tmp_path}", "device=cpu"]
     shared = stages_of(from_hydra(compose(tiny)))
-    make_backbone(shared, job)
-    make_proposals(shared, job)
+    make_backbone(shared, log)
+    make_proposals(shared, log)
     network, cached = load_file(shared.rpn_folder / "model.safetensors"), shared.proposals("val")
 
     runs = {}
     for seed in (0, 1):
         config = from_hydra(compose([*tiny, "task=proposals", f"seed={seed}"]))
-        record = run_arm("rpn", "arm", config, tmp_path / f"seed{seed}", stages_of(config), job)
+        record = run_arm("rpn", "arm", config, tmp_path / f"seed{seed}", stages_of(config), log)
         assert set(record.stages) == {"backbone"} and record.steps == 2
         assert "average recall" in headline(record) and "R50" in table(record)
         runs[seed] = load_file(tmp_path / f"seed{seed}" / "model.safetensors")

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 
 from ablations import exhibits
-from ablations.config.schema import ConfigError
 from ablations.config.study import compose_study
+from ablations.errors import ConfigError
 from ablations.execution import exhibits as execution
 from ablations.execution.exhibits import Exhibit, make_exhibit
 from ablations.execution.scheduler import plan, plan_exhibits
-from ablations.records.schema import load_exhibit, load_run, save
+from ablations.records.storage import load_exhibit, load_run, save
 from reports import exhibits as sections
 from tests.reports.conftest import run_record, study_record
 

@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from ablations.config import schema as configuration
-from ablations.config.schema import ConfigError, LauncherConfig, from_hydra
+from ablations.config.schema import LauncherConfig, from_hydra
+from ablations.errors import ConfigError, Stopped, TrainingError, WorkerLost
 from ablations.execution.cluster import POLL
 from ablations.execution.launchers import start
 from ablations.execution.local import Workers
-from ablations.records.run_log import Stopped, TrainingError, WorkerLost, check_stop
-from ablations.training.device import visible_gpus
+from ablations.machine import visible_gpus
+from ablations.training.stopping import check_stop
 
 ELSEWHERE = {"ray": LauncherConfig("ray", address="local"), "submitit": LauncherConfig("submitit", cluster="local")}
 

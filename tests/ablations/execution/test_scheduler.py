@@ -17,11 +17,12 @@ import pytest
 from ablations import cli
 from ablations.config.schema import from_hydra
 from ablations.config.study import Run
+from ablations.errors import TrainingError, WorkerLost
 from ablations.execution import finished, scheduler
 from ablations.execution.finished import set_aside
 from ablations.records import code_version
-from ablations.records.run_log import TrainingError, WorkerLost
-from ablations.records.schema import LOCK, RunRecord, load_run, load_status, save
+from ablations.records.schema import RunRecord
+from ablations.records.storage import LOCK, load_run, load_status, save
 from data.folders import held, locked
 
 
@@ -179,7 +180,7 @@ FAILURES = {
     "read-only": (OSError(errno.EROFS, "Read-only file system", "/x/y"), "/x/y: cannot be written (Read-only file"),
     "deleted": (FileNotFoundError(errno.ENOENT, "No such file", "/x/stages"), "/x/stages"),
     "killed": (WorkerLost("its process died (killed, or out of memory?)"), "its process died"),
-    "a mistake": (KeyError("surprise"), "KeyError: 'surprise' (the traceback is in its log)"),
+    "a mistake": (KeyError("surprise"), "KeyError: 'surprise' (its log has the traceback)"),
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 from ablations.cli import start_study
 from ablations.config.study import compose_study
 from ablations.execution.exhibits import exhibits_of, make_exhibit
-from ablations.records.schema import load_exhibit, save
+from ablations.records.storage import load_exhibit, save
 from ablations.stages.make import make_backbone, make_proposals, stages_of
 from ablations.tasks.detection import run_arm
 from reports.exhibits import problems, sections
@@ -19,7 +19,7 @@ TINY += ["model.proposals=20", "model.score_threshold=0.02"]
 
 
 @pytest.fixture
-def exhibit(compose, tmp_path, job):
+def exhibit(compose, tmp_path, log):
     """exhibit(study) -> the content of its exhibit, after its runs are done."""
 
     def make(name):
@@ -28,10 +28,10 @@ def exhibit(compose, tmp_path, job):
         start_study(study, runs)
         for run in runs:
             stages = stages_of(run.config)
-            make_backbone(stages, job)
+            make_backbone(stages, log)
             if stages.shares_proposals:
-                make_proposals(stages, job)
-            run_arm(name, run.arm, run.config, run.folder, stages, job)
+                make_proposals(stages, log)
+            run_arm(name, run.arm, run.config, run.folder, stages, log)
         (only,) = exhibits_of(study, runs)
         return make_exhibit(only).content
 

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ablations.config.schema import CheckpointConfig, ScheduleConfig
-from ablations.records import run_log as jobs
-from ablations.records import schema
-from ablations.records.run_log import Stopped
+from ablations.errors import Stopped
+from ablations.records import storage
+from ablations.training import stopping
 from ablations.training.checkpoint import Checkpoint
 from ablations.training.loop import fit
 
@@ -25,7 +25,7 @@ EVERY_STEP = CheckpointConfig(steps=1)
 @pytest.fixture(autouse=True)
 def nobody_asks_to_stop():
     yield
-    jobs.stop_when(lambda: False)
+    stopping.stop_when(lambda: False)
 
 
 def network():
@@ -35,7 +35,7 @@ def network():
     return nn.Sequential(*layers, nn.Linear(64, 2)).to(memory_format=torch.channels_last).train()
 
 
-def train(path, job, owner="me", precision="float32", stop_after=None, every=EVERY_STEP, optimizer="adamw"):
+def train(path, log, owner="me", precision="float32", stop_after=None, every=EVERY_STEP, optimizer="adamw"):
     """(weights, Fit, logged lines, Checkpoint) of a training that is stopped after so many steps, or never."""
     model, lines = network(), []
     images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -46,13 +46,13 @@ def train(path, job, owner="me", precision="float32", stop_after=None, every=EVE
         out = model(images.to(memory_format=torch.channels_last) + 0.1 * step).float()
         return {"a": out.square().mean(), "b": (out - 1).abs().mean()}
 
-    jobs.stop_when(lambda: stop_after is not None and len(steps) == stop_after)
-    checkpoint = Checkpoint(path, owner, every, job)
+    stopping.stop_when(lambda: stop_after is not None and len(steps) == stop_after)
+    checkpoint = Checkpoint(path, owner, every, log)
     lines += checkpoint.progress.logged
-    log = lambda step, values: lines.append((step, values))  # noqa: E731
+    add_line = lambda step, values: lines.append((step, values))  # noqa: E731
     schedule = ScheduleConfig(steps=STEPS, lr=0.01, pretrained_lr=0.5, optimizer=optimizer)
     try:
-        done = fit(model, losses, schedule, log, 2, precision, slow=model[0], checkpoint=checkpoint)
+        done = fit(model, losses, schedule, add_line, 2, precision, slow=model[0], checkpoint=checkpoint)
     except Stopped:
         done = None
     return model.state_dict(), done, lines, checkpoint
@@ -63,20 +63,20 @@ def train(path, job, owner="me", precision="float32", stop_after=None, every=EVE
     [("adamw", "float32"), ("adamw", "bfloat16"), ("adamw", "float16"), ("sgd", "float32"), ("sgd", "float16")],
 )
 @pytest.mark.parametrize("stops", [[1], [4], [7], [8], [2, 3, 1]])
-def test_an_interrupted_training_ends_bit_for_bit_like_an_undisturbed_one(tmp_path, job, optimizer, precision, stops):
+def test_an_interrupted_training_ends_bit_for_bit_like_an_undisturbed_one(tmp_path, log, optimizer, precision, stops):
     settings = {"optimizer": optimizer, "precision": precision}
-    expected, whole, lines, _ = train(tmp_path / "a", job, **settings)
+    expected, whole, lines, _ = train(tmp_path / "a", log, **settings)
     for stop in stops:
-        assert train(tmp_path / "b", job, stop_after=stop, **settings)[1] is None
-    found, again, relined, checkpoint = train(tmp_path / "b", job, **settings)
+        assert train(tmp_path / "b", log, stop_after=stop, **settings)[1] is None
+    found, again, relined, checkpoint = train(tmp_path / "b", log, **settings)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert again.losses == whole.losses and relined == lines and [step for step, _ in lines] == [0, 2, 4, 6]
     assert checkpoint.progress.resumed == [sum(stops[: i + 1]) for i in range(len(stops))]
-    assert f"going on from step {sum(stops)}" in job.file.getvalue()
+    assert f"resuming at step {sum(stops)}" in log.file.getvalue()
 
 
-def test_one_checkpoint_is_kept_and_none_when_it_is_removed(tmp_path, job):
-    *_, checkpoint = train(tmp_path / "c", job, stop_after=5)
+def test_one_checkpoint_is_kept_and_none_when_it_is_removed(tmp_path, log):
+    *_, checkpoint = train(tmp_path / "c", log, stop_after=5)
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["c"]
     checkpoint.remove()
     checkpoint.remove()
@@ -115,41 +115,41 @@ def of_another_kind(path, _):
     save_file({"x": torch.zeros(3)}, path)
 
 
-def of_another_owner(path, job):
+def of_another_owner(path, log):
     path.unlink()
-    train(path, job, owner="somebody else", stop_after=5)
+    train(path, log, owner="somebody else", stop_after=5)
 
 
 @pytest.mark.parametrize("damage", [cut, flipped, emptied, pickled, of_another_kind, of_another_owner])
-def test_a_checkpoint_that_is_no_good_is_named_and_training_starts_anew(tmp_path, job, damage):
-    expected, *_ = train(tmp_path / "a", job)
-    train(tmp_path / "b", job, stop_after=4)
-    damage(tmp_path / "b", job)
-    found, _, lines, checkpoint = train(tmp_path / "b", job)
+def test_a_checkpoint_that_is_no_good_is_named_and_training_starts_anew(tmp_path, log, damage):
+    expected, *_ = train(tmp_path / "a", log)
+    train(tmp_path / "b", log, stop_after=4)
+    damage(tmp_path / "b", log)
+    found, _, lines, checkpoint = train(tmp_path / "b", log)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert "training starts from the beginning" in job.file.getvalue() and checkpoint.progress.resumed == []
+    assert "training starts from the beginning" in log.file.getvalue() and checkpoint.progress.resumed == []
     assert len(lines) == 4 and not (tmp_path / "exploded").exists()
 
 
-def test_a_full_disk_costs_checkpoints_but_not_the_run(tmp_path, job, monkeypatch):
-    expected, *_ = train(tmp_path / "a", job)
-    train(tmp_path / "b", job, stop_after=3)
+def test_a_full_disk_costs_checkpoints_but_not_the_run(tmp_path, log, monkeypatch):
+    expected, *_ = train(tmp_path / "a", log)
+    train(tmp_path / "b", log, stop_after=3)
     before = (tmp_path / "b").read_bytes()
 
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(schema.os, "fsync", full)
-    found, *_ = train(tmp_path / "b", job)
+    monkeypatch.setattr(storage.os, "fsync", full)
+    found, *_ = train(tmp_path / "b", log)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert "no checkpoint at step 4: No space left on device" in job.file.getvalue()
+    assert "no checkpoint at step 4: No space left on device" in log.file.getvalue()
     assert (tmp_path / "b").read_bytes() == before and not list(tmp_path.glob(".*.tmp"))
 
 
-def test_checkpoints_come_by_time_and_never_take_much_of_it(tmp_path, job, monkeypatch):
+def test_checkpoints_come_by_time_and_never_take_much_of_it(tmp_path, log, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    checkpoint = Checkpoint(tmp_path / "c", "me", CheckpointConfig(seconds=30), job)
+    checkpoint = Checkpoint(tmp_path / "c", "me", CheckpointConfig(seconds=30), log)
     now[0] = 129.9
     assert not checkpoint.due(7)
     now[0] = 130.0
@@ -159,15 +159,15 @@ def test_checkpoints_come_by_time_and_never_take_much_of_it(tmp_path, job, monke
     now[0] = 300.0
     assert checkpoint.due(7)
     by_steps = dataclasses.replace(checkpoint.every, steps=5)
-    assert [step for step in range(1, 11) if Checkpoint(tmp_path / "c", "me", by_steps, job).due(step)] == [5, 10]
+    assert [step for step in range(1, 11) if Checkpoint(tmp_path / "c", "me", by_steps, log).due(step)] == [5, 10]
 
 
-def test_a_clock_that_jumps_changes_nothing(tmp_path, job, monkeypatch):
-    expected, *_ = train(tmp_path / "a", job)
+def test_a_clock_that_jumps_changes_nothing(tmp_path, log, monkeypatch):
+    expected, *_ = train(tmp_path / "a", log)
     hours = iter([0, 10**6, -(10**6), 5, -7] * 10**4)
     monkeypatch.setattr(time, "time", lambda: 1.8e9 + 3600 * next(hours))
-    train(tmp_path / "b", job, stop_after=4)
+    train(tmp_path / "b", log, stop_after=4)
     os.utime(tmp_path / "b", (0, 0))
-    found, done, *_ = train(tmp_path / "b", job)
+    found, done, *_ = train(tmp_path / "b", log)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert 0 < done.seconds_per_step < done.seconds < 60

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from ablations.config.schema import ConfigError, from_hydra
-from ablations.records import provenance
+from ablations import machine
+from ablations.config.schema import from_hydra
+from ablations.errors import ConfigError
 from ablations.stages.make import Stages, proposal_network, stages_of
 from ablations.tasks.detection import build
 from ablations.training.device import compile_parts
@@ -57,9 +58,9 @@ def test_compiled_parts_train_what_plain_ones_do():
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_setting_reaches_both_networks(compiled, compose, monkeypatch):
-    monkeypatch.setattr(provenance.shutil, "which", lambda name: "/usr/bin/" + name)
+    monkeypatch.setattr(machine.shutil, "which", lambda name: "/usr/bin/" + name)
     monkeypatch.setattr(Stages, "backbone", lambda self: {})
-    for module in ("arm", "stages"):
+    for module in ("tasks.detection", "stages.make"):
         monkeypatch.setattr(f"ablations.{module}.load_pretrained", lambda network, state: None)
     config = from_hydra(compose(["device=cpu", f"compile={compiled}"]))
     stages = stages_of(config)
@@ -70,9 +71,9 @@ def test_the_setting_reaches_both_networks(compiled, compose, monkeypatch):
 
 def test_a_missing_compiler_is_said_beforehand(compose, monkeypatch):
     """And with one the setting changes nothing that tells runs apart."""
-    monkeypatch.setattr(provenance.shutil, "which", lambda name: None)
+    monkeypatch.setattr(machine.shutil, "which", lambda name: None)
     with pytest.raises(ConfigError, match="compile=true: on a CPU it needs a C.. compiler, found no .*; install it or"):
         from_hydra(compose(["compile=true", "device=cpu"]))
     plain = from_hydra(compose(["device=cpu"]))
-    monkeypatch.setattr(provenance.shutil, "which", lambda name: "/usr/bin/" + name)
+    monkeypatch.setattr(machine.shutil, "which", lambda name: "/usr/bin/" + name)
     assert from_hydra(compose(["compile=true", "device=cpu"])).hash() == plain.hash()

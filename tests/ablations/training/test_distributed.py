@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ablations.config.schema import ConfigError, from_hydra
+from ablations.config.schema import from_hydra
+from ablations.errors import ConfigError
 from ablations.execution import distributed_worker, scheduler
 from ablations.execution.launchers import Here
 from ablations.training import distributed
@@ -90,7 +91,7 @@ def test_processes_share_the_proposals_and_a_leaders_error_ends_all_with_its_rea
     started = time.monotonic()
     ended = run(str(tmp_path / "found"), *TINY, *SHARED, f"outputs={tmp_path}", module=TORCHRUN, script=script)
     assert ended.returncode == 1 and time.monotonic() - started < 120, ended.stdout + ended.stderr
-    assert "the disk is full (somewhere): make room, then give the same command again to go on" in ended.stdout
+    assert "the disk is full (somewhere): make room, then give the same command again to continue" in ended.stdout
     (path,) = tmp_path.glob("single/*/seed0/status.json")
     status = json.loads(path.read_text())
     assert (status["state"], status["message"][:16]) == ("failed", "the disk is full")

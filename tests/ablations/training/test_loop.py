@@ -66,7 +66,7 @@ def test_fit_descends_and_reports_the_end():
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_float16_leaves_out_steps_that_overflow_until_the_scale_fits(optimizer, tmp_path, job):
+def test_float16_leaves_out_steps_that_overflow_until_the_scale_fits(optimizer, tmp_path, log):
     """A gradient of 8 times the first scale, 65,536, is beyond float16's 65,504; from a scale of 4,096 on it fits."""
 
     def trained(precision):
@@ -78,7 +78,7 @@ def test_float16_leaves_out_steps_that_overflow_until_the_scale_fits(optimizer, 
             weights.append(layer.weight.detach().clone())
             return {"sum": layer(torch.full((1, 4), 8.0)).float().sum()}
 
-        checkpoint = Checkpoint(tmp_path / precision, "me", CheckpointConfig(), job)
+        checkpoint = Checkpoint(tmp_path / precision, "me", CheckpointConfig(), log)
         schedule = ScheduleConfig(steps=12, lr=0.01, optimizer=optimizer, weight_decay=0, warmup=0)
         fit(layer, losses, schedule, lambda *_: None, 1, precision, checkpoint=checkpoint)
         return weights, checkpoint.progress.scaler

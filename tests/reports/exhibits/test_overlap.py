@@ -10,7 +10,8 @@ from PIL import Image
 
 from ablations.evaluation.overlap import overlap_metrics, scenes
 from ablations.exhibits import overlap as exhibit
-from ablations.records.schema import ExhibitRecord, Hypothesis, load_run, load_study, save
+from ablations.records.schema import ExhibitRecord, Hypothesis
+from ablations.records.storage import load_run, load_study, save
 from reports.claims import render_claims
 from reports.exhibits.overlap import section
 from reports.load import read_study

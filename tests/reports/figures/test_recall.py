@@ -5,7 +5,8 @@ import dataclasses
 import matplotlib.pyplot as plt
 import pytest
 
-from ablations.records.schema import Hypothesis, save
+from ablations.records.schema import Hypothesis
+from ablations.records.storage import save
 from reports import render as render_module
 from reports.claims import read_claims
 from reports.figures import plots, recall
