@@ -4,12 +4,12 @@ from pathlib import Path
 
 from data import coco, shapes
 from data.dataset import InstanceSet
+from data.specs import CocoSpec, ShapesSpec
 
-SPECS = {"shapes": shapes.ShapesSpec, "coco": coco.CocoSpec}
 SPLITS = ("train", "val")
 
 
-def build(spec: "shapes.ShapesSpec | coco.CocoSpec", split: str, cache_dir: str | Path | None = None) -> InstanceSet:
+def build(spec: ShapesSpec | CocoSpec, split: str, cache_dir: str | Path | None = None) -> InstanceSet:
     """The training or validation part of what `spec` describes.
 
     split:     "train" or "val"
@@ -19,6 +19,6 @@ def build(spec: "shapes.ShapesSpec | coco.CocoSpec", split: str, cache_dir: str 
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
     spec.validate()
-    if isinstance(spec, coco.CocoSpec):
+    if isinstance(spec, CocoSpec):
         return coco.load(spec, split)
     return shapes.draw(spec, split) if cache_dir is None else shapes.cache(spec, split, cache_dir)

@@ -10,7 +10,7 @@ import json
 import logging
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,85 +22,9 @@ from pycocotools import mask as rle
 from data import annotations
 from data.dataset import CROWD, InstanceSet, Sample
 from data.images import fitted_size, read_image
+from data.specs import CocoSpec
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class CocoSpec:
-    """Where a COCO-format set is, and how large its images are made.
-
-    root:         its folder
-    train_json, val_json: annotation files in it; a pattern with * must fit exactly one
-    train_images, val_images: folders of images in it; by default instances_NAME.json is taken to go with NAME
-    image_size:   the images' shorter side is resized to this, in pixels (the paper: 800) ...
-    max_size:     ... unless the longer side would then exceed this
-    max_objects:  the most objects to train on in an image; of more, the largest are kept
-    keep_empty:   train on images without objects too
-    num_train, num_val: use so many images of a split, evenly spread over its ids; None for all
-    """
-
-    root: str = ""
-    train_json: str = "annotations/instances_train*.json"
-    val_json: str = "annotations/instances_val*.json"
-    train_images: str = ""
-    val_images: str = ""
-    image_size: int = 800
-    max_size: int = 1333
-    max_objects: int = 100
-    keep_empty: bool = False
-    num_train: int | None = None
-    num_val: int | None = None
-
-    def validate(self) -> None:
-        """Raises ValueError naming the first field that cannot work; looks into the folder, but opens no file."""
-        if not self.root:
-            raise ValueError("data.root: expected the folder of a COCO-format set, got nothing; pass data.root=FOLDER")
-        if not Path(self.root).is_dir():
-            raise ValueError(f"data.root: expected a folder in COCO format, got {self.root}: no such folder")
-        checks = [
-            ("image_size", 32 <= self.image_size <= 4096, "32 to 4096"),
-            ("max_size", self.max_size >= self.image_size, "image_size or more"),
-            ("max_objects", self.max_objects >= 1, "1 or more"),
-            ("num_train", self.num_train is None or self.num_train >= 1, "1 or more, or None for all"),
-            ("num_val", self.num_val is None or self.num_val >= 1, "1 or more, or None for all"),
-        ]
-        for name, good, expected in checks:
-            if not good:
-                raise ValueError(f"data.{name}: expected {expected}, got {getattr(self, name)!r}")
-        for split in ("train", "val"):
-            self.paths(split)
-
-    def paths(self, split: str) -> tuple[Path, Path]:
-        """The annotation file and the image folder of a split. Raises ValueError when they are not there."""
-        root, pattern = Path(self.root), getattr(self, f"{split}_json")
-        found = sorted(root.glob(pattern))
-        if len(found) != 1:
-            at_hand = [str(path.relative_to(root)) for path in sorted(root.glob("**/*.json"))[:10]]
-            raise ValueError(
-                f"data.{split}_json: expected one annotation file {root / pattern}, found {len(found)}; "
-                f"JSON files in {root}: {', '.join(at_hand) or 'none'}; pass data.{split}_json=FILE"
-            )
-        folder = root / (getattr(self, f"{split}_images") or found[0].stem.removeprefix("instances_"))
-        if not folder.is_dir():
-            raise ValueError(
-                f"data.{split}_images: expected the folder of the images of {found[0]}, got {folder}: no such folder; "
-                f"pass data.{split}_images=FOLDER"
-            )
-        return found[0], folder
-
-    def digest(self, split: str) -> str:
-        """Of the split's annotation file, which changes when the file does."""
-        path, _ = self.paths(split)
-        state = path.stat()
-        return _file_digest(path, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _file_digest(path: Path, size: int, changed: int) -> str:
-    """Of a file's content, read once as long as its size and time stay what they are."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

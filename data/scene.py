@@ -1,13 +1,10 @@
-"""One image of the drawn set: what may be in it (ShapesSpec) and how it comes about (draw_image).
+"""One image of the drawn set, as specs.ShapesSpec describes it.
 
 A class is known by its outline only: colours and textures of objects and background come from the same families.
 Object sizes follow COCO's at 800 px in units of the stride, as far as the image reaches, because what RoI operators
 lose by rounding depends on how many feature cells an object spans (paper, section 4.2 and table 2d).
 """
 
-import dataclasses
-import hashlib
-import json
 import math
 from dataclasses import dataclass
 
@@ -15,12 +12,10 @@ import numpy as np
 
 from data.paint import photograph, random_colour, texture
 from data.silhouettes import OUTLINES, rasterise, turned
+from data.specs import STRIDE, ShapesSpec
 
-# Raised whenever the same specification gives other pixels.
-GENERATOR = 2
 CLASSES = list(OUTLINES)
 STREAMS = {"train": 0, "val": 1}
-STRIDE = 16
 
 # Positions tried for an object before it is left out.
 _TRIES = 40
@@ -30,77 +25,6 @@ _ARRANGEMENTS = 50
 
 # What is left of an object has at least this many pixels, or all that it has.
 _MIN_PIXELS = 64
-
-
-@dataclass(frozen=True)
-class ShapesSpec:
-    """What to draw. Every field that makes the task harder or easier is here.
-
-    num_train, num_val: images of the two splits; image i does not depend on how many there are
-    seed:          the splits are disjoint streams of the same seed
-    image_side:    images are square, in pixels
-    min_objects, max_objects: objects in an image; one that finds no place is left out, but never below the minimum
-    size_cells:    the objects' sides (square root of the box's area) in cells of 16 px at equally spaced quantiles
-                   from 0 to 1, with linear interpolation between, before anything hides them. The default makes the
-                   visible boxes' percentiles COCO's.
-    rotation:      greatest angle either way, in degrees
-    stretch:       greatest factor of width against height, either way
-    min_visible:   no object is hidden beyond this part of its silhouette; 1 forbids overlap
-    contrast:      least distance of an object's colour from the background's and its companions', in RGB levels
-                   (Euclidean), as far as 16 random candidates allow
-    texture:       greatest swing of a texture around its colour, in levels of each channel
-    noise:         greatest deviation of a pixel by the camera's noise, in levels
-    """
-
-    num_train: int = 2000
-    num_val: int = 300
-    seed: int = 0
-    image_side: int = 256
-    min_objects: int = 2
-    max_objects: int = 4
-    size_cells: tuple[float, ...] = (1.05, 1.6, 2.35, 3.5, 4.95, 6.4, 7.85, 9.3, 10.6, 11.7, 12.6)
-    rotation: float = 20.0
-    stretch: float = 1.25
-    min_visible: float = 0.7
-    contrast: int = 120
-    texture: int = 12
-    noise: int = 2
-
-    def validate(self) -> None:
-        """Raises ValueError naming the first field that is out of its range."""
-        checks = [
-            ("num_train", self.num_train >= 1, "1 or more"),
-            ("num_val", self.num_val >= 1, "1 or more"),
-            ("seed", self.seed >= 0, "0 or more"),
-            ("image_side", 64 <= self.image_side <= 2048, "64 to 2048"),
-            ("image_side", self.image_side % 32 == 0, "a multiple of 32, the coarsest stride"),
-            ("min_objects", self.min_objects >= 1, "1 or more"),
-            ("max_objects", self.min_objects <= self.max_objects <= 100, "min_objects to 100"),
-            ("size_cells", len(self.size_cells) >= 2, "two quantiles or more"),
-            ("size_cells", math.isfinite(sum(self.size_cells)), "finite numbers"),
-            ("size_cells", list(self.size_cells) == sorted(self.size_cells), "quantiles in rising order"),
-            ("size_cells", min(self.size_cells) * STRIDE >= 8, "sides of half a cell (8 px) or more"),
-            ("size_cells", max(self.size_cells) * STRIDE <= self.image_side, "sides that fit into the image"),
-            ("rotation", 0 <= self.rotation <= 180, "0 to 180 degrees"),
-            ("stretch", 1 <= self.stretch <= 3, "1 to 3"),
-            ("min_visible", 0.1 <= self.min_visible <= 1, "0.1 to 1"),
-            ("contrast", 0 <= self.contrast <= 200, "0 to 200"),
-            ("texture", 0 <= self.texture <= 120, "0 to 120"),
-            ("noise", 0 <= self.noise <= 60, "0 to 60"),
-        ]
-        for name, good, expected in checks:
-            if not good:
-                raise ValueError(f"data.{name}: expected {expected}, got {getattr(self, name)!r}")
-
-    def digest(self, split: str) -> str:
-        """Names the content of a split: 16 hex digits."""
-        fields = dataclasses.asdict(self) | {"num_train": 0, "num_val": 0, "count": self.count(split)}
-        text = json.dumps([GENERATOR, split, fields], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def count(self, split: str) -> int:
-        """The number of images of a split."""
-        return self.num_train if split == "train" else self.num_val
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
 from data.dataset import InstanceSet, Sample
 from data.folders import complete
 from data.masks import PackedMasks
-from data.scene import CLASSES, STREAMS, STRIDE, ShapesSpec, draw_image
+from data.scene import CLASSES, STREAMS, draw_image
+from data.specs import STRIDE, ShapesSpec
 
 # Percentiles of the side of COCO's boxes (square root of the area) at 800 px, in cells of stride 16.
 COCO_PERCENTILES = {10: 1.6, 25: 2.8, 50: 6.0, 75: 13.1, 90: 25.4}
@@ -168,6 +170,9 @@ def main(arguments: list[str] | None = None) -> None:
             export(spec, parsed.out)
         if parsed.sizes:
             _print_sizes(draw(spec, "train"))
+    except ValidationError as error:
+        wrong = [f"data.shapes: {p['loc'][0]}: {p['msg'].lower()}, got {p['input']!r}" for p in error.errors()]
+        sys.exit("\n".join(wrong))
     except (ValueError, OSError) as error:
         sys.exit(f"data.shapes: {error}")
 

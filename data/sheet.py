@@ -9,7 +9,8 @@ import sys
 import numpy as np
 from PIL import Image, ImageDraw
 
-from data.scene import CLASSES, Drawing, ShapesSpec, draw_image
+from data.scene import CLASSES, Drawing, draw_image
+from data.specs import ShapesSpec
 
 _GAP = 6
 _PAPER = (255, 255, 255)

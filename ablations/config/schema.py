@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from ablations.errors import ConfigError
 from ablations.machine import missing_compiler, native_bfloat16
-from data.build import SPECS
+from data.specs import SPECS
 from models.config import (
     FCISConfig,
     MaskClassConfig,
@@ -122,7 +122,7 @@ INDIFFERENT = (
 class Config:
     """One run. The first block decides the result and is what runs are told apart by; the second does not."""
 
-    data: Any  # one of data.build.SPECS
+    data: Any  # one of data.specs.SPECS
     system: Annotated[MaskRCNNConfig | FCISConfig, Discriminator("kind")]
     model: Annotated[ToyConfig | ResNetConfig, Discriminator("name")]
     roi: RoIConfig
