@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from ablations.config.schema import Config
 from ablations.config.study import Compose, Run, Study, compose_study, single_run
 from ablations.errors import ConfigError, RecordError
-from ablations.execution.distributed_worker import follow
+from ablations.execution.distributed_worker import worker_loop
 from ablations.execution.exhibits import exhibits_of
 from ablations.execution.local import INTERRUPTED
 from ablations.execution.scheduler import Outcome, execute
@@ -56,22 +56,22 @@ def carry_out(requests: list[Request]) -> int:
     The exit code is 0 if everything is done, 1 if something failed, 2 if something that was asked for cannot work,
     and 130 if it was stopped on request.
     """
-    if distributed.size() == 1:
+    if distributed.world_size() == 1:
         return lead(requests)
     try:
         for request in requests:
-            distributed.check(request.runs[0].config)
+            distributed.check_config(request.runs[0].config)
     except ConfigError as error:
         return refuse(error)
     if not requests:
         return 0
-    distributed.join(choose_device(requests[0].runs[0].config.device)[0])
+    distributed.init_process_group(choose_device(requests[0].runs[0].config.device)[0])
     if distributed.rank() > 0:
-        return follow()
+        return worker_loop()
     try:
         return lead(requests)
     finally:
-        distributed.leave()
+        distributed.destroy_process_group()
 
 
 def lead(requests: list[Request]) -> int:

@@ -1,4 +1,4 @@
-"""What the processes beside torchrun's first do: they follow its orders. See training.distributed."""
+"""What the ranks other than torchrun's first do: they follow the commands of rank 0. See training/distributed.py."""
 
 import signal
 
@@ -10,49 +10,59 @@ from ablations.machine import one_thread
 from ablations.stages.make import proposal_losses, proposal_network, proposals_by_batch, stages_of
 from ablations.tasks.detection import WORKS, build, detections_by_batch
 from ablations.training import distributed
+from ablations.training.distributed import Command
 from ablations.training.loop import accumulate
 
 
-def follow() -> int:
-    """Works for the leader until it is done; the exit code."""
-    for number in SIGNALS:  # torchrun passes them to all, and the leader still needs its followers to stop cleanly
+def worker_loop() -> int:
+    """Handles the commands of rank 0 until it ends the group; returns the exit code."""
+    for number in SIGNALS:  # torchrun passes them to all ranks, and rank 0 needs the others to stop cleanly
         signal.signal(number, signal.SIG_IGN)
-    for order in distributed.orders():
-        if order.what == "detections":
-            _detect(order.config)
-        elif order.what == "run":
-            _train(order)
-        else:
-            with one_thread():  # as the leader makes stages
-                _train(order) if order.what == "proposals" else _propose(order.config, order.split)
-    distributed.leave()
+    for command in distributed.commands():
+        handle(command)
+    distributed.destroy_process_group()
     return 0
 
 
-def _train(order: distributed.Order) -> None:
-    config, stages = order.config, stages_of(order.config)
-    if order.what == "proposals":
+def handle(command: Command) -> None:
+    """What one command asks for, with as many threads as rank 0 has: it makes stages with one."""
+    if command.kind == "train_run":
+        _train(command)
+    elif command.kind == "detect":
+        _detect(command.config)
+    elif command.kind == "train_proposals":
+        with one_thread():
+            _train(command)
+    else:
+        with one_thread():
+            _propose(command.config, command.split)
+
+
+def _train(command: Command) -> None:
+    config, stages = command.config, stages_of(command.config)
+    if command.kind == "train_proposals":
         network = proposal_network(stages, seed=0)
         module: nn.Module = network
         losses_of, schedule = proposal_losses(network, stages, seed=0), config.budget.rpn
     else:
         work = WORKS[config.task](config, stages)
         module, losses_of, schedule = work.model, work.losses, work.schedule
-    for step, scale in distributed.steps(module):
+    rank, world_size = distributed.rank(), distributed.world_size()
+    for step, scale in distributed.training_steps(module):
         module.zero_grad()
-        losses = accumulate(losses_of, step, schedule, config.precision, scale, distributed.rank(), distributed.size())
-        distributed.collect(module, losses)
+        losses = accumulate(losses_of, step, schedule, config.precision, scale, rank, world_size)
+        distributed.reduce_gradients(module, losses)
 
 
 def _detect(config: Config) -> None:
     stages = stages_of(config)
     model = build(config, stages, len(stages.dataset("train").classes)).eval()
-    distributed.spread(distributed.trained_tensors(model))
+    distributed.broadcast_tensors(distributed.trained_tensors(model))
     distributed.gather(detections_by_batch(model, stages))
 
 
 def _propose(config: Config, split: str) -> None:
     stages = stages_of(config)
     network = proposal_network(stages, seed=0)
-    distributed.spread(distributed.trained_tensors(network))
+    distributed.broadcast_tensors(distributed.trained_tensors(network))
     distributed.gather(proposals_by_batch(network, stages, split))

@@ -42,7 +42,7 @@ class Engine(Protocol):
 
 
 class Here:
-    """This process, the leader of those that torchrun started: they do one task after another, all together."""
+    """This process, rank 0 of those that torchrun started: they do one task after another, all together."""
 
     count = 1
     free = 1
@@ -80,7 +80,7 @@ def start(config: Config, num_runs: int, stop_came: Callable[[], bool]) -> Engin
     # the time in page faults. It reads these limits when a process starts; other systems ignore them.
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(64 * 2**20))
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(256 * 2**20))
-    if distributed.size() > 1:
+    if distributed.world_size() > 1:
         return Here(config, stop_came)
     if config.launcher.kind == "ray":
         return Ray(config, num_runs)

@@ -191,8 +191,8 @@ def _carry_out_all(
                 try:
                     progress.say(f"FAILED {task.name}: {explain(error)}")
                 finally:
-                    if distributed.out_of_step():
-                        distributed.give_up()
+                    if distributed.desynchronised():
+                        distributed.abort_all_ranks()
                 if isinstance(error, WorkerLost):
                     mark_failed(task.folder, explain(error))
                 continue

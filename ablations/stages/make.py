@@ -219,7 +219,7 @@ def make_proposals(stages: Stages, log: RunLog) -> None:
         torch.manual_seed(0)
         checkpoint = Checkpoint(folder / CHECKPOINT, f"{stages.rpn_key} {code_version()}", config.checkpoint, log)
         log.start_training(config.budget.rpn.steps)
-        with distributed.Crew("proposals", config) as crew:
+        with distributed.SharedTraining("train_proposals", config) as shared:
             fit(
                 network,
                 losses_of,
@@ -229,7 +229,7 @@ def make_proposals(stages: Stages, log: RunLog) -> None:
                 config.precision,
                 slow=pretrained_parts(network),
                 checkpoint=checkpoint,
-                crew=crew,
+                shared=shared,
             )
         save_file(plain_state(network.state_dict()), folder / "model.safetensors")
         for split in ("train", "val"):
@@ -272,8 +272,8 @@ def proposal_losses(network: ProposalNetwork, stages: Stages, seed: int) -> Call
 def propose_all(network: ProposalNetwork, stages: Stages, split: str) -> Proposals:
     """The proposals of all images of a split, in the order of its dataset; the processes that work together share
     them out."""
-    with distributed.together():
-        distributed.ask(distributed.Order("boxes", stages.config, split), network)
+    with distributed.collective():
+        distributed.send_command(distributed.Command("propose", stages.config, split), network)
         found = distributed.gather(proposals_by_batch(network, stages, split))
     boxes, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Proposals(boxes, scores)
@@ -283,8 +283,10 @@ def proposals_by_batch(network: ProposalNetwork, stages: Stages, split: str) -> 
     """Boxes and scores on this process's share of the batches of a split's images, batch by batch."""
     dataset, found = stages.dataset(split), []
     network.eval()
-    for batch in eval_batches(dataset, eval_batch(dataset), decoders(dataset), distributed.rank(), distributed.size()):
-        if distributed.size() == 1:
+    for batch in eval_batches(
+        dataset, eval_batch(dataset), decoders(dataset), distributed.rank(), distributed.world_size()
+    ):
+        if distributed.world_size() == 1:
             check_stop()
         boxes, scores = propose_batch(network, batch.to(stages.device), stages.config.model)
         found.append((boxes.cpu(), scores.cpu()))

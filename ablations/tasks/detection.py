@@ -31,7 +31,7 @@ from ablations.tracking.curves import Curves
 from ablations.training import distributed
 from ablations.training.checkpoint import Checkpoint
 from ablations.training.device import compile_parts
-from ablations.training.distributed import Crew
+from ablations.training.distributed import SharedTraining
 from ablations.training.loop import fit
 from ablations.training.stopping import check_stop
 from data.dataset import to_device
@@ -62,7 +62,7 @@ def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, 
             log(step, values)
 
         log.start_training(work.schedule.steps)
-        with Crew("run", config) as crew:
+        with SharedTraining("train_run", config) as shared:
             fitted = fit(
                 model,
                 work.losses,
@@ -72,7 +72,7 @@ def run_arm(study: str, arm: str, config: Config, folder: Path, stages: Stages, 
                 config.precision,
                 slow=work.slow,
                 checkpoint=checkpoint,
-                crew=crew,
+                shared=shared,
             )
     write_atomically(folder / "model.safetensors", serialised(plain_state(model.state_dict())))
     log.enter("evaluating")
@@ -182,8 +182,8 @@ def losses_of(config: Config, model: Detector, stages: Stages) -> Any:
 
 def detect(model: Detector, stages: Stages, config: Config) -> list[dict[str, Any]]:
     """COCO results on all validation images, shared out among the processes that work together."""
-    with distributed.together():
-        distributed.ask(distributed.Order("detections", config), model)
+    with distributed.collective():
+        distributed.send_command(distributed.Command("detect", config), model)
         return [result for batch in distributed.gather(detections_by_batch(model, stages)) for result in batch]
 
 
@@ -192,8 +192,8 @@ def detections_by_batch(model: Detector, stages: Stages) -> list[list[dict[str, 
     cached = None if model.rpn is not None else stages.proposals("val")
     found = []
     val = stages.dataset("val")
-    for batch in eval_batches(val, eval_batch(val), decoders(val), distributed.rank(), distributed.size()):
-        if distributed.size() == 1:
+    for batch in eval_batches(val, eval_batch(val), decoders(val), distributed.rank(), distributed.world_size()):
+        if distributed.world_size() == 1:
             check_stop()
         proposals = None if cached is None else proposals_of(cached, batch, stages.device)
         batch = batch.to(stages.device)

@@ -2,10 +2,13 @@
 
     torchrun --nproc-per-node 8 run.py model=r50_fpn data=coco budget=paper budget.train.micro_batches=8 ...
 
-Rank 0 is the leader. It does all that a single process does: files, logs, checkpoints, the optimiser. The others
-follow: they know the configuration, compute gradients and detections of what the leader names, and keep nothing. A
-run's micro batches are part of its settings, so its result does not depend on how many processes share them, but for
-the order in which gradients are added up.
+Rank 0 does everything that a single process does: files, logs, checkpoints, the optimiser. It sends commands to the
+other ranks (worker_loop in execution/distributed_worker.py), which know the configuration, compute the gradients and
+detections that a command asks for, and keep nothing. A run's micro batches are part of its settings, so its result
+depends on the number of processes only through the order in which gradients are added up.
+
+torch's DistributedDataParallel would give every rank an optimiser, a scaler and a checkpoint to keep in step. Here the
+weights exist once, and a single process and several run the same training loop.
 """
 
 import os
@@ -24,23 +27,26 @@ from ablations.config.schema import Config
 from ablations.errors import ConfigError, Desynchronised, Stopped, TrainingError
 
 END = -1
-"""In the place of a step: this training is over."""
+"""Broadcast in place of a step's number: this training is over."""
 
-_lost_step = False
+_desynchronised = False
 
 
 @dataclass(frozen=True)
-class Order:
-    """What the leader asks of its followers: gradients of a run's or of the proposal network's training ("run",
-    "proposals"), or what a network finds on the images of a split ("detections", "boxes": proposals)."""
+class Command:
+    """What rank 0 asks of the other ranks.
 
-    what: Literal["run", "proposals", "detections", "boxes"]
+    kind: "train_run" or "train_proposals": gradients while a run or the shared proposal network is trained; "detect"
+    or "propose": the network's detections or proposals on the images of a split.
+    """
+
+    kind: Literal["train_run", "train_proposals", "detect", "propose"]
     config: Config
     split: str = "val"
 
 
-def size() -> int:
-    """Processes that work together; 1 where torchrun did not start this one."""
+def world_size() -> int:
+    """The number of processes that work together; 1 where torchrun did not start this one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -48,98 +54,98 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def check(config: Config) -> None:
-    """Raises ConfigError where the processes could not share the work."""
+def check_config(config: Config) -> None:
+    """Raises ConfigError if the processes cannot share this work."""
     for stage in ("train", "rpn"):
         parts = getattr(config.budget, stage).micro_batches
-        if parts % size():
+        if parts % world_size():
             raise ConfigError(
-                f"budget.{stage}.micro_batches: expected a multiple of torchrun's {size()} processes, got {parts}"
+                f"budget.{stage}.micro_batches: expected a multiple of torchrun's {world_size()} processes, got {parts}"
             )
     if config.launcher.kind != "local":
         raise ConfigError(f"launcher: torchrun starts the processes itself; leave {config.launcher.kind} out")
 
 
-def join(device: torch.device) -> None:
-    """Meets the other processes; each takes the GPU of its own number."""
+def init_process_group(device: torch.device) -> None:
+    """Connects to the other processes; each takes the GPU of its own local rank."""
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     if not dist.is_initialized():
-        # Followers wait as long as the leader is at what only it does; torchrun ends them if it dies.
+        # The other ranks wait while rank 0 does what only it does; if it dies, torchrun ends them.
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=30))
 
 
-def leave() -> None:
-    """Sends the followers home."""
+def destroy_process_group() -> None:
+    """Ends the other ranks' worker loops, and the group."""
     if dist.is_initialized():
         if rank() == 0:
-            _tell(None)
+            _broadcast_command(None)
         dist.destroy_process_group()
 
 
-class Crew:
-    """Around one training of the leader's: calls the followers for it, and lets them go at its end."""
+class SharedTraining:
+    """A context of rank 0 around one training that all ranks share; the others leave it at its end."""
 
-    def __init__(self, what: Literal["run", "proposals"], config: Config) -> None:
-        self.order = Order(what, config)
-        self.device: torch.device | None = None
+    def __init__(self, kind: Literal["train_run", "train_proposals"], config: Config) -> None:
+        self.command = Command(kind, config)
+        self.device: torch.device | None = None  # set once the other ranks have the command
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> "SharedTraining":
         return self
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, *__: object) -> None:
         if self.device is None:
             return
         if error is not None and not isinstance(error, Stopped | TrainingError):
-            raise lost_step() from error
+            raise _desynchronise() from error
         dist.broadcast(torch.tensor(END, device=self.device), 0)
 
-    def begin(self, step: int, module: nn.Module, scale: Tensor) -> None:
-        """Names the next step and hands out the weights that it starts from, and the scale of its loss."""
-        if size() == 1:
+    def start_step(self, step: int, module: nn.Module, scale: Tensor) -> None:
+        """Broadcasts the number of the next step, the weights that it starts from and the scale of its loss."""
+        if world_size() == 1:
             return
         if self.device is None:
-            _tell(self.order)
+            _broadcast_command(self.command)
             self.device = next(module.parameters()).device
         dist.broadcast(torch.full((), step, device=self.device), 0)
-        spread([*trained_tensors(module), scale])
+        broadcast_tensors([*trained_tensors(module), scale])
 
 
-def lost_step() -> Desynchronised:
-    """The error to raise where the leader leaves what it does with its followers. It is also remembered: on a full
-    disk, closing a file on the way out raises another error in its place."""
-    global _lost_step
-    _lost_step = True
+@contextmanager
+def collective() -> Iterator[None]:
+    """A context of rank 0 around what all ranks do at the same time, other than a training."""
+    try:
+        yield
+    except Exception as error:
+        if world_size() > 1:
+            raise _desynchronise() from error
+        raise
+
+
+def desynchronised() -> bool:
+    """Whether the other ranks wait for a broadcast that never comes, whatever error has arrived here."""
+    return _desynchronised
+
+
+def _desynchronise() -> Desynchronised:
+    """The error to raise where rank 0 leaves a collective operation early. It is also remembered: on a full disk,
+    closing a file on the way out raises another error in its place."""
+    global _desynchronised
+    _desynchronised = True
     return Desynchronised()
 
 
-def out_of_step() -> bool:
-    """Whether the followers wait for what never comes, whatever error has arrived."""
-    return _lost_step
-
-
-def give_up() -> NoReturn:
-    """Ends this process, and by that torchrun the others, which wait for what never comes (Desynchronised)."""
+def abort_all_ranks() -> NoReturn:
+    """Ends this process; torchrun then ends the others, which wait for a broadcast that never comes."""
     try:
         sys.stdout.flush()
     finally:
         os._exit(1)
 
 
-@contextmanager
-def together() -> Iterator[None]:
-    """Around what the leader does at the same time as its followers, other than a training."""
-    try:
-        yield
-    except Exception as error:
-        if size() > 1:
-            raise lost_step() from error
-        raise
-
-
-def collect(module: nn.Module, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Adds up all processes' gradients, in the leader's parameters, and their shares of the losses."""
-    if size() == 1:
+def reduce_gradients(module: nn.Module, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Adds up all ranks' gradients in rank 0's parameters; returns there the sum of their shares of the losses."""
+    if world_size() == 1:
         return losses
     parameters = [p for p in module.parameters() if p.requires_grad]
     for parameter in parameters:
@@ -157,60 +163,60 @@ def trained_tensors(module: nn.Module) -> list[Tensor]:
     return parameters + [buffer for buffer in module.buffers() if buffer.is_floating_point()]
 
 
-def spread(tensors: Iterable[Tensor]) -> None:
-    """Gives everyone the leader's values."""
-    if size() > 1:
+def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
+    """Gives every rank the values of rank 0."""
+    if world_size() > 1:
         _flat(list(tensors), lambda values: dist.broadcast(values, 0))
 
 
-def ask(order: Order, module: nn.Module) -> None:
-    """The leader's call for what its module finds."""
-    if size() > 1:
-        _tell(order)
-        spread(trained_tensors(module))
+def send_command(command: Command, module: nn.Module) -> None:
+    """Rank 0 asks the other ranks for what its module finds: "detect" or "propose"."""
+    if world_size() > 1:
+        _broadcast_command(command)
+        broadcast_tensors(trained_tensors(module))
 
 
-def gather(mine: list[Any]) -> list[Any]:
-    """All processes' lists, dealt out in turn as the items were: the leader gets all, in order; others nothing."""
-    if size() == 1:
-        return mine
-    lists: list[Any] | None = [None] * size() if rank() == 0 else None
-    dist.gather_object(mine, lists, 0)
+def gather(items: list[Any]) -> list[Any]:
+    """Merges all ranks' lists in turn, as their items were dealt out: rank 0 gets all, in order; the others nothing."""
+    if world_size() == 1:
+        return items
+    lists: list[Any] | None = [None] * world_size() if rank() == 0 else None
+    dist.gather_object(items, lists, 0)
     if lists is None:
         return []
     longest = max(map(len, lists))
-    return [items[place] for place in range(longest) for items in lists if place < len(items)]
+    return [shares[index] for index in range(longest) for shares in lists if index < len(shares)]
 
 
-def orders() -> Iterable[Order]:
-    """A follower's orders, until it is sent home."""
-    while (order := _tell(None)) is not None:
-        yield order
+def commands() -> Iterable[Command]:
+    """On a rank other than 0: the commands from rank 0, until it ends the group."""
+    while (command := _broadcast_command(None)) is not None:
+        yield command
 
 
-def steps(module: nn.Module) -> Iterable[tuple[int, Tensor]]:
-    """The steps of a training that a follower takes part in, with the module as the leader has it, and the scale of
-    its loss."""
+def training_steps(module: nn.Module) -> Iterable[tuple[int, Tensor]]:
+    """On a rank other than 0: the steps of a shared training, and the scale of each one's loss. `module` gets rank
+    0's weights at each step."""
     device = next(module.parameters()).device
-    number, scale = torch.tensor(END, device=device), torch.ones((), device=device)
+    step, scale = torch.tensor(END, device=device), torch.ones((), device=device)
     while True:
-        dist.broadcast(number, 0)
-        if int(number) == END:
+        dist.broadcast(step, 0)
+        if int(step) == END:
             return
-        spread([*trained_tensors(module), scale])
-        yield int(number), scale
+        broadcast_tensors([*trained_tensors(module), scale])
+        yield int(step), scale
 
 
-def _tell(order: Order | None) -> Order | None:
-    """The leader's order, everywhere."""
-    box = [order]
+def _broadcast_command(command: Command | None) -> Command | None:
+    """Returns the command of rank 0 on every rank."""
+    box = [command]
     dist.broadcast_object_list(box, 0)
     return box[0]
 
 
-def _flat(tensors: list[Tensor], apply: Callable[[Tensor], Any]) -> None:
-    """Calls apply with all values in one piece, which is sent far faster than many, and puts them back."""
-    values = torch.cat([tensor.reshape(-1).float() for tensor in tensors])
-    apply(values)
-    for tensor, part in zip(tensors, values.split([tensor.numel() for tensor in tensors]), strict=True):
-        tensor.copy_(part.view(tensor.shape))
+def _flat(tensors: list[Tensor], operation: Callable[[Tensor], Any]) -> None:
+    """Calls operation with all values as one tensor, which is sent far faster than many, and puts them back."""
+    flat = torch.cat([tensor.reshape(-1).float() for tensor in tensors])
+    operation(flat)
+    for tensor, values in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(values.view(tensor.shape))

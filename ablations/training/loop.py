@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ablations.config.schema import ScheduleConfig
 from ablations.errors import Stopped, TrainingError
 from ablations.training.checkpoint import Checkpoint, Progress
-from ablations.training.distributed import Crew, collect, rank, size
+from ablations.training.distributed import SharedTraining, rank, reduce_gradients, world_size
 from ablations.training.stopping import stop_requested
 
 MOMENTUM = 0.9
@@ -43,7 +43,7 @@ def fit(
     precision: str,
     slow: nn.Module | None = None,
     checkpoint: Checkpoint | None = None,
-    crew: Crew | None = None,
+    shared: SharedTraining | None = None,
 ) -> Fit:
     """Trains `module` for the schedule's steps on the sum of `losses_of(step, part)`, the mean over a step's micro
     batches, going on from the checkpoint if it can.
@@ -51,7 +51,7 @@ def fit(
     precision: "float32", or "bfloat16" or "float16" for the layers that torch's autocast computes so; weights stay
     float32. float16 loses small gradients, so the loss is scaled; a step whose gradients overflow is left out.
     slow: the part of it that is pretrained already; it learns at `pretrained_lr` times the rate.
-    crew: the processes that share each step's micro batches with this one; None: it does all of them.
+    shared: the training that other ranks share each step's micro batches of; None: this process computes all of them.
     log(step, values) gets the losses and the learning rate every `log_every` steps.
     Raises TrainingError at the first logged step with a loss that is not finite, and Stopped, with a checkpoint
     written, if it is asked to stop.
@@ -79,12 +79,12 @@ def fit(
             group["lr"] = rate * learning_rate_factor(step, schedule)
         optimizer.zero_grad()
         scale = scaler.scale(one)
-        if crew is None:
+        if shared is None:
             losses = accumulate(losses_of, step, schedule, precision, scale)
         else:
-            crew.begin(step, module, scale)
-            mine = accumulate(losses_of, step, schedule, precision, scale, rank(), size())
-            losses = collect(module, mine)
+            shared.start_step(step, module, scale)
+            mine = accumulate(losses_of, step, schedule, precision, scale, rank(), world_size())
+            losses = reduce_gradients(module, mine)
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
         scaler.step(optimizer)
@@ -115,12 +115,12 @@ def accumulate(
     precision: str,
     scale: Tensor,
     rank: int = 0,
-    size: int = 1,
+    world_size: int = 1,
 ) -> dict[str, Tensor]:
     """Adds the gradients, times `scale`, of a step's micro batches, those that are this process's share, one after
     another; returns what they add to the step's losses."""
     losses: dict[str, Tensor] = {}
-    for part in range(rank, schedule.micro_batches, size):
+    for part in range(rank, schedule.micro_batches, world_size):
         with torch.autocast(scale.device.type, REDUCED.get(precision), enabled=precision in REDUCED):
             shares = {name: loss / schedule.micro_batches for name, loss in losses_of(step, part).items()}
         (torch.stack(list(shares.values())).sum() * scale).backward()

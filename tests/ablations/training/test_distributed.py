@@ -1,4 +1,4 @@
-"""Two processes that share each step's micro batches train what one trains that does them in turn."""
+"""Two processes that share each step's micro batches train the same as one process that computes them in turn."""
 
 import errno
 import json
@@ -29,13 +29,14 @@ TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 WITNESS = """
 import os, pathlib, runpy, sys
 sys.path.insert(0, os.getcwd())
-from ablations import stages, train
+from ablations.stages import make as stages
+from ablations.training import loop
 
-found = pathlib.Path(sys.argv.pop(1))
-propose, add = stages.propose_batch, train.Curve.add
+notes = pathlib.Path(sys.argv.pop(1))
+propose, add = stages.propose_batch, loop.Curve.add
 
 def propose_and_note(network, batch, model):
-    (found / f"{os.environ['RANK']} {batch.image_ids.tolist()[0]} {len(batch.image_ids)}").touch()
+    (notes / f"{os.environ['RANK']} {batch.image_ids.tolist()[0]} {len(batch.image_ids)}").touch()
     return propose(network, batch, model)
 
 def add_or_fail(self, step, losses, rate):
@@ -43,10 +44,10 @@ def add_or_fail(self, step, losses, rate):
         raise OSError(28, "No space left on device", "somewhere")
     add(self, step, losses, rate)
 
-stages.propose_batch, train.Curve.add = propose_and_note, add_or_fail
+stages.propose_batch, loop.Curve.add = propose_and_note, add_or_fail
 runpy.run_path("run.py", run_name="__main__")
 """
-"""run.py, but it notes which process proposes on which images, and the leader's disk is full in a training of three
+"""run.py, but every rank notes the images that it makes proposals for, and rank 0's disk is full in a training of three
 steps."""
 
 
@@ -67,7 +68,7 @@ def test_two_processes_train_what_one_does(tmp_path):
     together = run(*TINY, *SHARED, f"outputs={tmp_path / 'two'}", module=TORCHRUN)
     assert alone.returncode == 0, alone.stdout + alone.stderr
     assert together.returncode == 0, together.stdout + together.stderr
-    assert together.stdout.count("run 1 of 1") == 1  # the leader alone speaks
+    assert together.stdout.count("run 1 of 1") == 1  # only rank 0 prints
     (lines, record, found), (same_lines, same, again) = result(tmp_path / "one"), result(tmp_path / "two")
     assert [line["step"] for line in lines] == [line["step"] for line in same_lines] == [0, 2]
     for line, other in zip(lines, same_lines, strict=True):
@@ -84,12 +85,12 @@ def test_two_processes_train_what_one_does(tmp_path):
         assert (whole["scores"] - shared["scores"]).abs().max() < 2e-3
 
 
-def test_processes_share_the_proposals_and_a_leaders_error_ends_all_with_its_reason_kept(tmp_path):
-    (tmp_path / "found").mkdir()
+def test_ranks_share_the_proposals_and_an_error_of_rank_0_ends_all_and_is_recorded(tmp_path):
+    (tmp_path / "notes").mkdir()
     script = tmp_path / "witness.py"
     script.write_text(WITNESS)
     started = time.monotonic()
-    ended = run(str(tmp_path / "found"), *TINY, *SHARED, f"outputs={tmp_path}", module=TORCHRUN, script=script)
+    ended = run(str(tmp_path / "notes"), *TINY, *SHARED, f"outputs={tmp_path}", module=TORCHRUN, script=script)
     assert ended.returncode == 1 and time.monotonic() - started < 120, ended.stdout + ended.stderr
     assert "the disk is full (somewhere): make room, then give the same command again to continue" in ended.stdout
     (path,) = tmp_path.glob("single/*/seed0/status.json")
@@ -97,7 +98,7 @@ def test_processes_share_the_proposals_and_a_leaders_error_ends_all_with_its_rea
     assert (status["state"], status["message"][:16]) == ("failed", "the disk is full")
     assert "No space left on device" in (path.parent / "log.txt").read_text()
     # 16 training images are one batch; 45 validation images are three, dealt out in turn.
-    noted = sorted(path.name.split() for path in (tmp_path / "found").iterdir())
+    noted = sorted(path.name.split() for path in (tmp_path / "notes").iterdir())
     assert [(rank, number) for rank, _, number in noted] == [("0", "16"), ("0", "20"), ("0", "5"), ("1", "20")]
 
 
@@ -110,30 +111,30 @@ def full_disk():
         raise OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
 
 
-def fail_together(job):
-    with full_disk(), distributed.together():
+def fail_in_a_collective(log):
+    with full_disk(), distributed.collective():
         raise ValueError("in the middle")
 
 
-def test_a_leader_out_of_step_gives_up_whatever_error_has_come_of_it(tmp_path, monkeypatch):
+def test_rank_0_aborts_all_ranks_once_desynchronised_whatever_error_arrives(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    def give_up():
+    def abort_all_ranks():
         raise SystemExit(1)
 
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(distributed, "_lost_step", False)
-    monkeypatch.setattr(distributed, "give_up", give_up)
+    monkeypatch.setattr(distributed, "_desynchronised", False)
+    monkeypatch.setattr(distributed, "abort_all_ranks", abort_all_ranks)
     engine, outcome = Here(SimpleNamespace(threads=0), lambda: False), scheduler.Outcome()
-    task = scheduler.Task("a task", tmp_path, fail_together, frozenset())
+    task = scheduler.Task("a task", tmp_path, fail_in_a_collective, frozenset())
     progress = SimpleNamespace(look=lambda folders: None, say=full)
     with pytest.raises(SystemExit):
         scheduler._carry_out_all([task], set(), engine, lambda: False, outcome, progress, echo=False)
     assert outcome.failures["a task"].startswith("the disk is full (metrics.jsonl)")
 
 
-def test_giving_up_needs_no_room_on_the_disk(monkeypatch):
+def test_aborting_works_on_a_full_disk(monkeypatch):
     def full():
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -141,31 +142,32 @@ def test_giving_up_needs_no_room_on_the_disk(monkeypatch):
     monkeypatch.setattr(distributed.os, "_exit", ended.append)
     with monkeypatch.context() as patch, pytest.raises(OSError):
         patch.setattr(distributed.sys, "stdout", SimpleNamespace(flush=full))
-        distributed.give_up()
+        distributed.abort_all_ranks()
     assert ended == [1]
 
 
-def test_stages_are_shared_by_one_thread_of_each_process(monkeypatch):
+def test_every_rank_makes_stages_on_one_thread(monkeypatch):
     seen = []
-    orders = [distributed.Order("boxes", None), distributed.Order("proposals", None), distributed.Order("run", None)]
+    kinds = ("propose", "train_proposals", "train_run")
+    commands = [distributed.Command(kind, None) for kind in kinds]
     monkeypatch.setattr(distributed_worker.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(distributed, "orders", lambda: orders)
+    monkeypatch.setattr(distributed, "commands", lambda: commands)
     monkeypatch.setattr(distributed_worker, "_propose", lambda config, split: seen.append(torch.get_num_threads()))
-    monkeypatch.setattr(distributed_worker, "_train", lambda order: seen.append(torch.get_num_threads()))
+    monkeypatch.setattr(distributed_worker, "_train", lambda command: seen.append(torch.get_num_threads()))
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert distributed_worker.follow() == 0
+        assert distributed_worker.worker_loop() == 0
     finally:
         torch.set_num_threads(threads)
     assert seen == [1, 1, 2]
 
 
-def test_work_that_cannot_be_shared_is_refused(compose, monkeypatch):
+def test_micro_batches_that_cannot_be_shared_are_refused(compose, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="budget.train.micro_batches: expected a multiple of torchrun's 2 processes"):
-        distributed.check(from_hydra(compose(["budget=smoke"])))
-    distributed.check(
+        distributed.check_config(from_hydra(compose(["budget=smoke"])))
+    distributed.check_config(
         from_hydra(compose(["budget=smoke", "budget.train.micro_batches=4", "budget.rpn.micro_batches=2"]))
     )
 
