@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 
 from ablations.errors import RecordError
-from ablations.execution.progress import duration, where
+from ablations.execution.progress import where
 from ablations.records.schema import RunRecord, Status, StudyRecord
 from ablations.records.storage import LOCK, load_run, load_status, load_study
-from ablations.records.summary import headline
+from ablations.records.summary import duration, headline
 from data.folders import held
 
 ORDER = ("running", "failed", "unreadable", "stopped", "killed", "missing", "done")

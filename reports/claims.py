@@ -13,12 +13,12 @@ from typing import Any
 
 from ablations.errors import RecordError
 from ablations.records.schema import Hypothesis
+from reports.analysis import Analysis, analyse
 from reports.exhibits import inference_cost, overlap
 from reports.figures import forest, misalignment, pictures, plots, recall
-from reports.load import Study, find_studies, read_study
+from reports.load import StudyResults, find_studies, read_study
 from reports.page import to_html
 from reports.render import template
-from reports.stats.contrasts import interactions, verdicts
 from reports.stats.paired import Verdict
 from reports.text import tables, wording
 from reports.text.labels import NOTHING, interval, signed
@@ -39,7 +39,7 @@ class Evidence:
     interaction: bool = False
     against: bool = False
 
-    def speaks(self, study: Study, hypothesis: Hypothesis) -> bool:
+    def speaks(self, study: StudyResults, hypothesis: Hypothesis) -> bool:
         if self.metric and hypothesis.metric != self.metric:
             return False
         if self.metric and self.interaction != (len(hypothesis.contrast) > 2):
@@ -52,7 +52,7 @@ class Evidence:
 class Finding:
     """A verdict as it bears on a claim: `kind` is turned round where the hypothesis speaks against the claim."""
 
-    study: Study
+    study: StudyResults
     verdict: Verdict
     kind: str
     family: int
@@ -83,9 +83,8 @@ class Claim:
         return kinds.pop() if len(kinds) == 1 else "mixed"
 
 
-def read_claims(studies: dict[str, Study]) -> list[Claim]:
+def read_claims(studies: dict[str, Analysis]) -> list[Claim]:
     """The claims of claims.toml with their findings from `studies`."""
-    judged = {name: verdicts(study) for name, study in studies.items()}
     claims = []
     for entry in tomllib.loads(CLAIMS.read_text(encoding="utf-8"))["claim"]:
         sources = [Evidence(**source) for source in entry.get("evidence", [])]
@@ -102,7 +101,7 @@ def read_claims(studies: dict[str, Study]) -> list[Claim]:
                     finding
                     for source in sources
                     if source.study in studies
-                    for finding in _findings(source, studies[source.study], judged[source.study])
+                    for finding in _findings(source, studies[source.study])
                 ],
                 measurable=bool(sources),
             )
@@ -110,10 +109,11 @@ def read_claims(studies: dict[str, Study]) -> list[Claim]:
     return claims
 
 
-def _findings(source: Evidence, study: Study, judged: list[Verdict]) -> list[Finding]:
+def _findings(source: Evidence, analysis: Analysis) -> list[Finding]:
+    study, verdicts = analysis.study, analysis.verdicts
     return [
-        Finding(study, item, FLIPPED.get(item.kind, item.kind) if source.against else item.kind, len(judged))
-        for item in judged
+        Finding(study, item, FLIPPED.get(item.kind, item.kind) if source.against else item.kind, len(verdicts))
+        for item in verdicts
         if source.speaks(study, item.hypothesis)
     ]
 
@@ -129,7 +129,7 @@ def render_claims(outputs: Path, folder: Path) -> Path:
     findings = list(
         {(item.study.name, item.verdict.hypothesis.name): item for claim in claims for item in claim.findings}.values()
     )
-    overview = forest.verdict_forest([(item.study, item.verdict) for item in findings], folder / "figures", "overview")
+    overview = forest.verdict_forest([item.verdict for item in findings], folder / "figures", "overview")
     slides: dict[int, list[dict[str, Any]]] = {}
     for index, claim in enumerate(claims):
         slides.setdefault(claim.slide, []).append(_entry(claim, studies, drawn[index]))
@@ -146,18 +146,18 @@ def render_claims(outputs: Path, folder: Path) -> Path:
     return folder / "claims.md"
 
 
-def _read_studies(outputs: Path) -> tuple[dict[str, Study], list[str]]:
+def _read_studies(outputs: Path) -> tuple[dict[str, Analysis], list[str]]:
     """The readable studies, and what is wrong with the others."""
     studies, problems = {}, []
     for name in find_studies(outputs):
         try:
-            studies[name] = read_study(outputs, name)
+            studies[name] = analyse(read_study(outputs, name), resamples=0)
         except RecordError as error:
             problems.append(f"{name}: {str(error).replace(f'{outputs}/', '')}")
     return studies, problems
 
 
-def _entry(claim: Claim, studies: dict[str, Study], picture: str) -> dict[str, Any]:
+def _entry(claim: Claim, studies: dict[str, Analysis], picture: str) -> dict[str, Any]:
     """What the template shows of a claim."""
     turned = [finding for finding in claim.findings if finding.kind != finding.verdict.kind]
     return {
@@ -167,7 +167,7 @@ def _entry(claim: Claim, studies: dict[str, Study], picture: str) -> dict[str, A
         "sentences": [wording.sentence(finding.verdict, finding.family) for finding in claim.findings],
         "turned": bool(turned),
         "picture": picture,
-        "costs": _costs(studies[claim.costs]) if claim.costs in studies else "",
+        "costs": _costs(studies[claim.costs].study) if claim.costs in studies else "",
         "links": [name for name in claim.studies if name in studies],
         "absent": [name for name in claim.studies if name not in studies],
         "silent": [
@@ -178,7 +178,7 @@ def _entry(claim: Claim, studies: dict[str, Study], picture: str) -> dict[str, A
     }
 
 
-def _costs(study: Study) -> str:
+def _costs(study: StudyResults) -> str:
     """What was measured at test time, or where that is not there, what the runs cost."""
     exhibit = study.exhibit("inference_cost")
     return inference_cost.summary(study, exhibit) if exhibit else tables.cost(study)
@@ -218,19 +218,20 @@ def _counts(claims: list[Claim]) -> str:
     return f"{len(claims)} claims on eleven slides: {', '.join(parts)}."
 
 
-def _picture(claim: Claim, studies: dict[str, Study], folder: Path, index: int) -> str:
+def _picture(claim: Claim, studies: dict[str, Analysis], folder: Path, index: int) -> str:
     """Draws the claim's picture; "" where its study has nothing to show yet."""
-    study, kind = studies.get(claim.picture.get("study", "")), claim.picture.get("kind")
-    if study is None:
+    analysis, kind = studies.get(claim.picture.get("study", "")), claim.picture.get("kind")
+    if analysis is None:
         return ""
+    study = analysis.study
     name = f"slide{claim.slide:02d}-{index:02d}-{kind}"
     found: object = None
     if kind == "paired":
-        found = plots.paired(study, claim.picture["metric"], folder, name)
+        found = plots.paired(analysis, claim.picture["metric"], folder, name)
     elif kind == "forest":
-        found = forest.forest(study, folder, name)
-    elif kind == "interaction" and interactions(study):
-        found = plots.interaction(study, interactions(study)[0], folder, name)
+        found = forest.forest(analysis, folder, name)
+    elif kind == "interaction" and analysis.interactions:
+        found = plots.interaction(analysis, analysis.interactions[0], folder, name)
     elif kind == "why":
         found = misalignment.why(study, folder, name)
     elif kind == "samples":

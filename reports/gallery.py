@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 from ablations.errors import RecordError
+from reports.analysis import analyse
 from reports.claims import render_claims
-from reports.load import Study, find_studies, read_study
-from reports.render import render, setting, template
-from reports.stats.contrasts import verdicts
-from reports.text import wording
+from reports.load import StudyResults, find_studies, read_study
+from reports.render import render, template
+from reports.text import scope, wording
 from reports.text.provenance import warnings
 
 GALLERY = Path("reports/gallery")
@@ -21,7 +21,7 @@ RECORDS = ("study.json", "exhibits/*.json", "exhibits/*/*.png", "*/seed*/run.jso
 """What is published of a study's folder: everything that figures come from, without weights, images and masks."""
 
 
-def objections(study: Study, folder: Path) -> list[str]:
+def objections(study: StudyResults, folder: Path) -> list[str]:
     """Why a study should not be published in `folder`; empty when it may be."""
     found = [f"{item.arm} seed {item.seed}: {item.kind}, {item.detail}" for item in study.problems]
     if folder.exists() and not (folder / "records/study.json").exists():
@@ -29,7 +29,7 @@ def objections(study: Study, folder: Path) -> list[str]:
     return found + warnings(study)
 
 
-def publish(study: Study, folder: Path) -> Path:
+def publish(study: StudyResults, folder: Path) -> Path:
     """Writes the report and copies the records into `folder`, in place of what was there; the path of report.md."""
     if folder.exists():
         shutil.rmtree(folder)
@@ -47,15 +47,15 @@ def index(gallery: Path) -> str:
     shown = []
     for path in sorted(gallery.glob("*/records/study.json")):
         study = read_study(path.parent.parent, path.parent.name)
-        found = verdicts(study)
+        verdicts = analyse(study, resamples=0).verdicts
         shown.append(
             {
                 "name": study.name,
                 "title": study.record.title,
                 "question": study.record.question,
-                "setting": setting(study),
-                "summary": wording.summary(found),
-                "sentences": [wording.sentence(item, len(found)) for item in found],
+                "setting": scope.setting(study),
+                "summary": wording.summary(verdicts),
+                "sentences": [wording.sentence(item, len(verdicts)) for item in verdicts],
             }
         )
     return template("gallery.md.j2").render(studies=shown)

@@ -1,7 +1,6 @@
 """Finds the records of studies under an output folder. Nothing else in `reports/` opens a run's files."""
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,8 +15,6 @@ from ablations.records.storage import load_exhibit, load_run, load_status, load_
 
 Trouble = Literal["missing", "failed", "unreadable", "unplanned"]
 
-DIFFERENCE = " - "  # "segm.AP75 - segm.AP50": how much more one figure changes than another
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -30,7 +27,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyResults:
     """A study with those of its planned runs that are done.
 
     runs:     (arm, seed) -> RunRecord.
@@ -63,7 +60,7 @@ class Study:
     def value(self, arm: str, seed: int, metric: str) -> float | None:
         """A run's figure, such as "segm.AP75" or "segm.AP75 - segm.AP50"; None where it is not defined."""
         run = self.runs.get((arm, seed))
-        return None if run is None else metric_of(run, metric)
+        return None if run is None else run.metric(metric)
 
     def values(self, arm: str, metric: str) -> dict[int, float]:
         """Seed -> figure, over the arm's finished runs in which the figure is defined."""
@@ -125,22 +122,12 @@ class Study:
         return [(image, path) for image, path in paths if _is_image(path)]
 
 
-def metric_of(run: RunRecord, metric: str) -> float | None:
-    """`metric` of a run; None when the run does not have it or when it is not a finite number."""
-    if DIFFERENCE in metric:
-        minuend, subtrahend = (metric_of(run, part) for part in metric.rsplit(DIFFERENCE, 1))
-        return None if minuend is None or subtrahend is None else minuend - subtrahend
-    kind, _, key = metric.partition(".")
-    value = run.metrics.get(kind, {}).get(key)
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
 def find_studies(outputs: Path) -> list[str]:
     """Names of the folders under `outputs` that hold a study record."""
     return sorted(path.parent.name for path in outputs.glob("*/study.json"))
 
 
-def read_study(outputs: Path, name: str) -> Study:
+def read_study(outputs: Path, name: str) -> StudyResults:
     """Reads a study and its runs.
 
     Raises RecordError when there is no readable study record; an unreadable run is a Problem of the study instead.
@@ -163,7 +150,7 @@ def read_study(outputs: Path, name: str) -> Study:
             else:
                 runs[arm, seed] = outcome
     problems += _unplanned(folder, record)
-    return Study(folder=folder, record=record, runs=runs, problems=problems)
+    return StudyResults(folder=folder, record=record, runs=runs, problems=problems)
 
 
 def _read_run(folder: Path, arm: str, seed: int) -> RunRecord | Problem:
@@ -174,8 +161,6 @@ def _read_run(folder: Path, arm: str, seed: int) -> RunRecord | Problem:
         run = load_run(path)
     except (RecordError, OSError) as error:
         return Problem(arm, seed, "unreadable", str(error).replace(f"{folder}/", ""))
-    if run.status != "done":
-        return Problem(arm, seed, "failed", f"status '{run.status}'")
     if (run.arm, run.seed) != (arm, seed):
         return Problem(arm, seed, "unreadable", f"the record says arm '{run.arm}', seed {run.seed}")
     return run

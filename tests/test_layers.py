@@ -17,6 +17,7 @@ ALLOWED = {
         "ablations.errors",
         "ablations.records.schema",
         "ablations.records.storage",
+        "ablations.records.summary",
         "ablations.evaluation.cocoapi",
         "ablations.evaluation.overlap",
         "data.images",

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from ablations import exhibits
 from ablations.config.schema import INDIFFERENT, Config, digest, from_hydra, to_plain, typed
 from ablations.errors import ConfigError
-from ablations.records.schema import Arm, Hypothesis
+from ablations.records.schema import Arm, Hypothesis, flatten
 
 Compose = Callable[[list[str]], DictConfig]
 
@@ -91,17 +91,10 @@ def check_factors(study: Study, arms: dict[str, Config]) -> None:
 
 def differences(arms: dict[str, Config]) -> dict[str, dict[str, Any]]:
     """{setting: {arm: value}} for each setting that is not the same in all arms, under its dotted name."""
-    flat = {name: _flatten(config.settings()) for name, config in arms.items()}
+    flat = {name: flatten(config.settings()) for name, config in arms.items()}
     keys = dict.fromkeys(key for settings in flat.values() for key in settings)
     values = {key: {name: settings.get(key) for name, settings in flat.items()} for key in keys}
     return {key: by_arm for key, by_arm in values.items() if len({repr(value) for value in by_arm.values()}) > 1}
-
-
-def _flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 def _read(content: dict[str, Any]) -> Study:

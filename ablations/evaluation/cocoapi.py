@@ -1,9 +1,11 @@
-"""pycocotools from dictionaries in memory, and without what it prints."""
+"""pycocotools on dictionaries in memory, without the lines that it prints."""
 
 import io
 from contextlib import AbstractContextManager, redirect_stdout
 from typing import Any
 
+import numpy as np
+from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 
@@ -27,3 +29,12 @@ def with_results(coco: COCO, results: list[dict[str, Any]]) -> COCO:
         return index({**coco.dataset, "annotations": []})
     with quietly():
         return coco.loadRes([dict(result) for result in results])
+
+
+def decode(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
+    """A COCO segmentation (RLE, compressed or not, or polygons) as a [H, W] bool mask. size: H and W."""
+    if isinstance(segmentation, list):
+        segmentation = rle.merge(rle.frPyObjects(segmentation, *size))
+    elif isinstance(segmentation["counts"], list):
+        segmentation = rle.frPyObjects(segmentation, *segmentation["size"])
+    return np.asarray(rle.decode([segmentation]))[:, :, 0].astype(bool)

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from ablations.records.schema import RunRecord, Status
 from ablations.records.storage import load_status
-from ablations.records.summary import headline
+from ablations.records.summary import duration, headline
 
 SECONDS_BETWEEN_LOOKS = 1.0
 QUIET_SECONDS = 60.0
@@ -100,12 +100,6 @@ def where(status: Status) -> str:
     if status.message == "training" and status.steps:
         return f"at step {status.step} of {status.steps}"
     return status.message
-
-
-def duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _is_stage(status: Status) -> bool:

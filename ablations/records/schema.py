@@ -18,10 +18,15 @@ A study folder looks like this (JSON and YAML are written atomically, `run.json`
 This module imports neither torch nor Hydra, so that a report needs neither.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 SCHEMA = 1
+
+DIFFERENCE = " - "
+"""In the name of a metric: "segm.AP75 - segm.AP50", how much more one figure changes than another."""
 
 State = Literal["running", "done", "failed", "stopped"]
 Direction = Literal["greater", "less", "equal"]
@@ -123,12 +128,16 @@ class RunRecord:
         return {"config_hash": self.config_hash, "finished": self.provenance.get("finished", "")}
 
     def metric(self, name: str) -> float | None:
-        """The figure called `name`, such as "segm.AP75", or a difference such as "segm.AP75 - segm.AP50"."""
-        terms = [term.partition(".") for term in name.split(" - ")]
-        first, *others = [self.metrics[kind][key] for kind, _, key in terms]
-        for other in others:
-            first = None if first is None or other is None else first - other
-        return first
+        """The figure called `name`, such as "segm.AP75", or a difference such as "segm.AP75 - segm.AP50".
+
+        None when the run does not have it or when it is not a finite number.
+        """
+        if DIFFERENCE in name:
+            minuend, subtrahend = (self.metric(term) for term in name.rsplit(DIFFERENCE, 1))
+            return None if minuend is None or subtrahend is None else minuend - subtrahend
+        kind, _, key = name.partition(".")
+        value = self.metrics.get(kind, {}).get(key)
+        return value if value is not None and math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -172,3 +181,11 @@ class Status:
     started: str
     updated: str
     schema: int = SCHEMA
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name: {"roi": {"op": "pool"}} becomes {"roi.op": "pool"}."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,4 +1,4 @@
-"""A run's figures as text on a terminal, in points: one line, or a table."""
+"""A run's figures as text on a terminal, in points: one line, or a table. And how durations are written."""
 
 from ablations.records.schema import RunRecord
 
@@ -43,3 +43,10 @@ def _lines(rows: Rows) -> list[str]:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """ "95 s", "14 min", "2.5 h"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as rle
+
+from ablations.evaluation.cocoapi import decode
 
 SCORE = 0.5
 """Detections below this are not drawn."""
@@ -63,14 +64,5 @@ def _layer(items: list[dict[str, Any]], image_id: int, size: tuple[int, int]) ->
     layer = np.zeros(size, np.uint8)
     for item in items:
         if item["image_id"] == image_id and "segmentation" in item:
-            layer[_mask(item["segmentation"], size)] = item["category_id"]
+            layer[decode(item["segmentation"], size)] = item["category_id"]
     return layer
-
-
-def _mask(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
-    """A COCO segmentation (RLE, compressed or not, or polygons) as [H, W] bool."""
-    if isinstance(segmentation, list):
-        segmentation = rle.merge(rle.frPyObjects(segmentation, *size))
-    elif isinstance(segmentation["counts"], list):
-        segmentation = rle.frPyObjects(segmentation, *segmentation["size"])
-    return np.asarray(rle.decode([segmentation]))[:, :, 0].astype(bool)

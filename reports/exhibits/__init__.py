@@ -1,7 +1,7 @@
 """Sections of a report that show a study's exhibits: a module for each, named as in `ablations/exhibits`.
 
-Each has one function, section(study, exhibit, figures) -> str: Markdown that opens with a heading of its own. It draws
-its charts into the folder `figures` and names them as figures/<name>.png.
+Each has one function, section(analysis, exhibit, figures) -> str: Markdown that opens with a heading of its own. It
+draws its charts into the folder `figures` and names them as figures/<name>.png.
 """
 
 import importlib
@@ -9,30 +9,32 @@ import pkgutil
 from pathlib import Path
 
 from ablations.records.schema import ExhibitRecord
-from reports.load import Study
+from reports.analysis import Analysis
+from reports.load import StudyResults
 
 
 def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def sections(study: Study, figures: Path) -> list[str]:
+def sections(analysis: Analysis, figures: Path) -> list[str]:
     """The sections of the study's exhibits that are there, in the order in which the study names them."""
-    found = {name: study.exhibit(name) for name in study.record.exhibits if name in names()}
-    return [_section(study, exhibit, figures) for exhibit in found.values() if exhibit is not None]
+    study = analysis.study
+    made = [study.exhibit(name) for name in study.record.exhibits if name in names()]
+    return [_section(analysis, exhibit, figures) for exhibit in made if exhibit is not None]
 
 
-def _section(study: Study, exhibit: ExhibitRecord, figures: Path) -> str:
+def _section(analysis: Analysis, exhibit: ExhibitRecord, figures: Path) -> str:
     module = importlib.import_module(f"{__name__}.{exhibit.name}")
     try:
-        return module.section(study, exhibit, figures)
+        return module.section(analysis, exhibit, figures)
     except (KeyError, IndexError, TypeError) as error:  # made by other code, or edited
         reason = f"{type(error).__name__}: {error}"
         advice = f"delete exhibits/{exhibit.name}.json and run the study again"
         return f"> **Warning.** The exhibit `{exhibit.name}` cannot be shown ({reason}); {advice}."
 
 
-def problems(study: Study) -> list[str]:
+def problems(study: StudyResults) -> list[str]:
     """What is missing, and what was made of other runs than those that the report shows."""
     texts = []
     for name in study.record.exhibits:

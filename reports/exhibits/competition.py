@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from ablations.records.schema import ExhibitRecord
+from reports.analysis import Analysis
 from reports.figures.style import COLOURS, INK, MUTED, despine, figure, save
-from reports.load import Study
+from reports.load import StudyResults
 from reports.text.labels import number
 from reports.text.tables import markdown
 
@@ -22,8 +23,8 @@ RULES = {
 }
 
 
-def section(study: Study, exhibit: ExhibitRecord, figures: Path) -> str:
-    content = exhibit.content
+def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Path) -> str:
+    study, content = analysis.study, exhibit.content
     shown = content["object"]
     rival = strongest_rival(shown)
     _draw(study, shown, rival, figures)
@@ -78,7 +79,7 @@ def _mean_sd(by_seed: dict[str, dict[str, float | None]], key: str) -> str:
     return number(statistics.fmean(values)) + spread
 
 
-def _draw(study: Study, shown: dict[str, Any], rival: str, figures: Path) -> None:
+def _draw(study: StudyResults, shown: dict[str, Any], rival: str, figures: Path) -> None:
     own = shown["class"]
     softmax = {name: np.array(values) for name, values in shown["softmax"].items()}
     sigmoid = {name: np.array(values) for name, values in shown["sigmoid"].items()}
@@ -111,7 +112,7 @@ def _draw(study: Study, shown: dict[str, Any], rival: str, figures: Path) -> Non
     save(drawn, figures, "competition")
 
 
-def _image(axes: Axes, study: Study, shown: dict[str, Any]) -> None:
+def _image(axes: Axes, study: StudyResults, shown: dict[str, Any]) -> None:
     """The object's box cut out of its image, where the study kept the image."""
     axes.set_axis_off()
     axes.set_title("image", loc="center")

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ablations.records.schema import ExhibitRecord
+from reports.analysis import Analysis
 from reports.figures.style import INK, arm_styles, despine, figure, save
-from reports.load import Study
+from reports.load import StudyResults
 from reports.text.labels import NOTHING, number, plural, signed
 from reports.text.tables import markdown
 
@@ -16,8 +17,8 @@ PARTS = {"backbone": "trunk", "shared_head": "shared head", "box_head": "box hea
 MASKS = {"none": "no masks", "best": "masks of the best boxes", "all": "masks of all proposals"}
 
 
-def section(study: Study, exhibit: ExhibitRecord, figures: Path) -> str:
-    content = exhibit.content
+def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Path) -> str:
+    study, content = analysis.study, exhibit.content
     _draw(study, content, figures)
     return "\n\n".join(
         [
@@ -39,12 +40,12 @@ def section(study: Study, exhibit: ExhibitRecord, figures: Path) -> str:
     )
 
 
-def summary(study: Study, exhibit: ExhibitRecord) -> str:
+def summary(study: StudyResults, exhibit: ExhibitRecord) -> str:
     """The answer and the times, for a page that says no more of them."""
     return f"{_answer(study, exhibit.content)}\n\n{_times(study, exhibit.content)}"
 
 
-def _answer(study: Study, content: dict[str, Any]) -> str:
+def _answer(study: StudyResults, content: dict[str, Any]) -> str:
     """The paper's rule in one sentence for each arm with masks."""
     texts = []
     for arm in dict.fromkeys(variant["arm"] for variant in content["variants"] if variant["masks"] != "none"):
@@ -62,7 +63,7 @@ def _answer(study: Study, content: dict[str, Any]) -> str:
     return " ".join(texts)
 
 
-def _times(study: Study, content: dict[str, Any]) -> str:
+def _times(study: StudyResults, content: dict[str, Any]) -> str:
     rows = []
     for variant in content["variants"]:
         times = variant["milliseconds"]
@@ -82,7 +83,7 @@ def _times(study: Study, content: dict[str, Any]) -> str:
     return markdown(header, rows, left=2)
 
 
-def _parts(study: Study, content: dict[str, Any]) -> str:
+def _parts(study: StudyResults, content: dict[str, Any]) -> str:
     rows = []
     for arm, found in content["parameters"].items():
         cells = [f"{found[part]:,}" if part in found else NOTHING for part in PARTS]
@@ -109,7 +110,7 @@ def _variant(content: dict[str, Any], arm: str, masks: str) -> dict[str, Any]:
     return next(item for item in content["variants"] if (item["arm"], item["masks"]) == (arm, masks))
 
 
-def _draw(study: Study, content: dict[str, Any], figures: Path) -> None:
+def _draw(study: StudyResults, content: dict[str, Any], figures: Path) -> None:
     variants, styles = content["variants"], arm_styles(study)
     drawn, [[axes]] = figure(width=7.6, height=0.8 + 0.52 * len(variants))
     spread = 0.3 * ((np.arange(content["num_images"]) * 0.618) % 1 - 0.5)  # dots beside each other, the same every time

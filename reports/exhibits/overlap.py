@@ -7,13 +7,15 @@ import numpy as np
 from matplotlib.lines import Line2D
 from PIL import Image
 
+from ablations.evaluation.cocoapi import decode
 from ablations.records.schema import ExhibitRecord
+from reports.analysis import Analysis
 from reports.figures import plots
 from reports.figures.closeups import square_around
-from reports.figures.pictures import Instance, decode, paint
+from reports.figures.pictures import Instance, paint
 from reports.figures.style import COLOURS, INK, arm_styles, despine, figure, save
-from reports.load import Study
-from reports.stats.contrasts import contrast_of, differences
+from reports.load import StudyResults
+from reports.stats.contrasts import Weights
 from reports.text.labels import NOTHING, arms_of, contrast_label, interval, number, plural, signed
 from reports.text.tables import markdown, mean_sd
 
@@ -23,16 +25,16 @@ WORKS = 0.6
 """Share of the other's mask AP on images without overlap under which a detector is not worth comparing."""
 
 
-def section(study: Study, exhibit: ExhibitRecord, figures: Path) -> str:
-    content = exhibit.content
-    weights = differences(study)[0]
+def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Path) -> str:
+    study, content = analysis.study, exhibit.content
+    weights = analysis.differences[0]
     parts = [
         "## What overlap does to masks",
         _measures(content),
-        _by_overlap(study, weights, content, figures),
+        _by_overlap(analysis, weights, content, figures),
         _finding(study, weights, content),
         _working(study, weights, content),
-        _leakage_and_seams(study, weights, content, figures),
+        _leakage_and_seams(analysis, weights, content, figures),
         _voting(study, content),
         _pairs(study, content, figures),
     ]
@@ -60,14 +62,14 @@ def _measures(content: dict[str, Any]) -> str:
     )
 
 
-def _by_overlap(study: Study, weights: dict[str, float], content: dict[str, Any], figures: Path) -> str:
-    bins = content["bins"]
+def _by_overlap(analysis: Analysis, weights: Weights, content: dict[str, Any], figures: Path) -> str:
+    study, bins = analysis.study, content["bins"]
     titles = {f"overlap.AP_{name}": f"{title}\n{bins[name]['objects']} objects" for name, title in BINS.items()}
-    drawn = plots.side_by_side(study, weights, titles, figures, "overlap", "mask AP (points)")
+    drawn = plots.side_by_side(analysis, weights, titles, figures, "overlap", "mask AP (points)")
     rows = []
     for name in ("apart", *BINS):
         metric = f"overlap.AP_{name}"
-        found = contrast_of(study, weights, metric)
+        found = analysis.estimate(weights, metric)
         title = "images without any overlap" if name == "apart" else BINS[name]
         side = bins[name]["side"]
         rows.append(
@@ -91,7 +93,7 @@ def _by_overlap(study: Study, weights: dict[str, float], content: dict[str, Any]
     return "\n\n".join(line for line in lines if line)
 
 
-def _finding(study: Study, weights: dict[str, float], content: dict[str, Any]) -> str:
+def _finding(study: StudyResults, weights: Weights, content: dict[str, Any]) -> str:
     """What an AP mixes, apart: how many objects are found at all, and how good the masks of those are."""
     rows = []
     for name, title in BINS.items():
@@ -115,7 +117,7 @@ def _finding(study: Study, weights: dict[str, float], content: dict[str, Any]) -
     )
 
 
-def _working(study: Study, weights: dict[str, float], content: dict[str, Any]) -> str:
+def _working(study: StudyResults, weights: Weights, content: dict[str, Any]) -> str:
     """Whether the weaker arm is a working detector where nothing overlaps."""
     plus, minus = arms_of(weights)
     first, second = (study.values(arm, "overlap.AP_apart") for arm in (plus, minus))
@@ -134,9 +136,10 @@ def _working(study: Study, weights: dict[str, float], content: dict[str, Any]) -
     )
 
 
-def _leakage_and_seams(study: Study, weights: dict[str, float], content: dict[str, Any], figures: Path) -> str:
+def _leakage_and_seams(analysis: Analysis, weights: Weights, content: dict[str, Any], figures: Path) -> str:
+    study = analysis.study
     drawn = [
-        plots.side_by_side(study, weights, {metric: ""}, figures, name, label)
+        plots.side_by_side(analysis, weights, {metric: ""}, figures, name, label)
         for metric, name, label in (
             ("overlap.leakage", "leakage", "leakage (% of a mask)"),
             ("overlap.seams", "seams", "seams (% of a mask's edge)"),
@@ -163,7 +166,7 @@ def _leakage_and_seams(study: Study, weights: dict[str, float], content: dict[st
     return "\n\n".join(line for line in lines if line)
 
 
-def _voting(study: Study, content: dict[str, Any]) -> str:
+def _voting(study: StudyResults, content: dict[str, Any]) -> str:
     """FCIS as it is, and with each RoI's own mask."""
     metrics = {
         "leakage": "leakage (%)",
@@ -200,7 +203,7 @@ def _mean(content: dict[str, Any], arm: str, name: str) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _draw_places(study: Study, content: dict[str, Any], figures: Path) -> None:
+def _draw_places(study: StudyResults, content: dict[str, Any], figures: Path) -> None:
     drawn, [[axes]] = figure(width=6.4, height=2.8)
     axes.axvline(0, color=INK, linewidth=1)
     handles = []
@@ -230,7 +233,7 @@ def _draw_places(study: Study, content: dict[str, Any], figures: Path) -> None:
     save(drawn, figures, "places")
 
 
-def _pairs(study: Study, content: dict[str, Any], figures: Path) -> str:
+def _pairs(study: StudyResults, content: dict[str, Any], figures: Path) -> str:
     if not draw_pairs(study, content, figures):
         return ""
     return "\n\n".join(
@@ -245,7 +248,7 @@ def _pairs(study: Study, content: dict[str, Any], figures: Path) -> str:
     )
 
 
-def draw_pairs(study: Study, content: dict[str, Any], figures: Path, name: str = "pairs") -> bool:
+def draw_pairs(study: StudyResults, content: dict[str, Any], figures: Path, name: str = "pairs") -> bool:
     """The chosen pairs, ground truth and every arm beside each other. Returns whether there were any to draw."""
     folder = study.exhibit_images("overlap")
     there = [pair for pair in content["pairs"] if isinstance(pair["image_id"], int)]

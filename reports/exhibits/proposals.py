@@ -11,8 +11,9 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from ablations.records.schema import ExhibitRecord
+from reports.analysis import Analysis
 from reports.figures.style import COLOURS, INK, figure, save
-from reports.load import Study
+from reports.load import StudyResults
 from reports.text.labels import and_list, plural
 
 ROWS = 3  # sample images that are drawn
@@ -22,8 +23,8 @@ COVERED, BESIDE, TRUTH = COLOURS[4], COLOURS[0], "#FFFFFF"
 ENOUGH = 0.5  # IoU from which a proposal covers an object
 
 
-def section(study: Study, exhibit: ExhibitRecord, figures: Path) -> str:
-    content = exhibit.content
+def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Path) -> str:
+    study, content = analysis.study, exhibit.content
     shown = [(image, path) for image, path in study.sample_images() if _entry(content, image)][:ROWS]
     if not shown or study.ground_truth is None:
         return "## Anchors and proposals\n\nThe sample images are not there, so nothing is drawn."
@@ -57,7 +58,7 @@ def _entry(content: dict[str, Any], image_id: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def _objects(study: Study, image_id: int) -> np.ndarray:
+def _objects(study: StudyResults, image_id: int) -> np.ndarray:
     """xyxy boxes [n, 4] of the image's objects."""
     items = (study.ground_truth or {})["annotations"]
     boxes = [item["bbox"] for item in items if item["image_id"] == image_id and not item.get("iscrowd")]
@@ -66,7 +67,7 @@ def _objects(study: Study, image_id: int) -> np.ndarray:
     return found
 
 
-def _draw_anchors(study: Study, content: dict[str, Any], image_id: int, path: Path, figures: Path) -> None:
+def _draw_anchors(study: StudyResults, content: dict[str, Any], image_id: int, path: Path, figures: Path) -> None:
     entries, boxes = _entry(content, image_id), _objects(study, image_id)
     pixels = np.asarray(Image.open(path).convert("L"))
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
@@ -90,7 +91,7 @@ def _draw_anchors(study: Study, content: dict[str, Any], image_id: int, path: Pa
     save(drawn, figures, "anchors", vector=False)
 
 
-def _draw_proposals(study: Study, content: dict[str, Any], shown: list[tuple[int, Path]], figures: Path) -> None:
+def _draw_proposals(study: StudyResults, content: dict[str, Any], shown: list[tuple[int, Path]], figures: Path) -> None:
     arms = list(content["arms"])
     columns = 2 * len(arms)
     drawn, grid = figure(

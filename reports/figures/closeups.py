@@ -14,10 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from reports.figures.pictures import MATCH, SCORE, decode, has_masks, iou, outline
+from ablations.evaluation.cocoapi import decode
+from reports.analysis import Analysis
+from reports.figures.pictures import MATCH, SCORE, has_masks, iou, outline
 from reports.figures.style import COLOURS, figure, save
-from reports.load import Study
-from reports.stats.contrasts import differences
+from reports.load import StudyResults
 from reports.text.labels import arms_of
 
 QUANTILES = (0.25, 0.5, 0.75)
@@ -36,16 +37,17 @@ class Found:
     overlaps: dict[str, float]
 
 
-def closeups(study: Study, folder: Path, name: str = "closeups") -> int | None:
+def closeups(analysis: Analysis, folder: Path, name: str = "closeups") -> int | None:
     """A row for each chosen object, a column for each arm; None when no object was found by all arms.
 
     Returns how many objects there were to choose from.
     """
-    contrasts, truth, seed = differences(study), study.ground_truth, study.shown_seed()
-    if truth is None or not contrasts or seed is None:
+    study = analysis.study
+    seed = study.shown_seed()
+    if study.ground_truth is None or not analysis.differences or seed is None:
         return None
     arms = [arm for arm in study.record.arms if has_masks(study.detections(arm, seed))]
-    pairs = [arms_of(weights) for weights in contrasts if set(arms_of(weights)) <= set(arms)]
+    pairs = [arms_of(weights) for weights in analysis.differences if set(arms_of(weights)) <= set(arms)]
     found = _found_by_all(study, arms, seed) if pairs else []
     if not found:
         return None
@@ -73,7 +75,7 @@ def closeups(study: Study, folder: Path, name: str = "closeups") -> int | None:
     return len(found)
 
 
-def _found_by_all(study: Study, arms: Sequence[str], seed: int) -> list[Found]:
+def _found_by_all(study: StudyResults, arms: Sequence[str], seed: int) -> list[Found]:
     """The objects of the sample images for which every arm has a detection of their class that covers them."""
     annotations = (study.ground_truth or {})["annotations"]
     results = {arm: study.detections(arm, seed) or [] for arm in arms}

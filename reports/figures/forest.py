@@ -7,9 +7,9 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from reports.analysis import Analysis
 from reports.figures.style import COLOURS, INK, MARKERS, MUTED, PAPER_MARK, despine, figure, save
-from reports.load import Study
-from reports.stats.contrasts import Weights, contrast_of, differences, paper_contrast
+from reports.stats.contrasts import Weights
 from reports.stats.paired import Estimate, Verdict
 from reports.text.labels import NOTHING, context_label, contrast_label, interval, is_pair, metric_label, signed, tick
 
@@ -26,15 +26,15 @@ METRICS = (
 )
 
 
-def forest(study: Study, folder: Path, name: str = "forest") -> bool:
+def forest(analysis: Analysis, folder: Path, name: str = "forest") -> bool:
     """Rows of metrics, and in each the study's differences of two arms with their intervals and the paper's figure."""
-    contrasts = differences(study)
+    study, contrasts = analysis.study, analysis.differences
     asked = [item.metric for item in study.record.hypotheses if is_pair(item.contrast)]
     known = [metric for metric in METRICS if metric in study.metrics()]
     metrics = [
         metric
         for metric in dict.fromkeys([*known, *asked])
-        if any(contrast_of(study, weights, metric).n for weights in contrasts)
+        if any(analysis.estimate(weights, metric).n for weights in contrasts)
     ]
     if not metrics:
         return False
@@ -47,7 +47,7 @@ def forest(study: Study, folder: Path, name: str = "forest") -> bool:
         upper = top + 0.5 * step + 0.1
         axes.axhspan(upper - block, upper, color="#f5f5f5" if row % 2 == 0 else "white", linewidth=0, zorder=-2)
         for index, weights in enumerate(contrasts):
-            _forest_line(axes, study, weights, metric, top - index * step, index)
+            _forest_line(axes, analysis, weights, metric, top - index * step, index)
     axes.set_yticks(
         [-row * block - step * (len(contrasts) - 1) / 2 for row in range(len(metrics))],
         [metric_label(metric) for metric in metrics],
@@ -59,14 +59,14 @@ def forest(study: Study, folder: Path, name: str = "forest") -> bool:
     labels = [contrast_label(study, weights) for weights in contrasts]
     heads = {label.split(", ")[0] for label in labels}
     axes.set_xlabel(f"{heads.pop()} (points)" if len(heads) == 1 else "difference (points)")
-    paper = any(paper_contrast(study, weights, metric) is not None for weights in contrasts for metric in metrics)
+    paper = any(analysis.paper(weights, metric) is not None for weights in contrasts for metric in metrics)
     _forest_legend(axes, labels if heads else [context_label(study, weights) for weights in contrasts], paper)
     save(drawn, folder, name)
     return True
 
 
-def _forest_line(axes: Axes, study: Study, weights: Weights, metric: str, y: float, index: int) -> None:
-    found = contrast_of(study, weights, metric)
+def _forest_line(axes: Axes, analysis: Analysis, weights: Weights, metric: str, y: float, index: int) -> None:
+    found = analysis.estimate(weights, metric)
     colour, marker = _contrast_style(index)
     values = list(found.values.values())
     axes.plot(values, [y + 0.075] * len(values), "o", color=colour, markersize=3, alpha=0.5, markeredgewidth=0)
@@ -74,7 +74,7 @@ def _forest_line(axes: Axes, study: Study, weights: Weights, metric: str, y: flo
         axes.plot([found.low, found.high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
     if found.mean is not None:
         axes.plot([found.mean], [y], marker, color=colour, markersize=6.5, markeredgecolor="white")
-    paper = paper_contrast(study, weights, metric)
+    paper = analysis.paper(weights, metric)
     if paper is not None:
         axes.plot([paper], [y], linestyle="none", markersize=5.5, **PAPER_MARK)
     axes.annotate(
@@ -87,14 +87,14 @@ def _forest_line(axes: Axes, study: Study, weights: Weights, metric: str, y: flo
     )
 
 
-def verdict_forest(judged: Sequence[tuple[Study, Verdict]], folder: Path, name: str) -> bool:
-    """A line for each verdict of several studies. Returns whether there was anything to draw."""
-    lines = [(study, item) for study, item in judged if item.estimate.mean is not None]
+def verdict_forest(verdicts: Sequence[Verdict], folder: Path, name: str) -> bool:
+    """A line for each verdict. Returns whether there was anything to draw."""
+    lines = [item for item in verdicts if item.estimate.mean is not None]
     if not lines:
         return False
     drawn, [[axes]] = figure(width=8.6, height=0.9 + 0.42 * len(lines))
     axes.axvline(0, color=INK, linewidth=1)
-    for row, (_, item) in enumerate(lines):
+    for row, item in enumerate(lines):
         found, y = item.estimate, -row
         values = list(found.values.values())
         axes.plot(values, [y + 0.24] * len(values), "o", color=MUTED, markersize=3, alpha=0.75, markeredgewidth=0)
@@ -106,7 +106,7 @@ def verdict_forest(judged: Sequence[tuple[Study, Verdict]], folder: Path, name: 
         axes.annotate(_estimate_text(found), (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8)
     axes.set_yticks(
         [-row for row in range(len(lines))],
-        ["\n".join(textwrap.wrap(item.hypothesis.claim, 46)) for _, item in lines],
+        ["\n".join(textwrap.wrap(item.hypothesis.claim, 46)) for item in lines],
         fontsize=8,
     )
     axes.set_ylim(0.6 - len(lines), 0.6)

@@ -20,7 +20,7 @@ from PIL import Image
 from data.images import fitted_size
 from ops.geometry import align_interval, num_samples, pool_bins, sample_positions
 from reports.figures.style import COLOURS, INK, MUTED, despine, figure, save
-from reports.load import Study
+from reports.load import StudyResults
 
 POOL, ALIGN = COLOURS[0], COLOURS[1]
 ARROW = COLOURS[2]
@@ -41,12 +41,12 @@ class Displacements:
     bins: int
 
 
-def applies(study: Study) -> bool:
+def applies(study: StudyResults) -> bool:
     """Whether the study compares RoI operators: only then has this picture anything to explain."""
     return "roi" in study.record.factors and bool(strides(study))
 
 
-def strides(study: Study) -> list[int]:
+def strides(study: StudyResults) -> list[int]:
     found = {arm.factors.get("stride") for arm in study.record.arms.values()}
     found |= {run.config.get("stride") for run in study.runs.values()} if found == {None} else set()
     return sorted(stride for stride in found if isinstance(stride, int) and stride > 0)
@@ -78,7 +78,7 @@ def displacement(box: list[float], size: tuple[int, int], bins: int, stride: int
     return float(np.nanmean(distances)) if np.isfinite(distances).any() else math.nan
 
 
-def why(study: Study, folder: Path, name: str = "why") -> Displacements | None:
+def why(study: StudyResults, folder: Path, name: str = "why") -> Displacements | None:
     """Draws the picture; None when the study has no ground truth or none of its sample images is there."""
     truth, shown = study.ground_truth, dict(study.sample_images())
     if truth is None or not shown or not applies(study):
@@ -159,7 +159,7 @@ def _align_error(box: list[float], bins: int, stride: int) -> float:
     return float(np.hypot(errors[0][None, :], errors[1][:, None]).mean())
 
 
-def _bins(study: Study) -> int:
+def _bins(study: StudyResults) -> int:
     """P, from the recorded configuration; the paper's 7 where it does not say."""
     model = study.record.config.get("model", {})
     value = model.get("pooled_size") if isinstance(model, dict) else None

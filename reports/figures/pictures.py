@@ -13,10 +13,10 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from PIL import Image
-from pycocotools import mask as rle
 
+from ablations.evaluation.cocoapi import decode
 from reports.figures.style import INK, figure, save
-from reports.load import Study
+from reports.load import StudyResults
 
 SCORE = 0.5  # detections below this are not drawn
 SATURATION = 0.15  # of the image's own colour, so that the masks' colours stand out
@@ -50,7 +50,7 @@ class Samples:
     crowded: bool
 
 
-def samples(study: Study, folder: Path, name: str = "samples") -> Samples | None:
+def samples(study: StudyResults, folder: Path, name: str = "samples") -> Samples | None:
     """A row for each sample image: ground truth, then every arm's detections of one seed, boxes where it has no masks.
 
     Returns None when there was nothing to draw.
@@ -91,15 +91,6 @@ def samples(study: Study, folder: Path, name: str = "samples") -> Samples | None
         axes.set_title(title.replace(", ", "\n"), loc="center", fontsize=9)
     save(drawn, folder, name, vector=False)
     return Samples(seed, crowded)
-
-
-def decode(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
-    """A COCO segmentation (RLE, compressed or not, or polygons) as a [H, W] bool mask."""
-    if isinstance(segmentation, list):
-        segmentation = rle.merge(rle.frPyObjects(segmentation, *size))
-    elif isinstance(segmentation["counts"], list):
-        segmentation = rle.frPyObjects(segmentation, *segmentation["size"])
-    return np.asarray(rle.decode([segmentation]))[:, :, 0].astype(bool)
 
 
 def fill(box: list[float], size: tuple[int, int]) -> np.ndarray:

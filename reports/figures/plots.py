@@ -8,22 +8,24 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from reports.analysis import Analysis
 from reports.figures.style import INK, MARKERS, MUTED, PAPER_MARK, arm_styles, despine, figure, save
-from reports.load import Study
-from reports.stats.contrasts import Interaction, Weights, contrast_of, differences, paper_contrast
+from reports.load import StudyResults
+from reports.stats.contrasts import Interaction, Weights
 from reports.stats.paired import estimate
 from reports.text.labels import arms_of, context_label, contrast_label, metric_label, number, signed
 
 PANELS_IN_A_ROW = 3
 
 
-def paired(study: Study, metric: str, folder: Path, name: str = "paired") -> bool:
+def paired(analysis: Analysis, metric: str, folder: Path, name: str = "paired") -> bool:
     """One panel a contrast: the two arms' seeds joined in pairs, and beside them, on the same scale, the differences.
 
     The axis of differences is shifted so that its 0 stands at the first arm's mean. Returns whether there was
     anything to draw.
     """
-    drawable = [weights for weights in differences(study) if contrast_of(study, weights, metric).n]
+    study = analysis.study
+    drawable = [weights for weights in analysis.differences if analysis.estimate(weights, metric).n]
     if not drawable:
         return False
     styles = arm_styles(study)
@@ -37,18 +39,21 @@ def paired(study: Study, metric: str, folder: Path, name: str = "paired") -> boo
                 pairs=_pairs(study.values(minus, metric), study.values(plus, metric)),
                 names=titles,
                 styles=[styles[minus], styles[plus]],
-                paper=paper_contrast(study, weights, metric),
+                paper=analysis.paper(weights, metric),
             )
         )
     _draw_panels(panels, f"{metric_label(metric)} (points)", folder, name)
     return True
 
 
-def side_by_side(study: Study, weights: Weights, metrics: dict[str, str], folder: Path, name: str, label: str) -> bool:
+def side_by_side(
+    analysis: Analysis, weights: Weights, metrics: dict[str, str], folder: Path, name: str, label: str
+) -> bool:
     """One panel a metric for a single contrast, on one scale, each as in `paired`.
 
     metrics: metric -> the panel's title; label: of the scale.
     """
+    study = analysis.study
     styles, (plus, minus) = arm_styles(study), arms_of(weights)
     panels = [
         Panel(
@@ -56,7 +61,7 @@ def side_by_side(study: Study, weights: Weights, metrics: dict[str, str], folder
             pairs=pairs,
             names=[_short(study, arm, weights) for arm in (minus, plus)],
             styles=[styles[minus], styles[plus]],
-            paper=paper_contrast(study, weights, metric),
+            paper=analysis.paper(weights, metric),
         )
         for metric, title in metrics.items()
         if (pairs := _pairs(study.values(minus, metric), study.values(plus, metric)))
@@ -66,9 +71,10 @@ def side_by_side(study: Study, weights: Weights, metrics: dict[str, str], folder
     return bool(panels)
 
 
-def interaction(study: Study, found: Interaction, folder: Path, name: str = "interaction") -> bool:
+def interaction(analysis: Analysis, found: Interaction, folder: Path, name: str = "interaction") -> bool:
     """The two differences of an interaction, seed by seed, and how much the second exceeds the first."""
-    gains = [contrast_of(study, weights, found.metric).values for weights in (found.first, found.second)]
+    study = analysis.study
+    gains = [analysis.estimate(weights, found.metric).values for weights in (found.first, found.second)]
     pairs = _pairs(*gains)
     if not pairs:
         return False
@@ -79,7 +85,7 @@ def interaction(study: Study, found: Interaction, folder: Path, name: str = "int
         pairs=pairs,
         names=[context_label(study, found.first), context_label(study, found.second)],
         styles=[(INK, styles[arm][1]) for arm in plus],
-        paper=paper_contrast(study, found.weights, found.metric),
+        paper=analysis.paper(found.weights, found.metric),
     )
     label = contrast_label(study, found.first).split(", ")[0]
     _draw_panels([panel], f"{label},\n{metric_label(found.metric)} (points)", folder, name, from_zero=True)
@@ -215,7 +221,7 @@ def _differences(axes: Axes, panel: Panel, low: float, high: float) -> None:
     despine(axes, "left", "bottom")
 
 
-def curves(study: Study, folder: Path, name: str = "curves") -> bool:
+def curves(study: StudyResults, folder: Path, name: str = "curves") -> bool:
     """Every logged loss over the steps: a thin line a seed, a thick one for the mean over an arm's seeds."""
     logged = {(arm, seed): study.curves(arm, seed) for arm, seed in study.runs}
     skipped = {"step", "lr", "seconds", "time"}
@@ -254,7 +260,7 @@ def curves(study: Study, folder: Path, name: str = "curves") -> bool:
     return True
 
 
-def _curve(axes: Axes, runs: list[list[dict]], loss: str, colour: str, marker: str, study: Study) -> None:
+def _curve(axes: Axes, runs: list[list[dict]], loss: str, colour: str, marker: str, study: StudyResults) -> None:
     series = [{line["step"]: line[loss] for line in lines if loss in line} for lines in runs]
     steps = sorted(set.intersection(*map(set, series))) if series else []
     if not steps:
@@ -292,7 +298,7 @@ def _pairs(first: dict[int, float], second: dict[int, float]) -> dict[int, tuple
     return {seed: (first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())}
 
 
-def _short(study: Study, arm: str, weights: Weights) -> str:
+def _short(study: StudyResults, arm: str, weights: Weights) -> str:
     """The part of an arm's label that the contrast's other arm does not share."""
     other = next(name for name in arms_of(weights) if name != arm)
     theirs = study.label(other).split(", ")

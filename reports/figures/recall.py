@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from reports.figures.style import COLOURS, INK, arm_styles, figure, save
-from reports.load import Study
+from reports.load import StudyResults
 from reports.text.labels import and_list
 from reports.text.tables import markdown, mean_sd
 
@@ -18,18 +18,18 @@ DRAWN: dict[int, Any] = {50: "-", 75: (0, (4, 2))}  # threshold -> how its line 
 FEW = (1, 3, 10)  # numbers of proposals that are drawn against the IoU, besides all of them
 
 
-def numbers(study: Study) -> list[int]:
+def numbers(study: StudyResults) -> list[int]:
     """How many proposals recall was measured with; empty in a study without recall."""
     names = [metric.partition(".AR@")[2] for metric in study.metrics() if metric.startswith("recall.AR@")]
     return sorted(map(int, names))
 
 
-def selected(study: Study) -> list[int]:
+def selected(study: StudyResults) -> list[int]:
     """A few of the numbers, the largest among them."""
     return [number for number in numbers(study) if number in FEW or number == numbers(study)[-1]]
 
 
-def table(study: Study) -> str:
+def table(study: StudyResults) -> str:
     """Mean and standard deviation of every arm at a few numbers of proposals; "" without recall."""
     rows = []
     for arm in study.record.arms if numbers(study) else ():
@@ -39,7 +39,7 @@ def table(study: Study) -> str:
     return markdown(["arm", "proposals", "at IoU 0.5", "at IoU 0.75", "average over 0.5 to 0.95"], rows)
 
 
-def curves(study: Study, folder: Path, name: str = "recall") -> bool:
+def curves(study: StudyResults, folder: Path, name: str = "recall") -> bool:
     """A panel for recall against the number of proposals, and one for each arm against the IoU."""
     if not numbers(study):
         return False
@@ -56,7 +56,7 @@ def curves(study: Study, folder: Path, name: str = "recall") -> bool:
     return True
 
 
-def _against_number(axes: Axes, study: Study, arms: Sequence[str]) -> None:
+def _against_number(axes: Axes, study: StudyResults, arms: Sequence[str]) -> None:
     found, styles = numbers(study), arm_styles(study)
     for arm in arms:
         for threshold, dashes in DRAWN.items():
@@ -72,7 +72,7 @@ def _against_number(axes: Axes, study: Study, arms: Sequence[str]) -> None:
     axes.figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8.5)
 
 
-def _against_iou(axes: Axes, study: Study, arm: str) -> None:
+def _against_iou(axes: Axes, study: StudyResults, arm: str) -> None:
     places = [threshold / 100 for threshold in THRESHOLDS]
     for index, number in enumerate(selected(study)):
         metrics = [f"recall.R{threshold}@{number}" for threshold in THRESHOLDS]
@@ -87,7 +87,7 @@ def _against_iou(axes: Axes, study: Study, arm: str) -> None:
 
 def _lines(
     axes: Axes,
-    study: Study,
+    study: StudyResults,
     arm: str,
     places: Sequence[float],
     metrics: Sequence[str],
@@ -107,5 +107,5 @@ def _lines(
     return mean
 
 
-def shown_numbers(study: Study) -> str:
+def shown_numbers(study: StudyResults) -> str:
     return and_list([str(number) for number in selected(study)])

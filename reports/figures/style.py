@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reports.load import Study
+from reports.load import StudyResults
 
 # Paul Tol's high-contrast set, extended: told apart by the colour-blind and in grey. Marks differ in shape as well.
 COLOURS = ("#DDAA33", "#004488", "#BB5566", "#000000", "#6699CC", "#997700", "#EE99AA", "#777777")
@@ -95,7 +95,7 @@ def despine(axes: Axes, *sides: str) -> None:
         axes.tick_params(axis="x", length=0)
 
 
-def arm_styles(study: Study) -> dict[str, tuple[str, str]]:
+def arm_styles(study: StudyResults) -> dict[str, tuple[str, str]]:
     """Arm -> (colour, marker).
 
     Where the arms cross several factors, the colour tells the first one's value and the marker the others'; otherwise

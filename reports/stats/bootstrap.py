@@ -16,7 +16,8 @@ from pycocotools.cocoeval import COCOeval
 
 from ablations.evaluation import overlap
 from ablations.evaluation.cocoapi import index, quietly, with_results
-from reports.load import DIFFERENCE, Study
+from ablations.records.schema import DIFFERENCE
+from reports.load import StudyResults
 from reports.stats.paired import LEVEL
 
 RESAMPLES = 1000
@@ -146,7 +147,7 @@ def draw_images(num_images: int, resamples: int = RESAMPLES, seed: int = 0) -> n
 class ImageBootstrap:
     """Image noise of a study's contrasts. Runs are matched and resampled once, whatever contrasts are asked for."""
 
-    def __init__(self, study: Study, resamples: int = RESAMPLES) -> None:
+    def __init__(self, study: StudyResults, resamples: int = RESAMPLES) -> None:
         self.study, self.truth = study, study.ground_truth
         self.image_ids = sorted(image["id"] for image in self.truth["images"]) if self.truth else []
         self.num_images = len(self.image_ids)

@@ -1,14 +1,15 @@
 """Which arms of a study are compared with which, read off its hypotheses; nothing here knows any study by name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ablations.records.schema import Hypothesis
-from reports.load import DIFFERENCE, Study
+from ablations.records.schema import DIFFERENCE, Hypothesis
+from reports.load import StudyResults
 from reports.stats.paired import Estimate, Verdict, contrast_values, estimate, judge
 from reports.text.labels import MINUS, arms_of, context_label, contrast_label, is_pair
 
 Weights = Mapping[str, float]
+Key = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,17 @@ class Interaction:
     metric: str
 
 
-def contrast_of(study: Study, weights: Weights, metric: str) -> Estimate:
+def key(weights: Weights) -> Key:
+    """What equal contrasts share, in whatever order they name their arms."""
+    return tuple(sorted(weights.items()))
+
+
+def contrast_of(study: StudyResults, weights: Weights, metric: str) -> Estimate:
     """The contrast's paired estimate over the seeds in which all of its arms are done and the metric is defined."""
     return estimate(contrast_values(weights, {arm: study.values(arm, metric) for arm in weights}))
 
 
-def paper_contrast(study: Study, weights: Weights, metric: str) -> float | None:
+def paper_contrast(study: StudyResults, weights: Weights, metric: str) -> float | None:
     """The same contrast of the paper's figures, where the paper has them for every arm."""
     if DIFFERENCE in metric:
         parts = [paper_contrast(study, weights, part) for part in metric.rsplit(DIFFERENCE, 1)]
@@ -37,18 +43,18 @@ def paper_contrast(study: Study, weights: Weights, metric: str) -> float | None:
     return round(sum(weight * figure for weight, figure in figures if figure is not None), 6)
 
 
-def verdicts(study: Study) -> list[Verdict]:
+def verdicts(study: StudyResults) -> list[Verdict]:
     """Verdicts on the study's hypotheses, in their order."""
     return judge([(item, from_threshold(study, item)) for item in study.record.hypotheses])
 
 
-def from_threshold(study: Study, hypothesis: Hypothesis) -> Estimate:
+def from_threshold(study: StudyResults, hypothesis: Hypothesis) -> Estimate:
     """A hypothesis's contrast, counted from its threshold: the claim is about its sign."""
     values = contrast_of(study, hypothesis.contrast, hypothesis.metric).values
     return estimate({seed: value - hypothesis.threshold for seed, value in values.items()})
 
 
-def differences(study: Study) -> list[dict[str, float]]:
+def differences(study: StudyResults) -> list[Weights]:
     """The distinct differences of two arms that the hypotheses name, in order.
 
     Where a study has hypotheses on none, every other arm is compared with the first.
@@ -57,13 +63,13 @@ def differences(study: Study) -> list[dict[str, float]]:
     if not found:
         arms = list(study.record.arms)
         found = [{arm: 1.0, arms[0]: -1.0} for arm in arms[1:]]
-    distinct: dict[tuple[str, str], dict[str, float]] = {}
+    distinct: dict[tuple[str, str], Weights] = {}
     for weights in found:
         distinct.setdefault(arms_of(weights), weights)
     return list(distinct.values())
 
 
-def interactions(study: Study) -> list[Interaction]:
+def interactions(study: StudyResults) -> list[Interaction]:
     """The hypotheses' differences of two differences, split into the two so that each is a difference of its own."""
     known = [arms_of(weights) for weights in differences(study)]
     found = []
@@ -90,9 +96,9 @@ def interactions(study: Study) -> list[Interaction]:
     return found
 
 
-def label_of(study: Study, weights: Weights) -> str:
-    """A contrast in words; an interaction as "RoIAlign − RoIPool, stride 32 − stride 16"."""
-    for item in interactions(study):
+def label_of(study: StudyResults, known: Sequence[Interaction], weights: Weights) -> str:
+    """A contrast in words; one of the `known` interactions as "RoIAlign − RoIPool, stride 32 − stride 16"."""
+    for item in known:
         if item.weights == dict(weights):
             head = contrast_label(study, item.second).split(", ")[0]
             contexts = [context_label(study, one) for one in (item.second, item.first)]
@@ -101,6 +107,6 @@ def label_of(study: Study, weights: Weights) -> str:
     return contrast_label(study, weights)
 
 
-def primary_metric(study: Study) -> str:
+def primary_metric(study: StudyResults) -> str:
     """The metric of the first hypothesis: what the headline figure shows."""
     return study.record.hypotheses[0].metric if study.record.hypotheses else "segm.AP"

@@ -4,7 +4,8 @@ import math
 import re
 from collections.abc import Mapping
 
-from reports.load import DIFFERENCE, Study
+from ablations.records.schema import DIFFERENCE
+from reports.load import StudyResults
 
 NOTHING = "–"  # where a figure is not defined
 MINUS = "−"
@@ -68,7 +69,7 @@ def metric_label(metric: str) -> str:
     return f"{KINDS.get(kind, kind)} {KEYS.get(key, key.replace('_', ' '))}"
 
 
-def contrast_label(study: Study, weights: Mapping[str, float]) -> str:
+def contrast_label(study: StudyResults, weights: Mapping[str, float]) -> str:
     """What is subtracted from what, with what both arms share said once: "RoIAlign − RoIPool, stride 16"."""
     if not is_pair(weights):
         sides = [_sum_label(study, weights, sign) for sign in (1, -1)]
@@ -83,7 +84,7 @@ def contrast_label(study: Study, weights: Mapping[str, float]) -> str:
     return ", ".join([f"{ours} {MINUS} {theirs}", *shared])
 
 
-def context_label(study: Study, weights: Mapping[str, float]) -> str:
+def context_label(study: StudyResults, weights: Mapping[str, float]) -> str:
     """What the two arms of a contrast share ("stride 16"), or the whole contrast where they share nothing."""
     if is_pair(weights):
         plus, minus = arms_of(weights)
@@ -105,7 +106,7 @@ def arms_of(weights: Mapping[str, float]) -> tuple[str, str]:
     return max(weights, key=lambda arm: weights[arm]), min(weights, key=lambda arm: weights[arm])
 
 
-def _sum_label(study: Study, weights: Mapping[str, float], sign: int) -> str:
+def _sum_label(study: StudyResults, weights: Mapping[str, float], sign: int) -> str:
     parts = []
     for arm, weight in weights.items():
         if weight * sign > 0:

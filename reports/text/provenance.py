@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from reports.load import Study
+from ablations.records.schema import flatten
+from reports.load import StudyResults
 from reports.text.labels import and_list
 from reports.text.tables import markdown
 
@@ -26,15 +27,7 @@ class ConfigDifference:
     same: int
 
 
-def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name."""
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def config_difference(study: Study) -> ConfigDifference:
+def config_difference(study: StudyResults) -> ConfigDifference:
     """Compares the configurations that the runs recorded, the seed aside. A setting belongs to a factor when the
     factor's name is a part of its dotted name ("roi.op" to "roi")."""
     flat = {key: flatten(run.config) for key, run in study.runs.items()}
@@ -58,7 +51,7 @@ def config_difference(study: Study) -> ConfigDifference:
     return ConfigDifference(declared, undeclared, same)
 
 
-def difference_table(study: Study, rows: dict[str, dict[str, str]]) -> str:
+def difference_table(study: StudyResults, rows: dict[str, dict[str, str]]) -> str:
     arms = list(dict.fromkeys(arm for values in rows.values() for arm in values))
     return markdown(
         ["setting", *(study.label(arm) for arm in arms)],
@@ -67,7 +60,7 @@ def difference_table(study: Study, rows: dict[str, dict[str, str]]) -> str:
     )
 
 
-def warnings(study: Study) -> list[str]:
+def warnings(study: StudyResults) -> list[str]:
     """What a reader must know before trusting the comparison; empty when all is as it should be."""
     found = []
     budget = study.record.config.get("budget")
@@ -93,7 +86,7 @@ def warnings(study: Study) -> list[str]:
     return found
 
 
-def provenance_table(study: Study) -> str:
+def provenance_table(study: StudyResults) -> str:
     """Facts of the runs' provenance: one value where all runs agree, all of them where not."""
     facts: dict[str, list[Any]] = {}
     for run in study.runs.values():
@@ -110,7 +103,7 @@ def provenance_table(study: Study) -> str:
     return markdown(["fact", "value"], rows, left=2)
 
 
-def stage_table(study: Study) -> str:
+def stage_table(study: StudyResults) -> str:
     """Shared stages by key, with the arms that stand on each."""
     users: dict[tuple[str, str], dict[str, list[int]]] = {}
     for (arm, seed), run in study.runs.items():
@@ -125,7 +118,7 @@ def stage_table(study: Study) -> str:
     return markdown(["stage", "key", "arms", "seeds"], rows, left=4)
 
 
-def taken_over(study: Study) -> list[str]:
+def taken_over(study: StudyResults) -> list[str]:
     """A sentence for each arm whose runs another study had made already: the same settings, the same files."""
     origins: dict[tuple[str, str], list[int]] = {}
     for (arm, seed), run in study.runs.items():
@@ -138,7 +131,7 @@ def taken_over(study: Study) -> list[str]:
     ]
 
 
-def shared_by_seeds(study: Study) -> list[str]:
+def shared_by_seeds(study: StudyResults) -> list[str]:
     """The stages that all seeds of an arm share: what the spread over seeds does not contain."""
     keys: dict[str, dict[str, set[str]]] = {}
     for (arm, _), run in study.runs.items():

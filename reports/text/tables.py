@@ -1,15 +1,16 @@
 """The tables of a report, as rows of text, and the tidy CSV files with every figure behind them."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from reports.load import Study
-from reports.stats.bootstrap import ImageNoise
-from reports.stats.contrasts import contrast_of, differences, interactions, label_of, paper_contrast
-from reports.stats.paired import MOST_SEEDS, Verdict
+from ablations.records.schema import DIFFERENCE
+from reports.analysis import Analysis
+from reports.load import StudyResults
+from reports.stats import contrasts
+from reports.stats.paired import MOST_SEEDS
 from reports.text.labels import NOTHING, arms_of, interval, metric_label, number, p_value, signed
 
 HEADLINE = ("segm.AP", "segm.AP50", "segm.AP75", "bbox.AP")
@@ -27,14 +28,14 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
     return "\n".join(lines)
 
 
-def headline_metrics(study: Study) -> list[str]:
+def headline_metrics(study: StudyResults) -> list[str]:
     """The usual four, and whatever else the hypotheses are about, of those that the runs have."""
-    asked = [item.metric for item in study.record.hypotheses if " - " not in item.metric]
+    asked = [item.metric for item in study.record.hypotheses if DIFFERENCE not in item.metric]
     known = study.metrics()
     return [metric for metric in dict.fromkeys([*HEADLINE, *asked]) if metric in known] or list(HEADLINE[:1])
 
 
-def headline(study: Study) -> str:
+def headline(study: StudyResults) -> str:
     """Mean and standard deviation of every arm, with the paper's figure in brackets.
 
     Where arms differ in size, their numbers of parameters stand beside.
@@ -53,7 +54,7 @@ def headline(study: Study) -> str:
     return markdown(header + (["parameters"] if sizes else []), rows)
 
 
-def parameters(study: Study) -> dict[str, str]:
+def parameters(study: StudyResults) -> dict[str, str]:
     """For each arm its millions of parameters and, where that is what differs, the mask head's; {} if all are alike."""
     first = {name: run for (name, _), run in reversed(study.runs.items())}
     if len({run.num_parameters for run in first.values()}) < 2:
@@ -67,7 +68,7 @@ def parameters(study: Study) -> dict[str, str]:
     return sizes
 
 
-def mean_sd(study: Study, arm: str, metric: str) -> str:
+def mean_sd(study: StudyResults, arm: str, metric: str) -> str:
     values = list(study.values(arm, metric).values())
     if not values:
         return NOTHING
@@ -75,7 +76,7 @@ def mean_sd(study: Study, arm: str, metric: str) -> str:
     return number(statistics.fmean(values)) + spread
 
 
-def every_seed(study: Study) -> str:
+def every_seed(study: StudyResults) -> str:
     """A row for each planned run, missing ones included."""
     metrics = headline_metrics(study)
     kinds = {(problem.arm, problem.seed): problem.kind for problem in study.problems}
@@ -87,20 +88,22 @@ def every_seed(study: Study) -> str:
     return markdown(["arm", "seed", "run", *(metric_label(metric) for metric in metrics)], rows, left=1)
 
 
-def every_difference(study: Study, metric: str) -> str:
+def every_difference(analysis: Analysis, metric: str) -> str:
     """Seed by seed, the study's contrasts in one metric, with their mean and standard deviation."""
-    contrasts = [*differences(study), *(item.weights for item in interactions(study) if item.metric == metric)]
-    found = [contrast_of(study, weights, metric) for weights in contrasts]
-    rows = [[f"seed {seed}", *(signed(one.values.get(seed)) for one in found)] for seed in study.record.seeds]
-    rows.append(["**mean**", *(f"**{signed(one.mean)}**" for one in found)])
-    rows.append(["sd", *(number(one.sd) for one in found)])
-    return markdown([metric_label(metric), *(label_of(study, weights) for weights in contrasts)], rows)
+    compared = [*analysis.differences, *(item.weights for item in analysis.interactions if item.metric == metric)]
+    estimates = [analysis.estimate(weights, metric) for weights in compared]
+    rows = [
+        [f"seed {seed}", *(signed(one.values.get(seed)) for one in estimates)] for seed in analysis.study.record.seeds
+    ]
+    rows.append(["**mean**", *(f"**{signed(one.mean)}**" for one in estimates)])
+    rows.append(["sd", *(number(one.sd) for one in estimates)])
+    return markdown([metric_label(metric), *(analysis.label(weights) for weights in compared)], rows)
 
 
-def tests(study: Study, verdicts: Sequence[Verdict]) -> str:
+def tests(analysis: Analysis) -> str:
     """The numbers behind the verdicts."""
     rows = []
-    for item in verdicts:
+    for item in analysis.verdicts:
         found, needed = item.estimate, item.seeds_needed
         rows.append(
             [
@@ -131,11 +134,11 @@ def tests(study: Study, verdicts: Sequence[Verdict]) -> str:
     return markdown(header, rows, left=2)
 
 
-def image_noise(verdicts: Sequence[Verdict], noise: Mapping[str, ImageNoise]) -> str:
+def image_noise(analysis: Analysis) -> str:
     """The two kinds of interval beside each other, for the hypotheses whose image noise could be computed."""
     rows = []
-    for item in verdicts:
-        found = noise.get(item.hypothesis.name)
+    for item in analysis.verdicts:
+        found = analysis.noise.get(item.hypothesis.name)
         if found is not None:
             rows.append(
                 [
@@ -150,17 +153,17 @@ def image_noise(verdicts: Sequence[Verdict], noise: Mapping[str, ImageNoise]) ->
     return markdown(["claim", "mean", "other seeds", "other images", "seeds", "images"], rows)
 
 
-def relative(study: Study, metric: str) -> str:
+def relative(analysis: Analysis, metric: str) -> str:
     """Differences as a share of the first arm's own level, which scales on which APs differ can be compared by."""
-    rows = []
-    for weights in differences(study):
-        plus, minus = arms_of(weights)
-        found, base = contrast_of(study, weights, metric), study.values(minus, metric)
-        paper, paper_base = paper_contrast(study, weights, metric), study.record.arms[minus].paper.get(metric)
+    study, rows = analysis.study, []
+    for weights in analysis.differences:
+        _, minus = arms_of(weights)
+        found, base = analysis.estimate(weights, metric), study.values(minus, metric)
+        paper, paper_base = analysis.paper(weights, metric), study.record.arms[minus].paper.get(metric)
         level = statistics.fmean([base[seed] for seed in found.values]) if found.values else 0.0
         rows.append(
             [
-                label_of(study, weights),
+                analysis.label(weights),
                 signed(found.mean),
                 f"{signed(100 * found.mean / level, 0)} %" if found.mean is not None and level > 0 else NOTHING,
                 signed(paper),
@@ -170,26 +173,28 @@ def relative(study: Study, metric: str) -> str:
     return markdown([metric_label(metric), "points", "of the first arm's AP", "paper, points", "paper, share"], rows)
 
 
-def by_size(study: Study) -> str:
+def by_size(analysis: Analysis) -> str:
+    """Means of every arm, and the differences with their intervals, by the size of the objects."""
+    study = analysis.study
     metrics = [metric for metric in SIZES if any(study.values(arm, metric) for arm in study.record.arms)]
     if not metrics:
         return ""
     rows = [[study.label(arm), *(mean_sd(study, arm, metric) for metric in metrics)] for arm in study.record.arms]
-    for weights in differences(study):
-        found = [contrast_of(study, weights, metric) for metric in metrics]
+    for weights in analysis.differences:
+        estimates = [analysis.estimate(weights, metric) for metric in metrics]
         rows.append(
             [
-                f"*{label_of(study, weights)}*",
+                f"*{analysis.label(weights)}*",
                 *(
                     NOTHING if one.mean is None else f"{signed(one.mean)} ({interval(one.low, one.high)})"
-                    for one in found
+                    for one in estimates
                 ),
             ]
         )
     return markdown(["", *(metric_label(metric).removesuffix(" objects") for metric in metrics)], rows)
 
 
-def cost(study: Study) -> str:
+def cost(study: StudyResults) -> str:
     """What an arm costs: medians over its seeds, the largest peak memory."""
     rows = []
     for arm in study.record.arms:
@@ -218,7 +223,7 @@ def cost(study: Study) -> str:
     return markdown(header, rows)
 
 
-def problems(study: Study) -> str:
+def problems(study: StudyResults) -> str:
     rows = [
         [
             study.record.arms[item.arm].label if item.arm in study.record.arms else item.arm,
@@ -231,7 +236,7 @@ def problems(study: Study) -> str:
     return markdown(["arm", "seed", "state", "detail"], rows, left=4)
 
 
-def runs_frame(study: Study) -> pd.DataFrame:
+def runs_frame(study: StudyResults) -> pd.DataFrame:
     """Tidy: one row for each run and quantity (metrics, losses, costs)."""
     rows = []
     for (arm, seed), run in study.runs.items():
@@ -254,22 +259,22 @@ def runs_frame(study: Study) -> pd.DataFrame:
     return frame if len(frame) else pd.DataFrame(columns=list(dict.fromkeys(columns)))
 
 
-def contrasts_frame(study: Study, verdicts: Sequence[Verdict], noise: Mapping[str, ImageNoise]) -> pd.DataFrame:
+def contrasts_frame(analysis: Analysis) -> pd.DataFrame:
     """Every contrast in every metric, and with its verdict where it was a hypothesis."""
-    asked = {(tuple(sorted(item.hypothesis.contrast.items())), item.hypothesis.metric): item for item in verdicts}
-    contrasts = [*differences(study), *(item.weights for item in interactions(study))]
-    contrasts += [item.hypothesis.contrast for item in verdicts]
-    keyed = {tuple(sorted(weights.items())): weights for weights in contrasts}
-    metrics = list(dict.fromkeys([*study.metrics(), *(item.hypothesis.metric for item in verdicts)]))
+    study, hypotheses = analysis.study, [item.hypothesis for item in analysis.verdicts]
+    asked = {(contrasts.key(item.hypothesis.contrast), item.hypothesis.metric): item for item in analysis.verdicts}
+    compared = [*analysis.differences, *(item.weights for item in analysis.interactions)]
+    compared += [hypothesis.contrast for hypothesis in hypotheses]
+    metrics = list(dict.fromkeys([*study.metrics(), *(hypothesis.metric for hypothesis in hypotheses)]))
     rows = []
-    for key, weights in keyed.items():
+    for key, weights in {contrasts.key(weights): weights for weights in compared}.items():
         for metric in metrics:
-            found, verdict = contrast_of(study, weights, metric), asked.get((key, metric))
-            images = noise.get(verdict.hypothesis.name) if verdict else None
+            found, verdict = analysis.estimate(weights, metric), asked.get((key, metric))
+            images = analysis.noise.get(verdict.hypothesis.name) if verdict else None
             rows.append(
                 {
                     "study": study.name,
-                    "contrast": label_of(study, weights),
+                    "contrast": analysis.label(weights),
                     "metric": metric,
                     "n": found.n,
                     "mean": found.mean,
@@ -277,7 +282,7 @@ def contrasts_frame(study: Study, verdicts: Sequence[Verdict], noise: Mapping[st
                     "low": found.low,
                     "high": found.high,
                     "p": found.p,
-                    "paper": paper_contrast(study, weights, metric),
+                    "paper": analysis.paper(weights, metric),
                     "threshold": verdict.hypothesis.threshold if verdict else None,
                     "hypothesis": verdict.hypothesis.name if verdict else None,
                     "verdict": verdict.kind if verdict else None,

@@ -3,8 +3,19 @@ figure, whatever the verdict is."""
 
 from collections import Counter
 
+from reports.analysis import Analysis
+from reports.stats.contrasts import Interaction
 from reports.stats.paired import ALPHA, LEVEL, MOST_SEEDS, POWER, Verdict, VerdictKind
-from reports.text.labels import and_list, interval, p_value, plural, signed
+from reports.text.labels import (
+    and_list,
+    context_label,
+    contrast_label,
+    interval,
+    metric_label,
+    p_value,
+    plural,
+    signed,
+)
 
 MARKS = {"reproduced": "✔", "contradicted": "✘", "not resolvable": "○", "no verdict": "–"}
 PERCENT = f"{100 * LEVEL:.0f} %"
@@ -116,3 +127,22 @@ def summary(verdicts: list[Verdict]) -> str:
         f"{counts[kind]} {'is' if counts[kind] == 1 else 'are'} {name}" for kind, name in names.items() if counts[kind]
     ]
     return f"Of {plural(len(verdicts), 'claim')}, {and_list(parts)}."
+
+
+def interaction(analysis: Analysis, item: Interaction) -> str:
+    """The two differences, and by how much the second exceeds the first."""
+    study = analysis.study
+    first, second, between = (
+        analysis.estimate(weights, item.metric) for weights in (item.first, item.second, item.weights)
+    )
+    if between.mean is None:
+        return "There are not enough runs for this comparison yet."
+    paper = analysis.paper(item.weights, item.metric)
+    return (
+        f"{contrast_label(study, item.first).split(', ')[0]} in {metric_label(item.metric)}: "
+        f"{signed(first.mean)} points at {context_label(study, item.first)}, {signed(second.mean)} at "
+        f"{context_label(study, item.second)}. The second exceeds the first by **{signed(between.mean)} points** "
+        f"({PERCENT} interval {interval(between.low, between.high)}, n = {plural(between.n, 'seed')}"
+        + (f"; the paper {signed(paper)}" if paper is not None else "")
+        + ")."
+    )

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from ablations.records.storage import load_study, save
+from reports.analysis import analyse
 from reports.claims import Claim, Finding, main, read_claims, render_claims
 from reports.load import read_study
 from tests.reports.conftest import write_study
@@ -42,7 +43,7 @@ def test_the_same_records_give_the_same_bytes(outputs, ledger, tmp_path):
 
 
 def test_evidence_finds_its_hypotheses(outputs):
-    claims = read_claims({"roialign": read_study(outputs, "roialign")})
+    claims = read_claims({"roialign": analyse(read_study(outputs, "roialign"), resamples=0)})
     named = {
         (claim.slide, claim.says[:12]): [item.verdict.hypothesis.name for item in claim.findings]
         for claim in claims
@@ -57,7 +58,7 @@ def test_evidence_finds_its_hypotheses(outputs):
 
 
 def test_evidence_against_a_claim_turns_the_verdict_round(outputs):
-    claims = read_claims({"roialign": read_study(outputs, "roialign")})
+    claims = read_claims({"roialign": analyse(read_study(outputs, "roialign"), resamples=0)})
     boxes = next(claim for claim in claims if claim.says.startswith("Boxes"))
     assert boxes.findings[0].verdict.kind == "reproduced" and boxes.status == "contradicted"
 

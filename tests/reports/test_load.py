@@ -26,8 +26,8 @@ def test_a_complete_study(outputs):
 def test_every_kind_of_trouble_is_told_apart(tmp_path):
     folder = write_study(tmp_path, seeds=3, skip=(("pool16", 1),))
     (folder / "align16" / "seed0" / "run.json").write_text("{ half a rec")
-    failed = folder / "pool32" / "seed2" / "run.json"
-    failed.write_text(json.dumps(json.loads(failed.read_text()) | {"status": "failed"}))
+    renamed = folder / "pool32" / "seed2" / "run.json"
+    renamed.write_text(json.dumps(json.loads(renamed.read_text()) | {"arm": "pool16"}))
     (folder / "align32" / "seed0" / "run.json").unlink()
     (folder / "align32" / "seed2" / "run.json").rename(folder / "align32" / "seed1" / "run.json")
     log = "started 2026\nTraceback (most recent call last):\n  File\nTrainingError: step 3: expected finite losses\n"
@@ -38,7 +38,7 @@ def test_every_kind_of_trouble_is_told_apart(tmp_path):
     assert {(item.arm, item.seed): item.kind for item in study.problems} == {
         ("pool16", 1): "missing",
         ("align16", 0): "unreadable",
-        ("pool32", 2): "failed",
+        ("pool32", 2): "unreadable",
         ("align32", 0): "missing",
         ("pool16", 7): "unplanned",
         ("align32", 1): "unreadable",

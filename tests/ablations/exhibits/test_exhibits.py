@@ -10,6 +10,7 @@ from ablations.execution.exhibits import exhibits_of, make_exhibit
 from ablations.records.storage import load_exhibit, save
 from ablations.stages.make import make_backbone, make_proposals, stages_of
 from ablations.tasks.detection import run_arm
+from reports.analysis import analyse
 from reports.exhibits import problems, sections
 from reports.load import read_study
 
@@ -61,7 +62,7 @@ def test_what_masks_cost(exhibit, tmp_path):
     extra = sum(content["parameters"]["mask-align"].values()) - sum(content["parameters"]["faster-align"].values())
     assert extra == content["parameters"]["mask-align"]["mask_head"] > 0
 
-    (section,) = sections(read_study(tmp_path, "multitask"), tmp_path / "figures")
+    (section,) = sections(analyse(read_study(tmp_path, "multitask"), resamples=0), tmp_path / "figures")
     assert section.startswith("## What masks cost at test time") and "| Mask R-CNN, RoIAlign | masks of all" in section
     assert (tmp_path / "figures/inference_cost.png").is_file()
 
@@ -80,13 +81,13 @@ def test_anchors_and_proposals(exhibit, tmp_path):
 
     study = read_study(tmp_path, "rpn")
     assert problems(study) == []
-    (section,) = sections(study, tmp_path / "figures")
+    (section,) = sections(analyse(study, resamples=0), tmp_path / "figures")
     assert "12 anchors at each cell of stride 16 and 12 anchors at each cell of stride 32" in section
     assert (tmp_path / "figures/anchors.png").is_file() and (tmp_path / "figures/proposals.png").is_file()
 
     path = tmp_path / "rpn/exhibits/proposals.json"
     save(dataclasses.replace(load_exhibit(path), content={}), path)
-    (section,) = sections(study, tmp_path / "figures")
+    (section,) = sections(analyse(study, resamples=0), tmp_path / "figures")
     assert "exhibit `proposals` cannot be shown" in section and "run the study again" in section
     path.unlink()
     assert problems(study) == ["The exhibit `proposals` is not made yet."]
