@@ -1,94 +1,128 @@
-# `make` lists the targets. Every target that needs it makes the virtual environment first, once.
+# `make` lists the targets. A target that needs the virtual environment creates it first, once.
+#
+# Variables:  PYTHON         interpreter for the virtual environment; the default is the newest supported one on the PATH
+#             TORCH_INDEX    address of another package index for torch and torchvision, such as PyTorch's CPU builds
+#             TORCH_VERSION  a release of torch, such as 2.11; the default is the newest
+#             LOCKED=1       the versions of pylock.toml for everything but torch and torchvision
 PYTHON ?= $(shell for v in 3.13 3.12 3.11 3; do command -v python$$v >/dev/null 2>&1 && python$$v -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo python$$v && break; done)
 VENV := .venv
 PY := $(VENV)/bin/python
-STAMP := $(VENV)/.installed
-
-# TORCH_INDEX: the address of another package index to take torch and torchvision from, such as PyTorch's CPU builds.
-TORCH := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
 
 STUDIES := roialign roiops maskloss maskclass maskhead multitask rpn fcis
 ABLATIONS := $(addprefix ablation-,$(STUDIES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test torture smoke $(ABLATIONS) ablations status report claims gallery coco bench bench-resnet bench-study bench-ops figures \
-	clean
+.NOTPARALLEL: # targets share one virtual environment and, in studies, all cores
+.PHONY: help setup setup-dev check test torture smoke $(ABLATIONS) ablations status report claims gallery coco \
+	bench bench-resnet bench-study bench-ops figures lock clean
 
-help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
+help: ## print this list
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-figures: $(STAMP) ## the drawings of ops/README.md and the sheet of drawn images
-	$(PY) -m ops.figures
-	$(PY) -m data.sheet data/sheet.png
+##@ Studies: train every arm on every seed, then write and print the report
 
-setup: $(STAMP) ## the virtual environment (.venv), with torch and torchvision that match
+ablation-roialign: ## the main study: RoIPool and RoIAlign at strides 16 and 32
+ablation-roiops: ## alignment or interpolation? RoIPool, RoIWarp and RoIAlign
+ablation-maskloss: ## independent or competing masks? sigmoid and softmax
+ablation-maskclass: ## one mask per class, or one for all classes?
+ablation-maskhead: ## convolutions or fully connected layers in the mask branch?
+ablation-multitask: ## what the mask branch does to boxes, and what it costs
+ablation-rpn: ## how many proposals it takes to find the objects
+ablation-fcis: ## Mask R-CNN and FCIS where objects overlap
 
-$(STAMP): pyproject.toml
-	@test -n "$(PYTHON)" || { echo "error: expected Python 3.11, 3.12 or 3.13 on the PATH, found none; install one"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24"
-	$(PY) -m pip install --quiet --disable-pip-version-check $(TORCH) --constraint constraints.txt torch torchvision
-	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
-	@touch $@
+$(ABLATIONS): ablation-%: $(INSTALLED)
+	@$(PY) run.py study=$*; status=$$?; $(PY) -m reports $* && exit $$status
 
-check: $(STAMP) ## formatting, lint and types
+ablations: $(INSTALLED) ## all of the studies above, sharing stages and runs, and the claims page
+	@status=0; for study in $(STUDIES); do $(MAKE) --no-print-directory ablation-$$study || status=1; done; \
+	$(PY) -m reports.claims && exit $$status
+
+smoke: $(INSTALLED) ## a tiny study from training to report, to check the installation; its numbers mean nothing
+	$(PY) run.py study=roialign budget=smoke outputs=outputs/smoke
+	$(PY) -m reports roialign --outputs outputs/smoke --out reports/out/smoke
+
+##@ Results
+
+status: $(INSTALLED) ## runs that are done, running, failed or missing; time left; disk use
+	@$(PY) -m ablations.status
+
+report: $(INSTALLED) ## write the report of every study that has records
+	$(PY) -m reports
+
+claims: $(INSTALLED) ## compare the video script's claims with the records, slide by slide
+	$(PY) -m reports.claims
+
+gallery: $(INSTALLED) ## publish complete studies, with their records, in reports/gallery
+	$(PY) -m reports.gallery
+
+##@ Data
+
+coco: $(INSTALLED) ## download COCO 2017 (about 20 GB) to datasets/coco
+	$(PY) -m data.download coco
+
+##@ Benchmarks
+
+bench: $(INSTALLED) ## a training step and inference, beside torchvision's Mask R-CNN
+	$(PY) -m ablations.bench.step
+
+bench-resnet: $(INSTALLED) ## the same with ResNet-50, a feature pyramid and equal weights
+	$(PY) -m ablations.bench.resnet
+
+bench-study: $(INSTALLED) ## how well parallel runs use the cores, and what checkpoints cost
+	$(PY) -m ablations.bench.study
+
+bench-ops: $(INSTALLED) ## the RoI operators, beside torchvision's
+	$(PY) -m ops.bench
+
+##@ Development
+
+setup: $(INSTALLED) ## create .venv with what studies and reports need; other targets do this by themselves
+setup-dev: $(INSTALLED_DEV) ## create .venv with all of it: also tests, linters, Ray, submitit and TensorBoard
+
+test: $(INSTALLED_DEV) ## run all tests
+	$(PY) -m pytest -n auto
+
+check: $(INSTALLED_DEV) ## check formatting, lint and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-test: $(STAMP) ## all tests
-	$(PY) -m pytest -n auto
-
-torture: $(STAMP) ## kills a tiny study at 50 random moments and counts what it survives (a quarter of an hour)
+torture: $(INSTALLED_DEV) ## kill a tiny study 50 times at random moments and compare its results (15 minutes)
 	$(PY) -m tests.torture
 
-smoke: $(STAMP) ## the whole pipeline in seconds; its figures mean nothing
-	$(PY) run.py study=roialign budget=smoke outputs=outputs/smoke
-	$(PY) -m reports roialign --outputs outputs/smoke --out reports/out/smoke
+figures: $(INSTALLED) ## redraw the figures of ops/README.md and data/README.md
+	$(PY) -m ops.figures
+	$(PY) -m data.sheet data/sheet.png
 
-$(ABLATIONS): ablation-%: $(STAMP)
-	@$(PY) run.py study=$*; status=$$?; $(PY) -m reports $* && exit $$status
+lock: $(INSTALLED) ## write pylock.toml: the installed versions of all dependencies except torch and torchvision
+	$(PIP) uv packaging
+	$(PY) tools/lock.py write
 
-ablation-roialign: ## the main job: RoIPool and RoIAlign at strides 16 and 32, five seeds, and the report
-ablation-roiops: ## is it alignment or bilinear sampling? RoIPool, RoIWarp and RoIAlign
-ablation-maskloss: ## independent masks or competing ones: sigmoid and softmax
-ablation-maskclass: ## a mask for each class or one for all
-ablation-maskhead: ## convolutions or fully connected layers in the mask branch
-ablation-multitask: ## what the mask branch does to boxes, and what it costs
-ablation-rpn: ## how many proposals find the objects
-ablation-fcis: ## Mask R-CNN and FCIS where objects overlap
-
-ablations: $(STAMP) ## all studies, sharing stages and runs, and the claims ledger
-	@status=0; for study in $(STUDIES); do $(MAKE) --no-print-directory ablation-$$study || status=1; done; \
-	$(PY) -m reports.claims && exit $$status
-
-status: $(STAMP) ## what is done, running, failed and missing, how long to go, and disk use
-	@$(PY) -m ablations.status
-
-report: $(STAMP) ## the reports of all studies that have records
-	$(PY) -m reports
-
-claims: $(STAMP) ## the script's claims, slide by slide, from the records
-	$(PY) -m reports.claims
-
-gallery: $(STAMP) ## publishes the records and reports of full runs in reports/gallery
-	$(PY) -m reports.gallery
-
-coco: $(STAMP) ## fetches COCO 2017 (about 20 GB) into datasets/coco
-	$(PY) -m data.download coco
-
-bench: $(STAMP) ## training step and inference against torchvision's Mask R-CNN
-	$(PY) -m ablations.bench.step
-
-bench-resnet: $(STAMP) ## the same on ResNet-50 with a feature pyramid, with the same weights
-	$(PY) -m ablations.bench.resnet
-
-bench-study: $(STAMP) ## how well a study's runs share the cores, and what checkpoints cost
-	$(PY) -m ablations.bench.study
-
-bench-ops: $(STAMP) ## RoI operators against torchvision's
-	$(PY) -m ops.bench
-
-clean: ## removes runs, generated reports and caches, not the virtual environment
+clean: ## remove runs, generated reports and caches, but not .venv
 	rm -rf outputs reports/out .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# --- The virtual environment. The dev stamp covers the other one, so that `make test` on a fresh clone installs once.
+
+TORCH := "torch$(if $(TORCH_VERSION),==$(TORCH_VERSION).*)"
+
+define install
+	@test -n "$(PYTHON)" || { echo "error: expected Python 3.11, 3.12 or 3.13 on the PATH, found none: install one, or name it with make PYTHON=..."; exit 1; }
+	@echo "Installing in $(VENV); torch takes several GB on Linux, and a few minutes."
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade "pip>=24"
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --constraint constraints.txt $(TORCH) torchvision
+	$(if $(LOCKED),$(PY) tools/lock.py requirements >$(VENV)/locked.txt && $(PIP) --no-deps --requirement $(VENV)/locked.txt)
+	$(PIP) --constraint constraints.txt --editable ".[$(1)]"
+endef
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(call install,wandb)
+	@touch $@
+
+$(INSTALLED_DEV): pyproject.toml constraints.txt
+	$(call install,dev)
+	@touch $(INSTALLED) $@

@@ -108,7 +108,7 @@ class LauncherConfig:
     options: dict[str, str | int | float | bool | None] = field(default_factory=dict)
 
 
-EXTRAS = {"ray": "ray", "submitit": "slurm", "tensorboard": "tensorboard"}
+EXTRAS = {"ray": "ray", "submitit": "slurm", "tensorboard": "tensorboard", "wandb": "wandb"}
 """Launchers and loggers that need a package of the same name, and the extra of this project that installs it."""
 
 
