@@ -112,11 +112,11 @@ TORCH := "torch$(if $(TORCH_VERSION),==$(TORCH_VERSION).*)"
 define install
 	@test -n "$(PYTHON)" || { echo "error: expected Python 3.11, 3.12 or 3.13 on the PATH, found none: install one, or name it with make PYTHON=..."; exit 1; }
 	@echo "Installing in $(VENV); torch takes several GB on Linux, and a few minutes."
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) --upgrade "pip>=24"
-	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --constraint constraints.txt $(TORCH) torchvision
-	$(if $(LOCKED),$(PY) tools/lock.py requirements >$(VENV)/locked.txt && $(PIP) --no-deps --requirement $(VENV)/locked.txt)
-	$(PIP) --constraint constraints.txt --editable ".[$(1)]"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade "pip>=24"
+	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --constraint constraints.txt $(TORCH) torchvision
+	@$(if $(LOCKED),$(PY) tools/lock.py requirements >$(VENV)/locked.txt && $(PIP) --no-deps --requirement $(VENV)/locked.txt)
+	@$(PIP) --constraint constraints.txt --editable ".[$(1)]"
 endef
 
 $(INSTALLED): pyproject.toml constraints.txt

@@ -5,8 +5,8 @@ python tools/lock.py requirements    prints the lock as requirements with hashes
 
 PEP 751 (https://peps.python.org/pep-0751/) asks for an address or a path of every file.
 The lock names a path below `wheels` and its SHA-256, no address, so it serves whatever package index you use.
-torch and torchvision stay out because their builds depend on the machine (CPU, CUDA, macOS): constraints.txt pairs them,
-and every record names the two releases that it was made with.
+torch and torchvision stay out because their builds depend on the machine (CPU, CUDA, macOS): constraints.txt pairs
+them, and every record names the two releases that it was made with.
 """
 
 import importlib.metadata
@@ -30,7 +30,7 @@ HEAD = """\
 
 
 def write() -> None:
-    """Resolves pyproject.toml with the installed versions, for every supported Python and system, and writes the lock."""
+    """Resolves pyproject.toml with the installed versions, for all supported systems and Pythons, as pylock.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = project["dependencies"] + project["optional-dependencies"]["wandb"]
     wanted = [line for line in wanted if not line.startswith(LEFT_OUT)]

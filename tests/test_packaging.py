@@ -1,0 +1,68 @@
+"""What pyproject.toml and pylock.toml promise: every import is declared, and the lock holds the gallery's versions."""
+
+import ast
+import importlib.metadata
+import json
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.pylock import Pylock
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LOCK = tomllib.loads((ROOT / "pylock.toml").read_text(encoding="utf-8"))
+LOCKED = {package["name"]: package["version"] for package in LOCK["packages"]}
+ROOMS = ("ablations", "data", "models", "ops", "reports")
+WITH_ANOTHER = {"triton": "torch", "pydantic_core": "pydantic"}  # pinned by the package that brings it
+
+
+def declared(lines):
+    return {canonicalize_name(Requirement(line).name): Requirement(line) for line in lines}
+
+
+def third_party_imports():
+    names = set()
+    for path in [ROOT / "run.py", *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names) - set(ROOMS) - {"tests", "tools", "__future__"}
+
+
+def test_every_imported_package_is_declared():
+    extras = [line for name, lines in PROJECT["optional-dependencies"].items() if name != "dev" for line in lines]
+    known = declared(PROJECT["dependencies"] + extras)
+    distributions = importlib.metadata.packages_distributions()
+    for name in third_party_imports():
+        names = {canonicalize_name(each) for each in distributions.get(name, [WITH_ANOTHER.get(name, name)])}
+        names.add(WITH_ANOTHER.get(name, name))
+        assert names & known.keys(), f"import {name}: none of {sorted(names)} is declared in pyproject.toml"
+
+
+def test_the_lock_is_valid_and_names_no_address():
+    Pylock.from_dict(LOCK).validate()
+    assert "://" not in (ROOT / "pylock.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(declared(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["wandb"])))
+def test_the_lock_has_a_version_of_every_dependency_but_torch_and_torchvision(name):
+    if name in ("torch", "torchvision"):
+        assert name not in LOCKED
+        return
+    requirement = declared(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["wandb"])[name]
+    assert requirement.specifier.contains(LOCKED[name])
+
+
+def test_the_lock_holds_the_versions_that_the_gallerys_records_name():
+    records = sorted((ROOT / "reports/gallery").rglob("run.json"))
+    assert records
+    for record in records:
+        versions = json.loads(record.read_text(encoding="utf-8"))["provenance"]["versions"]
+        for package in versions.keys() - {"python", "torch", "torchvision"}:
+            assert versions[package] == LOCKED[package], f"{record.relative_to(ROOT)}: {package}; run `make lock`"
