@@ -22,7 +22,7 @@ from ablations.records.provenance import git_state
 from ablations.records.schema import StudyRecord
 from ablations.records.storage import save, write_atomically
 from ablations.records.summary import table
-from ablations.stages.make import stages_of
+from ablations.stages.store import stages_of
 from ablations.tracking.trackers import publish_report
 from ablations.training import distributed
 from ablations.training.device import choose_device

@@ -31,7 +31,8 @@ from ablations.config.schema import Config, from_settings
 from ablations.errors import ConfigError, RecordError
 from ablations.evaluation.coco import coco_results
 from ablations.records.storage import load_run, write_atomically
-from ablations.stages.make import ProposalNetwork, Stages, propose_batch
+from ablations.stages.proposals import ProposalNetwork, propose_batch
+from ablations.stages.store import Stages
 from ablations.training.device import choose_device
 from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, Sample, collate
 from data.images import fitted_size, open_image

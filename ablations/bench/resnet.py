@@ -24,7 +24,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from ablations.bench.step import as_list, training_step
 from ablations.records.provenance import provenance
-from ablations.stages.make import uniform
+from ablations.training.batches import uniform
 from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, Sample, collate
 from models.detector import GroundTruth
 from models.torchvision_weights import detect_as_torchvision, from_torchvision

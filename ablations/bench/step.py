@@ -24,7 +24,7 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
 from ablations.records.provenance import provenance
-from ablations.stages.make import uniform
+from ablations.training.batches import uniform
 from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, collate
 from data.scene import CLASSES, ShapesSpec
 from data.shapes import draw

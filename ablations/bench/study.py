@@ -26,8 +26,8 @@ from ablations.execution.scheduler import execute
 from ablations.records.provenance import provenance
 from ablations.records.run_log import RunLog
 from ablations.records.storage import load_status
-from ablations.stages.make import stages_of
-from ablations.tasks.detection import WORKS
+from ablations.stages.store import stages_of
+from ablations.tasks.build import build_task
 from ablations.training.checkpoint import Checkpoint, Progress
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -68,21 +68,20 @@ def _moment(text: str) -> float:
 
 def checkpoint_cost(config: Config, folder: Path) -> dict[str, float]:
     """Seconds of a step and of a checkpoint of this run's training, and the share that checkpoints take of the time."""
-    stages = stages_of(config)
-    work = WORKS[config.task](config, stages)
-    optimizer = torch.optim.AdamW([p for p in work.model.parameters() if p.requires_grad], lr=1e-4, fused=True)
+    task = build_task(stages_of(config))
+    optimizer = torch.optim.AdamW([p for p in task.model.parameters() if p.requires_grad], lr=1e-4, fused=True)
     log = RunLog(folder, "bench")
     checkpoint = Checkpoint(folder / "checkpoint.safetensors", "bench", CheckpointConfig(), log)
     steps, writes = [], []
     for step in range(4 * CHECKPOINTS):
         start = time.perf_counter()
         optimizer.zero_grad()
-        torch.stack(list(work.losses(step, 0).values())).sum().backward()
+        torch.stack(list(task.losses(step, 0).values())).sum().backward()
         optimizer.step()
         steps.append(time.perf_counter() - start)
         if step % 4 == 3:
             start = time.perf_counter()
-            checkpoint.write(Progress(step=step), work.model, optimizer)
+            checkpoint.write(Progress(step=step), task.model, optimizer)
             writes.append(time.perf_counter() - start)
     write = statistics.median(writes)
     return {

@@ -7,8 +7,10 @@ from torch import nn
 from ablations.config.schema import Config
 from ablations.execution.local import SIGNALS
 from ablations.machine import one_thread
-from ablations.stages.make import proposal_losses, proposal_network, proposals_by_batch, stages_of
-from ablations.tasks.detection import WORKS, build, detections_by_batch
+from ablations.stages.proposals import proposal_losses, proposal_network, proposals_by_batch
+from ablations.stages.store import stages_of
+from ablations.tasks.build import build_task
+from ablations.tasks.detection import build_model, detections_by_batch
 from ablations.training import distributed
 from ablations.training.distributed import Command
 from ablations.training.loop import accumulate
@@ -45,8 +47,8 @@ def _train(command: Command) -> None:
         module: nn.Module = network
         losses_of, schedule = proposal_losses(network, stages, seed=0), config.budget.rpn
     else:
-        work = WORKS[config.task](config, stages)
-        module, losses_of, schedule = work.model, work.losses, work.schedule
+        task = build_task(stages)
+        module, losses_of, schedule = task.model, task.losses, task.schedule
     rank, world_size = distributed.rank(), distributed.world_size()
     for step, scale in distributed.training_steps(module):
         module.zero_grad()
@@ -56,7 +58,7 @@ def _train(command: Command) -> None:
 
 def _detect(config: Config) -> None:
     stages = stages_of(config)
-    model = build(config, stages, len(stages.dataset("train").classes)).eval()
+    model = build_model(stages).eval()
     distributed.broadcast_tensors(distributed.trained_tensors(model))
     distributed.gather(detections_by_batch(model, stages))
 

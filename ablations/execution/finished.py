@@ -9,7 +9,7 @@ from ablations.errors import RecordError
 from ablations.records.code_version import code_version
 from ablations.records.schema import RunRecord
 from ablations.records.storage import LOCK, load_run
-from ablations.stages.make import Stages
+from ablations.stages.store import Stages
 
 REPLACED = "replaced"
 

@@ -13,7 +13,7 @@ from ablations.config.study import Run
 from ablations.execution.finished import REPLACED, finished, set_aside
 from ablations.records.schema import RunRecord
 from ablations.records.storage import LOCK, TEMPORARY, save
-from ablations.stages.make import Stages
+from ablations.stages.store import Stages
 
 OWN = ("run.json", "log.txt", "status.json", LOCK)
 """What a run has of its own; all else in its folder is only ever replaced, never written into: both can own it."""

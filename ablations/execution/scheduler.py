@@ -17,12 +17,13 @@ from ablations.execution.launchers import Engine, start
 from ablations.execution.local import stop_signals
 from ablations.execution.progress import Progress
 from ablations.execution.reuse import take_over
+from ablations.execution.run import run_arm
 from ablations.machine import one_thread
 from ablations.records.run_log import RunLog, explain, mark_failed
 from ablations.records.schema import ExhibitRecord, RunRecord
 from ablations.records.storage import LOCK, clear_temporaries
-from ablations.stages.make import CHECKPOINT, Stages, make_backbone, make_data, make_proposals, stages_of
-from ablations.tasks.detection import run_arm
+from ablations.stages.make import make_backbone, make_data, make_proposals
+from ablations.stages.store import CHECKPOINT, Stages, stages_of
 from ablations.training import distributed
 from data.folders import clear_abandoned, held, locked
 
@@ -76,7 +77,7 @@ def plan(runs: list[Run]) -> list[Task]:
             steps.append(_stage(make_proposals, stages, proposals, steps[-1:]))
         for step in steps:
             tasks.setdefault(step.name, step)
-        work = functools.partial(_arm, run)
+        work = functools.partial(run_arm, run)
         tasks[_name(run)] = Task(_name(run), run.folder, work, frozenset({steps[-1].name}), run)
     return list(tasks.values())
 
@@ -234,10 +235,6 @@ def _on_one_thread(make: Callable[[Stages, RunLog], None], stages: Stages, log: 
     """Stages are shared, so their bits must not depend on whether a study or a single run makes them: one thread."""
     with one_thread():
         make(stages, log)
-
-
-def _arm(run: Run, log: RunLog) -> RunRecord:
-    return run_arm(run.study, run.arm, run.config, run.folder, stages_of(run.config), log)
 
 
 def _exhibit(exhibit: Exhibit, log: RunLog) -> ExhibitRecord:

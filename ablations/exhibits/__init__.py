@@ -5,8 +5,8 @@ Each module here is one exhibit, named by `exhibits: [...]` in the study's file.
     make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]
 
 which is called when all `runs` of the study are done. It returns plain JSON data; pictures go into `folder` as PNGs.
-Weights come from `ablations.tasks.detection.trained(run)`. `reports/exhibits/<same name>.py` turns the data into a
-section.
+Weights come from `ablations.tasks.detection.trained_model(run)`. `reports/exhibits/<same name>.py` turns the data into
+a section.
 """
 
 import importlib

@@ -13,10 +13,10 @@ from torch import Tensor
 from ablations.config.study import Run
 from ablations.evaluation.coco import average_precision
 from ablations.records.schema import StudyRecord
-from ablations.stages.make import eval_batch, stages_of
-from ablations.tasks.detection import detect, trained
+from ablations.stages.store import stages_of
+from ablations.tasks.detection import detect, trained_model
+from ablations.training.batches import evaluation_batches
 from data.dataset import Batch
-from data.loaders import eval_batches
 from models.config import Rule
 from models.mask_objective import SoftmaxMask
 from models.mask_rcnn import MaskRCNN
@@ -48,7 +48,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     lost: dict[str, dict[str, Any]] = {"softmax": {}, "sigmoid": {}}
     objects: dict[str, Objects] = {}
     for run in softmax + sigmoid:
-        model, seed, kind = trained(run), run.config.seed, run.config.mask_loss.kind
+        model, seed, kind = trained_model(run), run.config.seed, run.config.mask_loss.kind
         assert isinstance(model, MaskRCNN), "the losses are those of Mask R-CNN's mask branch"
         found = true_box_logits(model, run)
         lost[kind][str(seed)] = lost_pixels(found, kind == "softmax")
@@ -64,10 +64,10 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
 def ap_under(rule: Rule, model: MaskRCNN, run: Run) -> dict[str, float | None]:
     """Mask AP, AP50 and AP75 of the same weights when the class must beat other rivals."""
     config = dataclasses.replace(run.config, mask_loss=dataclasses.replace(run.config.mask_loss, rule=rule))
-    stages = stages_of(run.config)
+    stages = stages_of(config)  # under torchrun the other processes build the network from it
     classes = len(stages.dataset("val").classes)
     model.mask_objective = SoftmaxMask(classes, run.config.mask_class.kind == "agnostic", rule)
-    results = detect(model, stages, config)  # processes that help build the network from it
+    results = detect(model, stages)
     figures = average_precision(stages.dataset("val").coco, results, "segm")
     return {name: figures[name] for name in FIGURES}
 
@@ -76,8 +76,8 @@ def ap_under(rule: Rule, model: MaskRCNN, run: Run) -> dict[str, float | None]:
 def true_box_logits(model: MaskRCNN, run: Run) -> Objects:
     """The mask branch's answers for all objects of the validation images, given their boxes."""
     stages = stages_of(run.config)
-    val = stages.dataset("val")
-    parts = [_of_batch(model, batch.to(stages.device)) for batch in eval_batches(val, eval_batch(val))]
+    batches = evaluation_batches(stages.dataset("val"))
+    parts = [_of_batch(model, batch.to(stages.device)) for batch in batches]
     columns = zip(*(part.__dict__.values() for part in parts), strict=True)
     return Objects(*(torch.cat(column).cpu() for column in columns))
 

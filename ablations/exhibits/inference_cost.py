@@ -17,8 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ablations.config.study import Run
 from ablations.records.schema import StudyRecord
-from ablations.stages.make import Stages, proposals_of, stages_of
-from ablations.tasks.detection import trained
+from ablations.stages.proposals import proposals_of
+from ablations.stages.store import Stages, stages_of
+from ablations.tasks.detection import trained_model
 from data.dataset import Batch
 from data.loaders import eval_batches
 from models.detector import Proposals
@@ -77,7 +78,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     chosen = {run.arm: run for run in runs if run.config.seed == seed}
     models: dict[str, MaskRCNN] = {}
     for arm, run in chosen.items():
-        model = trained(run)
+        model = trained_model(run)
         assert isinstance(model, MaskRCNN) and model.rpn is None, "the branch is Mask R-CNN's, proposals are shared"
         models[arm] = model
     variants = [

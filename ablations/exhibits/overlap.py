@@ -23,8 +23,8 @@ from ablations.evaluation.overlap import (
     value_of,
 )
 from ablations.records.schema import StudyRecord
-from ablations.stages.make import stages_of
-from ablations.tasks.detection import detect, trained
+from ablations.stages.store import stages_of
+from ablations.tasks.detection import detect, trained_model
 from models.fcis import FCIS
 
 PLACES = 24
@@ -118,10 +118,10 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
 
 def without_voting(run: Run) -> list[dict[str, Any]]:
     """What a run of FCIS detects when a detection's mask is its own RoI's and no other RoI has a vote."""
-    model = trained(run)
+    model = trained_model(run)
     assert isinstance(model, FCIS)
     model.fcis = dataclasses.replace(model.fcis, vote_iou=1.0)
-    return detect(model, stages_of(run.config), run.config)
+    return detect(model, stages_of(run.config))
 
 
 def _measured(found: list[Found]) -> dict[str, Any]:

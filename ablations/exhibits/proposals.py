@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ablations.config.study import Run
 from ablations.records.schema import StudyRecord
-from ablations.stages.make import proposal_network, stages_of
+from ablations.stages.proposals import proposal_network
+from ablations.stages.store import stages_of
 from data.dataset import Batch
 from data.loaders import eval_batches
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-START = "ablations.tasks.detection"
+STARTS = ("ablations.stages.make", "ablations.execution.run")
 LAYERS = ("ablations", "data", "models", "ops")
 
 # Imported on the way, but only about files, messages and settings (settings are compared by themselves).
@@ -41,14 +41,14 @@ def version_of(modules: Iterable[str]) -> str:
 
 
 def deciding_modules() -> list[str]:
-    """The project's modules that a run imports, directly or not, by name."""
-    found: set[str] = set()
-    left = {START}
-    while left:
-        name = left.pop()
-        found.add(name)
-        left |= {other for other in imports(name) if other not in found and not other.startswith(INDIFFERENT)}
-    return sorted(found)
+    """The project's modules that stages and runs import, directly or not, by name."""
+    modules: set[str] = set()
+    remaining = set(STARTS)
+    while remaining:
+        name = remaining.pop()
+        modules.add(name)
+        remaining |= {other for other in imports(name) if other not in modules and not other.startswith(INDIFFERENT)}
+    return sorted(modules)
 
 
 @functools.cache

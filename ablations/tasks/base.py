@@ -1,4 +1,4 @@
-"""What a run trains and how it is measured. Everything else about a run is the same, whatever its work is."""
+"""What a run trains and how it is evaluated: all that sets one task apart from another."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,15 +13,16 @@ Metrics = dict[str, dict[str, float | None]]
 
 
 @dataclass(frozen=True)
-class Work:
+class Task:
     """losses(step, part): what training minimises, on a micro batch of a step.
 
-    slow: the part of `model` that is pretrained already.
-    measure(folder): the figures of the trained model on the validation images; leaves what they rest on in `folder`.
+    pretrained: the part of `model` that is pretrained.
+    evaluate(folder): the metrics of the trained model on the validation images; leaves what they are computed from in
+    `folder`.
     """
 
     model: nn.Module
     losses: Callable[[int, int], dict[str, Tensor]]
     schedule: ScheduleConfig
-    slow: nn.Module
-    measure: Callable[[Path], Metrics]
+    pretrained: nn.Module
+    evaluate: Callable[[Path], Metrics]

@@ -1,7 +1,7 @@
 """Where a run computes, and why."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ablations.errors import ConfigError
 
@@ -24,3 +24,8 @@ def compile_parts(network: nn.Module, backend: str = "inductor") -> None:
     """
     for part in network.children():
         part.compile(backend=backend)
+
+
+def cpu_state_dict(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state that safetensors can write: in main memory, contiguous."""
+    return {name: value.cpu().contiguous() for name, value in state.items()}

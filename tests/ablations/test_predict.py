@@ -15,7 +15,8 @@ from ablations.config.schema import from_hydra, from_settings
 from ablations.errors import ConfigError
 from ablations.evaluation.coco import coco_results
 from ablations.predict import ProposalNetwork, main, run_predictor
-from ablations.stages.make import Stages, plain_state
+from ablations.stages.store import Stages
+from ablations.training.device import cpu_state_dict
 from data.dataset import collate
 from data.shapes import draw
 from models.build import build_detector, build_rpn_head, build_trunk
@@ -34,7 +35,7 @@ def write_run(folder, config, num_classes=8):
     initialise(model, 0)
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config.settings()))
-    save_file(plain_state(model.state_dict()), folder / "model.safetensors")
+    save_file(cpu_state_dict(model.state_dict()), folder / "model.safetensors")
     return model.eval()
 
 
@@ -96,7 +97,7 @@ def test_a_run_on_shared_proposals_takes_the_network_that_made_them(tmp_path, co
     initialise(network, 0)
     stage = Stages(tmp_path / "outputs" / "stages", config).rpn_folder
     stage.mkdir(parents=True)
-    save_file(plain_state(network.state_dict()), stage / "model.safetensors")
+    save_file(cpu_state_dict(network.state_dict()), stage / "model.safetensors")
     assert run_predictor(folder, torch.device("cpu")).find(Image.new("RGB", (256, 256)), 1)
 
 

@@ -8,7 +8,7 @@ from hydra.errors import HydraException
 
 from ablations.config.schema import from_hydra
 from ablations.errors import ConfigError
-from ablations.stages.make import Stages
+from ablations.stages.store import Stages
 from data.scene import ShapesSpec
 from models.config import FCISConfig, MaskRCNNConfig, ResNetConfig, ToyConfig
 

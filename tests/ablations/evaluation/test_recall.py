@@ -1,15 +1,8 @@
 """Recall of proposals, on boxes that can be counted by hand."""
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from ablations.config.schema import from_hydra
-from ablations.errors import ConfigError
 from ablations.evaluation.recall import recall
-from ablations.records.summary import headline, table
-from ablations.stages.make import make_backbone, make_proposals, stages_of
-from ablations.tasks.detection import run_arm
 
 TRUTH = {
     "images": [{"id": 1, "width": 100, "height": 100}, {"id": 2, "width": 100, "height": 100}],
@@ -45,29 +38,3 @@ def test_recall_counts_objects_that_the_best_proposals_cover():
 def test_without_proposals_or_objects():
     assert set(recall(TRUTH, [], most=3).values()) == {0.0}
     assert set(recall(TRUTH | {"annotations": []}, [result(1, 0.5, 0, 0, 5, 5)], most=3).values()) == {None}
-
-
-def test_a_run_of_seed_0_is_the_shared_proposal_network_and_another_seed_is_not(compose, tmp_path, log):
-    tiny = ["budget=smoke", "budget.train_images=8", "budget.val_images=4", "budget.rpn.steps=2"]
-    tiny += ["budget.backbone.steps=1", f"outputs={tmp_path}", "device=cpu"]
-    shared = stages_of(from_hydra(compose(tiny)))
-    make_backbone(shared, log)
-    make_proposals(shared, log)
-    network, cached = load_file(shared.rpn_folder / "model.safetensors"), shared.proposals("val")
-
-    runs = {}
-    for seed in (0, 1):
-        config = from_hydra(compose([*tiny, "task=proposals", f"seed={seed}"]))
-        record = run_arm("rpn", "arm", config, tmp_path / f"seed{seed}", stages_of(config), log)
-        assert set(record.stages) == {"backbone"} and record.steps == 2
-        assert "average recall" in headline(record) and "R50" in table(record)
-        runs[seed] = load_file(tmp_path / f"seed{seed}" / "model.safetensors")
-    found = load_file(tmp_path / "seed0" / "proposals.safetensors")
-    assert all(torch.equal(runs[0][name], network[name]) for name in network)
-    assert torch.equal(found["boxes"], cached.boxes) and torch.equal(found["scores"], cached.scores)
-    assert not all(torch.equal(runs[0][name], runs[1][name]) for name in network)
-
-
-def test_proposals_alone_are_not_trained_jointly(compose):
-    with pytest.raises(ConfigError, match="leave rpn at separate"):
-        from_hydra(compose(["task=proposals", "rpn=joint"]))

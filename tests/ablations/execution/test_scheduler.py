@@ -65,7 +65,8 @@ class Lab:
         monkeypatch.setattr(scheduler, "start", lambda *_: self.engine)
         monkeypatch.setattr(scheduler, "POLL", 0.01)
 
-    def run_arm(self, study, arm, config, folder, stages, job):
+    def run_arm(self, run, job):
+        config, arm = run.config, run.arm
         self.made.append(arm)
         self.before()
         if arm in self.fail:
@@ -73,10 +74,10 @@ class Lab:
         made_by = {"code": finished.code_version()}
         cost = {"train_seconds": 1.0, "eval_seconds": 1.0}
         metrics = {"bbox": {"AP": float(next(self.count))}}
-        parts = (config.settings(), config.hash(), {}, stages.keys, 3, 9, {})
-        record = RunRecord(study, arm, config.seed, *parts, metrics, cost, made_by)
-        (folder / "model.safetensors").write_text("weights")
-        save(record, folder / "run.json")
+        parts = (config.settings(), config.hash(), {}, scheduler.stages_of(config).keys, 3, 9, {})
+        record = RunRecord(run.study, arm, config.seed, *parts, metrics, cost, made_by)
+        (run.folder / "model.safetensors").write_text("weights")
+        save(record, run.folder / "run.json")
         return record
 
     def runs(self, *overrides):
@@ -115,7 +116,7 @@ def change_code(lab, monkeypatch):
 
 
 def change_stages(lab, monkeypatch):
-    monkeypatch.setattr("ablations.stages.make.STAGE_VERSION", 99)
+    monkeypatch.setattr("ablations.stages.store.STAGE_VERSION", 99)
     return [], "the data or the stages that it stands on changed"
 
 
@@ -252,7 +253,7 @@ def test_a_run_that_another_process_is_at_is_waited_for_and_its_record_taken(lab
         with locked(run.folder / LOCK):
             ready.set()
             finish.wait(10)
-            lab.run_arm("study", "a", run.config, run.folder, scheduler.stages_of(run.config), None)
+            lab.run_arm(run, None)
 
     other = threading.Thread(target=other_process)
     other.start()
@@ -296,7 +297,11 @@ def test_the_code_version_is_of_what_decides_results():
     modules = set(code_version.deciding_modules())
     assert {
         "ablations.training.loop",
+        "ablations.training.batches",
         "ablations.stages.make",
+        "ablations.stages.pretraining",
+        "ablations.tasks.detection",
+        "ablations.tasks.proposals",
         "models.mask_rcnn",
         "models.fcis",
         "ops.roi_align",

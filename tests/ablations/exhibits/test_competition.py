@@ -57,8 +57,9 @@ def test_processes_that_help_are_told_the_rule(compose, monkeypatch):
     """They build their network from the configuration; the leader's own objective never reaches them."""
     told = []
     val = SimpleNamespace(classes=["star", "disk"], coco=None)
-    monkeypatch.setattr(competition, "stages_of", lambda config: SimpleNamespace(dataset=lambda split: val))
-    monkeypatch.setattr(competition, "detect", lambda model, stages, config: told.append((model, config)))
+    stages_of = lambda config: SimpleNamespace(dataset=lambda split: val, config=config)  # noqa: E731
+    monkeypatch.setattr(competition, "stages_of", stages_of)
+    monkeypatch.setattr(competition, "detect", lambda model, stages: told.append((model, stages.config)))
     monkeypatch.setattr(competition, "average_precision", lambda *_: dict.fromkeys(competition.FIGURES))
     run = SimpleNamespace(config=from_hydra(compose(["mask_loss=softmax"])))
     competition.ap_under("background", SimpleNamespace(mask_objective=None), run)

@@ -7,9 +7,10 @@ import pytest
 from ablations.cli import start_study
 from ablations.config.study import compose_study
 from ablations.execution.exhibits import exhibits_of, make_exhibit
+from ablations.execution.run import run_arm
 from ablations.records.storage import load_exhibit, save
-from ablations.stages.make import make_backbone, make_proposals, stages_of
-from ablations.tasks.detection import run_arm
+from ablations.stages.make import make_backbone, make_proposals
+from ablations.stages.store import stages_of
 from reports.analysis import analyse
 from reports.exhibits import problems, sections
 from reports.load import read_study
@@ -32,7 +33,7 @@ def exhibit(compose, tmp_path, log):
             make_backbone(stages, log)
             if stages.shares_proposals:
                 make_proposals(stages, log)
-            run_arm(name, run.arm, run.config, run.folder, stages, log)
+            run_arm(run, log)
         (only,) = exhibits_of(study, runs)
         return make_exhibit(only).content
 

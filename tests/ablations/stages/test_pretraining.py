@@ -2,15 +2,10 @@
 
 import pytest
 import torch
-from torchvision.models import resnet50
 
-from ablations.config.schema import from_hydra
-from ablations.stages.make import Stages, make_backbone, proposal_network, proposals_of
 from ablations.stages.pretraining import FINE, SIDE_UNIT, DenseNetwork, _outlines, _places, _sides, dense_losses
-from ablations.tasks.detection import build
 from data.dataset import Sample, collate
 from models.backbone import toy_trunk
-from models.detector import Proposals
 
 
 def scene(flip=False):
@@ -48,24 +43,3 @@ def test_the_dense_task_trains_the_trunk(stride):
     sum(losses.values()).backward()
     assert set(losses) == {"dense_class", "dense_outline", "dense_sides"}
     assert all(p.grad is not None for p in trunk.parameters())
-
-
-def test_proposals_are_mirrored_with_their_images():
-    cached = Proposals(torch.tensor([[[0.0, 0, 1, 1]], [[10.0, 5, 30, 25]]]), torch.tensor([[0.1], [0.9]]))
-    batch = scene(flip=True)
-    batch.indices = torch.tensor([1])
-    found = proposals_of(cached, batch, batch.boxes.device)
-    assert found.boxes.tolist() == [[[34, 5, 54, 25]]] and found.scores.tolist() == [[pytest.approx(0.9)]]
-
-
-def test_a_resnets_pretraining_is_to_take_its_weights(compose, tmp_path):
-    network = resnet50(weights=None)
-    torch.save(network.state_dict(), tmp_path / "weights.pth")
-    overrides = ["model=r50_c4", f"model.weights={tmp_path / 'weights.pth'}", "budget=smoke", "budget.train_images=1"]
-    config = from_hydra(compose([*overrides, "budget.val_images=1"]))
-    stages = Stages(tmp_path / "stages", config)
-    make_backbone(stages, lambda *_: None)
-    detector, proposer = build(config, stages, 8), proposal_network(stages, seed=0)
-    for trunk in (detector.backbone, proposer.trunk):
-        assert torch.equal(trunk.stages[3][0].conv2.weight, network.layer3[0].conv2.weight)
-    assert torch.equal(detector.shared_head.layer[2].conv3.weight, network.layer4[2].conv3.weight)

@@ -6,8 +6,9 @@ import torch
 from ablations import machine
 from ablations.config.schema import from_hydra
 from ablations.errors import ConfigError
-from ablations.stages.make import Stages, proposal_network, stages_of
-from ablations.tasks.detection import build
+from ablations.stages.proposals import proposal_network
+from ablations.stages.store import Stages, stages_of
+from ablations.tasks.detection import build_model
 from ablations.training.device import compile_parts
 from models.build import build_mask_rcnn
 from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, RoIConfig, ToyConfig
@@ -57,14 +58,14 @@ def test_compiled_parts_train_what_plain_ones_do():
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_the_setting_reaches_both_networks(compiled, compose, monkeypatch):
+def test_the_setting_reaches_both_networks(compiled, compose, monkeypatch, tmp_path):
     monkeypatch.setattr(machine.shutil, "which", lambda name: "/usr/bin/" + name)
     monkeypatch.setattr(Stages, "backbone", lambda self: {})
-    for module in ("tasks.detection", "stages.make"):
+    for module in ("tasks.detection", "stages.proposals"):
         monkeypatch.setattr(f"ablations.{module}.load_pretrained", lambda network, state: None)
-    config = from_hydra(compose(["device=cpu", f"compile={compiled}"]))
-    stages = stages_of(config)
-    for network in (build(config, stages, num_classes=2), proposal_network(stages, seed=0)):
+    few = ["budget=smoke", "budget.train_images=1", f"outputs={tmp_path}"]
+    stages = stages_of(from_hydra(compose([*few, "device=cpu", f"compile={compiled}"])))
+    for network in (build_model(stages), proposal_network(stages, seed=0)):
         parts = list(network.children())
         assert len(parts) >= 2 and all((part._compiled_call_impl is not None) == compiled for part in parts)
 

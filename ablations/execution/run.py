@@ -1,0 +1,110 @@
+"""One run: an arm of a study with one seed, from the shared stages to its record."""
+
+import time
+from datetime import UTC, datetime
+
+import torch
+import yaml
+from safetensors.torch import save as serialised
+
+from ablations.config.study import Run
+from ablations.machine import peak_memory, reset_peak_memory
+from ablations.records.code_version import code_version
+from ablations.records.provenance import provenance
+from ablations.records.run_log import RunLog
+from ablations.records.schema import RunRecord
+from ablations.records.storage import save, write_atomically
+from ablations.stages.store import CHECKPOINT, Stages, stages_of
+from ablations.tasks.base import Task
+from ablations.tasks.build import build_task
+from ablations.tracking import trackers
+from ablations.tracking.curves import Curves
+from ablations.tracking.trackers import Tracker
+from ablations.training.checkpoint import Checkpoint
+from ablations.training.device import cpu_state_dict
+from ablations.training.distributed import SharedTraining
+from ablations.training.loop import Fit, fit
+
+
+def run_arm(run: Run, log: RunLog) -> RunRecord:
+    """Trains and evaluates one run, resuming from its checkpoint; leaves its files in run.folder, run.json last."""
+    started = datetime.now(UTC)
+    reset_peak_memory()
+    config, folder, stages = run.config, run.folder, stages_of(run.config)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "config.yaml", yaml.safe_dump(config.settings(), sort_keys=False))
+    torch.manual_seed(config.seed)
+    task = build_task(stages)
+    owner = f"{config.hash()} {stages.keys} {code_version()}"
+    checkpoint = Checkpoint(folder / CHECKPOINT, owner, config.checkpoint, log)
+    tracker = trackers.start(run.study, run.arm, config, folder)
+    fitted = train(run, task, checkpoint, tracker, log)
+    write_atomically(folder / "model.safetensors", serialised(cpu_state_dict(task.model.state_dict())))
+
+    log.enter("evaluating")
+    began = time.perf_counter()
+    task.model.eval()
+    metrics = task.evaluate(folder)
+    cost = {
+        "train_seconds": round(fitted.seconds, 2),
+        "eval_seconds": round(time.perf_counter() - began, 2),
+        "seconds_per_step": round(fitted.seconds_per_step, 4),
+        "peak_memory_bytes": peak_memory(),
+        "threads": torch.get_num_threads(),
+    }
+    record = RunRecord(
+        study=run.study,
+        arm=run.arm,
+        seed=config.seed,
+        config=config.settings(),
+        config_hash=config.hash(),
+        data=describe_data(stages),
+        stages=stages.keys,
+        steps=task.schedule.steps,
+        num_parameters=sum(p.numel() for p in task.model.parameters()),
+        parameters={name: sum(p.numel() for p in part.parameters()) for name, part in task.model.named_children()},
+        losses=fitted.losses,
+        metrics=metrics,
+        cost=cost,
+        provenance=provenance(started) | {"resumed": checkpoint.progress.resumed, "compile": config.compile},
+    )
+    tracker.finish(metrics)
+    save(record, folder / "run.json")
+    checkpoint.remove()
+    return record
+
+
+def train(run: Run, task: Task, checkpoint: Checkpoint, tracker: Tracker, log: RunLog) -> Fit:
+    """Trains the task's model; its curves go to metrics.jsonl, the log and the tracker."""
+    config = run.config
+    with Curves(run.folder / "metrics.jsonl", checkpoint.progress.logged, tracker) as curves:
+
+        def log_step(step: int, values: dict[str, float]) -> None:
+            curves.add(step, values)
+            log(step, values)
+
+        log.start_training(task.schedule.steps)
+        with SharedTraining("train_run", config) as shared:
+            return fit(
+                task.model,
+                task.losses,
+                task.schedule,
+                log_step,
+                config.budget.log_every,
+                config.precision,
+                slow=task.pretrained,
+                checkpoint=checkpoint,
+                shared=shared,
+            )
+
+
+def describe_data(stages: Stages) -> dict[str, object]:
+    """What a record says of the images that its run was trained and evaluated on."""
+    train, val = stages.dataset("train"), stages.dataset("val")
+    return {
+        "name": train.name.partition("/")[0],
+        "digest": {"train": train.digest, "val": val.digest},
+        "num_train": len(train),
+        "num_val": len(val),
+        "classes": list(train.classes),
+    }

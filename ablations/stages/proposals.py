@@ -1,0 +1,100 @@
+"""The proposal network that all arms of a study share: an RPN on a trunk of its own, and what it proposes."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ablations.stages.store import Stages
+from ablations.training import distributed
+from ablations.training.batches import MicroBatches, evaluation_batches
+from ablations.training.device import compile_parts
+from ablations.training.stopping import check_stop
+from data.dataset import Batch, flip_boxes, to_device
+from models.backbone import Trunk, load_pretrained
+from models.build import build_rpn_head, build_trunk
+from models.config import ModelConfig
+from models.detector import Proposals
+from models.initialise import initialise, stream
+from models.resnet import PyramidTrunk
+from models.rpn import RPNHead, propose, rpn_losses
+
+
+class ProposalNetwork(nn.Module):
+    """A trunk and an RPN head of its own: proposals share no features with the detectors that are compared."""
+
+    def __init__(self, trunk: Trunk | PyramidTrunk, head: RPNHead) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = head
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """images [B, 3, H, W] -> scores, deltas and anchors as `RPNHead` gives them."""
+        return self.head(self.trunk(images))
+
+
+def proposal_network(stages: Stages, seed: int) -> ProposalNetwork:
+    """The pretrained trunk and a new RPN head, ready to be trained."""
+    config = stages.config
+    trunk = build_trunk(config.model, config.stride)
+    network = ProposalNetwork(trunk, build_rpn_head(config.model, trunk.out_channels, config.stride))
+    initialise(network.head, seed)
+    initialise(trunk, seed)
+    load_pretrained(network, stages.backbone())
+    if config.compile:
+        compile_parts(network)
+    return network.to(stages.device).to(memory_format=torch.channels_last).train()
+
+
+def proposal_losses(network: ProposalNetwork, stages: Stages, seed: int) -> Callable[[int, int], dict[str, Tensor]]:
+    """losses(step, part) of the network; images, mirroring and sampled anchors depend on the seed."""
+    config = stages.config
+    batches = MicroBatches(stages.dataset("train"), config.budget.rpn, stream(seed, "rpn"), seed)
+
+    def losses(step: int, part: int) -> dict[str, Tensor]:
+        batch = batches.batch(step, part).to(stages.device)
+        scores, deltas, anchors = network(batch.images)
+        keys = to_device(batches.uniform(scores.shape, "anchors", step, part), stages.device)
+        num_anchors = config.model.anchors_per_image
+        return rpn_losses(scores, deltas, anchors, batch.boxes, batch.labels, batch.crowds, num_anchors, keys)
+
+    return losses
+
+
+def propose_all(network: ProposalNetwork, stages: Stages, split: str) -> Proposals:
+    """The proposals of all images of a split, in the order of its dataset; under torchrun all processes take part."""
+    with distributed.collective():
+        distributed.send_command(distributed.Command("propose", stages.config, split), network)
+        batches = distributed.gather(proposals_by_batch(network, stages, split))
+    return Proposals(torch.cat([boxes for boxes, _ in batches]), torch.cat([scores for _, scores in batches]))
+
+
+def proposals_by_batch(network: ProposalNetwork, stages: Stages, split: str) -> list[tuple[Tensor, Tensor]]:
+    """Boxes and scores for this process's share of the batches of a split's images, batch by batch."""
+    network.eval()
+    proposals = []
+    for batch in evaluation_batches(stages.dataset(split), distributed.rank(), distributed.world_size()):
+        if distributed.world_size() == 1:
+            check_stop()
+        boxes, scores = propose_batch(network, batch.to(stages.device), stages.config.model)
+        proposals.append((boxes.cpu(), scores.cpu()))
+    return proposals
+
+
+@torch.no_grad()
+def propose_batch(network: ProposalNetwork, batch: Batch, model: ModelConfig) -> tuple[Tensor, Tensor]:
+    """Boxes [B, N, 4] and scores [B, N], as in `Proposals`."""
+    scores, deltas, anchors = network(batch.images)
+    settings = model.proposals_before, model.proposals, model.smallest_proposal
+    return propose(scores, deltas, anchors, batch.sizes, *settings)
+
+
+def proposals_of(cached: Proposals, batch: Batch, device: torch.device) -> Proposals:
+    """The cached proposals of a batch's images, mirrored where the images are, in the memory of `device`.
+
+    The batch must be as it was loaded: reading its indices from a GPU would wait for that GPU.
+    """
+    boxes, scores = cached.boxes[batch.indices], cached.scores[batch.indices]
+    mirrored = flip_boxes(boxes, batch.sizes[:, 1:].to(boxes.dtype))
+    boxes = torch.where(batch.flipped[:, None, None], mirrored, boxes)
+    return Proposals(to_device(boxes, device), to_device(scores, device))

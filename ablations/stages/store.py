@@ -1,0 +1,149 @@
+"""Where the stages that all arms of a study share are kept, and the keys that name what each depends on.
+
+Each product lives in outputs/stages/<name>-<key>/, where the key is a hash of everything that it depends on, so that
+a changed setting makes a new one and an unchanged one is found again. A folder appears under its name only when its
+content is complete; until then it is .partial-<name>-<key>, with a checkpoint to resume from.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ablations.config.schema import Config, digest
+from ablations.records.code_version import code_version
+from ablations.records.storage import clear_temporaries
+from ablations.training.device import choose_device
+from data.build import build
+from data.dataset import InstanceSet
+from data.folders import complete
+from models.config import ResNetConfig
+from models.detector import Proposals
+from models.weights import weights_digest
+
+STAGE_VERSION = 1
+"""Raised when the code of a stage changes what it produces."""
+
+RPN_FIELDS = (
+    "freeze", "anchor_sizes", "anchor_ratios", "anchors_per_image", "proposals_before", "proposals",
+    "smallest_proposal", "pyramid", "whole_pixel_anchors",
+)  # fmt: skip
+"""Settings of the model that its proposals depend on, as far as it has them."""
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Where a run's shared stages are, and the keys that name what they depend on."""
+
+    root: Path
+    config: Config
+
+    def dataset(self, split: str) -> InstanceSet:
+        return _dataset(self.config.data, split, self.root / "data")
+
+    @property
+    def data_key(self) -> str:
+        spec = self.config.data
+        return digest(
+            [type(spec).__name__, dataclasses.asdict(spec), [spec.digest(split) for split in ("train", "val")]]
+        )
+
+    @property
+    def backbone_key(self) -> str:
+        config = self.config
+        model = config.model
+        if isinstance(model, ResNetConfig):
+            return digest([STAGE_VERSION, model.depth, model.stride_in_1x1, weights_digest(model)])
+        trunk = [model.channels, model.blocks, model.roi_channels, config.stride]
+        schedule = dataclasses.asdict(config.budget.backbone)
+        return digest([STAGE_VERSION, self.data_key, trunk, schedule, config.precision])
+
+    @property
+    def rpn_key(self) -> str:
+        model, schedule = self.config.model, dataclasses.asdict(self.config.budget.rpn)
+        fields = [name for name in RPN_FIELDS if hasattr(model, name)]
+        trunk = [self.backbone_key, self.data_key, self.config.stride, self.config.precision]
+        return digest([trunk, schedule, {name: getattr(model, name) for name in fields}])
+
+    @property
+    def device(self) -> torch.device:
+        return choose_device(self.config.device)[0]
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The stages that this run stands on."""
+        keys = {"backbone": self.backbone_key}
+        if self.shares_proposals:
+            return keys | {"rpn": self.rpn_key}
+        # A ResNet's weights are from elsewhere: without shared proposals nothing else would tell of the data.
+        return keys | {"data": self.data_key} if isinstance(self.config.model, ResNetConfig) else keys
+
+    @property
+    def shares_proposals(self) -> bool:
+        """Whether the run stands on the proposals of the shared network."""
+        return self.config.task == "detection" and self.config.rpn == "separate"
+
+    def work_folder(self, task: str) -> Path:
+        """Where a stage's log and status are."""
+        return self.root / "work" / task.replace(" ", "-")
+
+    @property
+    def backbone_folder(self) -> Path:
+        return self.root / f"backbone-{self.backbone_key}"
+
+    @property
+    def rpn_folder(self) -> Path:
+        return self.root / f"rpn-{self.rpn_key}"
+
+    def backbone(self) -> dict[str, Tensor]:
+        """The pretrained trunk's state, with batch normalisation folded."""
+        return load_file(self.backbone_folder / "model.safetensors")
+
+    def proposals(self, split: str) -> Proposals:
+        """The cached proposals of all images of a split, in the order of its dataset."""
+        tensors = load_file(self.rpn_folder / f"{split}.safetensors")
+        return Proposals(tensors["boxes"], tensors["scores"])
+
+
+def stages_of(config: Config) -> Stages:
+    return Stages(Path(config.outputs) / "stages", config)
+
+
+@functools.lru_cache(maxsize=2)
+def _dataset(spec: Any, split: str, folder: Path) -> InstanceSet:
+    """Both splits are kept: a worker that opened them anew for each run would map their pixels many times over."""
+    return build(spec, split, cache_dir=folder)
+
+
+def make_once(stages: Stages, folder: Path, files: list[str], make: Callable[[Path], None]) -> None:
+    """Calls make(partial folder) and moves the result to `folder`, unless these files are there already.
+
+    They count as there if they can be read and the code that decides them is still the same.
+    """
+
+    def good(folder: Path) -> bool:
+        try:
+            for name in files:
+                with safe_open(folder / name, "pt"):
+                    pass
+            made_by = (folder / "code.txt").read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError, SafetensorError):
+            return False
+        return stages.config.code == "keep" or made_by == code_version()
+
+    def make_signed(partial: Path) -> None:
+        make(partial)
+        (partial / CHECKPOINT).unlink(missing_ok=True)
+        clear_temporaries(partial)
+        (partial / "code.txt").write_text(f"{code_version()}\n", encoding="utf-8")
+
+    complete(folder, make_signed, good)

@@ -1,0 +1,65 @@
+"""The images and random numbers of a training stage: functions of seed, step and part, not of what was drawn before."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ablations.config.schema import ScheduleConfig
+from data.dataset import Batch, InstanceSet
+from data.loaders import TrainBatches, eval_batches
+from models.initialise import stream
+
+EVAL_BATCH_SIZE, EVAL_BATCH_SIZE_OF_PHOTOGRAPHS = 20, 4
+"""Images that go through a network at once in evaluation: fewer of photographs, which are larger."""
+
+LOADER_THREADS = 4
+
+
+class MicroBatches:
+    """The micro batches of each training step. Together they are the step's batch, whatever `num_parts` is: image i of
+    the batch is in part i % num_parts and has the same random numbers.
+
+    image_seed decides the order and the mirroring of the images, seed the numbers that `uniform` draws.
+    """
+
+    def __init__(self, dataset: InstanceSet, schedule: ScheduleConfig, image_seed: int, seed: int) -> None:
+        self.num_parts, self.seed = schedule.micro_batches, seed
+        self.loaders = [
+            TrainBatches(
+                dataset,
+                schedule.images_per_step,
+                image_seed,
+                workers=num_loader_threads(dataset),
+                part=part,
+                num_parts=self.num_parts,
+            )
+            for part in range(self.num_parts)
+        ]
+
+    def batch(self, step: int, part: int) -> Batch:
+        return self.loaders[part].batch(step)
+
+    def uniform(self, shape: tuple[int, ...], name: str, step: int, part: int) -> Tensor:
+        """Uniform random numbers [images of the part, ...], float32 in 0..1."""
+        return uniform((shape[0] * self.num_parts, *shape[1:]), self.seed, name, step)[part :: self.num_parts]
+
+
+def uniform(shape: tuple[int, ...], seed: int, *names: object) -> Tensor:
+    """Uniform random numbers in 0..1 that depend on the seed and the names only."""
+    generator = torch.Generator().manual_seed(stream(seed, *names))
+    return torch.rand(shape, generator=generator)
+
+
+def evaluation_batches(dataset: InstanceSet, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
+    """All images of a dataset once, in order; with several processes, every world_size-th batch from `rank` on."""
+    return eval_batches(dataset, eval_batch_size(dataset), num_loader_threads(dataset), rank, world_size)
+
+
+def eval_batch_size(dataset: InstanceSet) -> int:
+    return EVAL_BATCH_SIZE if dataset.same_size else EVAL_BATCH_SIZE_OF_PHOTOGRAPHS
+
+
+def num_loader_threads(dataset: InstanceSet) -> int:
+    """Threads that prepare batches ahead: drawn images are in memory already, photographs have to be decoded."""
+    return 0 if dataset.same_size else LOADER_THREADS
