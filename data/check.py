@@ -8,45 +8,73 @@ exit code is 0 when there is none, 1 otherwise.
 """
 
 import argparse
+import io
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from data import annotations
-from data.images import read_image
+from data.ids import ordered
+from data.images import bits_in_use, read_image
+from data.problems import Problem, summary
 
 
-def check_file(path: Path, folder: Path, decode: bool) -> Iterator[annotations.Problem]:
-    """The problems of an annotation file and, if `decode`, of the images that it names in `folder`.
+def check_files(files: list[tuple[Path, Path]], decode: bool) -> Iterator[tuple[Path, list[Problem]]]:
+    """The problems of each annotation file, with its image folder; also where its classes are not the first one's."""
+    first: tuple[Path, list[str]] | None = None
+    for path, folder in files:
+        try:
+            content = annotations.load(path, folder)
+        except ValueError as error:
+            yield path, [Problem("file", path.name, str(error), "refused as a whole")]
+            continue
+        problems = list(_problems(content, path, folder, decode))
+        classes = [content.categories[key] for key in ordered(content.categories)]
+        if first is None:
+            first = path, classes
+        elif classes != first[1]:
+            text = f"its classes, by id, are {_difference(classes, first[1])} in {first[0]}"
+            problems.append(Problem("file", path.name, text, "refused as the other split of the same set"))
+        yield path, problems
 
-    Raises ValueError when the file cannot be trusted as a whole.
-    """
-    content = annotations.load(path, folder)
+
+def _problems(content: annotations.Annotations, path: Path, folder: Path, decode: bool) -> Iterator[Problem]:
     yield from content.problems
+    if content.refusal:
+        yield Problem("file", path.name, content.refusal, "refused")
     if decode:
-        images = list(content.images.values())
         with ThreadPoolExecutor() as pool:
-            found = pool.map(lambda image: _image_problem(image, folder), images)
-            yield from (problem for problem in found if problem is not None)
+            yield from filter(None, pool.map(lambda image: _image_problem(image, folder), content.images.values()))
 
 
-def _image_problem(image: dict[str, Any], folder: Path) -> annotations.Problem | None:
+def _image_problem(image: dict[str, Any], folder: Path) -> Problem | None:
+    name, path = image.get("source_id", image["id"]), folder / image["file_name"]
     try:
-        read_image(folder / image["file_name"], image["height"], image["width"])
+        read_image(path, image["height"], image["width"])
+        bits = bits_in_use(path)
     except ValueError as error:
-        return annotations.Problem("image", image["id"], str(error), "refused when it is its turn")
-    return None
+        return Problem("image", name, str(error), "refused when it is its turn")
+    if bits is None or bits == 16:
+        return None
+    return Problem("image", name, f"{path}: 16-bit picture of which {bits} bits are in use", "scaled by those bits")
+
+
+def _difference(classes: list[str], others: list[str]) -> str:
+    """How two lists of classes differ, shortly."""
+    if len(classes) != len(others):
+        return f"{len(classes)}, not the {len(others)}"
+    number = next(number for number, pair in enumerate(zip(classes, others, strict=True)) if pair[0] != pair[1])
+    return f"in another order: number {number + 1} is {classes[number]!r}, not {others[number]!r} as"
 
 
 def pairs(root: Path) -> list[tuple[Path, Path]]:
     """The annotation files of a root, each with its image folder. Raises ValueError when there is none."""
-    found = sorted(root.glob("annotations/instances_*.json"))
-    if not found:
+    files = sorted(root.glob("annotations/instances_*.json"))
+    if not files:
         raise ValueError(f"{root}: expected annotations/instances_NAME.json, found none; name one with --json")
-    return [(path, root / path.stem.removeprefix("instances_")) for path in found]
+    return [(path, root / path.stem.removeprefix("instances_")) for path in files]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -59,23 +87,20 @@ def main(arguments: list[str] | None = None) -> None:
     parsed = parser.parse_args(arguments)
     if (parsed.json is None) != (parsed.images is None):
         parser.error("expected --json and --images together")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # a name that the terminal cannot show is no problem of the set
     try:
         files = pairs(parsed.root) if parsed.json is None else [(parsed.json, parsed.images)]
     except ValueError as error:
         sys.exit(f"data.check: {error}")
     failed = False
-    for path, folder in files:
-        rules: Counter[str] = Counter()
-        try:
-            for problem in check_file(path, folder, decode=not parsed.quick):
-                rules[f"{problem.entry}: {problem.rule}"] += 1
-                print(f"{path}: {problem}")
-        except ValueError as error:
-            rules["refused as a whole"] += 1
-            print(error)
-        summary = ", ".join(f"{count} x {rule}" for rule, count in sorted(rules.items()))
-        print(f"{path}: {summary or 'no problems'}")
-        failed |= bool(rules)
+    for path, problems in check_files(files, decode=not parsed.quick):
+        for problem in problems:
+            print(f"{path}: {problem}")
+        print(f"{path}: {summary(problems) or 'no problems'}")
+        failed |= bool(problems)
     sys.exit(1 if failed else 0)
 
 

@@ -8,7 +8,6 @@ What is skipped, and what refused, is said in annotations.py; `python -m data.ch
 import hashlib
 import json
 import logging
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,9 @@ from pycocotools import mask as rle
 
 from data import annotations
 from data.dataset import CROWD, InstanceSet, Sample
+from data.ids import ordered
 from data.images import fitted_size, read_image
+from data.problems import counts, summary
 from data.specs import CocoSpec
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class _Picture:
 class CocoSet(InstanceSet):
     """A split of a COCO-format set. Pixels are read from the files at each access, from any number of threads.
 
-    skipped: how many entries were skipped, dropped or clipped, by what was done about them
+    skipped: how many entries were skipped, dropped, clipped or put right, by what was done about them
     """
 
     same_size = False
@@ -65,16 +66,19 @@ class CocoSet(InstanceSet):
         self._json, self._folder = spec.paths(split)
         with annotations.no_collection():
             content = annotations.load(self._json, self._folder)
-            self._category_ids = sorted(content.categories)
+            self.skipped, refusal = counts(content.problems), content.refusal
+            self._category_ids = ordered(content.categories)
             self._pictures = self._compact(content)
         self.name = f"{Path(spec.root).resolve().name}/{split}"
-        self.classes = [str(content.categories[key]["name"]) for key in self._category_ids]
-        self.skipped = Counter(f"{problem.entry} {problem.rule}" for problem in content.problems)
+        self.classes = [content.categories[key] for key in self._category_ids]
+        problems = f"{summary(content.problems)}; python -m data.check {spec.root} lists them"
+        if not refusal and not any(picture.objects for picture in self._pictures):
+            refusal = f"none in the images that data.num_{split} takes"
+        if refusal:
+            details = f"; for example {content.problems[0]}; {problems}" if self.skipped else ""
+            raise ValueError(f"{self._json}: expected at least one image with an object, got none: {refusal}{details}")
         if self.skipped:
-            counts = ", ".join(f"{count} x {what}" for what, count in sorted(self.skipped.items()))
-            log.warning("%s: %s; python -m data.check %s lists them", self._json, counts, spec.root)
-        if not self._pictures:
-            raise ValueError(f"{self._json}: expected at least one image with an object, got none that can be used")
+            log.warning("%s: %s", self._json, problems)
         self.max_objects = max(1, max(len(picture.objects) for picture in self._pictures))
         self.digest = self._digest()
 
@@ -93,7 +97,7 @@ class CocoSet(InstanceSet):
                 pictures[entry["image_id"]].crowds.append(_Object(CROWD, (x, y, x + w, y + h), [], None))
             else:
                 shape = entry["segmentation"]
-                polygons = [] if isinstance(shape, dict) else [np.array(part, np.float64) for part in shape]
+                polygons = [] if isinstance(shape, dict) else [np.array(polygon, np.float64) for polygon in shape]
                 encoded = shape if isinstance(shape, dict) else None
                 item = _Object(labels[entry["category_id"]], (x, y, x + w, y + h), polygons, encoded)
                 pictures[entry["image_id"]].objects.append(item)
@@ -154,15 +158,17 @@ class CocoSet(InstanceSet):
 
     @cached_property
     def coco(self) -> dict[str, Any]:
-        """The ground truth in the files' own pixels, crowd regions included, with categories numbered 1..K."""
+        """The ground truth in the files' own pixels, crowd regions included, with categories numbered 1..K.
+
+        Where an image's or an annotation's id is a number of ours, its id in the file is there as "source_id".
+        """
         content = annotations.load(self._json, self._folder)
         labels = {key: label for label, key in enumerate(self._category_ids, start=1)}
         used = {picture.image_id for picture in self._pictures}
-        keep = ("id", "file_name", "height", "width")
         return {
             "info": {"description": self.name, "digest": self.digest},
             "licenses": [],
-            "images": [{key: image[key] for key in keep} for image in content.images.values() if image["id"] in used],
+            "images": [image for image in content.images.values() if image["id"] in used],
             "annotations": [
                 {**entry, "category_id": labels[entry["category_id"]]}
                 for entry in content.annotations
@@ -180,7 +186,7 @@ def _box_area(item: _Object) -> float:
 def _rasterise(item: _Object, scale: np.ndarray, height: int, width: int) -> np.ndarray:
     """uint8 [height, width]: polygons are scaled before they are filled, an RLE is resized to the nearest pixel."""
     if item.encoded is None:
-        scaled = [(part.reshape(-1, 2) * scale).ravel().tolist() for part in item.polygons]
+        scaled = [(polygon.reshape(-1, 2) * scale).ravel().tolist() for polygon in item.polygons]
         return rle.decode(rle.merge(rle.frPyObjects(scaled, height, width)))
     mask = Image.fromarray(rle.decode(item.encoded))
     return np.asarray(mask.resize((width, height), Image.Resampling.NEAREST))

@@ -5,8 +5,10 @@ whether the rule holds, and what is expected.
 """
 
 import dataclasses
+import glob
 import hashlib
 import json
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -90,8 +92,8 @@ class CocoSpec:
     """Where a COCO-format set is, and how large its images are made.
 
     root:         its folder
-    train_json, val_json: annotation files in it; a pattern with * must fit exactly one
-    train_images, val_images: folders of images in it; by default instances_NAME.json is taken to go with NAME
+    train_json, val_json: annotation files in it or anywhere; a pattern with * must fit exactly one
+    train_images, val_images: folders of images in it or anywhere; by default instances_NAME.json goes with NAME
     image_size:   the images' shorter side is resized to this, in pixels (the paper: 800) ...
     max_size:     ... unless the longer side would then exceed this
     max_objects:  the most objects to train on in an image; of more, the largest are kept
@@ -125,34 +127,46 @@ class CocoSpec:
         """Raises ValueError naming the first field whose file or folder is not there."""
         if not self.root:
             raise ValueError("data.root: expected the folder of a COCO-format set, got nothing; pass data.root=FOLDER")
-        if not Path(self.root).is_dir():
-            raise ValueError(f"data.root: expected a folder in COCO format, got {self.root}: no such folder")
+        if not os.path.isdir(self.root):
+            what = "not a folder" if os.path.exists(self.root) else "no such folder"
+            raise ValueError(f"data.root: expected a folder in COCO format, got {self.root}: {what}")
         for split in ("train", "val"):
             self.paths(split)
 
     def paths(self, split: str) -> tuple[Path, Path]:
         """The annotation file and the image folder of a split. Raises ValueError when they are not there."""
         root, pattern = Path(self.root), getattr(self, f"{split}_json")
-        found = sorted(root.glob(pattern))
-        if len(found) != 1:
-            at_hand = [str(path.relative_to(root)) for path in sorted(root.glob("**/*.json"))[:10]]
+        matching = _files_like(root, pattern)
+        if len(matching) != 1:
+            at_hand = [str(path.relative_to(root)) for way in ("*.json", "*/*.json") for path in sorted(root.glob(way))]
             raise ValueError(
-                f"data.{split}_json: expected one annotation file {root / pattern}, found {len(found)}; "
-                f"JSON files in {root}: {', '.join(at_hand) or 'none'}; pass data.{split}_json=FILE"
+                f"data.{split}_json: expected one annotation file {root / pattern}, "
+                f"found {'a folder' if os.path.isdir(root / pattern) else len(matching)}; "
+                f"JSON files in {root}: {', '.join(at_hand[:10]) or 'none'}; pass data.{split}_json=FILE"
             )
-        folder = root / (getattr(self, f"{split}_images") or found[0].stem.removeprefix("instances_"))
-        if not folder.is_dir():
+        folder = root / (getattr(self, f"{split}_images") or matching[0].stem.removeprefix("instances_"))
+        if not os.path.isdir(folder):
             raise ValueError(
-                f"data.{split}_images: expected the folder of the images of {found[0]}, got {folder}: no such folder; "
-                f"pass data.{split}_images=FOLDER"
+                f"data.{split}_images: expected the folder of the images of {matching[0]}, got {folder}: "
+                f"{'not a folder' if os.path.exists(folder) else 'no such folder'}; pass data.{split}_images=FOLDER"
             )
-        return found[0], folder
+        return matching[0], folder
 
     def digest(self, split: str) -> str:
         """Of the split's annotation file, which changes when the file does."""
         path, _ = self.paths(split)
         state = path.stat()
         return _file_digest(path, state.st_size, state.st_mtime_ns)
+
+
+def _files_like(root: Path, pattern: str) -> list[Path]:
+    """The ordinary files that a path from `root`, or an absolute one, names or fits as a pattern."""
+    if os.path.isfile(root / pattern):  # brackets and the like are part of a name if there is such a file
+        return [root / pattern]
+    if not pattern.strip() or "\0" in pattern:
+        return []
+    paths = glob.glob(os.path.join(glob.escape(str(root)), pattern), recursive=True)
+    return sorted(Path(path) for path in paths if os.path.isfile(path))
 
 
 @lru_cache(maxsize=8)

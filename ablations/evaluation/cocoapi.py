@@ -15,9 +15,17 @@ def quietly() -> AbstractContextManager[io.StringIO]:
 
 
 def index(truth: dict[str, Any]) -> COCO:
-    """A COCO JSON dictionary as pycocotools has it."""
+    """A COCO JSON dictionary as pycocotools has it.
+
+    Annotations are numbered anew unless their ids are different whole numbers from 1 on: COCOeval takes an object's
+    id 0 for "no match".
+    """
+    entries = truth["annotations"]
+    ids = {entry["id"] for entry in entries if isinstance(entry["id"], int) and entry["id"] > 0}
+    if len(ids) < len(entries):
+        entries = [{**entry, "id": number} for number, entry in enumerate(entries, start=1)]
     coco = COCO()
-    coco.dataset = {"info": {}, **truth}
+    coco.dataset = {"info": {}, **truth, "annotations": entries}
     with quietly():
         coco.createIndex()
     return coco

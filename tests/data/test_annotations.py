@@ -7,7 +7,8 @@ import pytest
 from pycocotools import mask as rle
 
 from data import annotations, check
-from data.annotations import check_name, rle_problem, rle_runs
+from data.file_names import check_name
+from data.segmentation import rle_problem, rle_runs
 
 HEIGHT, WIDTH = 20, 30
 SQUARE = [5, 5, 15, 5, 15, 15, 5, 15]
@@ -56,13 +57,17 @@ BAD = {
     "numbers in or near the image": (entry(segmentation=[[1, 1, 1e12, 5, 1, 5]]), "skipped"),
     "in or near the image, got [1, 1, 'x'": (entry(segmentation=[[1, 1, "x", 5, 1, 5]]), "skipped"),
     "in or near the image, got [1, nan": (entry(segmentation=[[1, float("nan"), 5, 5, 1, 5]]), "skipped"),
-    "no polygon": (entry(segmentation=[]), "skipped"),
+    "polygons or an RLE, got []": (entry(segmentation=[]), "skipped"),
     "polygons or an RLE, got None": (entry(segmentation=None), "skipped"),
     "RLE of size [20, 30], got [30, 20]": (entry(segmentation=encoded((WIDTH, HEIGHT))), "skipped"),
     "RLE of 600 pixels, got 10": (entry(segmentation={"size": [HEIGHT, WIDTH], "counts": [4, 6]}), "skipped"),
     "does not decode": (entry(segmentation=encoded((HEIGHT, WIDTH), counts="~~~")), "skipped"),
-    "an object with an id": ({"image_id": 7}, "skipped"),
-    "box [20, 5, 15, 10] reaches out": (entry(bbox=[20, 5, 15, 10]), "clipped"),
+    "RLE of size [20, 30], got 3": (entry(segmentation=encoded((HEIGHT, WIDTH), size=3)), "skipped"),
+    "expected an object, got 3": (3, "skipped"),
+    "box [20, 5, 15, 10] reaches out": (
+        entry(bbox=[20, 5, 15, 10], segmentation=[[20, 5, 30, 5, 30, 15, 20, 15]]),
+        "clipped",
+    ),
 }
 
 
@@ -73,9 +78,10 @@ def test_a_bad_entry_is_found_and_the_good_one_beside_it_kept(tmp_path, text):
     loaded = annotations.load(path, images)
     assert text in " ".join(problem.text for problem in loaded.problems)
     assert rule in [problem.rule for problem in loaded.problems]
-    assert all(problem.id == bad.get("id") for problem in loaded.problems)
+    name = bad["id"] if isinstance(bad, dict) else "number 2, without an id"
+    assert [problem.id for problem in loaded.problems] == [name], "one line for each object"
     assert len(loaded.annotations) == (1 if rule == "skipped" else 2)
-    assert loaded.annotations[0]["id"] == 2
+    assert (loaded.annotations[0]["id"], loaded.annotations[0]["source_id"]) == (1, 2)
 
 
 def test_of_two_with_one_id_the_first_counts(tmp_path):
@@ -110,7 +116,9 @@ def test_what_is_left_out_is_filled_in(tmp_path):
 
 
 def test_boxes_are_clipped_silently_when_only_rounding_reaches_out(tmp_path):
-    path, images = folder(tmp_path, content(entry(bbox=[20, 5, 10.6, 10])))
+    path, images = folder(
+        tmp_path, content(entry(bbox=[20, 5, 10.6, 10], segmentation=[[20, 5, 30.6, 5, 30.6, 15, 20, 15]]))
+    )
     loaded = annotations.load(path, images)
     assert loaded.annotations[0]["bbox"] == [20, 5, 10, 10] and loaded.problems == []
 
@@ -118,13 +126,13 @@ def test_boxes_are_clipped_silently_when_only_rounding_reaches_out(tmp_path):
 WHOLE = {
     "expected JSON, got": '{"images": [',
     "got a list (a results file?)": "[]",
-    "expected a list under 'annotations', got the keys images, categories": {"images": [], "categories": []},
+    "expected a list under 'annotations', got the keys 'images', 'categories'": {"images": [], "categories": []},
     "at least one entry under 'images'": {"images": [], "annotations": [], "categories": [{"id": 1, "name": "x"}]},
     "expected height, width, got": {**content(), "images": [{"id": 1, "file_name": "a.png"}]},
     "expected each id once, got 7 twice": {**content(), "images": content()["images"] * 2},
     "expected each id once, got 3 twice": {**content(), "categories": content()["categories"] * 2},
     "height and width in pixels": {**content(), "images": [{**content()["images"][0], "height": 0}]},
-    "expected a number as id": {**content(), "images": [{**content()["images"][0], "id": [1]}]},
+    "expected a number or a text as id, got [1]": {**content(), "images": [{**content()["images"][0], "id": [1]}]},
     "inside the image folder, got '../a.png'": {
         **content(),
         "images": [{**content()["images"][0], "file_name": "../a.png"}],
