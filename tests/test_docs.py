@@ -1,0 +1,119 @@
+"""What the documentation names exists, and what it claims is what the records say."""
+
+import csv
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", "ops/README.md")]
+PAGES += [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "reports/gallery").glob("**/README.md"))]
+OWN = [page for page in PAGES if page.parent in (ROOT, ROOT / "docs")]
+GALLERY = ROOT / "reports/gallery"
+
+
+def named(page):
+    return str(page.relative_to(ROOT))
+
+
+def text_of(page):
+    return page.read_text(encoding="utf-8")
+
+
+def anchors(page):
+    """The names that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", text_of(page), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", text_of(page)) + re.findall(r'(?:src|href)="([^"]+)"', text_of(page))
+    for link in links:
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{named(page)}: {link}"
+        assert not anchor or anchor in anchors(target), f"{named(page)}: no heading for {link}"
+
+
+@pytest.mark.parametrize("page", OWN, ids=named)
+def test_make_targets_and_modules_exist(page):
+    targets = set(re.findall(r"^([a-z][a-z-]*):", text_of(ROOT / "Makefile"), flags=re.MULTILINE))
+    for target in re.findall(r"(?:^|`)make ([a-z][a-z-]+)(?=[ `\n])", text_of(page), flags=re.MULTILINE):
+        assert target in targets, f"{named(page)}: make {target}"
+    for module in re.findall(r"python -m ([a-z_.]+)", text_of(page)):
+        assert importlib.util.find_spec(module.rstrip(".")), f"{named(page)}: python -m {module}"
+
+
+@pytest.mark.parametrize("page", OWN, ids=named)
+def test_files_in_backticks_exist(page):
+    for path in re.findall(r"`((?:[\w.]+/)+[\w.]*)`", text_of(page)):
+        generated = path.startswith(("outputs/", "reports/out/", "stages/", "datasets/")) or "<" in path
+        assert generated or (ROOT / path).exists(), f"{named(page)}: {path}"
+
+
+def test_options_in_the_table_of_settings_exist():
+    for row in re.findall(r"^\| `(\w+)` \| (.+?) \|", text_of(ROOT / "docs/running.md"), flags=re.MULTILINE):
+        group = ROOT / "conf" / row[0]
+        if group.is_dir():
+            for option in re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", row[1])):
+                assert (group / f"{option}.yaml").exists(), f"{row[0]}={option}"
+
+
+def hypotheses():
+    for path in GALLERY.glob("*/contrasts.csv"):
+        with path.open(encoding="utf-8", newline="") as file:
+            yield from ((row["study"], row["hypothesis"], row) for row in csv.DictReader(file) if row["hypothesis"])
+
+
+def points(value):
+    return f"{float(value):+.1f}".replace("-", "−")
+
+
+RECORDED = {(study, name): row for study, name, row in hypotheses()}
+ROWS = re.findall(
+    r"^\| `(\w+)` \| `([\w-]+)` \| .+ \| (\S+) \| (\S+) \((\S+) to (\S+)\) \| (.+) \|$",
+    text_of(ROOT / "docs/results.md"),
+    flags=re.MULTILINE,
+)
+
+
+def test_the_table_of_results_has_all_studies_of_the_gallery():
+    assert {study for study, *_ in ROWS} == {study for study, _ in RECORDED} - {"real"}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]}-{row[1]}")
+def test_the_table_of_results_says_what_the_records_say(row):
+    study, hypothesis, paper, mean, low, high, verdict = row
+    record = RECORDED[study, hypothesis]
+    assert (mean, low, high) == tuple(points(record[name]) for name in ("mean", "low", "high"))
+    assert paper == (points(record["paper"]) if record["paper"] else "–")
+    assert verdict == record["verdict"]
+
+
+def test_the_readmes_numbers_are_those_of_the_table_of_results():
+    rows = re.findall(r"\*\*(\S+)\*\* \| (\S+) to (\S+) \| (\S+) \|$", text_of(ROOT / "README.md"), flags=re.MULTILINE)
+    assert len(rows) == 3
+    assert set(rows) <= {(mean, low, high, paper) for _, _, paper, mean, low, high, _ in ROWS}
+
+
+def test_the_readme_is_short():
+    assert len(text_of(ROOT / "README.md").splitlines()) <= 150
+
+
+def test_the_benchmarks_page_says_what_the_records_say():
+    text = text_of(ROOT / "docs/benchmarks.md")
+    step, resnet, study = (json.loads(text_of(GALLERY / f"bench/{name}.json")) for name in ("step", "resnet", "study"))
+    assert f"| {step['ratio']['training step']:.1f} times as fast |" in text
+    assert round(step["ratio"]["inference"], 1) == 1.0 and "equally fast" in text
+    assert f"{100 * step['fraction_of_matrix_rate']:.0f} % of the machine's" in text
+    for phase in ("training step", "inference"):
+        assert f"| {resnet['ratio'][phase]['wall']:.2f} times as fast |" in text
+    for baseline in ("ratio_to_one_thread", "ratio_to_two_threads"):
+        assert f"| {study[baseline]:.1f} times as fast |" in text
+    assert f"| {100 * study['checkpoints']['share_of_time']:.2f} % |" in text
