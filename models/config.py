@@ -17,7 +17,7 @@ class RoIConfig:
     reduce: Literal["max", "ave"] = "ave"
     aligned: bool = False
     sampling_ratio: int = 2
-    backend: Literal["auto", "reference", "cpu", "triton", "torchvision"] = "auto"
+    backend: Literal["auto", "reference", "compiled", "pytorch", "triton", "torchvision"] = "auto"
 
 
 Rule = Literal["share", "argmax", "background"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ops.multi_scale import MultiScaleRoIAlign, in_order, level_of
+from ops.multi_scale import level_of, multi_scale_roi_align, pool_levels
 
 RoIOperator = Callable[..., Tensor]
 """RoIPool, RoIWarp or RoIAlign: (features [B, C, h, w], boxes, P, cells a pixel) -> [number of boxes, C, P, P]"""
@@ -35,22 +35,23 @@ class PyramidPooling:
         image = torch.arange(len(boxes), device=boxes.device).repeat_interleave(boxes.shape[1])
         rois = torch.cat([image[:, None].to(flat.dtype), flat], dim=1)
         level = level_of(flat, [1 / stride for stride in self.strides])
-        places = [(level == index).nonzero().squeeze(1) for index in range(len(self.strides))]
-        parts = [
-            self.operator(each, rois[place], self.size, 1 / stride)
-            for each, place, stride in zip(features, places, self.strides, strict=False)
-        ]
-        return in_order(parts, places)
+
+        def pool(index: int, chosen: Tensor) -> Tensor:
+            return self.operator(features[index], rois[chosen], self.size, 1 / self.strides[index])
+
+        return pool_levels(level, len(self.strides), pool)
 
 
 class PyramidAlign:
-    """PyramidPooling with RoIAlign, which serves all maps in one launch on a GPU."""
+    """PyramidPooling with RoIAlign, which serves all maps in one launch on a GPU.
+
+    features may have coarser maps behind those that `strides` names.
+    """
 
     def __init__(self, size: int, strides: Sequence[int], sampling_ratio: int, backend: str) -> None:
-        self.names = [str(index) for index in range(len(strides))]
-        self.stride = strides[0]
-        self.align = MultiScaleRoIAlign(self.names, size, sampling_ratio, backend=backend)
+        self.size, self.sampling_ratio, self.backend = size, sampling_ratio, backend
+        self.scales = [1 / stride for stride in strides]
 
     def __call__(self, features: list[Tensor], boxes: Tensor) -> Tensor:
-        height, width = (self.stride * side for side in features[0].shape[-2:])
-        return self.align(dict(zip(self.names, features, strict=False)), list(boxes), [(height, width)])
+        maps = features[: len(self.scales)]
+        return multi_scale_roi_align(maps, boxes, self.size, self.scales, self.sampling_ratio, backend=self.backend)

@@ -11,7 +11,7 @@ def main() -> None:
     import torchvision
 
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, triton {_triton_version()}")
-    print(f"cpu: {compiled.description()}")
+    print(f"CPU: {compiled.description()}")
     devices = [torch.device("cpu")]
     devices += [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
     devices += [torch.device("mps")] if torch.backends.mps.is_available() else []

@@ -1,29 +1,114 @@
-"""RoIAlign over the levels of a feature pyramid: a drop-in for torchvision's MultiScaleRoIAlign.
+"""RoIAlign over the levels of a feature pyramid, each box pooled from the level that its size asks for.
 
-Each box is pooled from the level that its size asks for (FPN equation 1). All levels are served by one launch of a
-Triton kernel, without waiting for the GPU, or one call of a C kernel; elsewhere each level is pooled on its own.
-Letters: B images, K RoIs in all, C channels, P pooled side.
+FPN section 4.2, equation 1 (https://arxiv.org/abs/1612.03144). All levels are served by one launch of a Triton kernel,
+without waiting for the GPU, or by one call of a C kernel; other backends pool each level on its own.
+Letters: B images, K boxes in all, C channels, L levels, P and Q pooled height and width.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ops.backends import Need, choose
-from ops.cpu import bilinear, separable
+from ops.backends import choose, need_of
+from ops.cpu import bilinear
 from ops.roi_align import align
 from ops.sampling import hide_nonfinite
-from ops.validate import Rois, check_boxes, check_map, check_options, check_output_size, describe
+from ops.validate import (
+    Boxes,
+    PoolSpec,
+    Rois,
+    at_least_float32,
+    check_backend,
+    check_boxes,
+    check_map,
+    check_output_size,
+    check_spec,
+    describe,
+)
+
+MAX_LEVELS = 4
+"""Of one launch of the Triton kernels."""
+
+
+def multi_scale_roi_align(
+    maps: Sequence[Tensor],
+    boxes: Boxes,
+    output_size: int | Sequence[int],
+    scales: Sequence[float],
+    sampling_ratio: int = -1,
+    *,
+    canonical_scale: float = 224,
+    canonical_level: int = 4,
+    backend: str = "auto",
+    deterministic: bool = False,
+) -> Tensor:
+    """RoIAlign (averages, `aligned=False`) of each box from one of a pyramid's maps.
+
+    Args:
+        maps: L maps [B, C, H_l, W_l] from the finest to the coarsest, of one dtype and on one device.
+        boxes: xyxy in image pixels, in any of the forms that `ops.roi_align.roi_align` takes.
+        output_size, sampling_ratio, backend, deterministic: as for `roi_align`.
+        scales: feature cells per image pixel of each map, a power of two, each half the one before.
+        canonical_scale, canonical_level: a box of this side in pixels belongs on the map of scale
+            2 ** -canonical_level: 224 and 4, ImageNet's size on C4.
+
+    Returns:
+        [K, C, P, Q] in the maps' dtype and in channels-last memory, in the order of the boxes. Gradients flow to the
+        maps and, where they require one, to the boxes; the choice of level has none.
+
+    Raises:
+        ValueError: for arguments that do not fit together, and for a backend that cannot serve the call.
+
+    Example:
+        >>> maps = [torch.full((1, 1, 64 >> level, 64 >> level), float(level)) for level in range(4)]
+        >>> boxes = [torch.tensor([[0.0, 0.0, 32.0, 32.0], [0.0, 0.0, 224.0, 224.0]])]
+        >>> multi_scale_roi_align(maps, boxes, 1, [1 / 4, 1 / 8, 1 / 16, 1 / 32], 2).flatten().tolist()
+        [0.0, 2.0]
+    """
+    check_backend(backend)
+    spec = check_spec(output_size, sampling_ratio, deterministic=deterministic)
+    _check_maps(maps)
+    if any(a != 2 * b for a, b in zip(scales, scales[1:], strict=False)):
+        raise ValueError(
+            f"scales: expected maps from the finest to the coarsest, each half the last, got scales {list(scales)}"
+        )
+    rois = check_boxes(boxes, maps[0].shape[0], maps[0].device)
+    level = level_of(rois.boxes.detach(), scales, canonical_scale, canonical_level)
+    name = choose(need_of("roi_align", maps, rois, spec), backend)
+    if name == "triton" and len(maps) <= MAX_LEVELS:
+        from ops.triton_kernels import launch
+
+        finite = hide_nonfinite(rois.boxes.float())
+        return launch.bilinear(list(maps), finite, rois.image.int(), level.int(), list(scales), spec)
+    if name == "compiled":
+        return _in_one_call(maps, rois, level, scales, spec, name)
+
+    def pool(index: int, chosen: Tensor) -> Tensor:
+        of_level = Rois(rois.boxes[chosen], rois.image[chosen])
+        return align("roi_align", maps[index], of_level, scales[index], spec, name)
+
+    return pool_levels(level, len(maps), pool)
 
 
 class MultiScaleRoIAlign(nn.Module):
-    """Constructor and forward arguments as torchvision's; `backend` and `deterministic` as for `roi_align`.
+    """`multi_scale_roi_align` behind the interface of torchvision's module of this name: a drop-in for it.
 
-    featmap_names    the entries of the feature dictionary to use, from the finest level on
-    canonical_scale  side of a box in pixels that belongs on level `canonical_level` (224 and 4: ImageNet's size on C4)
+    Args:
+        featmap_names: the entries of the feature dictionary to use, from the finest level on.
+        output_size, sampling_ratio, canonical_scale, canonical_level, backend, deterministic: as for
+            `multi_scale_roi_align`.
+
+    Raises:
+        ValueError: for settings that mean nothing.
+
+    Example:
+        >>> pool = MultiScaleRoIAlign(["0", "1"], output_size=7, sampling_ratio=2)
+        >>> maps = {"0": torch.zeros(1, 8, 64, 64), "1": torch.zeros(1, 8, 32, 32), "pool": torch.zeros(1, 8, 16, 16)}
+        >>> pool(maps, [torch.tensor([[0.0, 0.0, 32.0, 32.0]])], [(256, 256)]).shape
+        torch.Size([1, 8, 7, 7])
     """
 
     def __init__(
@@ -39,7 +124,8 @@ class MultiScaleRoIAlign(nn.Module):
     ):
         super().__init__()
         self.featmap_names = tuple(featmap_names)
-        check_options(1.0, sampling_ratio, "ave", backend)
+        check_spec(output_size, sampling_ratio)
+        check_backend(backend)
         self.output_size = check_output_size(output_size)
         self.sampling_ratio = sampling_ratio
         self.canonical_scale = canonical_scale
@@ -48,76 +134,83 @@ class MultiScaleRoIAlign(nn.Module):
         self.deterministic = deterministic
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
-        """Pool boxes, a list of [L, 4] in pixels of images of `image_shapes` (h, w), from maps x. [K, C, P, P]."""
+        """Pool boxes from maps.
+
+        Args:
+            x: maps [B, C, H, W] by name.
+            boxes: a list of B tensors [L, 4], xyxy in image pixels.
+            image_shapes: (height, width) of each image; the scale of each map follows from the largest.
+
+        Returns:
+            [K, C, P, Q].
+        """
         maps = [x[name] for name in self.featmap_names if name in x]
         if not maps:
             raise ValueError(f"x: expected some of the maps {list(self.featmap_names)}, got {list(x)}")
-        for each in maps:
-            check_map(each)
-            if (each.shape[:2], each.dtype, each.device) != (maps[0].shape[:2], maps[0].dtype, maps[0].device):
-                raise ValueError(
-                    "x: expected maps of the same images, channels, dtype and device, "
-                    f"got {describe(maps[0])} and {describe(each)}"
-                )
-        rois = check_boxes(boxes, maps[0].shape[0], maps[0].device)
-        scales = _scales(maps, image_shapes)
-        level = level_of(rois.boxes.detach(), scales, self.canonical_scale, self.canonical_level)
-        deterministic = self.deterministic or torch.are_deterministic_algorithms_enabled()
-        box_gradient = rois.boxes.requires_grad and torch.is_grad_enabled()
-        need = Need("roi_align", maps[0].device, maps[0].dtype, "ave", box_gradient, deterministic)
-        name = choose(need, self.backend)
-        if name == "triton" and len(maps) <= 4:
-            from ops.triton_kernels import launch
+        _check_maps(maps)
+        return multi_scale_roi_align(
+            maps,
+            boxes,
+            self.output_size,
+            _scales(maps, image_shapes),
+            self.sampling_ratio,
+            canonical_scale=self.canonical_scale,
+            canonical_level=self.canonical_level,
+            backend=self.backend,
+            deterministic=self.deterministic,
+        )
 
-            finite = hide_nonfinite(rois.boxes.float())
-            settings = (scales, self.output_size, self.sampling_ratio, False, "ave", deterministic)
-            return launch.bilinear(maps, finite, rois.image.int(), level.int(), *settings)
-        wide = [each if each.dtype == torch.float64 else each.float() for each in maps]
-        if name == "cpu" and separable.by_kernels(wide, box_gradient):
-            cells = hide_nonfinite(rois.boxes * rois.boxes.new_tensor(scales)[level, None])
-            some = Rois(cells, rois.image, None)
-            with torch.autocast(maps[0].device.type, enabled=False):
-                out = bilinear.roi_align(wide, some, level, self.output_size, self.sampling_ratio, False, "ave")
-            return out.to(maps[0].dtype)
-        return self._level_by_level(maps, rois, level, scales, name)
 
-    def _level_by_level(self, maps, rois: Rois, level: Tensor, scales: list[float], backend: str) -> Tensor:
-        parts, places = [], []
-        for index, (feature, scale) in enumerate(zip(maps, scales, strict=True)):
-            place = (level == index).nonzero().squeeze(1)
-            some = Rois(rois.boxes[place], rois.image[place], None)
-            size, ratio = self.output_size, self.sampling_ratio
-            parts.append(
-                align("roi_align", feature, some, size, scale, ratio, False, "ave", backend, self.deterministic)
+def _check_maps(maps: Sequence[Tensor]) -> None:
+    for feature in maps:
+        check_map(feature)
+        if (feature.shape[:2], feature.dtype, feature.device) != (maps[0].shape[:2], maps[0].dtype, maps[0].device):
+            raise ValueError(
+                "maps: expected maps of the same images, channels, dtype and device, "
+                f"got {describe(maps[0])} and {describe(feature)}"
             )
-            places.append(place)
-        return in_order(parts, places)
 
 
-def in_order(parts: list[Tensor], places: list[Tensor]) -> Tensor:
-    """What was pooled level by level, in the order of the boxes: parts[l] [k_l, C, P, Q] goes to the rows places[l]."""
-    rows = [part.permute(0, 2, 3, 1) for part in parts]
-    return _InOrder.apply(places, *rows).permute(0, 3, 1, 2)
+def _in_one_call(
+    maps: Sequence[Tensor], rois: Rois, level: Tensor, scales: Sequence[float], spec: PoolSpec, backend: str
+) -> Tensor:
+    in_cells = Rois(hide_nonfinite(rois.boxes * rois.boxes.new_tensor(scales)[level, None]), rois.image)
+    with torch.autocast(maps[0].device.type, enabled=False):
+        maps_fp32 = [at_least_float32(feature) for feature in maps]
+        return bilinear.roi_align(maps_fp32, in_cells, level, spec, backend).to(maps[0].dtype)
 
 
-class _InOrder(torch.autograd.Function):
-    """Each row is copied once in either direction; joining the parts and indexing them would take twice as many."""
+def pool_levels(level: Tensor, num_levels: int, pool: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """Pools each level's boxes on their own: pool(index of the level, indices of its boxes) -> [k_l, C, P, Q].
+
+    level [K] is each box's; returns [K, C, P, Q] in the order of the boxes.
+    """
+    indices = [(level == index).nonzero().squeeze(1) for index in range(num_levels)]
+    rows = [pool(index, chosen).permute(0, 2, 3, 1) for index, chosen in enumerate(indices)]
+    return _InBoxOrder.apply(indices, *rows).permute(0, 3, 1, 2)
+
+
+class _InBoxOrder(torch.autograd.Function):
+    """Puts the rows of pooled[l] [k_l, P, Q, C] at indices[l] of [K, P, Q, C].
+
+    Each row is copied once in either direction; joining the levels and indexing them would take twice as many copies.
+    """
 
     @staticmethod
-    def forward(ctx, places, *parts):
-        ctx.places = places
-        out = parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
-        for place, part in zip(places, parts, strict=True):
-            out.flatten(1).index_copy_(0, place, part.flatten(1))
+    def forward(ctx, indices, *pooled):
+        ctx.indices = indices
+        out = pooled[0].new_empty(sum(map(len, pooled)), *pooled[0].shape[1:])
+        for index, rows in zip(indices, pooled, strict=True):
+            out.flatten(1).index_copy_(0, index, rows.flatten(1))
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        return None, *(grad.index_select(0, place) for place in ctx.places)
+        return None, *(grad.index_select(0, index) for index in ctx.indices)
 
 
-def level_of(boxes: Tensor, scales: list[float], canonical_scale: float = 224, canonical_level: int = 4) -> Tensor:
+def level_of(boxes: Tensor, scales: Sequence[float], canonical_scale: float = 224, canonical_level: int = 4) -> Tensor:
     """Which of the maps, of `scales` cells a pixel, each box [K, 4] is pooled from: an index into them, [K].
 
     floor(canonical_level + log2(sqrt(area) / canonical_scale)), FPN equation 1, as far as there is such a map.
@@ -129,9 +222,6 @@ def level_of(boxes: Tensor, scales: list[float], canonical_scale: float = 224, c
 
 
 def _scales(maps: list[Tensor], image_shapes: list[tuple[int, int]]) -> list[float]:
-    """Cells a pixel of each map, a power of two, from the largest image's sides."""
-    largest = max(shape[0] for shape in image_shapes), max(shape[1] for shape in image_shapes)
-    scales = [2.0 ** round(math.log2(each.shape[2] / largest[0])) for each in maps]
-    if any(a != 2 * b for a, b in zip(scales, scales[1:], strict=False)):
-        raise ValueError(f"x: expected maps from the finest to the coarsest, each half the last, got scales {scales}")
-    return scales
+    """Cells a pixel of each map, a power of two, from the largest image's height."""
+    tallest = max(shape[0] for shape in image_shapes)
+    return [2.0 ** round(math.log2(feature.shape[2] / tallest)) for feature in maps]

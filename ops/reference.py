@@ -70,7 +70,7 @@ def roi_warp(
         [geometry.round_half_away(end) if math.isfinite(end) else end for end in box]
         for box in (rois.boxes.detach() * spatial_scale).tolist()
     ]
-    rounded = Rois(rois.boxes.new_tensor(boxes).reshape(-1, 4), rois.image, rois.per_image)
+    rounded = Rois(rois.boxes.new_tensor(boxes).reshape(-1, 4), rois.image)
     return roi_align(feature, rounded, output_size, 1.0, sampling_ratio, False, reduce)
 
 

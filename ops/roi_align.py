@@ -1,4 +1,4 @@
-"""RoIAlign (Mask R-CNN section 3): bilinear samples at positions that are never rounded."""
+"""RoIAlign (Mask R-CNN section 3, https://arxiv.org/abs/1703.06870): bilinear samples at positions never rounded."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,20 @@ from torch import Tensor
 from torchvision.ops import roi_align as torchvision_roi_align
 
 from ops import reference
-from ops.backends import Need, choose
+from ops.backends import choose, need_of
 from ops.cpu import bilinear
 from ops.sampling import hide_nonfinite
-from ops.validate import Boxes, Rois, check_boxes, check_map, check_options, check_output_size
+from ops.validate import (
+    Boxes,
+    PoolSpec,
+    Rois,
+    at_least_float32,
+    check_backend,
+    check_boxes,
+    check_map,
+    check_scale,
+    check_spec,
+)
 
 
 def roi_align(
@@ -25,61 +35,65 @@ def roi_align(
     backend: str = "auto",
     deterministic: bool = False,
 ) -> Tensor:
-    """Pool each box to a fixed size by averaging (or maximising) bilinear samples.
+    """Pool each box to a fixed size by averaging (or maximising) bilinear samples; a drop-in for torchvision's.
 
-    input           [B, C, H, W] float16, bfloat16, float32 or float64; channels last is the fast layout
-    boxes           xyxy in image pixels: a list of B tensors [L, 4], or [K, 5] with the image index first, or
-                    [B, R, 4] (R boxes on every image)
-    output_size     P or (P, Q)
-    spatial_scale   feature cells per image pixel, 1 / stride
-    sampling_ratio  samples a bin along each axis; 0 or less takes about one a cell (adaptive)
-    aligned         False: cell i lies on pixel i / spatial_scale, which is right after 3x3 stride-2 pad-1
-                    convolutions; True: cell i is centred on pixel (i + 1/2) / spatial_scale
-    reduce          "ave" or "max" over the samples of a bin (table 2c)
-    backend         see `backends.py`
-    deterministic   gradients bit-identical from run to run; always so on a CPU
+    Letters: B images, K boxes in all, C channels, H and W sides of the map, P and Q pooled height and width.
 
-    Returns [K, C, P, Q] in the input's dtype, in channels-last memory. Gradients flow to the input and, where they
-    require one, to the boxes. Boxes with NaN or infinity give 0. ValueError for arguments that make no sense.
+    Args:
+        input: feature map [B, C, H, W] of float16, bfloat16, float32 or float64; channels-last memory is the fast
+            layout.
+        boxes: corners (x1, y1, x2, y2) in image pixels, pixel i covering [i, i + 1), in any of three forms: a list of
+            B tensors [L, 4]; a tensor [K, 5] whose first column is the image's index; a tensor [B, R, 4] with R boxes
+            on every image.
+        output_size: P for a square of P x P bins, or (P, Q).
+        spatial_scale: feature cells per image pixel: 1 / stride of the map.
+        sampling_ratio: samples a bin along each axis: 2 gives the paper's four points. 0 or less is adaptive, about
+            one sample a cell of the map.
+        aligned: False puts cell i on image pixel i / spatial_scale, which is right for maps made by 3x3 convolutions of
+            stride 2 and padding 1; True centres it on (i + 1/2) / spatial_scale. ops/README.md shows why.
+        reduce: "ave" averages the samples of a bin, "max" takes their maximum (table 2c of the paper).
+        backend: "auto", or one of those that `ops/backends.py` lists.
+        deterministic: ask for gradients with the same bits in every run. On a CPU they always have.
+
+    Returns:
+        [K, C, P, Q] in the input's dtype and in channels-last memory, in the order of the boxes. Gradients flow to the
+        input and, where they require one, to the boxes. A box with NaN or infinity gives 0.
+
+    Raises:
+        ValueError: for arguments that do not fit together, and for a backend that cannot serve the call.
+
+    Example:
+        >>> ramp = torch.arange(16.0).view(1, 1, 4, 4)
+        >>> roi_align(ramp, [torch.tensor([[0.0, 0.0, 2.0, 2.0]])], output_size=1, sampling_ratio=2).item()
+        5.0
     """
     check_map(input)
-    check_options(spatial_scale, sampling_ratio, reduce, backend)
-    size = check_output_size(output_size)
+    check_scale(spatial_scale)
+    check_backend(backend)
+    spec = check_spec(output_size, sampling_ratio, aligned, reduce, deterministic)
     rois = check_boxes(boxes, input.shape[0], input.device)
-    return align("roi_align", input, rois, size, spatial_scale, sampling_ratio, aligned, reduce, backend, deterministic)
+    return align("roi_align", input, rois, spatial_scale, spec, backend)
 
 
 def align(
-    operator: str,
-    feature: Tensor,
-    rois: Rois,
-    size: tuple[int, int],
-    spatial_scale: float,
-    sampling_ratio: int,
-    aligned: bool,
-    reduce: str,
-    backend: str,
-    deterministic: bool,
+    operator: str, feature: Tensor, rois: Rois, spatial_scale: float, spec: PoolSpec, backend: str = "auto"
 ) -> Tensor:
-    """RoIAlign with checked arguments, on behalf of `operator` ("roi_align" or "roi_warp")."""
-    deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
-    box_gradient = rois.boxes.requires_grad and torch.is_grad_enabled()
-    need = Need(operator, feature.device, feature.dtype, reduce, box_gradient, deterministic)
-    name = choose(need, backend)
-    wide = feature if feature.dtype == torch.float64 else feature.float()
+    """RoIAlign with checked arguments, on behalf of `operator` ("roi_align" or "roi_warp"). [K, C, P, Q]."""
+    name = choose(need_of(operator, [feature], rois, spec), backend)
     with torch.autocast(feature.device.type, enabled=False):
         if name == "triton":
             from ops.triton_kernels import launch
 
             image = rois.image.int()
             boxes = hide_nonfinite(rois.boxes.detach().float())
-            settings = ([spatial_scale], size, sampling_ratio, aligned, reduce, deterministic)
-            return launch.bilinear([feature], boxes, image, torch.zeros_like(image), *settings)
+            return launch.bilinear([feature], boxes, image, torch.zeros_like(image), [spatial_scale], spec)
+        size, ratio = spec.output_size, spec.sampling_ratio
         if name == "reference":
-            return reference.roi_align(feature, rois, size, spatial_scale, sampling_ratio, aligned, reduce)
-        scaled = Rois(hide_nonfinite(rois.boxes * spatial_scale), rois.image, rois.per_image)
+            return reference.roi_align(feature, rois, size, spatial_scale, ratio, spec.aligned, spec.reduce)
+        feature_fp32 = at_least_float32(feature)
+        in_cells = Rois(hide_nonfinite(rois.boxes * spatial_scale), rois.image)
         if name == "torchvision":
-            listed = torch.cat([rois.image[:, None], scaled.boxes.to(wide.dtype)], dim=1)
-            return torchvision_roi_align(wide, listed, size, 1.0, sampling_ratio, aligned).to(feature.dtype)
+            listed = torch.cat([rois.image[:, None], in_cells.boxes.to(feature_fp32.dtype)], dim=1)
+            return torchvision_roi_align(feature_fp32, listed, size, 1.0, ratio, spec.aligned).to(feature.dtype)
         level = torch.zeros_like(rois.image)
-        return bilinear.roi_align([wide], scaled, level, size, sampling_ratio, aligned, reduce).to(feature.dtype)
+        return bilinear.roi_align([feature_fp32], in_cells, level, spec, name).to(feature.dtype)

@@ -1,16 +1,26 @@
-"""RoIPool (Fast R-CNN section 2.1): the box rounded to whole cells, the maximum over each bin."""
+"""RoIPool (Fast R-CNN section 2.1, https://arxiv.org/abs/1504.08083): the maximum over each bin's whole cells."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torchvision.ops import roi_pool as torchvision_roi_pool
 
 from ops import reference
-from ops.backends import Need, choose
-from ops.cpu import compiled_max, crop_max
-from ops.sampling import hide_nonfinite, pool_bins
-from ops.validate import Boxes, Rois, check_boxes, check_map, check_options, check_output_size
+from ops.backends import choose, need_of
+from ops.cpu import compiled_max, pytorch_max
+from ops.sampling import hide_nonfinite, largest_bin, pool_bins
+from ops.validate import (
+    Boxes,
+    Rois,
+    at_least_float32,
+    check_backend,
+    check_boxes,
+    check_map,
+    check_scale,
+    check_spec,
+)
 
 
 def roi_pool(
@@ -22,31 +32,47 @@ def roi_pool(
     backend: str = "auto",
     deterministic: bool = False,
 ) -> Tensor:
-    """Pool each box to a fixed size by the maximum over whole cells; arguments and result as for `roi_align`.
+    """Pool each box to a fixed size by the maximum over whole cells of the map; a drop-in for torchvision's.
 
-    The box is rounded to cells and has no gradient. A bin that holds no cell of the map gives 0. Of equal maxima
-    the first in raster order takes the gradient.
+    The box is rounded to whole cells and its bins outwards, so that neighbouring bins overlap (`geometry.pool_bins`).
+
+    Args:
+        input, boxes, output_size, spatial_scale, backend, deterministic: as for `ops.roi_align.roi_align`.
+
+    Returns:
+        [K, C, P, Q] in the input's dtype and in channels-last memory, in the order of the boxes. Gradients flow to the
+        input, of equal maxima to the first in raster order; rounding leaves none for the boxes. A bin that holds no
+        cell of the map gives 0, and so does a box with NaN or infinity.
+
+    Raises:
+        ValueError: for arguments that do not fit together, and for a backend that cannot serve the call.
+
+    Example:
+        >>> ramp = torch.arange(16.0).view(1, 1, 4, 4)
+        >>> roi_pool(ramp, [torch.tensor([[0.0, 0.0, 1.0, 1.0]])], output_size=1).item()
+        5.0
     """
     check_map(input)
-    check_options(spatial_scale, 0, "max", backend)
-    size = check_output_size(output_size)
+    check_scale(spatial_scale)
+    check_backend(backend)
+    spec = check_spec(output_size, reduce="max", deterministic=deterministic)
+    size = spec.output_size
     rois = check_boxes(boxes, input.shape[0], input.device)
-    deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
-    need = Need("roi_pool", input.device, input.dtype, "max", False, deterministic)
+    in_cells = Rois(hide_nonfinite(rois.boxes.detach() * spatial_scale), rois.image)
+    need = need_of("roi_pool", [input], in_cells, spec, partial(largest_bin, in_cells.boxes, size, input.shape[2:]))
     name = choose(need, backend)
-    scaled = Rois(hide_nonfinite(rois.boxes.detach() * spatial_scale), rois.image, rois.per_image)
     with torch.autocast(input.device.type, enabled=False):
         if name == "reference":
             return reference.roi_pool(input, rois, size, spatial_scale)
-        wide = input if input.dtype == torch.float64 else input.float()
-        if name == "torchvision":
-            listed = torch.cat([rois.image[:, None], scaled.boxes.to(wide.dtype)], dim=1)
-            return torchvision_roi_pool(wide, listed, size, 1.0).to(input.dtype)
         if name == "triton":
-            x1, y1, x2, y2 = scaled.boxes.unbind(1)
+            x1, y1, x2, y2 = in_cells.boxes.unbind(1)
             rows, columns = pool_bins(y1, y2, size[0], input.shape[2]), pool_bins(x1, x2, size[1], input.shape[3])
             from ops.triton_kernels import launch
 
-            return launch.pool(input, rois.image.int(), rows, columns, deterministic)
-        pooling = compiled_max if compiled_max.serves(wide, scaled, size) else crop_max
-        return pooling.roi_pool(wide, scaled, size).to(input.dtype)
+            return launch.pool(input, rois.image.int(), rows, columns, spec.deterministic)
+        feature_fp32 = at_least_float32(input)
+        if name == "torchvision":
+            listed = torch.cat([rois.image[:, None], in_cells.boxes.to(feature_fp32.dtype)], dim=1)
+            return torchvision_roi_pool(feature_fp32, listed, size, 1.0).to(input.dtype)
+        pooling = compiled_max if name == "compiled" else pytorch_max
+        return pooling.roi_pool(feature_fp32, in_cells, size).to(input.dtype)

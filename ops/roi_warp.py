@@ -1,7 +1,7 @@
-"""RoIWarp as Mask R-CNN's table 2c uses it: the box rounded like RoIPool's, then sampled bilinearly.
+"""RoIWarp as table 2c of Mask R-CNN uses it (https://arxiv.org/abs/1703.06870): RoIAlign's samples of a rounded box.
 
-Rounding without alignment: it separates the two differences between RoIPool and RoIAlign. The original was never
-released; here it is RoIAlign on the rounded box.
+Proposed for multi-task network cascades (Dai et al. 2016, section 3.2, https://arxiv.org/abs/1512.04412); Mask R-CNN
+keeps its bilinear sampling and RoIPool's rounding of the box, to tell apart what either does.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ops.roi_align import align
 from ops.sampling import round_half_away
-from ops.validate import Boxes, Rois, check_boxes, check_map, check_options, check_output_size
+from ops.validate import Boxes, Rois, check_backend, check_boxes, check_map, check_scale, check_spec
 
 
 def roi_warp(
@@ -24,13 +24,27 @@ def roi_warp(
     backend: str = "auto",
     deterministic: bool = False,
 ) -> Tensor:
-    """Pool each box, its ends rounded to whole cells, by averaging (or maximising) bilinear samples.
+    """Pool each box, its ends rounded to whole cells of the map, by averaging (or maximising) bilinear samples.
 
-    Arguments and result as for `roi_align`; the rounded box has no gradient.
+    Args:
+        input, boxes, output_size, spatial_scale, sampling_ratio, reduce, backend, deterministic: as for
+            `ops.roi_align.roi_align`.
+
+    Returns:
+        [K, C, P, Q] as from `roi_align`. Gradients flow to the input; rounding leaves none for the boxes.
+
+    Raises:
+        ValueError: as `roi_align`.
+
+    Example:
+        >>> ramp = torch.arange(16.0).view(1, 1, 4, 4)
+        >>> roi_warp(ramp, [torch.tensor([[0.3, 0.4, 2.4, 1.6]])], output_size=1, sampling_ratio=2).item()
+        5.0
     """
     check_map(input)
-    check_options(spatial_scale, sampling_ratio, reduce, backend)
-    size = check_output_size(output_size)
+    check_scale(spatial_scale)
+    check_backend(backend)
+    spec = check_spec(output_size, sampling_ratio, False, reduce, deterministic)
     rois = check_boxes(boxes, input.shape[0], input.device)
-    rounded = Rois(round_half_away(rois.boxes.detach() * spatial_scale), rois.image, rois.per_image)
-    return align("roi_warp", input, rounded, size, 1.0, sampling_ratio, False, reduce, backend, deterministic)
+    rounded = Rois(round_half_away(rois.boxes.detach() * spatial_scale), rois.image)
+    return align("roi_warp", input, rounded, 1.0, spec, backend)

@@ -1,7 +1,10 @@
-"""RoIPool's bins, and RoIAlign's and RoIWarp's samples, for all RoIs at once: `geometry.py` in batched form.
+"""The operators' bins, cells and samples on one axis, for all RoIs at once: `geometry.py` in batched form.
 
 Letters: K RoIs, P bins along the axis, S sample slots in a bin, L cells along the axis (of each RoI's map: [K]).
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,6 +13,24 @@ Pairs = tuple[Tensor, Tensor]
 """What bins read on one axis: cells [K, P, N], int64, and their weights [K, P, N]."""
 
 LARGEST = 1e38  # of a coordinate, so that sides do not overflow
+
+
+@dataclass(frozen=True)
+class Axis:
+    """RoIs on one axis of their maps, and how they are sampled there.
+
+    low, high       [K] ends in cells of the map; float64 for all sums to be right to float32's last bit
+    length          [K] cells of the axis, of each RoI's map
+    num_bins        P
+    sampling_ratio, aligned: see `ops.validate.PoolSpec`
+    """
+
+    low: Tensor
+    high: Tensor
+    length: Tensor
+    num_bins: int
+    sampling_ratio: int
+    aligned: bool
 
 
 def round_half_away(values: Tensor) -> Tensor:
@@ -38,17 +59,39 @@ def pool_bins(low: Tensor, high: Tensor, num_bins: int, length: int) -> tuple[Te
     return start.clamp(0, length), end.clamp(0, length)
 
 
-def axis_samples(
-    low: Tensor, high: Tensor, num_bins: int, sampling_ratio: int, aligned: bool, length: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Sample positions on one axis of `length` cells [K], for ends `low`, `high` [K] in feature cells.
+def largest_bin(boxes: Tensor, output_size: tuple[int, int], sides: Sequence[int]) -> int:
+    """The most cells that a bin of RoIPool can have, for boxes [K, 4] in cells of a map of `sides` (H, W); on a CPU."""
+    if not len(boxes):
+        return 0
+    x1, y1, x2, y2 = boxes.double().unbind(1)
+    cells = 1
+    for low, high, num_bins, length in zip((y1, x1), (y2, x2), output_size, sides, strict=True):
+        # A bin's share of a RoI; the RoI's ends and its own are rounded outwards by a cell at most.
+        longest = int((high - low).max().clamp(0, 2**31))
+        cells *= min(longest // num_bins + 4, length)
+    return cells
 
-    Returns positions [K, P, S], used [K, P, S] (bool; the slots that hold a sample of their own) and count [K]
+
+def part_cells(low: Tensor, high: Tensor, num_cells: int, scale: float, length: int) -> tuple[Tensor, Tensor]:
+    """`geometry.part_cells` for ends [K] in image pixels: (start, end), each [K, P] int64 in [0, L]."""
+    low, high = (round_half_away(end).double()[:, None] for end in (low, high))
+    size = (high - low).clamp(min=0.1 / scale)
+    edges = torch.arange(num_cells + 1, device=low.device)
+    edges = (num_cells * low + edges * size) * scale / num_cells  # [K, P + 1]
+    return edges[:, :-1].floor().clamp(0, length).long(), edges[:, 1:].ceil().clamp(0, length).long()
+
+
+def axis_samples(axis: Axis) -> tuple[Tensor, Tensor, Tensor]:
+    """Where bins are sampled on one axis.
+
+    Returns positions [K, P, S] in cells, used [K, P, S] (bool; the slots that hold a sample of their own) and count [K]
     (samples a bin, which may be 0). With an adaptive count a bin may have more samples than slots: those further
     out than the first on either side of the map are left out, as they read 0 like it. Slots that are not used
     repeat the bin's last sample.
     """
-    if aligned:
+    low, high, length = axis.low, axis.high, axis.length
+    num_bins, sampling_ratio = axis.num_bins, axis.sampling_ratio
+    if axis.aligned:
         start, size = low - 0.5, high - low
     else:
         start, size = low, (high - low).clamp(min=1)
@@ -96,11 +139,13 @@ def _neighbours(positions: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     return cells, torch.stack([1 - above, above], dim=-1)
 
 
-def mean_pairs(positions: Tensor, used: Tensor, count: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-    """The cells in the mean of a bin's samples and their weights: int64 [K, P, N] and [K, P, N].
+def mean_pairs(axis: Axis) -> Pairs:
+    """What the mean of each bin's samples reads: (cells, weights), each [K, P, N].
 
     N is two a sample, or the number of cells that the bins span where that is less. A cell may come twice.
     """
+    positions, used, count = axis_samples(axis)
+    length = axis.length
     cells, weights = _neighbours(positions, length)
     cells = cells.flatten(2)
     weights = (weights * _share(positions, used, count, length)[..., None]).flatten(2)
@@ -114,7 +159,7 @@ def mean_pairs(positions: Tensor, used: Tensor, count: Tensor, length: Tensor) -
     return (first + torch.arange(span, device=cells.device)).minimum(last), merged
 
 
-def sample_pairs(positions: Tensor, count: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-    """The two cells of each single sample and their weights: int64 [K, P * S, 2] and [K, P * S, 2]."""
+def sample_pairs(positions: Tensor, count: Tensor, length: Tensor) -> Pairs:
+    """What each single sample reads: the two cells beside it and their weights, each [K, P * S, 2]."""
     cells, weights = _neighbours(positions, length)
     return cells.flatten(1, 2), (weights * _validity(positions, count, length)[..., None]).flatten(1, 2)

@@ -1,4 +1,4 @@
-"""One check of the arguments for all operators and backends, and one form of the boxes for what follows.
+"""One check of the arguments for all operators and backends, and one form of boxes and settings for what follows.
 
 Letters: B images, R RoIs an image, K RoIs in all, C channels, H and W sides of the map.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BACKENDS = ("auto", "reference", "cpu", "triton", "torchvision")
+BACKENDS = ("auto", "reference", "compiled", "pytorch", "triton", "torchvision")
 REDUCTIONS = ("ave", "max")
 BOXES_FORMS = "a list with one [L, 4] tensor per image, a [K, 5] tensor with the image index first, or [B, R, 4]"
 
@@ -21,14 +21,31 @@ Boxes = Tensor | Sequence[Tensor]
 class Rois:
     """Boxes as every backend takes them, ordered as the output is.
 
-    boxes      [K, 4] xyxy in image pixels, float32 (float64 where float64 came)
-    image      [K] int64, the image each box lies on
-    per_image  R where the first R boxes lie on image 0, the next R on image 1, ...; None otherwise
+    boxes  [K, 4] xyxy, float32 (float64 where float64 came); in image pixels as they come, in cells of the map where a
+           function says so
+    image  [K] int64, the image each box lies on
     """
 
     boxes: Tensor
     image: Tensor
-    per_image: int | None
+
+
+@dataclass(frozen=True)
+class PoolSpec:
+    """How boxes are pooled: the settings that travel from an operator's arguments to the kernels, checked.
+
+    output_size     (P, Q), the output's height and width in bins
+    sampling_ratio  samples a bin along each axis; 0 or less: about one a cell of the map (adaptive)
+    aligned         whether cell i is centred on i + 1/2 (True) or on i (False)
+    reduce          "ave" or "max": what is made of a bin's samples
+    deterministic   whether gradients must have the same bits in every run
+    """
+
+    output_size: tuple[int, int]
+    sampling_ratio: int = -1
+    aligned: bool = False
+    reduce: str = "ave"
+    deterministic: bool = False
 
 
 def describe(value: object) -> str:
@@ -54,14 +71,33 @@ def check_output_size(output_size: int | Sequence[int]) -> tuple[int, int]:
     return sides
 
 
-def check_options(spatial_scale: float, sampling_ratio: int, reduce: str, backend: str) -> None:
-    """Refuse a scale, sample count, reduction or backend name that means nothing."""
-    if not (isinstance(spatial_scale, int | float) and math.isfinite(spatial_scale) and spatial_scale > 0):
-        raise ValueError(f"spatial_scale: expected a positive number such as 1/16, got {spatial_scale!r}")
+def check_spec(
+    output_size: int | Sequence[int],
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+    reduce: str = "ave",
+    deterministic: bool = False,
+) -> PoolSpec:
+    """The settings of a call; ValueError for those that mean nothing.
+
+    Gradients are also deterministic where `torch.use_deterministic_algorithms` asks all of torch for it.
+    """
     if not isinstance(sampling_ratio, int):
         raise ValueError(f"sampling_ratio: expected an int (0 or less is adaptive), got {sampling_ratio!r}")
     if reduce not in REDUCTIONS:
         raise ValueError(f"reduce: expected one of {', '.join(REDUCTIONS)}, got {reduce!r}")
+    deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
+    return PoolSpec(check_output_size(output_size), sampling_ratio, aligned, reduce, deterministic)
+
+
+def check_scale(spatial_scale: float) -> None:
+    """Refuse a scale that is not a positive number."""
+    if not (isinstance(spatial_scale, int | float) and math.isfinite(spatial_scale) and spatial_scale > 0):
+        raise ValueError(f"spatial_scale: expected a positive number such as 1/16, got {spatial_scale!r}")
+
+
+def check_backend(backend: str) -> None:
+    """Refuse a name that no backend has."""
     if backend not in BACKENDS:
         raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
 
@@ -85,9 +121,13 @@ def _check_tensor(name: str, boxes: Tensor, columns: int, device: torch.device) 
         raise ValueError(f"{name}: expected the input's device {device}, got {describe(boxes)}. Move one of them")
 
 
-def _wide(boxes: Tensor) -> Tensor:
-    """Half-precision coordinates are a sixth of a cell off at 1,000 pixels: boxes are never computed in them."""
-    return boxes if boxes.dtype == torch.float64 else boxes.float()
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half precision as float32, float32 and float64 as they are.
+
+    Sums of features are taken in float32 or float64, and half-precision coordinates are a sixth of a cell off at 1,000
+    pixels: nothing is computed in them.
+    """
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def check_boxes(boxes: Boxes, num_images: int, device: torch.device) -> Rois:
@@ -99,9 +139,8 @@ def check_boxes(boxes: Boxes, num_images: int, device: torch.device) -> Rois:
         _check_tensor("boxes", boxes, 4, device)
         if boxes.shape[0] != num_images:
             raise ValueError(f"boxes: expected [B, R, 4] with B = {num_images} images, got {describe(boxes)}")
-        per_image = boxes.shape[1]
-        image = torch.arange(num_images, device=device).repeat_interleave(per_image)
-        return Rois(_wide(boxes).reshape(-1, 4), image, per_image)
+        image = torch.arange(num_images, device=device).repeat_interleave(boxes.shape[1])
+        return Rois(at_least_float32(boxes).reshape(-1, 4), image)
     if isinstance(boxes, Tensor):
         if boxes.dim() != 2:
             raise ValueError(f"boxes: expected {BOXES_FORMS}, got {describe(boxes)}")
@@ -112,7 +151,7 @@ def check_boxes(boxes: Boxes, num_images: int, device: torch.device) -> Rois:
                 f"boxes: expected image indices from 0 to {num_images - 1} in column 0,"
                 f" got {int(image.min())} to {int(image.max())}"
             )
-        return Rois(_wide(boxes[:, 1:]), image, len(image) if num_images == 1 else None)
+        return Rois(at_least_float32(boxes[:, 1:]), image)
     return _check_list(boxes, num_images, device)
 
 
@@ -120,12 +159,13 @@ def _check_list(boxes: Sequence[Tensor], num_images: int, device: torch.device) 
     if not isinstance(boxes, list | tuple) or len(boxes) != num_images:
         got = f"a list of {len(boxes)}" if isinstance(boxes, list | tuple) else describe(boxes)
         raise ValueError(f"boxes: expected {BOXES_FORMS} ({num_images} images), got {got}")
-    for index, each in enumerate(boxes):
-        _check_tensor(f"boxes[{index}]", each, 4, device)
-        if each.dim() != 2:
-            raise ValueError(f"boxes[{index}]: expected [L, 4], got {describe(each)}")
-    lengths = [len(each) for each in boxes]
-    joined = torch.cat([_wide(each) for each in boxes]) if boxes else torch.zeros(0, 4, device=device)
-    numbers = [torch.full((length,), image, dtype=torch.int64, device=device) for image, length in enumerate(lengths)]
-    image = torch.cat(numbers) if numbers else torch.zeros(0, dtype=torch.int64, device=device)
-    return Rois(joined, image, lengths[0] if lengths and len(set(lengths)) == 1 else None)
+    for index, of_image in enumerate(boxes):
+        _check_tensor(f"boxes[{index}]", of_image, 4, device)
+        if of_image.dim() != 2:
+            raise ValueError(f"boxes[{index}]: expected [L, 4], got {describe(of_image)}")
+    if not boxes:
+        return Rois(torch.zeros(0, 4, device=device), torch.zeros(0, dtype=torch.int64, device=device))
+    image = [
+        torch.full((len(of_image),), index, dtype=torch.int64, device=device) for index, of_image in enumerate(boxes)
+    ]
+    return Rois(torch.cat([at_least_float32(of_image) for of_image in boxes]), torch.cat(image))

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torchvision import ops as torchvision_ops
 
-from ops.cpu import compiled
 from ops.multi_scale import MultiScaleRoIAlign, level_of
 from ops.ps_roi import ps_roi_pool
 from ops.roi_align import roi_align
@@ -120,21 +119,21 @@ class Contender:
 def contenders(case: Case, device: torch.device) -> list[Contender]:
     """torchvision first (the baseline), then ours with maps channels last and with the conversion to it included.
 
-    On a CPU also PyTorch's operators without the C kernels; on a GPU half precision, deterministic gradients, peers.
+    On a CPU also the backend that serves without a compiler; on a GPU half precision, deterministic gradients, peers.
     For position-sensitive pooling ours alone.
     """
     if case.operator == "ps_roi_pool":
         ours = _ours(case)
         baseline = Contender("torchvision", False, _torchvision(case))
         return [baseline, Contender("ours", True, ours), Contender("ours, from NCHW", False, ours)]
-    options: dict = {"backend": "triton" if device.type == "cuda" else "cpu"}
+    options: dict = {"backend": "triton"} if device.type == "cuda" else {}
     listed = [
         Contender("torchvision", False, _torchvision(case)),
         Contender("ours", True, _ours(case, **options)),
         Contender("ours, from NCHW", False, _ours(case, **options)),
     ]
     if device.type == "cpu":
-        listed.append(Contender("ours, no compiler", True, _without_kernels(_ours(case, **options))))
+        listed.append(Contender("ours, no compiler", True, _ours(case, backend="pytorch")))
     if device.type == "cuda":
         bf16 = torch.bfloat16
         listed.append(Contender("torchvision, autocast bf16", False, _autocast(_torchvision(case)), bf16))
@@ -142,7 +141,7 @@ def contenders(case: Case, device: torch.device) -> list[Contender]:
         listed.append(Contender("ours, deterministic", True, _ours(case, deterministic=True, **options)))
         if case.operator == "roi_align":
             listed.append(Contender("torchvision, deterministic", False, _deterministic(_torchvision(case))))
-            listed.append(Contender("ours, without Triton", True, _ours(case, backend="cpu")))
+            listed.append(Contender("ours, without Triton", True, _ours(case, backend="pytorch")))
         if case.operator != "roi_pool":
             listed.append(Contender("one thread an output, one launch", True, _peer(case)))
     return listed
@@ -171,7 +170,7 @@ def _ours(case: Case, **options):
 
 
 def _peer(case: Case):
-    """The yardstick of `bench_peer.py`, with the same choice of levels as ours."""
+    """The yardstick of `peer.py`, with the same choice of levels as ours."""
     from ops.bench.peer import scalar_align
 
     scales = [1 / stride for stride in case.strides]
@@ -183,14 +182,6 @@ def _peer(case: Case):
         return scalar_align(maps, rois.boxes, rois.image.int(), level, scales, pooled, SAMPLING)
 
     return call
-
-
-def _without_kernels(call):
-    def by_operators(maps, boxes):
-        with compiled.left_out():
-            return call(maps, boxes)
-
-    return by_operators
 
 
 def _names(case: Case) -> list[str]:

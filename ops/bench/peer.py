@@ -2,8 +2,8 @@
 
 One thread an output element, channels last, four levels in one launch, a box's level chosen in the kernel, as in the
 MLPerf entries for Mask R-CNN. Every element computes its positions for itself and loads one number at a time, and
-nothing is kept from one row to the next: what `bilinear.py` gains over this is what its design gains. float32
-or half precision maps, boxes [K, 4] float32 in pixels, a fixed number of samples, at most four levels.
+nothing is kept from one row to the next: what `triton_kernels/bilinear.py` gains over this is what its design gains.
+float32 or half precision maps, boxes [K, 4] float32 in pixels, a fixed number of samples, at most four levels.
 Letters: K RoIs, C channels, H and W sides of a map, P and Q pooled height and width.
 """
 
@@ -97,7 +97,7 @@ def scalar_align(
     sampling: int,
 ) -> Tensor:
     """RoIAlign (ave) as `launch.bilinear`, for `sampling` > 0 and `aligned=False`. [K, C, P, Q], channels last."""
-    tables = [each.permute(0, 2, 3, 1).contiguous() for each in maps]
+    tables = [feature.permute(0, 2, 3, 1).contiguous() for feature in maps]
     return _Scalar.apply(boxes, image, level, (scales, *output_size, sampling), *tables).permute(0, 3, 1, 2)
 
 

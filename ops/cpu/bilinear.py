@@ -1,45 +1,65 @@
-"""RoIAlign on a CPU: positions, then cells and weights, then weighted sums of cells.
+"""RoIAlign as separable weighted sums of a map's cells, by either of two backends.
 
+Positions of samples become, axis by axis, the cells that each bin reads and their weights; `interpolate` sums them up.
+The backends `compiled` (`compiled_sum.py`) and `pytorch` (`pytorch_sum.py`) differ in who computes the pairs and who
+sums. Position-sensitive pooling uses the same sums.
 Letters: B images, K RoIs, C channels, L levels, H and W sides of a map, P and Q pooled height and width.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from ops import sampling
-from ops.cpu import separable
-from ops.validate import Rois
+from ops.cpu import compiled_sum, pytorch_sum
+from ops.sampling import Axis, Pairs
+from ops.validate import PoolSpec, Rois
 
 
-def roi_align(
-    maps: Sequence[Tensor],
-    rois: Rois,
-    level: Tensor,
-    output_size: tuple[int, int],
-    sampling_ratio: int,
-    aligned: bool,
-    reduce: str,
-) -> Tensor:
+class Sums(Protocol):
+    """What a backend gives: pairs (cells, weights) of bins on one axis, and weighted sums over two axes' pairs."""
+
+    def mean_pairs(self, axis: Axis, dtype: torch.dtype) -> Pairs:
+        """What the mean of each bin's samples reads: (cells, weights), each [K, P, N]; dtype is the maps'."""
+        ...
+
+    def interpolate(
+        self, maps: Sequence[Tensor], image: Tensor, level: Tensor, pairs_y: Pairs, pairs_x: Pairs, parts: int = 1
+    ) -> Tensor:
+        """RoIs' maps through (cells, weights) of rows [K, P, M] and columns [K, Q, N]: [K, C, P, Q], channels last.
+
+        maps are [B, C * parts * parts, H_l, W_l], float32 or float64, several only for `compiled`; image and level are
+        [K]. With parts, a bin reads the channels of the part of its RoI, parts x parts, that it lies in.
+        """
+        ...
+
+
+SUMS: dict[str, Sums] = {"compiled": compiled_sum, "pytorch": pytorch_sum}
+
+
+def roi_align(maps: Sequence[Tensor], rois: Rois, level: Tensor, spec: PoolSpec, backend: str) -> Tensor:
     """RoIAlign at boxes already in cells of their level's map. [K, C, P, Q], channels last.
 
-    maps are L of [B, C, H_l, W_l]; level is [K]. Several maps are for where `separable.by_kernels`.
+    maps are L of [B, C, H_l, W_l], float32 or float64, and level is [K]; backend is "compiled" or, for a single map,
+    "pytorch".
     """
-    sides = torch.tensor([each.shape[2:] for each in maps], dtype=torch.float64, device=level.device)
+    sums = SUMS[backend]
+    sides = torch.tensor([feature.shape[2:] for feature in maps], dtype=torch.float64, device=level.device)
     height, width = sides.t()[:, level]
     # In float32, positions on a map of 300 cells are rounded by 3e-5 of a cell, more than all other errors together.
     x1, y1, x2, y2 = rois.boxes.double().t().contiguous()
-    on_y = y1, y2, output_size[0], sampling_ratio, aligned, height
-    on_x = x1, x2, output_size[1], sampling_ratio, aligned, width
-    if reduce == "ave":
-        pairs_y, pairs_x = separable.mean_pairs(*on_y, maps), separable.mean_pairs(*on_x, maps)
-        return separable.interpolate(maps, rois.image, level, pairs_y, pairs_x)
-    (rows, _, count_y), (columns, _, count_x) = sampling.axis_samples(*on_y), sampling.axis_samples(*on_x)
+    axis_y = Axis(y1, y2, height, spec.output_size[0], spec.sampling_ratio, spec.aligned)
+    axis_x = Axis(x1, x2, width, spec.output_size[1], spec.sampling_ratio, spec.aligned)
+    if spec.reduce == "ave":
+        pairs_y, pairs_x = (sums.mean_pairs(axis, maps[0].dtype) for axis in (axis_y, axis_x))
+        return sums.interpolate(maps, rois.image, level, pairs_y, pairs_x)
+    (rows, _, count_y), (columns, _, count_x) = sampling.axis_samples(axis_y), sampling.axis_samples(axis_x)
     pairs_y = sampling.sample_pairs(rows, count_y, height)
     pairs_x = sampling.sample_pairs(columns, count_x, width)
-    samples = separable.interpolate(maps, rois.image, level, pairs_y, pairs_x)
+    samples = sums.interpolate(maps, rois.image, level, pairs_y, pairs_x)
     if not len(samples):
-        return samples.new_zeros(0, samples.shape[1], *output_size) + samples.sum()
+        return samples.new_zeros(0, samples.shape[1], *spec.output_size) + samples.sum()
     return max_pool2d(samples, (rows.shape[2], columns.shape[2]))

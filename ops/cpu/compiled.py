@@ -1,9 +1,8 @@
-"""C kernels for a CPU, `compiled.c`, which the machine's own compiler builds on first use.
+"""The library of the backend `compiled`: C kernels, `compiled.c`, which the machine's own compiler builds on first use.
 
 PyTorch has no operator that finds the maxima of many rectangles at once, and its sums of gathered rows want every pair
 of row and column written out, forward and, sorted by cell, once more backward. Building takes less than a second for
-each dtype in each process that pools. Where there is no compiler, PyTorch's operators serve: `gathered.py`,
-`crop_max.py`.
+each dtype in each process that pools. Where there is no compiler, `ops/backends.py` has the backend `pytorch` serve.
 """
 
 import ctypes
@@ -13,9 +12,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -24,20 +21,13 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 SOURCE = Path(__file__).with_suffix(".c")
 FLAGS = ("-O3", "-shared", "-fPIC")
-WISHES = (("-march=native", "-fopenmp"), ("-fopenmp",), ("-march=native",), ())  # not every compiler knows both
+OPTIONAL_FLAGS = (("-march=native", "-fopenmp"), ("-fopenmp",), ("-march=native",), ())
+"""In order of preference: not every compiler knows both."""
+
 REALS = {torch.float32: "float", torch.float64: "double"}
 
-_wanted = ContextVar("_wanted", default=True)
-
-
-@contextmanager
-def left_out() -> Iterator[None]:
-    """Have PyTorch's operators serve, as on a machine that has no compiler."""
-    before = _wanted.set(False)
-    try:
-        yield
-    finally:
-        _wanted.reset(before)
+MAX_BIN_CELLS = 1 << 16
+"""Of RoIPool: the kernels note in 16 bits which cell of a bin holds its maximum."""
 
 
 @functools.cache
@@ -51,8 +41,8 @@ def build(dtype: torch.dtype) -> ctypes.CDLL | str:
     if not compiler or shutil.which(compiler[0]) is None:
         return f"there is no C compiler {wanted}"
     reason = ""
-    for wishes in WISHES:
-        built = _run([*compiler, *FLAGS, *wishes, f"-DREAL={REALS[dtype]}", str(SOURCE), "-lm"])
+    for flags in OPTIONAL_FLAGS:
+        built = _run([*compiler, *FLAGS, *flags, f"-DREAL={REALS[dtype]}", str(SOURCE), "-lm"])
         if not isinstance(built, str):
             return built
         reason = built
@@ -74,25 +64,28 @@ def _run(command: list[str]) -> ctypes.CDLL | str:
         return f"{command[0]} built no library that loads: {error}"
 
 
-def refusal(dtype: torch.dtype) -> str | None:
-    """Why there are no kernels for a dtype, or None where there are."""
+def build_error(dtype: torch.dtype) -> str | None:
+    """Why there are no kernels for a dtype on this machine, or None where there are."""
     built = build(dtype)
     return built if isinstance(built, str) else None
 
 
 def description() -> str:
-    """What serves float32 on a CPU, for people."""
-    reason = refusal(torch.float32)
+    """What serves float32 on a CPU, in words."""
+    reason = build_error(torch.float32)
     if reason is not None:
         return f"PyTorch operators alone, as {reason}"
     return "compiled C kernels" if call("threaded", torch.float32) else "compiled C kernels, for one thread"
 
 
-def serves(feature: Tensor) -> bool:
-    """Whether there are kernels for a map, and it is plain memory that no tracing wants to know the use of."""
-    plain = type(feature) in (Tensor, nn.Parameter) and feature.device.type == "cpu" and not feature.is_neg()
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or _get_current_dispatch_mode() is not None
-    return plain and not traced and _wanted.get() and refusal(feature.dtype) is None
+def readable(feature: Tensor) -> bool:
+    """Whether a map is plain main memory, and nothing records the call that would see operators and no kernels.
+
+    That is a compiler, a tracer or a dispatch mode. Kernels find the map's numbers, as they are, at its address.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or _get_current_dispatch_mode() is not None:
+        return False
+    return type(feature) in (Tensor, nn.Parameter) and feature.device.type == "cpu" and not feature.is_neg()
 
 
 class Size(ctypes.Structure):
@@ -112,7 +105,7 @@ def locate(tables: Sequence[Tensor], image: Tensor, level: Tensor) -> tuple[Tens
     return address + image * step, width, line + image * height
 
 
-def room(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
     """Zeros for a kernel to write to, whatever the default device."""
     return torch.zeros(shape, dtype=dtype, device="cpu")
 

@@ -1,4 +1,6 @@
-"""RoIPool by C kernels, with the results of `crop_max.py` (gradients to the bit for boxes up to twice the map's size).
+"""RoIPool of the backend `compiled`, by C kernels.
+
+Results are those of `pytorch_max.py` to the bit; gradients too, for boxes of up to twice the map's size.
 
 Letters: B images, K RoIs, C channels, H and W sides of the map, P and Q pooled height and width.
 """
@@ -7,49 +9,29 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ops.cpu import compiled
-from ops.cpu.compiled import Size, call, locate, room
+from ops.cpu.compiled import Size, call, locate, zeros
 from ops.validate import Rois
-
-CELLS_OF_A_BIN = 1 << 16  # that a place of 16 bits can tell apart
-
-
-def serves(feature: Tensor, rois: Rois, output_size: tuple[int, int]) -> bool:
-    """Whether there are kernels for a map, and surely no bin is too large for them."""
-    if not compiled.serves(feature):
-        return False
-    cells = feature.shape[2] * feature.shape[3]
-    if cells > CELLS_OF_A_BIN and len(rois.boxes):
-        x1, y1, x2, y2 = rois.boxes.double().unbind(1)
-        # A bin's share of a RoI; the RoI's ends and its own are rounded outwards by a cell at most.
-        longest = (int((high - low).max().clamp(0, 2**31)) for low, high in ((y1, y2), (x1, x2)))
-        tall, wide = (
-            min(side // bins + 4, length)
-            for side, bins, length in zip(longest, output_size, feature.shape[2:], strict=True)
-        )
-        cells = tall * wide
-    return cells <= CELLS_OF_A_BIN
 
 
 def roi_pool(feature: Tensor, rois: Rois, output_size: tuple[int, int]) -> Tensor:
-    """RoIPool of `feature` [B, C, H, W] (float32, float64) at boxes in feature cells that `serves` accepts.
+    """RoIPool of `feature` [B, C, H, W] (float32, float64) at boxes in feature cells.
 
-    Returns [K, C, P, Q], channels last.
+    No bin has more than `compiled.MAX_BIN_CELLS` cells. Returns [K, C, P, Q], channels last.
     """
     x1, y1, x2, y2 = rois.boxes.double().t().contiguous()
     rows = bins(y1, y2, output_size[0], feature.shape[2], feature.dtype)
     columns = bins(x1, x2, output_size[1], feature.shape[3], feature.dtype)
-    return _Max.apply(feature.permute(0, 2, 3, 1).contiguous(), rois.image, rows, columns).permute(0, 3, 1, 2)
+    return _CompiledMax.apply(feature.permute(0, 2, 3, 1).contiguous(), rois.image, rows, columns).permute(0, 3, 1, 2)
 
 
 def bins(low: Tensor, high: Tensor, num_bins: int, length: int, dtype: torch.dtype) -> Tensor:
     """`sampling.pool_bins` of ends [K]: each bin's first cell and the one after its last, [K, P, 2]."""
-    out = room(len(low), num_bins, 2)
+    out = zeros(len(low), num_bins, 2)
     call("pool_bins", dtype, low, high, out, len(low), num_bins, length)
     return out
 
 
-class _Max(torch.autograd.Function):
+class _CompiledMax(torch.autograd.Function):
     """Maxima [K, P, Q, C] of a map [B, H, W, C] in bins of rows [K, P, 2] and columns [K, Q, 2]."""
 
     @staticmethod
@@ -69,7 +51,7 @@ class _Max(torch.autograd.Function):
     def backward(ctx, grad):
         where, image, rows, columns = ctx.saved_tensors
         total, grad = grad.new_zeros(ctx.shape), grad.resolve_neg().contiguous()
-        owner, threads = room(ctx.size.lines), torch.get_num_threads()
+        owner, threads = zeros(ctx.size.lines), torch.get_num_threads()
         located = locate([total], image, torch.zeros_like(image))
         call("max_backward", grad.dtype, grad, where, *located, rows, columns, ctx.size, owner, threads)
         return total, None, None, None

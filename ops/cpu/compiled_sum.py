@@ -1,4 +1,6 @@
-"""RoIAlign's samples, and weighted sums of cells, by C kernels: what `sampling.py` and `gathered.py` compute.
+"""RoIAlign's samples and weighted sums of cells of the backend `compiled`, by C kernels.
+
+They are what `sampling.py` and `pytorch_sum.py` compute: the samples to the bit, the sums but for rounding.
 
 Letters: B images, K RoIs, C channels, L levels, H and W sides of a map, P and Q pooled height and width, S samples of a
 bin on one axis, M and N pairs of a bin on the vertical and the horizontal axis.
@@ -10,22 +12,24 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ops.cpu.compiled import Size, call, locate, room
-from ops.sampling import Pairs
+from ops import sampling
+from ops.cpu.compiled import Size, call, locate, zeros
+from ops.sampling import Axis, Pairs
 
 
-def mean_pairs(
-    low: Tensor, high: Tensor, num_bins: int, sampling_ratio: int, aligned: bool, length: Tensor, dtype: torch.dtype
-) -> Pairs:
-    """`sampling.mean_pairs` of `sampling.axis_samples`, to the bit: (cells, weights), each [K, P, N].
+def mean_pairs(axis: Axis, dtype: torch.dtype) -> Pairs:
+    """`sampling.mean_pairs`, to the bit: (cells, weights), each [K, P, N]; dtype is the map's.
 
-    low, high and length are float64 [K]; sampling_ratio is S, 1 or more; dtype is the map's.
+    An adaptive number of samples, which differs from RoI to RoI, is left to `sampling.py`.
     """
-    cells = room(len(low) * num_bins * 2 * sampling_ratio)
-    weights, total = room(len(cells), dtype=torch.float64), room(2 * sampling_ratio, dtype=torch.float64)
-    ends = [each.contiguous() for each in (low, high, length)]
-    pairs = call("mean_pairs", dtype, *ends, cells, weights, total, len(low), num_bins, sampling_ratio, bool(aligned))
-    cells, weights = (each[: len(low) * num_bins * pairs].view(-1, num_bins, pairs) for each in (cells, weights))
+    if axis.sampling_ratio <= 0:
+        return sampling.mean_pairs(axis)
+    num_rois, bins, samples = len(axis.low), axis.num_bins, axis.sampling_ratio
+    cells = zeros(num_rois * bins * 2 * samples)
+    weights, total = zeros(len(cells), dtype=torch.float64), zeros(2 * samples, dtype=torch.float64)
+    ends = [values.contiguous() for values in (axis.low, axis.high, axis.length)]
+    pairs = call("mean_pairs", dtype, *ends, cells, weights, total, num_rois, bins, samples, bool(axis.aligned))
+    cells, weights = (values[: num_rois * bins * pairs].view(-1, bins, pairs) for values in (cells, weights))
     return cells, weights
 
 
@@ -37,15 +41,15 @@ def interpolate(
     maps are L of [B, C * parts * parts, H_l, W_l], float32 or float64, on a CPU; image and level are [K]. A bin reads
     the channels of the part that it lies in, of parts x parts. No gradient for weights.
     """
-    assert len({(each.shape[:2], each.dtype) for each in maps}) == 1
-    (rows, row_weights), (columns, column_weights) = pairs_y, pairs_x
-    weights = [each.to(maps[0].dtype).contiguous() for each in (row_weights, column_weights)]
-    tables = [each.permute(0, 2, 3, 1).contiguous() for each in maps]
-    out = _Sum.apply(parts, image, level, rows.contiguous(), weights[0], columns.contiguous(), weights[1], *tables)
+    assert len({(feature.shape[:2], feature.dtype) for feature in maps}) == 1
+    rows, columns = pairs_y[0].contiguous(), pairs_x[0].contiguous()
+    row_weights, column_weights = (pairs[1].to(maps[0].dtype).contiguous() for pairs in (pairs_y, pairs_x))
+    tables = [feature.permute(0, 2, 3, 1).contiguous() for feature in maps]
+    out = _CompiledSum.apply(parts, image, level, rows, row_weights, columns, column_weights, *tables)
     return out.permute(0, 3, 1, 2)
 
 
-class _Sum(torch.autograd.Function):
+class _CompiledSum(torch.autograd.Function):
     """Sums [K, P, Q, C] over maps [B, H_l, W_l, C * parts * parts]."""
 
     @staticmethod
@@ -67,7 +71,7 @@ class _Sum(torch.autograd.Function):
     def backward(ctx, grad):
         image, level, *bins = ctx.saved_tensors
         totals = [grad.new_zeros(shape) for shape in ctx.shapes]
-        owner, threads = room(ctx.size.lines), torch.get_num_threads()
+        owner, threads = zeros(ctx.size.lines), torch.get_num_threads()
         located = locate(totals, image, level)
         call("sum_backward", grad.dtype, grad.resolve_neg().contiguous(), *located, *bins, ctx.size, owner, threads)
         return *[None] * 7, *totals

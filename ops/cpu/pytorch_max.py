@@ -1,8 +1,8 @@
-"""RoIPool out of PyTorch operators: a RoI's cells are copied together, adaptive pooling finds maxima and their places.
+"""RoIPool of the backend `pytorch`: a RoI's cells are copied together, adaptive pooling finds maxima and their places.
 
 The bins of `adaptive_max_pool2d` are RoIPool's: floor(p h / P) to ceil((p + 1) h / P). Its channels-last kernel keeps
 the place of every maximum in vector registers, the first of equals. A table turns places in the copy into places in
-the map, for the gradient's one scatter, which adds in the order of RoIs. It serves where `compiled_max.py` cannot.
+the map, for the gradient's one scatter, which adds in the order of RoIs.
 Letters: B images, K RoIs, C channels, H and W sides of the map, P and Q pooled height and width.
 """
 
@@ -19,7 +19,8 @@ from ops.validate import Rois
 LARGE = 2  # RoIs of more than so many times the map's height or width are left to the reference
 ELEMENTS_AT_ONCE = 1 << 18  # what stays in a core's cache
 
-Axis = tuple[Tensor, Tensor]
+Spans = tuple[Tensor, Tensor]
+"""RoIs on one axis: their first cells and how many cells they span, int64 [K]."""
 
 
 def roi_pool(feature: Tensor, rois: Rois, output_size: tuple[int, int]) -> Tensor:
@@ -28,12 +29,12 @@ def roi_pool(feature: Tensor, rois: Rois, output_size: tuple[int, int]) -> Tenso
     x1, y1, x2, y2 = rois.boxes.detach().unbind(1)
     large = (rounded(y1, y2)[1] > LARGE * height) | (rounded(x1, x2)[1] > LARGE * width)
     table = feature.permute(0, 2, 3, 1).reshape(batch * height * width, channels)
-    some = Rois(rois.boxes.detach().masked_fill(large[:, None], 0), rois.image, rois.per_image)
-    out = _CropMax.apply(table, feature.shape, some, output_size).permute(0, 3, 1, 2)
+    others = Rois(rois.boxes.detach().masked_fill(large[:, None], 0), rois.image)
+    out = _CropMax.apply(table, feature.shape, others, output_size).permute(0, 3, 1, 2)
     if large.any():
-        which = large.nonzero().squeeze(1)
-        rest = reference.roi_pool(feature, Rois(rois.boxes[which], rois.image[which], None), output_size, 1.0)
-        out = out.index_copy(0, which, rest)
+        index = large.nonzero().squeeze(1)
+        pooled = reference.roi_pool(feature, Rois(rois.boxes[index], rois.image[index]), output_size, 1.0)
+        out = out.index_copy(0, index, pooled)
     return out
 
 
@@ -67,7 +68,7 @@ class _CropMax(torch.autograd.Function):
         return total[:-1].view(ctx.table_shape), None, None, None
 
 
-def _crop_cells(image: Tensor, rows: Axis, columns: Axis, height: int, width: int) -> Tensor:
+def _crop_cells(image: Tensor, rows: Spans, columns: Spans, height: int, width: int) -> Tensor:
     """The cells of all RoIs, one RoI after another in raster order; `rows` and `columns` are first cells and counts.
 
     Cells outside the map are replaced by the nearest on its border. That changes no maximum: a bin that reaches over

@@ -1,4 +1,4 @@
-"""Bilinear pooling as weighted sums of gathered rows: each output bin is a bag of (cell, weight) pairs.
+"""Weighted sums of cells of the backend `pytorch`: each output bin is a bag of (cell, weight) pairs.
 
 `torch.nn.functional.embedding_bag` sums weighted rows of a channels-last map in vector registers, in parallel over
 bags. Its own backward pass is not used: transposed, each cell of the map is a bag of (bin, weight) pairs, and the
@@ -8,21 +8,57 @@ Letters: B images, K RoIs, C channels, H and W sides of the map, P and Q pooled 
 bin on the vertical and the horizontal axis.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
-from ops.sampling import Pairs
+from ops import sampling
+from ops.sampling import Axis, Pairs
 
 PAIRS_AT_ONCE = 1 << 23  # bounds the index and weight buffers to about 100 MB where bins hold many samples
 
 
-def interpolate(feature: Tensor, image: Tensor, pairs_y: Pairs, pairs_x: Pairs) -> Tensor:
-    """`feature` [B, C, H, W] through (cells, weights) of rows [K, P, M] and columns [K, Q, N]: [K, C, P, Q].
+def mean_pairs(axis: Axis, dtype: torch.dtype) -> Pairs:
+    """`sampling.mean_pairs`: (cells, weights), each [K, P, N], float64 whatever the map's dtype."""
+    return sampling.mean_pairs(axis)
 
-    image is [K].
+
+def interpolate(
+    maps: Sequence[Tensor], image: Tensor, level: Tensor, pairs_y: Pairs, pairs_x: Pairs, parts: int = 1
+) -> Tensor:
+    """Each RoI's map through (cells, weights) of rows [K, P, M] and columns [K, Q, N]: [K, C, P, Q].
+
+    maps holds one of [B, C * parts * parts, H, W], so that every level is 0; image is [K]. A bin reads the channels of
+    the part that it lies in, of parts x parts. Gradients flow to the map and, where they require one, to the weights.
     """
+    (feature,) = maps
+    if parts > 1:
+        height, width = feature.shape[2:]
+        feature = _mosaic(feature, parts)
+        pairs_y, pairs_x = _on_tiles(pairs_y, parts, height), _on_tiles(pairs_x, parts, width)
+    return _interpolate(feature, image, pairs_y, pairs_x)
+
+
+def _mosaic(feature: Tensor, parts: int) -> Tensor:
+    """The parts' maps side by side, [B, C, parts * H, parts * W]: pooled from there, cells are separable sums."""
+    height, width = feature.shape[2:]
+    tiles = feature.unflatten(1, (-1, parts, parts)).permute(0, 2, 4, 3, 5, 1)  # [B, parts, H, parts, W, C]
+    mosaic = tiles.reshape(-1, parts * height, parts * width, feature.shape[1] // parts**2)
+    return mosaic.permute(0, 3, 1, 2)
+
+
+def _on_tiles(pairs: Pairs, parts: int, length: int) -> Pairs:
+    """Pairs [K, P, N] on one axis, each moved to the tile of its part."""
+    cells, weights = pairs
+    tile = torch.arange(parts, device=cells.device).repeat_interleave(cells.shape[1] // parts)
+    return cells + tile[:, None] * length, weights
+
+
+def _interpolate(feature: Tensor, image: Tensor, pairs_y: Pairs, pairs_x: Pairs) -> Tensor:
+    """`interpolate` from one map [B, C, H, W]."""
     height, width = feature.shape[2:]
     table = feature.permute(0, 2, 3, 1).reshape(-1, feature.shape[1])
     (cells_y, weights_y), (cells_x, weights_x) = pairs_y, pairs_x
@@ -33,12 +69,12 @@ def interpolate(feature: Tensor, image: Tensor, pairs_y: Pairs, pairs_x: Pairs) 
     weights_y, weights_x = weights_y.to(table.dtype), weights_x.to(table.dtype)
     per_roi = cells_y[:1].numel() * cells_x[:1].numel()
     step = max(PAIRS_AT_ONCE // max(per_roi, 1), 1)
-    parts = []
+    pooled = []
     for first in range(0, max(len(start_y), 1), step):
-        some = slice(first, first + step)
-        cells = _outer(start_y[some], cells_x[some], torch.add)
-        parts.append(_BagSum.apply(table, cells, _outer(weights_y[some], weights_x[some], torch.mul)))
-    out = parts[0] if len(parts) == 1 else torch.cat(parts)
+        rois = slice(first, first + step)
+        cells = _outer(start_y[rois], cells_x[rois], torch.add)
+        pooled.append(_BagSum.apply(table, cells, _outer(weights_y[rois], weights_x[rois], torch.mul)))
+    out = pooled[0] if len(pooled) == 1 else torch.cat(pooled)
     return out.view(len(start_y), *shape).permute(0, 3, 1, 2)
 
 

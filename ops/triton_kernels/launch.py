@@ -17,6 +17,7 @@ from ops.triton_kernels.bilinear import (
     maximum_forward,
 )
 from ops.triton_kernels.pool import pool_backward_atomic, pool_backward_gather, pool_forward
+from ops.validate import PoolSpec
 
 MAX_LEVELS = 4
 TILE_ELEMENTS = 2048  # of a row of bins by a block of channels: four warps load float32 in four times 16 bytes a thread
@@ -28,28 +29,20 @@ REGISTERS = {} if torch.version.hip else {"maxnreg": 128}
 
 
 def bilinear(
-    maps: list[Tensor],
-    boxes: Tensor,
-    image: Tensor,
-    level: Tensor,
-    scales: list[float],
-    output_size: tuple[int, int],
-    sampling_ratio: int,
-    aligned: bool,
-    reduce: str,
-    deterministic: bool,
+    maps: list[Tensor], boxes: Tensor, image: Tensor, level: Tensor, scales: list[float], spec: PoolSpec
 ) -> Tensor:
-    """RoIAlign of each box on its level's map, `reduce` "ave" or "max".
+    """RoIAlign of each box on its level's map.
 
     maps [B, C, H_l, W_l] of one dtype; boxes [K, 4] float32 in image pixels; image and level [K] int32; one scale a
     level. Returns [K, C, P, Q], channels last, in the maps' dtype. No gradient for boxes.
     """
-    tables = [each.permute(0, 2, 3, 1).contiguous() for each in maps]
-    settings = (list(scales), *output_size, sampling_ratio, aligned, reduce, deterministic)
+    tables = [feature.permute(0, 2, 3, 1).contiguous() for feature in maps]
     if torch.compiler.is_compiling():
-        out = torch.ops.roi_ops.bilinear(tables, boxes, image, level, *settings)[0]
+        size, ratio = spec.output_size, spec.sampling_ratio
+        settings = (*size, ratio, spec.aligned, spec.reduce, spec.deterministic)
+        out = torch.ops.roi_ops.bilinear(tables, boxes, image, level, scales, *settings)[0]
     else:
-        out = _Bilinear.apply(boxes, image, level, settings, *tables)
+        out = _Bilinear.apply(boxes, image, level, scales, spec, *tables)
     return out.permute(0, 3, 1, 2)
 
 
@@ -58,7 +51,7 @@ def pool(
 ) -> Tensor:
     """RoIPool of `feature` [B, C, H, W] over bins with starts and ends [K, P] and [K, Q] in cells: [K, C, P, Q]."""
     table = feature.permute(0, 2, 3, 1).contiguous()
-    bins = [each.int().contiguous() for each in (*rows, *columns)]
+    bins = [ends.int().contiguous() for ends in (*rows, *columns)]
     if torch.compiler.is_compiling():
         out = torch.ops.roi_ops.pool(table, image, *bins, deterministic)[0]
     else:
@@ -85,44 +78,47 @@ def _level_arguments(tables: list[Tensor]) -> list:
     ]
 
 
-def _new_pooled(table, num_rois, rows, columns, sampling_ratio, reduce) -> tuple[Tensor, Tensor]:
+def _new_pooled(table: Tensor, num_rois: int, spec: PoolSpec) -> tuple[Tensor, Tensor]:
     """Memory for the output and, for maxima, the numbers of the samples that won, both [K, P, Q, C]."""
-    shape = (num_rois, rows, columns, table.shape[3])
-    number = torch.int8 if 0 < sampling_ratio <= 11 else torch.int32  # the largest of 11 x 11 samples is number 120
-    return table.new_empty(shape), table.new_empty(shape if reduce == "max" else 0, dtype=number)
+    shape = (num_rois, *spec.output_size, table.shape[3])
+    few = 0 < spec.sampling_ratio <= 11  # the largest of 11 x 11 samples is number 120
+    number = torch.int8 if few else torch.int32
+    return table.new_empty(shape), table.new_empty(shape if spec.reduce == "max" else 0, dtype=number)
 
 
-def _bilinear_forward(
-    tables, boxes, image, level, scales, rows, columns, sampling_ratio, aligned, reduce, _deterministic
-) -> tuple[Tensor, Tensor]:
+def _constants(spec: PoolSpec) -> dict[str, int | bool]:
+    """What the bilinear kernels know of the settings when they are compiled."""
+    rows, columns = spec.output_size
+    return {"P": rows, "Q": columns, "SAMPLING": max(spec.sampling_ratio, 0), "ALIGNED": spec.aligned}
+
+
+def _bilinear_forward(tables, boxes, image, level, scales, spec) -> tuple[Tensor, Tensor]:
     channels = tables[0].shape[3]
-    out, winners = _new_pooled(tables[0], len(boxes), rows, columns, sampling_ratio, reduce)
+    out, winners = _new_pooled(tables[0], len(boxes), spec)
     if out.numel():
-        blocks = _blocks(channels, columns)
-        kernel, results = (maximum_forward, (out, winners)) if reduce == "max" else (bilinear_forward, (out,))
+        blocks = _blocks(channels, spec.output_size[1])
+        kernel, results = (maximum_forward, (out, winners)) if spec.reduce == "max" else (bilinear_forward, (out,))
         kernel[(len(boxes), triton.cdiv(channels, blocks["BLOCK_C"]))](
             *results, *_level_arguments(tables), *_padded(scales), boxes, image, level, channels,
-            LEVELS=len(tables), P=rows, Q=columns, SAMPLING=max(sampling_ratio, 0), ALIGNED=aligned, **blocks,
+            LEVELS=len(tables), **_constants(spec), **blocks,
         )  # fmt: skip
     return out, winners
 
 
-def _bilinear_backward(
-    grad, winners, shapes, boxes, image, level, scales, rows, columns, sampling_ratio, aligned, reduce, deterministic
-) -> list[Tensor]:
+def _bilinear_backward(grad, winners, shapes, boxes, image, level, scales, spec) -> list[Tensor]:
     """Gradients of maps of the given shapes [B, H, W, C], in the gradient's dtype."""
     grad = grad.contiguous()
-    channels = grad.shape[3]
-    options = {"P": rows, "Q": columns, "SAMPLING": max(sampling_ratio, 0), "ALIGNED": aligned, "MAX": reduce == "max"}
+    channels, is_max = grad.shape[3], spec.reduce == "max"
+    constants = _constants(spec) | {"MAX": is_max}
     if not grad.numel():
         return [grad.new_zeros(shape) for shape in shapes]
-    if not deterministic:
+    if not spec.deterministic:
         totals = [torch.zeros(shape, dtype=torch.float32, device=grad.device) for shape in shapes]
-        blocks = _blocks(channels, columns, WINNERS_ELEMENTS if reduce == "max" else TILE_ELEMENTS)
-        at_once = max(sampling_ratio, 1) if reduce == "max" else 1
+        blocks = _blocks(channels, spec.output_size[1], WINNERS_ELEMENTS if is_max else TILE_ELEMENTS)
+        at_once = max(spec.sampling_ratio, 1) if is_max else 1
         bilinear_backward_atomic[(len(boxes), triton.cdiv(channels, blocks["BLOCK_C"]), at_once)](
             grad, winners, *_level_arguments(totals), *_padded(scales), boxes, image, level, channels,
-            LEVELS=len(shapes), **options, **blocks,
+            LEVELS=len(shapes), **constants, **blocks,
         )  # fmt: skip
         return [total.to(grad.dtype) for total in totals]
     results = []
@@ -132,7 +128,7 @@ def _bilinear_backward(
         order, starts = _by_image(image, level == index, shape[0])
         bilinear_backward_gather[_tile_grid(shape, block_c)](
             grad, winners, out, shape[1], shape[2], scales[index], boxes, order, starts, channels,
-            **options, **REGISTERS, TILE=TILE, BLOCK_C=block_c,
+            **constants, **REGISTERS, TILE=TILE, BLOCK_C=block_c,
         )  # fmt: skip
         results.append(out)
     return results
@@ -153,18 +149,18 @@ def _by_image(image: Tensor, chosen: Tensor, batch: int) -> tuple[Tensor, Tensor
 
 class _Bilinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, boxes, image, level, settings, *tables):
-        out, winners = _bilinear_forward(tables, boxes, image, level, *settings)
+    def forward(ctx, boxes, image, level, scales, spec, *tables):
+        out, winners = _bilinear_forward(tables, boxes, image, level, scales, spec)
         ctx.save_for_backward(winners, boxes, image, level)
-        ctx.settings, ctx.shapes = settings, [table.shape for table in tables]
+        ctx.scales, ctx.spec, ctx.shapes = scales, spec, [table.shape for table in tables]
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        winners, *places = ctx.saved_tensors
-        grads = _bilinear_backward(grad, winners, ctx.shapes, *places, *ctx.settings)
-        return None, None, None, None, *grads
+        winners, boxes, image, level = ctx.saved_tensors
+        grads = _bilinear_backward(grad, winners, ctx.shapes, boxes, image, level, ctx.scales, ctx.spec)
+        return *[None] * 5, *grads
 
 
 def _pool_forward(table, image, top, bottom, left, right) -> tuple[Tensor, Tensor]:
@@ -218,18 +214,21 @@ class _Pool(torch.autograd.Function):
         return _pool_backward(grad, argmax, ctx.shape, image, bins, ctx.deterministic), *[None] * 6
 
 
+# The schema of a custom operator knows no dataclass: there the settings are listed one by one.
+
+
 @torch.library.custom_op("roi_ops::bilinear", mutates_args=())
 def _bilinear_op(
     tables: list[Tensor], boxes: Tensor, image: Tensor, level: Tensor, scales: list[float], rows: int, columns: int,
     sampling_ratio: int, aligned: bool, reduce: str, deterministic: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    settings = (scales, rows, columns, sampling_ratio, aligned, reduce, deterministic)
-    return _bilinear_forward(tables, boxes, image, level, *settings)
+    spec = PoolSpec((rows, columns), sampling_ratio, aligned, reduce, deterministic)
+    return _bilinear_forward(tables, boxes, image, level, scales, spec)
 
 
 @_bilinear_op.register_fake
-def _(tables, boxes, image, level, scales, rows, columns, sampling_ratio, aligned, reduce, deterministic):
-    return _new_pooled(tables[0], boxes.shape[0], rows, columns, sampling_ratio, reduce)
+def _(tables, boxes, image, level, scales, rows, columns, *settings):
+    return _new_pooled(tables[0], boxes.shape[0], PoolSpec((rows, columns), *settings))
 
 
 @torch.library.custom_op("roi_ops::bilinear_backward", mutates_args=())
@@ -237,8 +236,8 @@ def _bilinear_backward_op(
     grad: Tensor, winners: Tensor, tables: list[Tensor], boxes: Tensor, image: Tensor, level: Tensor,
     scales: list[float], rows: int, columns: int, sampling_ratio: int, aligned: bool, reduce: str, deterministic: bool,
 ) -> list[Tensor]:  # fmt: skip
-    settings = (scales, rows, columns, sampling_ratio, aligned, reduce, deterministic)
-    return _bilinear_backward(grad, winners, [table.shape for table in tables], boxes, image, level, *settings)
+    spec = PoolSpec((rows, columns), sampling_ratio, aligned, reduce, deterministic)
+    return _bilinear_backward(grad, winners, [table.shape for table in tables], boxes, image, level, scales, spec)
 
 
 @_bilinear_backward_op.register_fake

@@ -61,7 +61,8 @@ def losses(op: str, backend: str, device: str) -> list[float]:
 @pytest.mark.parametrize(
     "backend",
     [
-        "cpu",
+        "compiled",
+        "pytorch",
         "torchvision",
         pytest.param(
             "triton",

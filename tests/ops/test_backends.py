@@ -26,17 +26,17 @@ def test_a_cpu_never_gets_the_interpreter_by_itself(monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     monkeypatch.setattr(backends, "HAS_TRITON", True)
     need = Need("roi_align", CPU, torch.float32)
-    assert choose(need, "auto") == "cpu"
+    assert choose(need) in ("compiled", "pytorch")
     assert choose(need, "triton") == "triton"
 
 
 def test_a_gpu_gets_triton_where_triton_can(modern_gpu):
     assert choose(Need("roi_align", CUDA, torch.bfloat16), "auto") == "triton"
     assert choose(Need("roi_pool", CUDA, torch.float32, "max"), "auto") == "triton"
-    assert choose(Need("roi_align", CUDA, torch.float64), "auto") == "cpu"
-    assert choose(Need("roi_align", CUDA, torch.float32, box_gradient=True), "auto") == "cpu"
+    assert choose(Need("roi_align", CUDA, torch.float64), "auto") == "pytorch"
+    assert choose(Need("roi_align", CUDA, torch.float32, box_gradient=True), "auto") == "pytorch"
     assert choose(Need("roi_align", CUDA, torch.float32, "max"), "auto") == "triton"
-    assert choose(Need("roi_align", CUDA, torch.float64, "max"), "auto") == "cpu"
+    assert choose(Need("roi_align", CUDA, torch.float64, "max"), "auto") == "pytorch"
     assert choose(Need("roi_pool", CUDA, torch.float64, "max"), "auto") == "torchvision"
     assert choose(Need("roi_pool", CUDA, torch.float64, "max", deterministic=True), "auto") == "reference"
 
@@ -44,10 +44,44 @@ def test_a_gpu_gets_triton_where_triton_can(modern_gpu):
 def test_fallbacks(modern_gpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
     assert "7.5 is below 8.0" in refusal("triton", Need("roi_align", CUDA, torch.float32))
-    assert choose(Need("roi_align", CUDA, torch.float32), "auto") == "cpu"
+    assert choose(Need("roi_align", CUDA, torch.float32), "auto") == "pytorch"
     monkeypatch.setattr(backends, "HAS_TRITON", False)
     assert refusal("triton", Need("roi_align", CUDA, torch.float32)) == "triton is not installed"
     assert choose(Need("roi_pool", MPS, torch.float32, "max"), "auto") == "reference"
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_cpu_gets_the_kernels_where_they_can_serve():
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        assert choose(Need("roi_align", CPU, dtype)) == "compiled"
+        assert choose(Need("roi_align", CPU, dtype, box_gradient=True)) == "pytorch"
+    assert choose(Need("roi_pool", CPU, torch.float32, "max", largest_bin=lambda: 1 << 16)) == "compiled"
+    assert choose(Need("roi_pool", CPU, torch.float32, "max", largest_bin=lambda: (1 << 16) + 1)) == "pytorch"
+
+
+def test_a_cpu_without_a_compiler_gets_operators(monkeypatch):
+    monkeypatch.setattr(backends.compiled, "build_error", lambda dtype: "there is no C compiler")
+    for operator in ("roi_align", "roi_warp", "roi_pool", "ps_roi_pool"):
+        assert choose(Need(operator, CPU, torch.float32)) == "pytorch"
+    with pytest.raises(ValueError, match='"compiled" cannot serve roi_pool here: there is no C compiler'):
+        roi_pool(random_map((1, 2, 8, 8)), random_boxes(2, 8)[None], 2, backend="compiled")
+
+
+@pytest.mark.parametrize("operator", [roi_align, roi_pool])
+@pytest.mark.parametrize(("backend", "recorded"), [("compiled", "_Compiled"), ("pytorch", ("_BagSum", "_CropMax"))])
+def test_the_backend_chosen_is_the_one_that_computes(operator, backend, recorded, request):
+    """The function that autograd has noted gives it away."""
+    if backend == "compiled":
+        request.getfixturevalue("compiler")
+    feature = random_map((1, 2, 8, 8)).requires_grad_()
+    for asked in [backend] + ["auto"] * (choose(Need(operator.__name__, CPU, torch.float32)) == backend):
+        out = operator(feature, random_boxes(2, 8)[None], 2, 1.0, backend=asked)
+        assert any(name.startswith(recorded) for name in noted(out.grad_fn))
+
+
+def noted(node) -> set[str]:
+    """The names of all functions that autograd has noted on the way to a tensor."""
+    return set() if node is None else {node.name()}.union(*(noted(before) for before, _ in node.next_functions))
 
 
 def test_a_backend_that_cannot_says_why():

@@ -22,7 +22,7 @@ def pooled_and_gradients(module, maps, boxes):
 
 
 @pytest.mark.parametrize("names", [["0", "1", "2", "3"], ["1", "2"]])
-@pytest.mark.parametrize("backend", ["reference", "cpu", "cpu without a compiler", "torchvision"], indirect=True)
+@pytest.mark.parametrize("backend", ["reference", "compiled", "pytorch", "torchvision"], indirect=True)
 def test_parity_with_torchvision(names, backend):
     boxes = [
         torch.cat([random_boxes(6, 128), random_boxes(3, 20), torch.tensor([[5.0, 5, 5, 5]])]),

@@ -8,7 +8,8 @@ from torchvision.ops import ps_roi_pool as torchvision_ps_roi_pool
 
 from ops import geometry
 from ops.bench.cases import Case, make_boxes
-from ops.ps_roi import part_cells, ps_roi_pool
+from ops.ps_roi import ps_roi_pool
+from ops.sampling import part_cells
 from tests.ops.cases import assert_near, awkward_boxes, output_and_gradient, random_boxes, random_map, with_image
 
 DTYPES = [torch.float32, torch.float64]
@@ -64,11 +65,11 @@ def test_torchvision_agrees_on_the_boxes_of_the_benchmark(kind):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_the_fast_path_agrees_with_the_definition(cpu, dtype, channels_last):
+def test_the_fast_path_agrees_with_the_definition(fast_backend, dtype, channels_last):
     feature = random_map((2, 5 * 9, 13, 16), dtype, channels_last)
     boxes = with_image(torch.cat([random_boxes(20, 220), awkward_boxes(208)]), 2).to(dtype)
     expected = output_and_gradient(ps_roi_pool, feature, boxes, 9, 3, 1 / 16, backend="reference")
-    out = output_and_gradient(ps_roi_pool, feature, boxes, 9, 3, 1 / 16)
+    out = output_and_gradient(ps_roi_pool, feature, boxes, 9, 3, 1 / 16, backend=fast_backend)
     assert expected[0].shape == (31, 5, 9, 9)
     for actual, wanted in zip(out, expected, strict=True):
         assert_near(actual, wanted, 1e-6 if dtype == torch.float32 else 1e-12)
@@ -101,11 +102,11 @@ def test_no_boxes_and_boxes_that_are_not_finite(backend):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_and_autocast(cpu, dtype):
+def test_half_precision_and_autocast(fast_backend, dtype):
     feature, boxes = random_map((1, 8, 12, 12)).to(dtype), random_boxes(5, 12)[None]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out, gradient = output_and_gradient(ps_roi_pool, feature, boxes, 6, 2)
-    expected, expected_gradient = output_and_gradient(ps_roi_pool, feature.float(), boxes, 6, 2)
+        out, gradient = output_and_gradient(ps_roi_pool, feature, boxes, 6, 2, backend=fast_backend)
+    expected, expected_gradient = output_and_gradient(ps_roi_pool, feature.float(), boxes, 6, 2, backend=fast_backend)
     assert out.dtype == gradient.dtype == dtype
     assert_near(out, expected, torch.finfo(dtype).eps)
     assert_near(gradient, expected_gradient, torch.finfo(dtype).eps)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.ops import roi_pool as torchvision_roi_pool
 
-from ops.cpu import compiled_max, crop_max
+from ops.cpu import compiled_max, pytorch_max
 from ops.roi_pool import roi_pool
 from tests.ops.cases import (
     assert_near,
@@ -15,7 +15,6 @@ from tests.ops.cases import (
     random_map,
     with_image,
 )
-from tests.ops.conftest import no_compiler
 
 SHAPES = [(3, 5, 13, 16), (2, 3, 50, 44)]
 DTYPES = [torch.float32, torch.float64]
@@ -61,14 +60,14 @@ def test_gradcheck(backend):
 
 
 @pytest.mark.parametrize("side", [16, 48])
-def test_many_overlapping_rois(cpu, side):
+def test_many_overlapping_rois(fast_backend, side):
     feature, boxes = random_map((2, 4, side, side)).relu(), with_image(random_boxes(640, side), 2)
     expected, expected_gradient = output_and_gradient(torchvision_roi_pool, feature, boxes, 7)
-    out, gradient = output_and_gradient(roi_pool, feature, boxes, 7)
+    out, gradient = output_and_gradient(roi_pool, feature, boxes, 7, backend=fast_backend)
     assert torch.equal(out, expected)
     assert_near(gradient, expected_gradient)
     with torch.no_grad():
-        assert torch.equal(roi_pool(feature, boxes, 7), expected)
+        assert torch.equal(roi_pool(feature, boxes, 7, backend=fast_backend), expected)
 
 
 def test_odd_torchvision_edge_is_not_followed(backend):
@@ -94,12 +93,12 @@ def test_no_boxes_and_boxes_that_are_not_finite(backend):
 
 @pytest.mark.parametrize("channels", [1, 7, 65, 130])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_channel_counts_memory_formats_and_gradient_strides(cpu, channels, channels_last):
+def test_channel_counts_memory_formats_and_gradient_strides(fast_backend, channels, channels_last):
     feature = random_map((2, channels, 12, 12), channels_last=channels_last)
     boxes = with_image(random_boxes(6, 12), 2)
     for grad in (None, torch.ones(1).expand(6, channels, 3, 3), torch.rand(6, 2 * channels, 3, 3)[:, ::2]):
         expected, expected_gradient = output_and_gradient(torchvision_roi_pool, feature, boxes, 3, grad=grad)
-        out, gradient = output_and_gradient(roi_pool, feature, boxes, 3, grad=grad)
+        out, gradient = output_and_gradient(roi_pool, feature, boxes, 3, grad=grad, backend=fast_backend)
         assert torch.equal(out, expected)
         assert_near(gradient, expected_gradient)
 
@@ -115,42 +114,42 @@ def test_half_precision_and_autocast(dtype):
     assert_near(gradient, expected_gradient, torch.finfo(dtype).eps)
 
 
-def training_like(dtype=torch.float32, side=30):
+def training_like(backend, dtype=torch.float32, side=30):
     """Output and gradient for overlapping, border and outside boxes on a map with ties, not a number and infinities."""
     feature = random_map((2, 80, side, side), dtype).relu()
     feature[0, 1, 7, 8], feature[1, 0, 3:9, 4:20], feature[0, 2, 2, 3] = float("nan"), -float("inf"), float("inf")
     boxes = torch.cat([random_boxes(200, side), awkward_boxes(side).clamp(-0.4 * side, 1.4 * side)])
-    return output_and_gradient(roi_pool, feature, with_image(boxes, 2), 5, deterministic=True)
+    return output_and_gradient(roi_pool, feature, with_image(boxes, 2), 5, deterministic=True, backend=backend)
 
 
-def test_two_runs_are_bit_identical(cpu):
-    assert_same_bits(training_like(), training_like())
+def test_two_runs_are_bit_identical(fast_backend):
+    assert_same_bits(training_like(fast_backend), training_like(fast_backend))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_portions_make_no_difference(monkeypatch, dtype):
-    no_compiler(monkeypatch)
-    whole = training_like(dtype)
-    monkeypatch.setattr(crop_max, "ELEMENTS_AT_ONCE", 3000)
-    assert_same_bits(training_like(dtype), whole)
+    whole = training_like("pytorch", dtype)
+    monkeypatch.setattr(pytorch_max, "ELEMENTS_AT_ONCE", 3000)
+    assert_same_bits(training_like("pytorch", dtype), whole)
 
 
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_kernels_and_operators_give_the_same_bits(monkeypatch, dtype):
-    by_kernels = training_like(dtype)
-    no_compiler(monkeypatch)
-    assert_same_bits(by_kernels, training_like(dtype))
+def test_kernels_and_operators_give_the_same_bits(dtype):
+    assert_same_bits(training_like("compiled", dtype), training_like("pytorch", dtype))
 
 
 @pytest.mark.usefixtures("compiler")
-def test_bins_too_large_for_the_kernels_are_left_to_crops(monkeypatch):
-    kernels = []
-    monkeypatch.setattr(compiled_max, "roi_pool", lambda *args: kernels.append(args) or torch.zeros(1, 1, 1, 1))
+def test_bins_too_large_for_the_kernels_are_left_to_operators(monkeypatch):
+    by_kernels = []
+    monkeypatch.setattr(compiled_max, "roi_pool", lambda *args: by_kernels.append(args) or torch.zeros(1, 1, 1, 1))
     feature = torch.zeros(1, 1, 257, 256)
     feature[0, 0, 256, 255] = 5
-    assert roi_pool(feature, [torch.tensor([[0.0, 0, 255, 256]])], 1).item() == 5 and not kernels
+    large = [torch.tensor([[0.0, 0, 255, 256]])]
+    assert roi_pool(feature, large, 1).item() == 5 and not by_kernels
+    with pytest.raises(ValueError, match="a bin may have more than 65536 cells"):
+        roi_pool(feature, large, 1, backend="compiled")
     roi_pool(feature, [torch.tensor([[0.0, 0, 255, 250]])], 1)
     roi_pool(feature, [torch.tensor([[900.0, 900, 10, 10]])], 1)  # reversed: one cell
     roi_pool(feature, [torch.tensor([[-3e38, 0, 3e38, 9]])], 1)  # out of all bounds: none
-    assert len(kernels) == 3
+    assert len(by_kernels) == 3

@@ -45,7 +45,7 @@ def test_bad_tensors(operator, feature, boxes, size, words):
         ({"spatial_scale": float("nan")}, "spatial_scale"),
         ({"sampling_ratio": 2.0}, "sampling_ratio.*2.0"),
         ({"reduce": "mean"}, "ave, max.*'mean'"),
-        ({"backend": "cuda"}, "auto, reference, cpu, triton, torchvision.*'cuda'"),
+        ({"backend": "cuda"}, "auto, reference, compiled, pytorch, triton, torchvision.*'cuda'"),
     ],
 )
 def test_bad_options(options, words):
@@ -53,15 +53,14 @@ def test_bad_options(options, words):
         roi_align(MAP, BOXES, 7, **options)
 
 
-def test_equal_lengths_are_recognised_as_regular():
+def test_every_form_of_boxes_names_the_images():
     device = torch.device("cpu")
-    assert check_boxes(BOXES, 2, device).per_image == 1
-    assert check_boxes([BOXES[0], torch.zeros(0, 4)], 2, device).per_image is None
-    assert check_boxes(torch.zeros(2, 5, 4), 2, device).per_image == 5
-    assert check_boxes(torch.zeros(2, 5, 4), 2, device).image.tolist() == [0] * 5 + [1] * 5
+    assert check_boxes([BOXES[0], torch.zeros(0, 4)], 2, device).image.tolist() == [0]
+    assert check_boxes(torch.zeros(2, 3, 4), 2, device).image.tolist() == [0] * 3 + [1] * 3
+    assert check_boxes(torch.tensor([[1.0, 0, 0, 1, 1], [0, 0, 0, 1, 1]]), 2, device).image.tolist() == [1, 0]
 
 
-def test_half_precision_boxes_are_widened():
+def test_half_precision_boxes_become_float32():
     boxes = torch.tensor([[[1000.0, 0, 1001, 4]]])
     assert check_boxes(boxes.half(), 1, torch.device("cpu")).boxes.dtype == torch.float32
     assert check_boxes(boxes.double(), 1, torch.device("cpu")).boxes.dtype == torch.float64

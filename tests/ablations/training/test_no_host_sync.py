@@ -83,8 +83,8 @@ def passes_for_a_gpu(monkeypatch):
     """Tensors without values, and Triton's operators without their kernels."""
     from ops.triton_kernels import launch
 
-    def bilinear(tables, boxes, image, level, scales, rows, columns, ratio, aligned, reduce, deterministic):
-        return launch._new_pooled(tables[0], len(boxes), rows, columns, ratio, reduce)
+    def bilinear(tables, boxes, image, level, scales, spec):
+        return launch._new_pooled(tables[0], len(boxes), spec)
 
     def pool(table, image, top, bottom, left, right):
         out = table.new_empty(len(top), top.shape[1], left.shape[1], table.shape[3])

@@ -24,14 +24,13 @@ from tests.ops.cases import (
     random_map,
     with_image,
 )
-from tests.ops.conftest import no_compiler
 
 OPERATORS = {
-    "RoIAlign": lambda feature, boxes: roi_align(feature, boxes, (5, 4), 1.0, 2),
-    "RoIAlign, adaptive": lambda feature, boxes: roi_align(feature, boxes, 5, 1.0, 0, True),
-    "RoIAlign, max": lambda feature, boxes: roi_align(feature, boxes, 5, 1.0, 2, reduce="max"),
-    "parts": lambda feature, boxes: ps_roi_pool(feature, boxes, 6, 3),
-    "RoIPool": lambda feature, boxes: roi_pool(feature, boxes, (5, 4)),
+    "RoIAlign": lambda feature, boxes, **options: roi_align(feature, boxes, (5, 4), 1.0, 2, **options),
+    "RoIAlign, adaptive": lambda feature, boxes, **options: roi_align(feature, boxes, 5, 1.0, 0, True, **options),
+    "RoIAlign, max": lambda feature, boxes, **options: roi_align(feature, boxes, 5, 1.0, 2, reduce="max", **options),
+    "parts": lambda feature, boxes, **options: ps_roi_pool(feature, boxes, 6, 3, **options),
+    "RoIPool": lambda feature, boxes, **options: roi_pool(feature, boxes, (5, 4), **options),
 }
 
 
@@ -63,10 +62,11 @@ def test_the_number_of_threads_changes_no_bit(name, images):
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("name", [name for name in OPERATORS if name != "RoIPool"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_sums_agree_with_gathered_rows(monkeypatch, name, dtype):
-    by_kernels = output_and_gradient(OPERATORS[name], *crowded(dtype))
-    no_compiler(monkeypatch)
-    for ours, theirs in zip(by_kernels, output_and_gradient(OPERATORS[name], *crowded(dtype)), strict=True):
+def test_sums_agree_with_those_of_operators(name, dtype):
+    by_kernels, by_operators = (
+        output_and_gradient(OPERATORS[name], *crowded(dtype), backend=backend) for backend in ("compiled", "pytorch")
+    )
+    for ours, theirs in zip(by_kernels, by_operators, strict=True):
         assert_near(ours, theirs, 4 * torch.finfo(dtype).eps)
 
 
@@ -75,9 +75,10 @@ def test_sums_agree_with_gathered_rows(monkeypatch, name, dtype):
 def test_any_number_of_channels(channels):
     feature, boxes = crowded()
     feature = torch.cat([feature, feature.flip(1)], dim=1)[:, :channels]
-    by_kernels = output_and_gradient(OPERATORS["RoIAlign"], feature, boxes)
-    with compiled.left_out():
-        by_operators = output_and_gradient(OPERATORS["RoIAlign"], feature, boxes)
+    by_kernels, by_operators = (
+        output_and_gradient(OPERATORS["RoIAlign"], feature, boxes, backend=backend)
+        for backend in ("compiled", "pytorch")
+    )
     for ours, theirs in zip(by_kernels, by_operators, strict=True):
         assert_near(ours, theirs, 1e-6)
 
@@ -132,19 +133,16 @@ class Marked(torch.Tensor):
     """A tensor that is more than its memory."""
 
 
-@pytest.mark.usefixtures("compiler")
 def test_only_plain_tensors_are_given_to_the_kernels():
     feature = torch.zeros(1, 4, 8, 8)
-    assert compiled.serves(feature) and compiled.serves(torch.nn.Parameter(feature))
-    assert not compiled.serves(feature.as_subclass(Marked))
-    assert not compiled.serves(feature.to("meta"))
+    assert compiled.readable(feature) and compiled.readable(torch.nn.Parameter(feature))
+    assert not compiled.readable(feature.as_subclass(Marked))
+    assert not compiled.readable(feature.to("meta"))
     with FakeTensorMode(allow_non_fake_inputs=True):
-        assert not compiled.serves(feature)
+        assert not compiled.readable(feature)
     with FlopCounterMode(display=False):
-        assert not compiled.serves(feature)
-    with compiled.left_out():
-        assert not compiled.serves(feature)
-    assert compiled.serves(feature)
+        assert not compiled.readable(feature)
+    assert compiled.readable(feature)
 
 
 @pytest.mark.usefixtures("compiler")
@@ -179,9 +177,10 @@ def test_samples_are_those_of_the_operators_to_the_bit(ratio, aligned, small):
     if small:
         high = low + (high - low).clamp(max=6)  # bins of few cells, which are merged
     length = torch.tensor([1.0, 2, 13, 30]).repeat(len(low))[: len(low)].double()
-    expected = sampling.mean_pairs(*sampling.axis_samples(low, high, 7, ratio, aligned, length), length)
+    axis = sampling.Axis(low, high, length, 7, ratio, aligned)
+    expected = sampling.mean_pairs(axis)
     assert not small or ratio == 1 or expected[0].shape[2] < 2 * ratio
-    pairs = compiled_sum.mean_pairs(low, high, 7, ratio, aligned, length, torch.float32)
+    pairs = compiled_sum.mean_pairs(axis, torch.float32)
     for ours, theirs in zip(pairs, expected, strict=True):
         assert torch.equal(ours, theirs)
 
@@ -199,7 +198,7 @@ def built_by(monkeypatch, compiler: str) -> str | None:
     """The reason why there are no kernels when `compiler` is to build them."""
     monkeypatch.setenv("CC", compiler)
     compiled.build.cache_clear()
-    return compiled.refusal(torch.float32)
+    return compiled.build_error(torch.float32)
 
 
 @pytest.fixture
@@ -229,7 +228,7 @@ def test_no_folder_to_build_in(monkeypatch, forget):
     monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
     compiled.build.cache_clear()
     if shutil.which("cc"):
-        assert "built no library" in compiled.refusal(torch.float32)
+        assert "built no library" in compiled.build_error(torch.float32)
     assert roi_pool(torch.ones(1, 1, 4, 4), torch.zeros(1, 5), 2).all()
 
 

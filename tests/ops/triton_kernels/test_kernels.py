@@ -15,6 +15,7 @@ import torch
 from ops.roi_align import roi_align
 from ops.roi_pool import roi_pool
 from ops.roi_warp import roi_warp
+from ops.validate import PoolSpec
 from tests.ops.cases import assert_near, output_and_gradient, random_boxes, random_map
 
 align_max = partial(roi_align, reduce="max")
@@ -164,11 +165,11 @@ def test_levels_in_one_launch(launch, kernel):
     maps = [random_map((2, 3, side, side), seed=side).to(DEVICE).requires_grad_() for side in (8, 4, 2)]
     boxes, scales = random_boxes(5, 32), [1 / 4, 1 / 8, 1 / 16]
     image, level = torch.tensor([1, 0, 0, 1, 0]).int(), torch.tensor([0, 2, 1, 0, 1]).int()
-    args = (maps, boxes.to(DEVICE), image.to(DEVICE), level.to(DEVICE), scales, (2, 2), 2)
+    args = (maps, boxes.to(DEVICE), image.to(DEVICE), level.to(DEVICE), scales)
     pooled = {
-        "atomic": lambda: launch.bilinear(*args, False, "ave", False),
-        "deterministic": lambda: launch.bilinear(*args, False, "ave", True),
-        "scalar": lambda: scalar_align(*args),  # the benchmark's yardstick
+        "atomic": lambda: launch.bilinear(*args, PoolSpec((2, 2), 2)),
+        "deterministic": lambda: launch.bilinear(*args, PoolSpec((2, 2), 2, deterministic=True)),
+        "scalar": lambda: scalar_align(*args, (2, 2), 2),  # the benchmark's yardstick
     }
     out = pooled[kernel]()
     grad = torch.rand(out.shape)
