@@ -21,7 +21,7 @@ from torch import nn
 from ablations.config.schema import CheckpointConfig, Config, from_hydra
 from ablations.errors import ConfigError, RecordError
 from ablations.records.storage import load_exhibit, load_run, load_status, load_study, save
-from ablations.training.checkpoint import Checkpoint, Progress
+from ablations.training.checkpoint import Checkpoint, TrainingState
 from data import annotations
 from data.coco import CocoSpec, load
 from data.images import read_image
@@ -223,22 +223,22 @@ def write_checkpoint(path, log, owner="me"):
     module(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     checkpoint = Checkpoint(path, owner, CheckpointConfig(), log)
-    progress = Progress(step=7, seconds=3.5, logged=[(0, {"loss": 1.5})], tail=[{"loss": 1.0}])
-    checkpoint.write(progress, module, optimizer)
-    return progress
+    state = TrainingState(step=7, seconds=3.5, logged=[(0, {"loss": 1.5})], tail=[{"loss": 1.0}])
+    checkpoint.write(state, module, optimizer)
+    return state
 
 
 @DAMAGE
 @given(st.data())
 def test_a_damaged_checkpoint_counts_as_none_and_an_undamaged_one_as_it_is(tmp_path, log, data):
     path = tmp_path / "checkpoint"
-    progress = write_checkpoint(path, log)
+    state = write_checkpoint(path, log)
     good = path.read_bytes()
     path.write_bytes(scrambled(data.draw, good))
     log.file = io.StringIO()
     checkpoint = Checkpoint(path, "me", CheckpointConfig(), log)
-    if checkpoint.progress.step:
-        assert (checkpoint.progress.step, checkpoint.progress.logged) == (progress.step, progress.logged)
+    if checkpoint.state.step:
+        assert (checkpoint.state.step, checkpoint.state.logged) == (state.step, state.logged)
     else:
         assert path.read_bytes() != good and "training starts from the beginning" in log.file.getvalue()
 

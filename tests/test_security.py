@@ -72,7 +72,7 @@ def test_pickles_in_the_place_of_our_files_are_not_unpickled(tmp_path, log):
     bomb = tmp_path / "exploded"
     for name in ("checkpoint", "run.json"):
         (tmp_path / name).write_bytes(pickle.dumps(Bomb(bomb)))
-    assert Checkpoint(tmp_path / "checkpoint", "me", CheckpointConfig(), log).progress.step == 0
+    assert Checkpoint(tmp_path / "checkpoint", "me", CheckpointConfig(), log).state.step == 0
     with pytest.raises(RecordError):
         load_run(tmp_path / "run.json")
     spec = ShapesSpec(num_train=1, num_val=1)

@@ -28,7 +28,7 @@ from ablations.records.run_log import RunLog
 from ablations.records.storage import load_status
 from ablations.stages.store import stages_of
 from ablations.tasks.build import build_task
-from ablations.training.checkpoint import Checkpoint, Progress
+from ablations.training.checkpoint import Checkpoint, TrainingState
 
 CONF = Path(__file__).parents[2] / "conf"
 WAYS = {"two workers, one thread each": (2, 1), "one worker, one thread": (1, 1), "one worker, two threads": (1, 2)}
@@ -68,20 +68,20 @@ def _moment(text: str) -> float:
 
 def checkpoint_cost(config: Config, folder: Path) -> dict[str, float]:
     """Seconds of a step and of a checkpoint of this run's training, and the share that checkpoints take of the time."""
-    task = build_task(stages_of(config))
-    optimizer = torch.optim.AdamW([p for p in task.model.parameters() if p.requires_grad], lr=1e-4, fused=True)
+    spec = build_task(stages_of(config)).training
+    optimizer = torch.optim.AdamW([p for p in spec.model.parameters() if p.requires_grad], lr=1e-4, fused=True)
     log = RunLog(folder, "bench")
     checkpoint = Checkpoint(folder / "checkpoint.safetensors", "bench", CheckpointConfig(), log)
     steps, writes = [], []
     for step in range(4 * CHECKPOINTS):
         start = time.perf_counter()
         optimizer.zero_grad()
-        torch.stack(list(task.losses(step, 0).values())).sum().backward()
+        torch.stack(list(spec.losses(step, 0).values())).sum().backward()
         optimizer.step()
         steps.append(time.perf_counter() - start)
         if step % 4 == 3:
             start = time.perf_counter()
-            checkpoint.write(Progress(step=step), task.model, optimizer)
+            checkpoint.write(TrainingState(step=step), spec.model, optimizer)
             writes.append(time.perf_counter() - start)
     write = statistics.median(writes)
     return {

@@ -2,18 +2,16 @@
 
 import signal
 
-from torch import nn
-
 from ablations.config.schema import Config
 from ablations.execution.local import SIGNALS
 from ablations.machine import one_thread
-from ablations.stages.proposals import proposal_losses, proposal_network, proposals_by_batch
+from ablations.stages.proposals import proposal_network, proposal_training, proposals_by_batch
 from ablations.stages.store import stages_of
 from ablations.tasks.build import build_task
 from ablations.tasks.detection import build_model, detections_by_batch
 from ablations.training import distributed
 from ablations.training.distributed import Command
-from ablations.training.loop import accumulate
+from ablations.training.loop import accumulate_gradients
 
 
 def worker_loop() -> int:
@@ -41,19 +39,16 @@ def handle(command: Command) -> None:
 
 
 def _train(command: Command) -> None:
-    config, stages = command.config, stages_of(command.config)
+    stages = stages_of(command.config)
     if command.kind == "train_proposals":
-        network = proposal_network(stages, seed=0)
-        module: nn.Module = network
-        losses_of, schedule = proposal_losses(network, stages, seed=0), config.budget.rpn
+        spec = proposal_training(proposal_network(stages, seed=0), stages, seed=0)
     else:
-        task = build_task(stages)
-        module, losses_of, schedule = task.model, task.losses, task.schedule
+        spec = build_task(stages).training
     rank, world_size = distributed.rank(), distributed.world_size()
-    for step, scale in distributed.training_steps(module):
-        module.zero_grad()
-        losses = accumulate(losses_of, step, schedule, config.precision, scale, rank, world_size)
-        distributed.reduce_gradients(module, losses)
+    for step, scale in distributed.training_steps(spec.model):
+        spec.model.zero_grad()
+        losses = accumulate_gradients(spec, step, scale, rank, world_size)
+        distributed.reduce_gradients(spec.model, losses)
 
 
 def _detect(config: Config) -> None:

@@ -35,15 +35,16 @@ def run_arm(run: Run, log: RunLog) -> RunRecord:
     write_atomically(folder / "config.yaml", yaml.safe_dump(config.settings(), sort_keys=False))
     torch.manual_seed(config.seed)
     task = build_task(stages)
+    model = task.training.model
     owner = f"{config.hash()} {stages.keys} {code_version()}"
     checkpoint = Checkpoint(folder / CHECKPOINT, owner, config.checkpoint, log)
     tracker = trackers.start(run.study, run.arm, config, folder)
     fitted = train(run, task, checkpoint, tracker, log)
-    write_atomically(folder / "model.safetensors", serialised(cpu_state_dict(task.model.state_dict())))
+    write_atomically(folder / "model.safetensors", serialised(cpu_state_dict(model.state_dict())))
 
     log.enter("evaluating")
     began = time.perf_counter()
-    task.model.eval()
+    model.eval()
     metrics = task.evaluate(folder)
     cost = {
         "train_seconds": round(fitted.seconds, 2),
@@ -60,13 +61,13 @@ def run_arm(run: Run, log: RunLog) -> RunRecord:
         config_hash=config.hash(),
         data=describe_data(stages),
         stages=stages.keys,
-        steps=task.schedule.steps,
-        num_parameters=sum(p.numel() for p in task.model.parameters()),
-        parameters={name: sum(p.numel() for p in part.parameters()) for name, part in task.model.named_children()},
+        steps=task.training.schedule.steps,
+        num_parameters=sum(p.numel() for p in model.parameters()),
+        parameters={name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()},
         losses=fitted.losses,
         metrics=metrics,
         cost=cost,
-        provenance=provenance(started) | {"resumed": checkpoint.progress.resumed, "compile": config.compile},
+        provenance=provenance(started) | {"resumed": checkpoint.state.resumed, "compile": config.compile},
     )
     tracker.finish(metrics)
     save(record, folder / "run.json")
@@ -77,25 +78,15 @@ def run_arm(run: Run, log: RunLog) -> RunRecord:
 def train(run: Run, task: Task, checkpoint: Checkpoint, tracker: Tracker, log: RunLog) -> Fit:
     """Trains the task's model; its curves go to metrics.jsonl, the log and the tracker."""
     config = run.config
-    with Curves(run.folder / "metrics.jsonl", checkpoint.progress.logged, tracker) as curves:
+    with Curves(run.folder / "metrics.jsonl", checkpoint.state.logged, tracker) as curves:
 
         def log_step(step: int, values: dict[str, float]) -> None:
             curves.add(step, values)
             log(step, values)
 
-        log.start_training(task.schedule.steps)
+        log.start_training(task.training.schedule.steps)
         with SharedTraining("train_run", config) as shared:
-            return fit(
-                task.model,
-                task.losses,
-                task.schedule,
-                log_step,
-                config.budget.log_every,
-                config.precision,
-                slow=task.pretrained,
-                checkpoint=checkpoint,
-                shared=shared,
-            )
+            return fit(task.training, log_step, config.budget.log_every, checkpoint, shared)
 
 
 def describe_data(stages: Stages) -> dict[str, object]:

@@ -9,14 +9,14 @@ from ablations.errors import ConfigError
 from ablations.records.code_version import code_version
 from ablations.records.run_log import RunLog
 from ablations.stages.pretraining import DenseNetwork, dense_losses
-from ablations.stages.proposals import proposal_losses, proposal_network, propose_all
+from ablations.stages.proposals import proposal_network, proposal_training, propose_all
 from ablations.stages.store import CHECKPOINT, Stages, make_once
-from ablations.training import distributed
 from ablations.training.batches import MicroBatches
 from ablations.training.checkpoint import Checkpoint
 from ablations.training.device import cpu_state_dict
-from ablations.training.loop import fit
-from models.backbone import fold_batch_norm, pretrained_parts, toy_trunk
+from ablations.training.distributed import SharedTraining
+from ablations.training.loop import TrainingSpec, fit
+from models.backbone import fold_batch_norm, toy_trunk
 from models.config import ResNetConfig
 from models.initialise import initialise, stream
 from models.weights import imagenet_state
@@ -35,7 +35,7 @@ def make_backbone(stages: Stages, log: RunLog) -> None:
 
     def make(folder: Path) -> None:
         config, dataset = stages.config, stages.dataset("train")
-        model = config.model
+        model, schedule = config.model, config.budget.backbone
         if isinstance(model, ResNetConfig):
             save_file(cpu_state_dict(imagenet_state(model)), folder / "model.safetensors")
             return
@@ -43,13 +43,10 @@ def make_backbone(stages: Stages, log: RunLog) -> None:
         network = DenseNetwork(trunk, len(dataset.classes))
         initialise(network, seed=0)
         network.to(stages.device).to(memory_format=torch.channels_last).train()
-        schedule = config.budget.backbone
         batches = MicroBatches(dataset, schedule, stream(0, "backbone"), 0)
-        losses_of = lambda step, part: dense_losses(network, batches.batch(step, part).to(stages.device))  # noqa: E731
-        torch.manual_seed(0)
-        checkpoint = Checkpoint(folder / CHECKPOINT, f"{stages.backbone_key} {code_version()}", config.checkpoint, log)
-        log.start_training(schedule.steps)
-        fit(network, losses_of, schedule, log, config.budget.log_every, config.precision, checkpoint=checkpoint)
+        losses = lambda step, part: dense_losses(network, batches.batch(step, part).to(stages.device))  # noqa: E731
+        checkpoint = stage_checkpoint(folder, stages.backbone_key, stages, log)
+        train(TrainingSpec(network, losses, schedule, config.precision), checkpoint, stages, log)
         save_file(cpu_state_dict(fold_batch_norm(trunk.eval()).state_dict()), folder / "model.safetensors")
 
     make_once(stages, stages.backbone_folder, ["model.safetensors"], make)
@@ -59,23 +56,11 @@ def make_proposals(stages: Stages, log: RunLog) -> None:
     """Trains the proposal network, then caches its proposals for all images."""
 
     def make(folder: Path) -> None:
-        config, network = stages.config, proposal_network(stages, seed=0)
-        losses_of, log_every = proposal_losses(network, stages, seed=0), config.budget.log_every
-        torch.manual_seed(0)
-        checkpoint = Checkpoint(folder / CHECKPOINT, f"{stages.rpn_key} {code_version()}", config.checkpoint, log)
-        log.start_training(config.budget.rpn.steps)
-        with distributed.SharedTraining("train_proposals", config) as shared:
-            fit(
-                network,
-                losses_of,
-                config.budget.rpn,
-                log,
-                log_every,
-                config.precision,
-                slow=pretrained_parts(network),
-                checkpoint=checkpoint,
-                shared=shared,
-            )
+        network = proposal_network(stages, seed=0)
+        spec = proposal_training(network, stages, seed=0)
+        checkpoint = stage_checkpoint(folder, stages.rpn_key, stages, log)
+        with SharedTraining("train_proposals", stages.config) as shared:
+            train(spec, checkpoint, stages, log, shared)
         save_file(cpu_state_dict(network.state_dict()), folder / "model.safetensors")
         for split in ("train", "val"):
             log.enter(f"proposals of {split} images")
@@ -83,3 +68,16 @@ def make_proposals(stages: Stages, log: RunLog) -> None:
             save_file({"boxes": proposals.boxes, "scores": proposals.scores}, folder / f"{split}.safetensors")
 
     make_once(stages, stages.rpn_folder, ["model.safetensors", "train.safetensors", "val.safetensors"], make)
+
+
+def stage_checkpoint(folder: Path, key: str, stages: Stages, log: RunLog) -> Checkpoint:
+    return Checkpoint(folder / CHECKPOINT, f"{key} {code_version()}", stages.config.checkpoint, log)
+
+
+def train(
+    spec: TrainingSpec, checkpoint: Checkpoint, stages: Stages, log: RunLog, shared: SharedTraining | None = None
+) -> None:
+    """Trains a stage's network. Layers that draw from torch's own generator, such as dropout, would use seed 0."""
+    torch.manual_seed(0)
+    log.start_training(spec.schedule.steps)
+    fit(spec, log, stages.config.budget.log_every, checkpoint, shared)

@@ -1,7 +1,5 @@
 """The proposal network that all arms of a study share: an RPN on a trunk of its own, and what it proposes."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -9,9 +7,10 @@ from ablations.stages.store import Stages
 from ablations.training import distributed
 from ablations.training.batches import MicroBatches, evaluation_batches
 from ablations.training.device import compile_parts
+from ablations.training.loop import TrainingSpec
 from ablations.training.stopping import check_stop
 from data.dataset import Batch, flip_boxes, to_device
-from models.backbone import Trunk, load_pretrained
+from models.backbone import Trunk, load_pretrained, pretrained_parts
 from models.build import build_rpn_head, build_trunk
 from models.config import ModelConfig
 from models.detector import Proposals
@@ -46,8 +45,8 @@ def proposal_network(stages: Stages, seed: int) -> ProposalNetwork:
     return network.to(stages.device).to(memory_format=torch.channels_last).train()
 
 
-def proposal_losses(network: ProposalNetwork, stages: Stages, seed: int) -> Callable[[int, int], dict[str, Tensor]]:
-    """losses(step, part) of the network; images, mirroring and sampled anchors depend on the seed."""
+def proposal_training(network: ProposalNetwork, stages: Stages, seed: int) -> TrainingSpec:
+    """The network's training; images, mirroring and sampled anchors depend on the seed."""
     config = stages.config
     batches = MicroBatches(stages.dataset("train"), config.budget.rpn, stream(seed, "rpn"), seed)
 
@@ -58,7 +57,7 @@ def proposal_losses(network: ProposalNetwork, stages: Stages, seed: int) -> Call
         num_anchors = config.model.anchors_per_image
         return rpn_losses(scores, deltas, anchors, batch.boxes, batch.labels, batch.crowds, num_anchors, keys)
 
-    return losses
+    return TrainingSpec(network, losses, config.budget.rpn, config.precision, pretrained_parts(network))
 
 
 def propose_all(network: ProposalNetwork, stages: Stages, split: str) -> Proposals:

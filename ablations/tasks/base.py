@@ -1,12 +1,10 @@
-"""What a run trains and how it is evaluated: all that sets one task apart from another."""
+"""A task: what a run trains and how it is evaluated."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor, nn
-
-from ablations.config.schema import ScheduleConfig
+from ablations.training.loop import TrainingSpec
 
 Metrics = dict[str, dict[str, float | None]]
 """kind -> name -> figure in points, as in `RunRecord.metrics`."""
@@ -14,15 +12,11 @@ Metrics = dict[str, dict[str, float | None]]
 
 @dataclass(frozen=True)
 class Task:
-    """losses(step, part): what training minimises, on a micro batch of a step.
+    """training: the model, its losses and its schedule.
 
-    pretrained: the part of `model` that is pretrained.
-    evaluate(folder): the metrics of the trained model on the validation images; leaves what they are computed from in
+    evaluate(folder): the metrics of the trained model on the validation images; what they are computed from is left in
     `folder`.
     """
 
-    model: nn.Module
-    losses: Callable[[int, int], dict[str, Tensor]]
-    schedule: ScheduleConfig
-    pretrained: nn.Module
+    training: TrainingSpec
     evaluate: Callable[[Path], Metrics]

@@ -1,7 +1,6 @@
 """The task "detection": train a detector, and evaluate its boxes and masks."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from ablations.tasks.base import Metrics, Task
 from ablations.training import distributed
 from ablations.training.batches import MicroBatches, evaluation_batches
 from ablations.training.device import compile_parts
+from ablations.training.loop import TrainingSpec
 from ablations.training.stopping import check_stop
 from data.dataset import to_device
 from models.backbone import load_pretrained, pretrained_parts
@@ -41,8 +41,7 @@ def detection_task(stages: Stages) -> Task:
             metrics |= {"segm": average_precision(truth, results, "segm"), "overlap": overlap_metrics(truth, results)}
         return metrics
 
-    losses = detection_losses(model, stages)
-    return Task(model, losses, stages.config.budget.train, pretrained_parts(model), evaluate)
+    return Task(detection_training(model, stages), evaluate)
 
 
 def build_model(stages: Stages) -> Detector:
@@ -73,8 +72,8 @@ def trained_model(run: Run) -> Detector:
     return model.eval()
 
 
-def detection_losses(model: Detector, stages: Stages) -> Callable[[int, int], dict[str, Tensor]]:
-    """losses(step, part): with the same images, mirroring, proposals and random numbers in all arms of a seed."""
+def detection_training(model: Detector, stages: Stages) -> TrainingSpec:
+    """The model's training, with the same images, mirroring, proposals and random numbers in all arms of a seed."""
     config, device = stages.config, stages.device
     cached = None if model.rpn is not None else stages.proposals("train")
     batches = MicroBatches(stages.dataset("train"), config.budget.train, config.seed, config.seed)
@@ -87,7 +86,7 @@ def detection_losses(model: Detector, stages: Stages) -> Callable[[int, int], di
         draw = lambda name, shape: to_device(batches.uniform(shape, name, step, part), device)  # noqa: E731
         return model.losses(batch.images, batch.sizes, truth, proposals, draw)
 
-    return losses
+    return TrainingSpec(model, losses, config.budget.train, config.precision, pretrained_parts(model))
 
 
 def detect(model: Detector, stages: Stages) -> list[dict[str, Any]]:

@@ -9,12 +9,11 @@ from safetensors.torch import save as serialised
 from ablations.evaluation.coco import coco_results
 from ablations.evaluation.recall import recall
 from ablations.records.storage import write_atomically
-from ablations.stages.proposals import proposal_losses, proposal_network, propose_all
+from ablations.stages.proposals import proposal_network, proposal_training, propose_all
 from ablations.stages.store import Stages
 from ablations.tasks.base import Metrics, Task
 from ablations.training.batches import evaluation_batches
 from data.dataset import InstanceSet
-from models.backbone import pretrained_parts
 from models.detector import Detections, Proposals
 
 
@@ -30,8 +29,7 @@ def proposals_task(stages: Stages) -> Task:
         write_atomically(folder / "proposals.safetensors", tensors)
         return {"recall": recall(val.coco, as_results(proposals, val), config.model.proposals)}
 
-    losses = proposal_losses(network, stages, config.seed)
-    return Task(network, losses, config.budget.rpn, pretrained_parts(network), evaluate)
+    return Task(proposal_training(network, stages, config.seed), evaluate)
 
 
 def as_results(proposals: Proposals, dataset: InstanceSet) -> list[dict[str, Any]]:

@@ -1,8 +1,9 @@
-"""Where an interrupted training goes on from: one safetensors file, written atomically, that runs no code when read.
+"""Checkpoints, from which an interrupted training resumes: a safetensors file, written atomically. Reading it runs no
+code.
 
-Its tensors are the network's and the optimiser's; its header holds, as JSON, the step, the losses so far and whom it
-belongs to. Nothing else is needed: the learning rate, the batches and all random draws are functions of the step.
-torch's own generator, from which nothing here draws, is kept for layers such as dropout that would.
+Its tensors are the model's and the optimiser's; its header holds, as JSON, the step, the losses so far and which run
+or stage it belongs to. Nothing else is needed: learning rate, batches and random numbers are functions of the step.
+The state of torch's own generator is kept for layers such as dropout, though nothing here draws from it.
 """
 
 import hashlib
@@ -23,17 +24,17 @@ from ablations.records.run_log import RunLog
 from ablations.records.storage import write_atomically
 
 SHARE = 0.01
-"""Checkpoints take at most about this share of the time: where writing one is slow, they are further apart."""
+"""Checkpoints take at most about this share of the time: where writing one is slow, they are less frequent."""
 
 
 @dataclass
-class Progress:
-    """How far a training is.
+class TrainingState:
+    """How far a training has come, apart from its tensors.
 
-    step:    steps done, and so the number of the next one
-    seconds: spent on them, in all attempts
-    resumed: the steps from which it went on after an interruption
-    logged:  [step, values] of each logged step
+    step:    number of steps done, and so the index of the next one
+    seconds: time that they took, in all attempts
+    resumed: the steps at which it was resumed
+    logged:  (step, values) of each logged step
     tail:    losses of the steps whose mean is reported
     scaler:  state of float16's loss scale
     """
@@ -47,10 +48,10 @@ class Progress:
 
 
 class Checkpoint:
-    """The checkpoint of one training in `path`; what does not belong to `owner` or is damaged counts as none.
+    """The checkpoint of one training, in the file `path`. One that is damaged or of another owner is not used.
 
-    owner: names the run or stage with everything that decides its result
-    every: how often to write one
+    owner: identifies the run or stage by everything that decides its result
+    every: how often to write it
     """
 
     def __init__(self, path: Path, owner: str, every: CheckpointConfig, log: RunLog) -> None:
@@ -58,37 +59,37 @@ class Checkpoint:
         self.cost = 0.0
         self.last = time.monotonic()
         self.tensors: dict[str, Tensor] = {}
-        self.progress = self._read() or Progress()
-        if self.progress.step:
-            self.progress.resumed.append(self.progress.step)
-            log.resume(self.progress.step)
+        self.state = self._read() or TrainingState()
+        if self.state.step:
+            self.state.resumed.append(self.state.step)
+            log.resume(self.state.step)
 
     def due(self, step: int) -> bool:
-        """Whether one should be written now that `step` steps are done."""
+        """Whether it should be written now that `step` steps are done."""
         if self.every.steps is not None and step % self.every.steps == 0:
             return True
         return time.monotonic() - self.last >= max(self.every.seconds, self.cost / SHARE)
 
-    def write(self, progress: Progress, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Replaces the last one. A full disk is no reason to lose the run: it goes on, and the last one stays."""
+    def write(self, state: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Replaces the file. If that fails, as on a full disk, training continues and the last checkpoint stays."""
         began = time.monotonic()
-        tensors = {name: value.detach().cpu().contiguous() for name, value in _tensors(module, optimizer).items()}
+        tensors = {name: value.detach().cpu().contiguous() for name, value in _tensors(model, optimizer).items()}
         tensors["generator"] = torch.get_rng_state()
-        header = {"owner": self.owner, "progress": json.dumps(asdict(progress))}
+        header = {"owner": self.owner, "progress": json.dumps(asdict(state))}
         header["digest"] = _digest(tensors, header["progress"])
         try:
             write_atomically(self.path, save(tensors, header))
         except OSError as error:
-            self.log.write(f"no checkpoint at step {progress.step}: {error.strerror or error}; training goes on", True)
+            self.log.write(f"no checkpoint at step {state.step}: {error.strerror or error}; training continues", True)
         self.last = time.monotonic()
         self.cost = self.last - began
 
-    def restore(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-        """Puts the network and the optimiser where the checkpoint has them; the first step where there is none."""
-        if self.progress.step:
-            for place, parameter in _parameters(optimizer).items():
-                # As the optimiser makes them, laid out like the parameter: fused kernels go through memory in order.
-                prefix = f"optimizer.{place}."
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
+        """Loads the checkpoint into the model and the optimiser. Without one they stay as they are, at step 0."""
+        if self.state.step:
+            for key, parameter in _parameters(optimizer).items():
+                # In the parameter's memory format, as the optimiser makes them: fused kernels read memory in order.
+                prefix = f"optimizer.{key}."
                 stored = {
                     name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)
                 }
@@ -96,31 +97,30 @@ class Checkpoint:
                     name: torch.empty_like(parameter) if value.dim() else torch.empty((), device=parameter.device)
                     for name, value in stored.items()
                 }
-            expected = _tensors(module, optimizer)
-            if {name: value.shape for name, value in expected.items()} != {
-                name: value.shape for name, value in self.tensors.items() if name != "generator"
-            }:
-                raise TrainingError(f"{self.path}: the checkpoint does not fit the network; delete it and go on")
+            expected = _tensors(model, optimizer)
+            stored_shapes = {name: value.shape for name, value in self.tensors.items() if name != "generator"}
+            if {name: value.shape for name, value in expected.items()} != stored_shapes:
+                raise TrainingError(f"{self.path}: the checkpoint does not fit the model; delete it and start again")
             with torch.no_grad():
                 for name, value in expected.items():
                     value.copy_(self.tensors[name])
             torch.set_rng_state(self.tensors["generator"])
         self.tensors = {}
-        return self.progress
+        return self.state
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
 
-    def _read(self) -> Progress | None:
+    def _read(self) -> TrainingState | None:
         if not self.path.exists():
             return None
         try:
             with safe_open(self.path, "pt") as file:
                 header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dictionary
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dictionary
             if header["digest"] != _digest(tensors, header["progress"]):
                 raise ValueError("its content is not what was written")
-            progress = _progress(json.loads(header["progress"]))
+            state = _state(json.loads(header["progress"]))
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             self.log.write(f"{self.path}: cannot be read ({error}); training starts from the beginning", True)
             return None
@@ -130,31 +130,31 @@ class Checkpoint:
             )
             return None
         self.tensors = tensors
-        return progress
+        return state
 
 
-def _progress(content: dict[str, Any]) -> Progress:
-    progress = Progress(**content)
-    progress.logged = [(step, values) for step, values in progress.logged]
-    return progress
+def _state(content: dict[str, Any]) -> TrainingState:
+    state = TrainingState(**content)
+    state.logged = [(step, values) for step, values in state.logged]
+    return state
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's parameters by group and place: the same names whenever it is built alike."""
+    """The optimiser's parameters by their group and their index in it."""
     groups = enumerate(optimizer.param_groups)
-    return {f"{group}.{place}": p for group, content in groups for place, p in enumerate(content["params"])}
+    return {f"{number}.{index}": p for number, group in groups for index, p in enumerate(group["params"])}
 
 
-def _tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """All that training changes, by name: the tensors themselves, so that they can be read and written."""
-    found = {f"module.{name}": value for name, value in module.state_dict().items()}
-    for place, parameter in _parameters(optimizer).items():
-        found |= {f"optimizer.{place}.{name}": value for name, value in optimizer.state[parameter].items()}
-    return found
+def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """All that training changes, by name: the tensors themselves, not copies."""
+    tensors = {f"module.{name}": value for name, value in model.state_dict().items()}
+    for key, parameter in _parameters(optimizer).items():
+        tensors |= {f"optimizer.{key}.{name}": value for name, value in optimizer.state[parameter].items()}
+    return tensors
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:
-    """Of names, bytes and text: a bit that flipped on the disk must not become a result."""
+    """A digest of names, bytes and text: a bit that flipped on the disk must not become a result."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         digest.update(name.encode())

@@ -16,7 +16,7 @@ from ablations.errors import Stopped
 from ablations.records import storage
 from ablations.training import stopping
 from ablations.training.checkpoint import Checkpoint
-from ablations.training.loop import fit
+from ablations.training.loop import TrainingSpec, fit
 
 STEPS = 8
 EVERY_STEP = CheckpointConfig(steps=1)
@@ -48,11 +48,11 @@ def train(path, log, owner="me", precision="float32", stop_after=None, every=EVE
 
     stopping.stop_when(lambda: stop_after is not None and len(steps) == stop_after)
     checkpoint = Checkpoint(path, owner, every, log)
-    lines += checkpoint.progress.logged
+    lines += checkpoint.state.logged
     add_line = lambda step, values: lines.append((step, values))  # noqa: E731
     schedule = ScheduleConfig(steps=STEPS, lr=0.01, pretrained_lr=0.5, optimizer=optimizer)
     try:
-        done = fit(model, losses, schedule, add_line, 2, precision, slow=model[0], checkpoint=checkpoint)
+        done = fit(TrainingSpec(model, losses, schedule, precision, pretrained=model[0]), add_line, 2, checkpoint)
     except Stopped:
         done = None
     return model.state_dict(), done, lines, checkpoint
@@ -71,7 +71,7 @@ def test_an_interrupted_training_ends_bit_for_bit_like_an_undisturbed_one(tmp_pa
     found, again, relined, checkpoint = train(tmp_path / "b", log, **settings)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert again.losses == whole.losses and relined == lines and [step for step, _ in lines] == [0, 2, 4, 6]
-    assert checkpoint.progress.resumed == [sum(stops[: i + 1]) for i in range(len(stops))]
+    assert checkpoint.state.resumed == [sum(stops[: i + 1]) for i in range(len(stops))]
     assert f"resuming at step {sum(stops)}" in log.file.getvalue()
 
 
@@ -127,7 +127,7 @@ def test_a_checkpoint_that_is_no_good_is_named_and_training_starts_anew(tmp_path
     damage(tmp_path / "b", log)
     found, _, lines, checkpoint = train(tmp_path / "b", log)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert "training starts from the beginning" in log.file.getvalue() and checkpoint.progress.resumed == []
+    assert "training starts from the beginning" in log.file.getvalue() and checkpoint.state.resumed == []
     assert len(lines) == 4 and not (tmp_path / "exploded").exists()
 
 

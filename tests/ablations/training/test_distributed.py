@@ -30,10 +30,10 @@ WITNESS = """
 import os, pathlib, runpy, sys
 sys.path.insert(0, os.getcwd())
 from ablations.stages import proposals
-from ablations.training import loop
+from ablations.training.loss_history import LossHistory
 
 notes = pathlib.Path(sys.argv.pop(1))
-propose, add = proposals.propose_batch, loop.Curve.add
+propose, add = proposals.propose_batch, LossHistory.add
 
 def propose_and_note(network, batch, model):
     (notes / f"{os.environ['RANK']} {batch.image_ids.tolist()[0]} {len(batch.image_ids)}").touch()
@@ -44,7 +44,7 @@ def add_or_fail(self, step, losses, rate):
         raise OSError(28, "No space left on device", "somewhere")
     add(self, step, losses, rate)
 
-proposals.propose_batch, loop.Curve.add = propose_and_note, add_or_fail
+proposals.propose_batch, LossHistory.add = propose_and_note, add_or_fail
 runpy.run_path("run.py", run_name="__main__")
 """
 """run.py, but every rank notes the images that it makes proposals for, and rank 0's disk is full in a training of three

@@ -5,8 +5,14 @@ import torch
 from torch import nn
 
 from ablations.config.schema import CheckpointConfig, ScheduleConfig
+from ablations.errors import TrainingError
 from ablations.training.checkpoint import Checkpoint
-from ablations.training.loop import TrainingError, fit, learning_rate_factor
+from ablations.training.loop import TrainingSpec, fit
+from ablations.training.optimizer import learning_rate_factor
+
+
+def ignore(step, values):
+    """A log that keeps nothing."""
 
 
 def test_the_learning_rate_rises_once_and_falls_to_nothing():
@@ -39,7 +45,7 @@ def test_micro_batches_add_up_to_the_step(optimizer):
         layer = nn.Linear(3, 1)
         schedule = ScheduleConfig(steps=5, lr=0.1, optimizer=optimizer, micro_batches=parts)
         losses = lambda step, part: {"squared": (layer(x[part::parts]) ** 2).mean()}  # noqa: E731
-        done = fit(layer, losses, schedule, lambda *_: None, 1, "float32")
+        done = fit(TrainingSpec(layer, losses, schedule), ignore, 1)
         return layer.weight.detach(), done.losses["squared"]
 
     (whole, loss), (added, same) = trained(1), trained(4)
@@ -52,14 +58,9 @@ def test_fit_descends_and_reports_the_end():
     x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
     y = x @ torch.tensor([[1.0], [-2.0], [0.5]])
     seen = []
-    done = fit(
-        layer,
-        lambda step, part: {"squared": ((layer(x) - y) ** 2).mean()},
-        ScheduleConfig(steps=200, lr=0.1),
-        lambda step, values: seen.append((step, values)),
-        log_every=50,
-        precision="float32",
-    )
+    losses = lambda step, part: {"squared": ((layer(x) - y) ** 2).mean()}  # noqa: E731
+    spec = TrainingSpec(layer, losses, ScheduleConfig(steps=200, lr=0.1))
+    done = fit(spec, lambda step, values: seen.append((step, values)), log_every=50)
     assert [step for step, _ in seen] == [0, 50, 100, 150]
     assert {"squared", "lr"} == set(seen[0][1])
     assert done.losses["squared"] < 0.01 < seen[0][1]["squared"]
@@ -80,8 +81,8 @@ def test_float16_leaves_out_steps_that_overflow_until_the_scale_fits(optimizer, 
 
         checkpoint = Checkpoint(tmp_path / precision, "me", CheckpointConfig(), log)
         schedule = ScheduleConfig(steps=12, lr=0.01, optimizer=optimizer, weight_decay=0, warmup=0)
-        fit(layer, losses, schedule, lambda *_: None, 1, precision, checkpoint=checkpoint)
-        return weights, checkpoint.progress.scaler
+        fit(TrainingSpec(layer, losses, schedule, precision), ignore, 1, checkpoint)
+        return weights, checkpoint.state.scaler
 
     (halved, scaler), (whole, nothing) = trained("float16"), trained("float32")
     assert nothing == {} and scaler["scale"] == 4096 and scaler["_growth_tracker"] == 12 - 4
@@ -102,22 +103,23 @@ def test_float16_learns_what_float32_does():
         torch.manual_seed(0)
         layer = nn.Linear(3, 1)
         losses = lambda step, part: {"squared": ((layer(x).float() - y) ** 2).mean()}  # noqa: E731
-        return fit(layer, losses, ScheduleConfig(steps=60, lr=0.1), lambda *_: None, 10, precision).losses["squared"]
+        spec = TrainingSpec(layer, losses, ScheduleConfig(steps=60, lr=0.1), precision)
+        return fit(spec, ignore, 10).losses["squared"]
 
     assert loss("float16") == pytest.approx(loss("float32"), abs=0.02)
 
 
 def test_pretrained_parts_learn_more_slowly():
-    def change(slow):
+    def change(slower):
         torch.manual_seed(0)
         network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
         before = network[0].weight.detach().clone()
         schedule = ScheduleConfig(steps=1, lr=0.1, weight_decay=0, pretrained_lr=0.1)
         losses = lambda step, part: {"sum": network(torch.ones(1, 2)).sum()}  # noqa: E731
-        fit(network, losses, schedule, lambda *_: None, 1, "float32", slow=network[0] if slow else None)
+        fit(TrainingSpec(network, losses, schedule, pretrained=network[0] if slower else None), ignore, 1)
         return (network[0].weight - before).abs().max().item()
 
-    assert change(slow=True) == pytest.approx(0.1 * change(slow=False), rel=1e-3)
+    assert change(slower=True) == pytest.approx(0.1 * change(slower=False), rel=1e-3)
 
 
 def test_a_loss_that_is_not_finite_stops_with_all_losses_named():
@@ -128,4 +130,4 @@ def test_a_loss_that_is_not_finite_stops_with_all_losses_named():
         "bad": layer.weight.sum() * (torch.inf if step == 3 else 1),
     }
     with pytest.raises(TrainingError, match=r"step 3.*good.*bad inf.*lr"):
-        fit(layer, losses, ScheduleConfig(steps=10), lambda *_: None, 1, "float32")
+        fit(TrainingSpec(layer, losses, ScheduleConfig(steps=10)), ignore, 1)

@@ -16,7 +16,8 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ablations.config.schema import ScheduleConfig
-from ablations.training import loop
+from ablations.training.loop import TrainingSpec, fit
+from ablations.training.loss_history import LossHistory
 from models import detector, rpn
 from models.build import build_mask_rcnn
 from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, ResNetConfig, RoIConfig, ToyConfig
@@ -153,13 +154,13 @@ def test_a_training_on_a_gpu_waits_only_where_it_logs(case, precision, monkeypat
             return suppress(*arguments)
 
     monkeypatch.setattr(rpn, "suppress", may_wait)
-    network, curve = network_of(case).to("cuda"), loop.Curve.read
+    network, read = network_of(case).to("cuda"), LossHistory.read
 
-    def read(self):
+    def may_read(self):
         with waiting("default"):
-            return curve(self)
+            return read(self)
 
-    monkeypatch.setattr(loop.Curve, "read", read)
+    monkeypatch.setattr(LossHistory, "read", may_read)
     losses = losses_of(network)
 
     def strictly(step, part):
@@ -168,5 +169,5 @@ def test_a_training_on_a_gpu_waits_only_where_it_logs(case, precision, monkeypat
         return {"all": losses()}
 
     with waiting("default"):
-        done = loop.fit(network, strictly, ScheduleConfig(steps=4), lambda *_: None, 100, precision)
+        done = fit(TrainingSpec(network, strictly, ScheduleConfig(steps=4), precision), lambda *_: None, 100)
     assert math.isfinite(done.losses["all"])
