@@ -61,10 +61,7 @@ def analyse(study: StudyResults, resamples: int = RESAMPLES) -> Analysis:
 
 
 def _image_noise(study: StudyResults, verdicts: list[Verdict], resamples: int) -> dict[str, ImageNoise]:
-    bootstrap = ImageBootstrap(study, resamples)
-    noise = {
-        verdict.hypothesis.name: bootstrap.noise(verdict.hypothesis.contrast, verdict.hypothesis.metric)
-        for verdict in verdicts
-        if verdict.estimate.n and not verdict.hypothesis.threshold
-    }
+    hypotheses = [item.hypothesis for item in verdicts if item.estimate.n and not item.hypothesis.threshold]
+    bootstrap = ImageBootstrap(study, [hypothesis.metric for hypothesis in hypotheses], resamples)
+    noise = {hypothesis.name: bootstrap.noise(hypothesis.contrast, hypothesis.metric) for hypothesis in hypotheses}
     return {name: value for name, value in noise.items() if value is not None}

@@ -19,7 +19,7 @@ Letters: G objects and D detections of an image, H and W its sides. Boxes are xy
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -155,7 +155,7 @@ def evaluate(truth: dict[str, Any], results: list[dict[str, Any]], bins: list[st
             for number, level in zip(scene.ids, scene.levels.tolist(), strict=True):
                 coco.anns[number]["area"] = level
             detections = found.imgToAnns[image_id]
-            for detection, level in zip(detections, _levels_of(detections, scene), strict=True):
+            for detection, level in zip(detections, levels_of(detections, scene), strict=True):
                 detection["area"] = level
         evaluation = COCOeval(coco, found, "segm")
         evaluation.params.imgIds, evaluation.params.catIds = sorted(coco.getImgIds()), sorted(coco.getCatIds())
@@ -165,7 +165,7 @@ def evaluate(truth: dict[str, Any], results: list[dict[str, Any]], bins: list[st
     return evaluation
 
 
-def _levels_of(detections: list[dict[str, Any]], scene: Scene) -> list[int]:
+def levels_of(detections: list[dict[str, Any]], scene: Scene) -> list[int]:
     """For each detection the level of the object that its box overlaps most; that of no overlap if there is none."""
     levels = scene.levels
     none = 1 if levels.any() else 0
@@ -196,13 +196,18 @@ def scene_of(coco: COCO, image_id: int) -> Scene:
     )
 
 
-def found_objects(truth: dict[str, Any], results: list[dict[str, Any]]) -> Iterator[Found]:
-    """Every object that a detection with a mask was matched to, image by image."""
+def found_objects(
+    truth: dict[str, Any], results: list[dict[str, Any]], known: Mapping[int, Scene] | None = None
+) -> Iterator[Found]:
+    """Every object that a detection with a mask was matched to, image by image.
+
+    known: the scenes of `truth` by image, for a caller that has them from an earlier run.
+    """
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for result in results:
         if "segmentation" in result:
             by_image[result["image_id"]].append(result)
-    for scene in scenes(truth):
+    for scene in scenes(truth) if known is None else known.values():
         degrees = scene.degrees.tolist()
         for place, result in matches(scene, by_image[scene.image_id]).items():
             mask, own, others = rle.decode(result["segmentation"]).astype(bool), scene.masks[place], scene.others(place)

@@ -1,23 +1,21 @@
 """The noise of the validation images: a paired bootstrap over stored detections, with AP accumulated per resample.
 
-Detections are matched to objects once a run (pycocotools). A resample draws as many images as there are, with
+Detections are matched to objects once a run (see matching.py). A resample draws as many images as there are, with
 replacement, the same for all arms and seeds; an image drawn twice counts twice. Only the accumulation depends on the
-draw, and precision need only be known where a true positive stands, so a resample takes milliseconds.
+draw, and precision need only be known where a true positive stands, so a resample takes less than a millisecond.
 
-Letters: I images, K classes, T IoU thresholds, N detections of a class, R resamples.
+Letters: I images, T IoU thresholds, N detections of a class, P true positives among them, R resamples.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval
 
 from ablations.evaluation import overlap
-from ablations.evaluation.cocoapi import index, quietly, with_results
 from ablations.records.schema import DIFFERENCE
 from reports.load import StudyResults
+from reports.stats.matching import IOUS, ClassMatches, Truth
 from reports.stats.paired import LEVEL
 
 RESAMPLES = 1000
@@ -25,16 +23,6 @@ CHUNK = 250  # resamples at a time: bounds the memory
 THRESHOLDS = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}
 RECALLS = np.linspace(0, 1, 101)
 MEANS = ("overlap.leakage", "overlap.seams")  # over objects
-
-
-@dataclass(frozen=True)
-class ClassMatches:
-    """One class of one run. Detections by falling score: image [N]; hit, ignored: [T, N]; objects: [I]."""
-
-    image: np.ndarray
-    hit: np.ndarray
-    ignored: np.ndarray
-    objects: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -48,95 +36,63 @@ class ImageNoise:
     num_seeds: int
 
 
-def match(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> list[ClassMatches]:
-    """Matches a run's detections to the ground truth, class by class, as COCO's evaluation does for all sizes.
+def average_precisions(
+    classes: Iterable[ClassMatches], draws: np.ndarray, keys: Sequence[str] = tuple(THRESHOLDS)
+) -> dict[str, np.ndarray]:
+    """AP in points of every resample, for each of `keys` (see THRESHOLDS).
 
-    kind: "segm", "bbox", or one of overlap.BINS for masks of those objects alone. Results without the kind's geometry,
-    or none at all, match nothing.
+    draws: [R, I], how often each image was drawn -> [R] for each key, NaN without objects.
     """
-    evaluation = overlap.evaluate(truth, results, [kind]) if kind in overlap.BINS else _evaluate(truth, results, kind)
-    num_images, num_thresholds = len(evaluation.params.imgIds), len(evaluation.params.iouThrs)
-    rows = [
-        evaluation.evalImgs[start : start + num_images]
-        for start in range(0, len(evaluation.evalImgs), max(1, num_images))
-    ]
-    return [_class_matches(row, num_images, num_thresholds) for row in rows]
-
-
-def _evaluate(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> COCOeval:
-    key = "segmentation" if kind == "segm" else "bbox"
-    coco = index(truth)
-    found = with_results(coco, [result for result in results if key in result])
-    with quietly():
-        evaluation = COCOeval(coco, found, kind)
-        evaluation.params.imgIds = sorted(coco.getImgIds())
-        evaluation.params.catIds = sorted(coco.getCatIds())
-        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
-        evaluation.params.maxDets = [100]
-        evaluation.evaluate()
-    return evaluation
-
-
-def _class_matches(row: list[dict[str, Any] | None], num_images: int, num_thresholds: int) -> ClassMatches:
-    objects = np.zeros(num_images, dtype=np.int64)
-    image, scores, hit, ignored = [], [], [], []
-    for number, entry in enumerate(row):
-        if entry is None:
-            continue
-        objects[number] = int(np.sum(np.asarray(entry["gtIgnore"]) == 0))
-        count = len(entry["dtScores"])
-        image.append(np.full(count, number))
-        scores.append(np.asarray(entry["dtScores"], dtype=float))
-        hit.append(np.asarray(entry["dtMatches"]).reshape(num_thresholds, count) > 0)
-        ignored.append(np.asarray(entry["dtIgnore"]).reshape(num_thresholds, count).astype(bool))
-    if not image:
-        none = np.zeros((num_thresholds, 0), dtype=bool)
-        return ClassMatches(np.zeros(0, dtype=np.int64), none, none, objects)
-    order = np.argsort(-np.concatenate(scores), kind="mergesort")
-    return ClassMatches(
-        image=np.concatenate(image)[order],
-        hit=np.concatenate(hit, axis=1)[:, order],
-        ignored=np.concatenate(ignored, axis=1)[:, order],
-        objects=objects,
-    )
-
-
-def average_precision(classes: Iterable[ClassMatches], draws: np.ndarray, key: str = "AP") -> np.ndarray:
-    """AP in points of every resample. draws: [R, I], how often each image was drawn -> [R], NaN without objects."""
-    total, defined = np.zeros(len(draws)), np.zeros(len(draws))
+    wanted = sorted({index for key in keys for index in range(len(IOUS))[THRESHOLDS[key]]})
+    total = np.zeros((len(IOUS), len(draws)))
+    defined = np.zeros(len(draws))
     for matches in classes:
         objects = draws @ matches.objects
-        weights = draws[:, matches.image]
-        seen = np.cumsum(weights, axis=1)
-        hits, ignored = matches.hit[THRESHOLDS[key]], matches.ignored[THRESHOLDS[key]]
-        precision = [_precision(weights, seen, hit, ignore, objects) for hit, ignore in zip(hits, ignored, strict=True)]
+        weights = draws[:, matches.image].astype(np.int32)
+        seen = np.cumsum(weights, axis=1, dtype=np.int32)
+        recalls = _recalls_reached(objects)
         there = objects > 0
-        total += np.where(there, np.mean(precision, axis=0), 0.0)
+        for index in wanted:
+            precision = _precision(weights, seen, matches.hit[index], matches.ignored[index], recalls)
+            total[index] += np.where(there, precision, 0.0)
         defined += there
     with np.errstate(invalid="ignore"):
-        return 100 * total / defined
+        return {key: 100 * total[THRESHOLDS[key]].mean(axis=0) / defined for key in keys}
+
+
+def _recalls_reached(objects: np.ndarray) -> np.ndarray:
+    """[R, most objects + 1]: of COCO's 101 recalls, how many are reached with so many true positives."""
+    distinct, row = np.unique(objects, return_inverse=True)
+    recall = np.arange(distinct.max(initial=0) + 1) / np.maximum(distinct, 1)[:, None]
+    reached = np.searchsorted(RECALLS, recall.ravel(), side="right").reshape(recall.shape)
+    return reached.astype(np.int16)[row]
 
 
 def _precision(
-    weights: np.ndarray, seen: np.ndarray, hit: np.ndarray, ignored: np.ndarray, objects: np.ndarray
+    weights: np.ndarray, seen: np.ndarray, hit: np.ndarray, ignored: np.ndarray, recalls: np.ndarray
 ) -> np.ndarray:
     """Precision averaged over COCO's 101 recalls, [R], of one class at one threshold.
+
+    weights, seen: [R, N], how often each detection was drawn, and its sum; recalls: see `_recalls_reached`.
 
     A recall between two true positives has the best precision from the next one on. So each true positive stands for
     the recalls up to its own, and nothing need be looked at in between. An image that was not drawn adds nothing:
     its detections' recall is that of the one before, and they stand for no recall.
     """
-    places = np.flatnonzero(hit & ~ignored)
-    if not len(places):
+    positives = np.flatnonzero(hit & ~ignored)
+    if not len(positives):
         return np.zeros(len(weights))
     if ignored.any():
-        seen = np.cumsum(weights * ~ignored, axis=1)
-    found = np.cumsum(weights[:, places], axis=1)
-    precision = found / np.maximum(seen[:, places], 1)
+        counted = np.flatnonzero(~ignored)
+        seen = np.cumsum(weights[:, counted], axis=1, dtype=np.int32)[:, np.searchsorted(counted, positives)]
+    else:
+        seen = seen[:, positives]
+    true = np.cumsum(weights[:, positives], axis=1, dtype=np.int32)
+    precision = true / np.maximum(seen, 1)
     best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    recall = found / np.maximum(objects, 1)[:, None]
-    reached = np.searchsorted(RECALLS, recall.ravel(), side="right").reshape(recall.shape)
-    return (np.diff(reached, axis=1, prepend=0) * best).sum(axis=1) / len(RECALLS)
+    reached = np.take_along_axis(recalls, true, axis=1)
+    steps = np.diff(reached, axis=1, prepend=np.int16(0))
+    return np.einsum("rp,rp->r", steps, best) / len(RECALLS)
 
 
 def draw_images(num_images: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
@@ -145,21 +101,22 @@ def draw_images(num_images: int, resamples: int = RESAMPLES, seed: int = 0) -> n
 
 
 class ImageBootstrap:
-    """Image noise of a study's contrasts. Runs are matched and resampled once, whatever contrasts are asked for."""
+    """Image noise of a study's contrasts.
 
-    def __init__(self, study: StudyResults, resamples: int = RESAMPLES) -> None:
-        self.study, self.truth = study, study.ground_truth
-        self.image_ids = sorted(image["id"] for image in self.truth["images"]) if self.truth else []
-        self.num_images = len(self.image_ids)
+    metrics: what will be asked for. A run is read, matched and resampled once, for all of them together, when the first
+    is asked for.
+    """
+
+    def __init__(self, study: StudyResults, metrics: Iterable[str], resamples: int = RESAMPLES) -> None:
+        self.study = study
+        self.metrics = list(dict.fromkeys(part for metric in metrics for part in metric.split(DIFFERENCE)))
+        self.truth = None if study.ground_truth is None else Truth(study.ground_truth)
+        self.num_images = len(self.truth.image_ids) if self.truth else 0
         # The first row draws every image once: the value on the images as they are.
-        self.draws = (
-            np.vstack([np.ones((1, self.num_images), dtype=np.int64), draw_images(self.num_images, resamples)])
-            if self.num_images
-            else None
-        )
-        self.matches: dict[tuple[str, int, str], list[ClassMatches] | None] = {}
-        self.found: dict[tuple[str, int], list[overlap.Found] | None] = {}
-        self.values: dict[tuple[str, int, str], np.ndarray | None] = {}
+        self.draws = np.ones((1, self.num_images), dtype=np.int64)
+        if self.num_images:
+            self.draws = np.vstack([self.draws, draw_images(self.num_images, resamples)])
+        self._values: dict[tuple[str, int], dict[str, np.ndarray]] = {}
 
     def noise(self, weights: Mapping[str, float], metric: str) -> ImageNoise | None:
         """None where the metric cannot be taken again of other images, or nothing is stored to compute it.
@@ -175,61 +132,65 @@ class ImageBootstrap:
         return ImageNoise(float(values[0]), float(low), float(high), self.num_images, len(usable))
 
     def _contrast(self, weights: Mapping[str, float], seed: int, metric: str) -> np.ndarray | None:
-        parts = [self._value(arm, seed, metric) for arm in weights]
-        if any(part is None for part in parts):
+        terms = [(weight, self.value(arm, seed, metric)) for arm, weight in weights.items()]
+        if any(value is None for _, value in terms):
             return None
-        return np.sum(
-            [weight * part for weight, part in zip(weights.values(), parts, strict=True) if part is not None], 0
-        )
+        return np.sum([weight * value for weight, value in terms if value is not None], axis=0)
 
-    def _value(self, arm: str, seed: int, metric: str) -> np.ndarray | None:
+    def value(self, arm: str, seed: int, metric: str) -> np.ndarray | None:
+        """[1 + R]: a run's figure on the images as they are and on each resample; None as in `noise`."""
         if DIFFERENCE in metric:
-            one, other = (self._value(arm, seed, part) for part in metric.rsplit(DIFFERENCE, 1))
-            return None if one is None or other is None else one - other
-        if (arm, seed, metric) not in self.values:
-            self.values[arm, seed, metric] = self._resample(arm, seed, metric)
-        return self.values[arm, seed, metric]
+            minuend, subtrahend = (self.value(arm, seed, part) for part in metric.rsplit(DIFFERENCE, 1))
+            return None if minuend is None or subtrahend is None else minuend - subtrahend
+        if (arm, seed) not in self._values:
+            self._values[arm, seed] = self._resample(arm, seed)
+        return self._values[arm, seed].get(metric)
 
-    def _resample(self, arm: str, seed: int, metric: str) -> np.ndarray | None:
-        if self.draws is None or self.study.value(arm, seed, metric) is None:
-            return None  # a model without masks has no mask AP, not one of 0
-        kind, _, key = metric.partition(".")
-        if metric in MEANS:
-            return self._mean(arm, seed, key)
-        if kind == "overlap":
-            key, _, kind = key.partition("_")
-        matches = self._matches(arm, seed, kind) if key in THRESHOLDS else None
-        if matches is None:
-            return None
-        return np.concatenate(
-            [
-                average_precision(matches, self.draws[start : start + CHUNK], key)
-                for start in range(0, len(self.draws), CHUNK)
-            ]
-        )
+    def _resample(self, arm: str, seed: int) -> dict[str, np.ndarray]:
+        """Every metric of a run that its detections allow."""
+        # A model without masks has no mask AP, not one of 0.
+        metrics = [metric for metric in self.metrics if self.study.value(arm, seed, metric) is not None]
+        results = self.study.detections(arm, seed) if self.num_images and metrics else None
+        if results is None or self.truth is None:
+            return {}
+        values: dict[str, np.ndarray] = {}
+        keys: dict[str, dict[str, str]] = {}  # kind -> key -> metric
+        for metric in metrics:
+            kind, key = _kind_and_key(metric)
+            if kind in ("segm", "bbox", *overlap.BINS) and key in THRESHOLDS:
+                keys.setdefault(kind, {})[key] = metric
+        for kind, named in keys.items():
+            precisions = self._precisions(self.truth.match(results, kind), list(named))
+            values |= {metric: precisions[key] for key, metric in named.items()}
+        means = [metric for metric in metrics if metric in MEANS]
+        if means:
+            objects = list(overlap.found_objects(self.study.ground_truth or {}, results, self.truth.scenes()))
+            values |= {metric: self._mean(objects, metric.partition(".")[2]) for metric in means}
+        return values
 
-    def _matches(self, arm: str, seed: int, kind: str) -> list[ClassMatches] | None:
-        if kind not in ("segm", "bbox", *overlap.BINS):
-            return None
-        if (arm, seed, kind) not in self.matches:
-            results = self.study.detections(arm, seed)
-            self.matches[arm, seed, kind] = None if results is None else match(self.truth or {}, results, kind)
-        return self.matches[arm, seed, kind]
+    def _precisions(self, matches: list[ClassMatches], keys: list[str]) -> dict[str, np.ndarray]:
+        chunks = [
+            average_precisions(matches, self.draws[start : start + CHUNK], keys)
+            for start in range(0, len(self.draws), CHUNK)
+        ]
+        return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in keys}
 
-    def _mean(self, arm: str, seed: int, name: str) -> np.ndarray | None:
+    def _mean(self, objects: list[overlap.Found], name: str) -> np.ndarray:
         """Of "leakage" or "seams": of all objects in the images drawn, an image's as often as it was drawn."""
-        if (arm, seed) not in self.found:
-            results = self.study.detections(arm, seed)
-            self.found[arm, seed] = None if results is None else list(overlap.found_objects(self.truth or {}, results))
-        found = self.found[arm, seed]
-        if found is None or self.draws is None:
-            return None
-        place = {image_id: index for index, image_id in enumerate(self.image_ids)}
+        number = {image_id: index for index, image_id in enumerate(self.truth.image_ids if self.truth else [])}
         sums, counts = np.zeros(self.num_images), np.zeros(self.num_images)
-        for item in found:
+        for item in objects:
             value = overlap.value_of(item, name)
             if value is not None:
-                sums[place[item.image_id]] += value
-                counts[place[item.image_id]] += 1
+                sums[number[item.image_id]] += value
+                counts[number[item.image_id]] += 1
         with np.errstate(invalid="ignore"):
             return 100 * (self.draws @ sums) / (self.draws @ counts)
+
+
+def _kind_and_key(metric: str) -> tuple[str, str]:
+    """ "segm.AP75" -> ("segm", "AP75"); "overlap.AP_much" -> ("much", "AP")."""
+    kind, _, key = metric.partition(".")
+    if kind == "overlap":
+        key, _, kind = key.partition("_")
+    return kind, key

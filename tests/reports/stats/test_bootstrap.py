@@ -11,7 +11,8 @@ from pycocotools.cocoeval import COCOeval
 
 from ablations.evaluation.overlap import overlap_metrics
 from reports.load import read_study
-from reports.stats.bootstrap import THRESHOLDS, ImageBootstrap, average_precision, draw_images, match
+from reports.stats.bootstrap import ImageBootstrap, average_precisions, draw_images
+from reports.stats.matching import Truth
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +49,9 @@ def repeat(truth: dict, results: list[dict], draw: np.ndarray) -> tuple[dict, li
 @pytest.mark.parametrize("kind", ["segm", "bbox"])
 def test_a_resample_is_what_coco_finds_on_the_resampled_set(study, kind):
     truth, results = study.ground_truth, study.detections("pool16", 0)
-    matches = match(truth, results, kind)
+    matches = Truth(truth).match(results, kind)
     draws = np.vstack([np.ones((1, 6), dtype=int), draw_images(6, 3)])
-    fast = np.array([average_precision(matches, draws, key) for key in THRESHOLDS])
+    fast = np.array(list(average_precisions(matches, draws).values()))
     for index, draw in enumerate(draws):
         assert fast[:, index] == pytest.approx(coco_figures(*repeat(truth, results, draw), kind))
 
@@ -60,15 +61,15 @@ def test_crowds_are_ignored_as_coco_ignores_them(study):
     for item in truth["annotations"][::3]:
         item["iscrowd"] = 1
     results = study.detections("align16", 0)
-    found = [average_precision(match(truth, results, "segm"), np.ones((1, 6), dtype=int), key) for key in THRESHOLDS]
-    assert np.concatenate(found) == pytest.approx(coco_figures(truth, results, "segm"))
+    found = average_precisions(Truth(truth).match(results, "segm"), np.ones((1, 6), dtype=int))
+    assert np.concatenate(list(found.values())) == pytest.approx(coco_figures(truth, results, "segm"))
 
 
 def test_nothing_detected_is_zero_and_nothing_to_detect_is_undefined(study):
     ones = np.ones((1, 6), dtype=int)
-    assert average_precision(match(study.ground_truth, [], "segm"), ones) == 0
+    assert average_precisions(Truth(study.ground_truth).match([], "segm"), ones)["AP"] == 0
     empty = {**study.ground_truth, "annotations": []}
-    assert np.isnan(average_precision(match(empty, study.detections("pool16", 0), "segm"), ones)).all()
+    assert np.isnan(average_precisions(Truth(empty).match(study.detections("pool16", 0), "segm"), ones)["AP"]).all()
 
 
 def test_resamples_draw_as_many_images_as_there_are():
@@ -77,7 +78,8 @@ def test_resamples_draw_as_many_images_as_there_are():
 
 
 def test_contrasts_are_paired_by_image(study):
-    bootstrap = ImageBootstrap(study, resamples=200)
+    metrics = ["segm.AP", "segm.AP75 - segm.AP50", "segm.APm"]
+    bootstrap = ImageBootstrap(study, metrics, resamples=200)
     found = bootstrap.noise({"align16": 1, "pool16": -1}, "segm.AP")
     assert found.low < found.mean < found.high and (found.num_images, found.num_seeds) == (6, 5)
     same = bootstrap.noise({"align16": 1, "align16 again": -1} | {"align16": 0}, "segm.AP")
@@ -93,7 +95,8 @@ def test_measures_of_overlap_are_taken_again_of_other_images(study, metric):
     truth, results = study.ground_truth, study.detections("pool16", 0)
     run = study.runs["pool16", 0]
     measured = dataclasses.replace(run, metrics=run.metrics | {"overlap": overlap_metrics(truth, results)})
-    bootstrap = ImageBootstrap(dataclasses.replace(study, runs={("pool16", 0): measured}), resamples=3)
-    found = bootstrap._value("pool16", 0, f"overlap.{metric}")
+    one_run = dataclasses.replace(study, runs={("pool16", 0): measured})
+    bootstrap = ImageBootstrap(one_run, [f"overlap.{metric}"], resamples=3)
+    found = bootstrap.value("pool16", 0, f"overlap.{metric}")
     expected = [overlap_metrics(*repeat(truth, results, draw))[metric] for draw in bootstrap.draws]
     assert len(set(expected)) > 1 and found == pytest.approx(expected)
