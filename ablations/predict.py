@@ -27,7 +27,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.functional import to_tensor
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
-from ablations.config.schema import Config, from_settings
+from ablations.config.loading import from_settings
+from ablations.config.schema import Config
 from ablations.errors import ConfigError, RecordError
 from ablations.evaluation.coco import coco_results
 from ablations.records.storage import load_run, write_atomically
@@ -36,7 +37,7 @@ from ablations.stages.store import Stages
 from ablations.training.device import choose_device
 from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, Sample, collate
 from data.images import fitted_size, open_image
-from data.scene import ShapesSpec
+from data.specs import ShapesSpec
 from models.build import build_detector, build_rpn_head, build_trunk
 from models.detector import Proposals
 from models.torchvision_weights import COCO_V1_EPSILON, detect_as_torchvision, from_torchvision, is_torchvision
@@ -171,8 +172,10 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
 def batch_of(image: Image.Image, image_id: int, config: Config) -> Batch:
     """The image as the run's own images are prepared, without objects."""
     data = config.data
-    limits = (data.image_side, LONGEST * data.image_side) if isinstance(data, ShapesSpec) else None
-    shorter, longest = limits or (data.image_size, data.max_size)
+    if isinstance(data, ShapesSpec):
+        shorter, longest = data.image_side, LONGEST * data.image_side
+    else:
+        shorter, longest = data.image_size, data.max_size
     height, width = fitted_size(image.height, image.width, shorter, longest)
     resized = image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)

@@ -176,9 +176,6 @@ def _file_digest(path: Path, size: int, changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-SPECS = {"shapes": ShapesSpec, "coco": CocoSpec}
-
-
 def _require(spec: ShapesSpec | CocoSpec) -> None:
     for name, holds, expected in spec.rules():
         if not holds:

@@ -1,11 +1,28 @@
-"""What a model is made of. Each field is a key of the Hydra groups of the same name; build.py turns them into parts."""
+"""What a model is made of. Each field is a key of the Hydra groups of the same name; build.py turns them into parts.
 
-from dataclasses import dataclass, field
+Limits of one field stand beside it and hold for every instance; `rules` has those between fields.
+"""
+
+from dataclasses import field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+FORBID = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+Weight = Annotated[float, Field(gt=0)]
+Anchors = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+
+Rules = list[tuple[str, bool, str]]
+"""Rows of a field's name, whether it fits the other fields, and what would; a reason may follow behind a colon."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FORBID)
 class RoIConfig:
     """The RoI operator (tables 2c, 2d).
 
@@ -16,46 +33,66 @@ class RoIConfig:
     op: Literal["pool", "warp", "align"] = "align"
     reduce: Literal["max", "ave"] = "ave"
     aligned: bool = False
-    sampling_ratio: int = 2
+    sampling_ratio: Annotated[int, Field(ge=0)] = 2
     backend: Literal["auto", "reference", "compiled", "pytorch", "triton", "torchvision"] = "auto"
+
+    def rules(self) -> Rules:
+        pool = self.op == "pool"
+        return [
+            ("reduce", not pool or self.reduce == "max", "max: RoIPool is a maximum by definition"),
+            ("aligned", self.op == "align" or not self.aligned, "false: only RoIAlign has it"),
+            ("sampling_ratio", not pool or self.sampling_ratio == 0, "0: RoIPool reads whole cells, it has no samples"),
+        ]
 
 
 Rule = Literal["share", "argmax", "background"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FORBID)
 class MaskLossConfig:
     """rule: what a softmax mask's class must beat at a pixel at test time (mask_objective.py)."""
 
     kind: Literal["sigmoid", "softmax"] = "sigmoid"
     rule: Rule = "share"
 
+    def rules(self) -> Rules:
+        competing = self.kind == "softmax"
+        return [("rule", competing or self.rule == "share", "share: sigmoid masks have no rivals to beat")]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=FORBID)
 class MaskClassConfig:
     kind: Literal["specific", "agnostic"] = "specific"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FORBID)
 class MaskHeadConfig:
     """depth: convolutions before the deconvolution (fcn), or hidden layers (mlp); channels: their width.
 
-    none is Faster R-CNN.
+    none is Faster R-CNN, with a depth of 0 and 1 channel.
     """
 
     kind: Literal["fcn", "mlp", "none"] = "fcn"
-    depth: int = 0
-    channels: int = 64
+    depth: Annotated[int, Field(ge=0)] = 0
+    channels: Count = 64
+
+    def rules(self) -> Rules:
+        branch = self.kind != "none"
+        return [
+            ("depth", branch or self.depth == 0, "0: without a mask branch it decides nothing"),
+            ("depth", self.kind != "mlp" or self.depth >= 1, "1 or more for mlp"),
+            ("channels", branch or self.channels == 1, "1: without a mask branch they decide nothing"),
+        ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FORBID)
 class MaskRCNNConfig:
     """Mask R-CNN: RoIAlign and heads on each RoI, as the groups roi and mask_* say."""
 
     kind: Literal["mask_rcnn"] = "mask_rcnn"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FORBID)
 class FCISConfig:
     """FCIS (Li et al. 2017).
 
@@ -67,19 +104,22 @@ class FCISConfig:
     """
 
     kind: Literal["fcis"] = "fcis"
-    parts: int = 7
-    cells: int = 21
-    head_channels: int = 96
-    head_depth: int = 4
-    class_weight: float = 1.0
-    mask_weight: float = 1.0
-    box_weight: float = 1.0
-    target_threshold: float = 0.4
-    vote_iou: float = 0.5
-    vote_threshold: float = 0.4
+    parts: Count = 7
+    cells: Count = 21
+    head_channels: Count = 96
+    head_depth: Annotated[int, Field(ge=0)] = 4
+    class_weight: Weight = 1.0
+    mask_weight: Weight = 1.0
+    box_weight: Weight = 1.0
+    target_threshold: PositiveShare = 0.4
+    vote_iou: PositiveShare = 0.5
+    vote_threshold: PositiveShare = 0.4
+
+    def rules(self) -> Rules:
+        return [("cells", self.cells % self.parts == 0, f"a multiple of system.parts = {self.parts}")]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FORBID)
 class ModelConfig:
     """The network around the factors, whatever its trunk.
 
@@ -92,59 +132,41 @@ class ModelConfig:
     proposals_before, proposals: kept by score (of each map), and after suppression; smallest_proposal: in pixels.
     """
 
-    freeze: int = 2
-    box_hidden: int = 128
-    box_depth: int = 1
-    pooled_size: int = 7
-    mask_pooled_size: int | None = None
-    mask_channels: int = 64
-    mask_depth: int = 0
-    rois_per_image: int = 16
-    positive_fraction: float = 0.5
-    anchor_sizes: list[float] = field(default_factory=lambda: [24.0, 48.0, 96.0, 176.0])
-    anchor_ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
-    anchors_per_image: int = 64
-    proposals_before: int = 300
-    proposals: int = 48
-    smallest_proposal: float = 1.0
-    score_threshold: float = 0.05
-    nms_threshold: float = 0.5
-    detections_per_image: int = 100
+    freeze: Annotated[int, Field(ge=0)] = 2
+    box_hidden: Count = 128
+    box_depth: Annotated[int, Field(ge=0)] = 1
+    pooled_size: Count = 7
+    mask_pooled_size: Count | None = None
+    mask_channels: Count = 64
+    mask_depth: Annotated[int, Field(ge=0)] = 0
+    rois_per_image: Count = 16
+    positive_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    anchor_sizes: Anchors = field(default_factory=lambda: [24.0, 48.0, 96.0, 176.0])
+    anchor_ratios: Anchors = field(default_factory=lambda: [0.5, 1.0, 2.0])
+    anchors_per_image: Annotated[int, Field(ge=2)] = 64
+    proposals_before: Count = 300
+    proposals: Count = 48
+    smallest_proposal: Annotated[float, Field(ge=0)] = 1.0
+    score_threshold: Share = 0.05
+    nms_threshold: Share = 0.5
+    detections_per_image: Count = 100
 
     @property
     def strides(self) -> tuple[int, ...]:
         """The values of `stride` that this network can be built with."""
         return (16, 32)
 
-    def validate(self, stride: int) -> None:
-        """Raises ValueError for what no network can be built with."""
-        _require(
-            stride in self.strides,
-            f"stride: expected one of {', '.join(map(str, self.strides))} for this model",
-            stride,
-        )
-        for name in ("box_hidden", "pooled_size", "mask_channels", "proposals_before", "detections_per_image"):
-            _require(getattr(self, name) >= 1, f"model.{name}: expected 1 or more", getattr(self, name))
-        for name in ("freeze", "box_depth", "mask_depth", "smallest_proposal"):
-            _require(getattr(self, name) >= 0, f"model.{name}: expected 0 or more", getattr(self, name))
-        own_size = self.mask_pooled_size
-        _require(own_size is None or own_size >= 1, "model.mask_pooled_size: expected 1 or more, or null", own_size)
-        _require(self.anchors_per_image >= 2, "model.anchors_per_image: expected 2 or more", self.anchors_per_image)
-        for name in ("anchor_sizes", "anchor_ratios"):
-            values = getattr(self, name)
-            _require(bool(values) and min(values) > 0, f"model.{name}: expected positive numbers", values)
-        for name in ("score_threshold", "nms_threshold"):
-            _require(0 <= getattr(self, name) <= 1, f"model.{name}: expected 0 to 1", getattr(self, name))
-        fraction = self.positive_fraction
-        _require(0 < fraction < 1, "model.positive_fraction: expected in (0, 1)", fraction)
-        slots = int(self.rois_per_image * fraction)
-        _require(slots >= 1, "model.rois_per_image x positive_fraction: expected at least one positive", slots)
-        most = self.proposals
-        expected = f"model.rois_per_image: expected at most model.proposals = {most}"
-        _require(self.rois_per_image <= most, expected, self.rois_per_image)
+    def rules_at(self, stride: int) -> Rules:
+        """stride: one of `strides`."""
+        per_image, most = self.rois_per_image, self.proposals
+        positive = 1 / self.positive_fraction
+        return [
+            ("rois_per_image", int(per_image * self.positive_fraction) >= 1, f"{positive:g} or more, for one positive"),
+            ("rois_per_image", per_image <= most, f"at most model.proposals = {most}"),
+        ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FORBID)
 class ToyConfig(ModelConfig):
     """A small ResNet.
 
@@ -153,32 +175,26 @@ class ToyConfig(ModelConfig):
     """
 
     name: Literal["toy"] = "toy"
-    channels: list[int] = field(default_factory=lambda: [24, 48, 96, 192])
-    blocks: list[int] = field(default_factory=lambda: [1, 2, 1])
-    roi_channels: int = 96
-    shared_channels: int = 48
-    shared_depth: int = 4
+    channels: Annotated[list[Count], Field(min_length=4, max_length=4)] = field(
+        default_factory=lambda: [24, 48, 96, 192]
+    )
+    blocks: Annotated[list[Count], Field(min_length=3, max_length=3)] = field(default_factory=lambda: [1, 2, 1])
+    roi_channels: Count = 96
+    shared_channels: Count = 48
+    shared_depth: Annotated[int, Field(ge=0)] = 4
+    box_depth: Count = 1
 
-    def validate(self, stride: int) -> None:
-        super().validate(stride)
-        _require(len(self.channels) == 4, "model.channels: expected four (the stem and three stages)", self.channels)
-        _require(len(self.blocks) == 3, "model.blocks: expected three, one for each stage", self.blocks)
-        _require(
-            all(n >= 1 for n in [*self.channels, *self.blocks]), "model.channels, blocks: expected 1 or more", self
-        )
-        for name in ("roi_channels", "shared_channels", "box_depth"):
-            _require(getattr(self, name) >= 1, f"model.{name}: expected 1 or more", getattr(self, name))
-        _require(self.shared_depth >= 0, "model.shared_depth: expected 0 or more", self.shared_depth)
-        depth = {16: 3, 32: 4}[stride]
-        _require(self.freeze <= depth, f"model.freeze: expected 0 to {depth} stages", self.freeze)
-        _require(
-            self.mask_pooled_size is None or self.shared_depth == 0,
-            "model.shared_depth: a mask branch with RoIs of its own (mask_pooled_size) shares nothing; set it to 0",
-            self.shared_depth,
-        )
+    def rules_at(self, stride: int) -> Rules:
+        own, depth = self.mask_pooled_size is not None, {16: 3, 32: 4}[stride]
+        reason = "a mask branch with RoIs of its own (mask_pooled_size) shares nothing"
+        return [
+            *super().rules_at(stride),
+            ("freeze", self.freeze <= depth, f"0 to {depth} stages"),
+            ("shared_depth", not own or self.shared_depth == 0, f"0: {reason}"),
+        ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FORBID)
 class ResNetConfig(ModelConfig):
     """torchvision's ResNet-50 or 101; the defaults are those of the paper's C4 ablations.
 
@@ -196,47 +212,34 @@ class ResNetConfig(ModelConfig):
     pyramid: bool = False
     res5_stride: Literal[1, 2] = 1
     whole_pixel_anchors: bool = False
-    box_hidden: int = 1024
-    box_depth: int = 0
-    mask_channels: int = 256
-    rois_per_image: int = 64
-    positive_fraction: float = 0.25
-    anchor_sizes: list[float] = field(default_factory=lambda: [32.0, 64.0, 128.0, 256.0, 512.0])
-    anchors_per_image: int = 256
-    proposals_before: int = 6000
-    proposals: int = 300
+    box_hidden: Count = 1024
+    box_depth: Annotated[int, Field(ge=0)] = 0
+    mask_channels: Count = 256
+    rois_per_image: Count = 64
+    positive_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    anchor_sizes: Anchors = field(default_factory=lambda: [32.0, 64.0, 128.0, 256.0, 512.0])
+    anchors_per_image: Annotated[int, Field(ge=2)] = 256
+    proposals_before: Count = 6000
+    proposals: Count = 300
 
     @property
     def strides(self) -> tuple[int, ...]:
         return (4,) if self.pyramid else (16, 32)
 
-    def validate(self, stride: int) -> None:
-        super().validate(stride)
-        depth = 4 if stride == 16 else 5
-        _require(self.freeze <= depth, f"model.freeze: expected 0 to {depth} stages", self.freeze)
+    def rules_at(self, stride: int) -> Rules:
+        own, depth = self.mask_pooled_size is not None, 4 if stride == 16 else 5
         known = self.weights == "imagenet" or Path(self.weights).is_file()
-        _require(known, "model.weights: expected imagenet, or a file with torchvision's weights", self.weights)
-        if self.pyramid:
-            sizes = self.anchor_sizes
-            _require(
-                len(sizes) == 5, "model.anchor_sizes: a pyramid has one for each of P2 to P6, so expected 5", sizes
-            )
-        if self.mask_pooled_size is not None:
-            _require(
-                self.res5_stride == 1,
-                "model.res5_stride: branches with RoIs of their own (mask_pooled_size) share no res5; leave it at 1",
-                self.res5_stride,
-            )
-            return
-        reason = "model.mask_pooled_size: the branches can share res5 behind C4 only"
-        _require(stride == 16 and not self.pyramid, f"{reason}; set it, to 14 as in the paper", self.mask_pooled_size)
-        _require(
-            self.pooled_size % self.res5_stride == 0,
-            f"model.pooled_size: expected a multiple of model.res5_stride = {self.res5_stride}",
-            self.pooled_size,
-        )
-
-
-def _require(holds: bool, expected: str, got: object) -> None:
-    if not holds:
-        raise ValueError(f"{expected}, got {got!r}")
+        shares = "a size, 14 as in the paper: the branches can share res5 behind C4 only"
+        return [
+            *super().rules_at(stride),
+            ("freeze", self.freeze <= depth, f"0 to {depth} stages"),
+            ("weights", known, "imagenet, or a file with torchvision's weights"),
+            ("anchor_sizes", not self.pyramid or len(self.anchor_sizes) == 5, "5 sizes, one for each of P2 to P6"),
+            ("mask_pooled_size", own or stride == 16, shares),
+            ("res5_stride", not own or self.res5_stride == 1, "1: RoIs of their own (mask_pooled_size) share no res5"),
+            (
+                "pooled_size",
+                own or self.pooled_size % self.res5_stride == 0,
+                f"a multiple of res5_stride = {self.res5_stride}",
+            ),
+        ]

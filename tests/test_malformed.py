@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
 
-from ablations.config.schema import CheckpointConfig, Config, from_hydra
+from ablations.config.loading import from_hydra
+from ablations.config.schema import CheckpointConfig, Config
 from ablations.errors import ConfigError, RecordError
 from ablations.records.storage import load_exhibit, load_run, load_status, load_study, save
 from ablations.training.checkpoint import Checkpoint, TrainingState
@@ -109,7 +110,7 @@ def test_a_damaged_configuration_is_refused_or_works(composed, data):
     try:
         config = from_hydra(OmegaConf.create(content))
     except ConfigError as error:
-        assert str(error) and "\n" not in str(error).strip()
+        assert all(": " in line for line in str(error).splitlines()) and str(error)
     else:
         assert isinstance(config, Config) and len(config.hash()) == 12
 

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 
-from ablations.config.schema import CheckpointConfig, Config, from_hydra
+from ablations.config.loading import from_hydra
+from ablations.config.schema import CheckpointConfig, Config
 from ablations.config.study import Run
 from ablations.execution.scheduler import execute
 from ablations.records.provenance import provenance

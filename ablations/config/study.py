@@ -10,7 +10,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ablations import exhibits
-from ablations.config.schema import INDIFFERENT, Config, digest, from_hydra, to_plain, typed
+from ablations.config.loading import from_hydra, to_plain, typed
+from ablations.config.schema import INDIFFERENT, Config, digest
 from ablations.errors import ConfigError
 from ablations.records.schema import Arm, Hypothesis, flatten
 
@@ -102,7 +103,7 @@ def _read(content: dict[str, Any]) -> Study:
         name: arm | {"factors": dict(_split(override) for override in arm["overrides"])}
         for name, arm in content["arms"].items()
     }
-    study = typed(Study, content | {"arms": arms}, "study.")
+    study = typed(Study, content | {"arms": arms}, "study")
     for hypothesis in study.hypotheses:
         unknown = sorted(set(hypothesis.contrast) - set(study.arms))
         if unknown:

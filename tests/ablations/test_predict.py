@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from safetensors.torch import save_file
 
 from ablations import predict
-from ablations.config.schema import from_hydra, from_settings
+from ablations.config.loading import from_hydra, from_settings
 from ablations.errors import ConfigError
 from ablations.evaluation.coco import coco_results
 from ablations.predict import ProposalNetwork, main, run_predictor

@@ -1,15 +1,17 @@
 """Bad settings are refused before any work, and the message says what would be good."""
 
 import dataclasses
+import json
+import pickle
 from pathlib import Path
 
 import pytest
 from hydra.errors import HydraException
 
-from ablations.config.schema import from_hydra
+from ablations.config.loading import from_hydra, from_settings
 from ablations.errors import ConfigError
 from ablations.stages.store import Stages
-from data.scene import ShapesSpec
+from data.specs import CocoSpec, ShapesSpec
 from models.config import FCISConfig, MaskRCNNConfig, ResNetConfig, ToyConfig
 
 MASK_HEADS = ("fcn", "mlp", "mlp3")
@@ -24,30 +26,36 @@ def test_defaults_are_typed_and_valid(compose):
 @pytest.mark.parametrize(
     "override, expected",
     [
-        ("stride=8", "16, 32"),
+        ("stride=8", "16 or 32"),
         ("stride=abc", "stride"),
         ("seed=-1", "0 or more"),
-        ("device=tpu", "'cuda'"),
-        ("rpn=none", "'separate'"),
-        ("roi.op=crop", "'align'"),
-        ("roi.sampling_ratio=-2", "0 (adaptive) or more"),
-        ("+roi.aligend=true", "aligned"),
-        ("budget.train.steps=0", "more than 0"),
+        ("device=tpu", "one of auto, cpu, cuda"),
+        ("rpn=none", "one of separate, joint"),
+        ("roi.op=crop", "one of pool, warp, align"),
+        ("roi.sampling_ratio=-2", "0 or more"),
+        ("+roi.aligend=true", "roi.aligend: no such setting; did you mean roi.aligned?"),
+        ("+lr=0.1", "lr: no such setting; did you mean budget.backbone.lr or budget.rpn.lr or budget.train.lr?"),
+        ("budget.train.steps=0", "1 or more"),
+        ("budget.train.lr=0", "more than 0"),
+        ("budget.train.lr=nan", "a number"),
         ("budget.train.lr=fast", "budget.train.lr"),
         ("budget.seeds=0", "1 or more"),
         ("model.rois_per_image=1000", "at most model.proposals"),
-        ("model.positive_fraction=1.5", "(0, 1)"),
-        ("model.channels=[8,16]", "four"),
+        ("model.positive_fraction=1.5", "more than 0 and less than 1"),
+        ("model.channels=[8,16]", "a list of 4 whole numbers"),
         ("model.freeze=9", "0 to 3"),
         ("data.image_side=100", "multiple of 32"),
-        ("data.kind=voc", "shapes, coco"),
+        ("data.kind=voc", "data.kind: expected one of coco, shapes, got voc"),
         ("workers=0", "1 or more"),
-        ("mask_head.depth=-1", "0 or more for fcn"),
-        ("roi.backend=gpu", "'triton'"),
-        ("model.nms_threshold=2", "0 to 1"),
+        ("mask_head.depth=-1", "0 or more"),
+        ("roi.backend=gpu", "triton"),
+        ("model.nms_threshold=2", "0 or more and at most 1"),
         ("model.mask_pooled_size=0", "1 or more, or null"),
         ("model.box_depth=0", "1 or more"),
-        ("model.anchor_sizes=[]", "positive numbers"),
+        ("model.anchor_sizes=[]", "1 or more numbers, more than 0"),
+        ("seed=true", "a whole number"),
+        ("outputs=", "outputs: expected text, 1 or more characters"),
+        ("+data.num_train=5", "data.num_train: no such setting; set budget.train_images"),
     ],
 )
 def test_a_bad_value_is_refused_with_the_good_ones(compose, override, expected):
@@ -63,22 +71,24 @@ def test_a_bad_value_is_refused_with_the_good_ones(compose, override, expected):
         (["roi=pool", "roi.aligned=true"], "only RoIAlign"),
         (["mask_head=mlp", "mask_head.depth=0"], "1 or more for mlp"),
         (["mask_head=none", "mask_loss=softmax"], "without a mask branch"),
+        (["mask_head=none", "mask_head.channels=8"], "without a mask branch"),
+        (["roi=pool", "roi.sampling_ratio=2"], "roi.sampling_ratio: expected 0, got 2: RoIPool .* no samples"),
         (["system=fcis", "roi=pool"], "position-sensitive pooling"),
         (["system=fcis", "roi.sampling_ratio=0"], "position-sensitive pooling"),
         (["system=fcis", "mask_loss=softmax"], "inside against outside"),
         (["system=fcis", "mask_class=agnostic"], "tell the classes apart"),
-        (["system=fcis", "mask_head=none"], "no mask head"),
-        (["system=fcis", "mask_head.channels=8"], "no mask head"),
+        (["system=fcis", "mask_head=none"], "reads masks from its score maps"),
+        (["system=fcis", "mask_head.channels=8"], "reads masks from its score maps"),
         (["system=fcis", "system.cells=20"], "multiple of system.parts = 7"),
         (["system=fcis", "system.vote_threshold=0"], "more than 0"),
-        (["system=fcis", "system.parts=many"], r"system\.parts: .*integer"),
+        (["system=fcis", "system.parts=many"], r"system\.parts: expected a whole number"),
         (["model=toy_fpn_head", "model.shared_depth=2"], "shares nothing"),
         (["model=r50_c4", "stride=32"], "share res5 behind C4 only"),
         (["model=r50_fpn", "model.mask_pooled_size=null"], "share res5 behind C4 only"),
         (["model=r50_c5", "model.res5_stride=2"], "share no res5"),
-        (["model=r50_c4", "model.res5_stride=2"], "multiple of model.res5_stride"),
-        (["model=r50_fpn", "stride=16"], "expected one of 4 for this model"),
-        (["model=toy", "stride=4"], "expected one of 16, 32"),
+        (["model=r50_c4", "model.res5_stride=2"], "multiple of res5_stride = 2"),
+        (["model=r50_fpn", "stride=16"], "expected 4 for this model"),
+        (["model=toy", "stride=4"], "expected 16 or 32 for this model"),
         (["model=r50_fpn", "model.anchor_sizes=[32,64]"], "one for each of P2 to P6"),
         (["model=r50_c4", "model.weights=/nowhere.pth"], "expected imagenet, or a file"),
         (["model=r50_c4", "model.depth=34"], "model.depth"),
@@ -89,6 +99,36 @@ def test_a_bad_value_is_refused_with_the_good_ones(compose, override, expected):
 def test_contradictions_are_refused_with_the_reason(compose, overrides, reason):
     with pytest.raises(ConfigError, match=reason):
         from_hydra(compose(overrides))
+
+
+def test_all_mistakes_are_told_at_once_a_line_each(compose):
+    """Of types, of limits, and of groups together, even where another group is wrong."""
+    wrong = ["seed=-1", "stride=8", "roi.op=crop", "budget.train.lr=0", "workers=0", "system=fcis", "system.cells=20"]
+    with pytest.raises(ConfigError) as error:
+        from_hydra(compose(wrong))
+    told = {line.partition(":")[0] for line in str(error.value).splitlines()}
+    assert told == {override.partition("=")[0] for override in wrong} - {"system"}
+    assert all("expected" in line and "got" in line for line in str(error.value).splitlines())
+
+
+@pytest.mark.parametrize("overrides", [[], ["system=fcis"], ["budget=gpu", "model=toy_fpn_head"]])
+def test_settings_give_the_configuration_back(compose, overrides):
+    config = from_hydra(compose(overrides))
+    kept = json.loads(json.dumps(config.settings()))
+    assert from_settings(kept).hash() == config.hash() and kept["data"]["kind"] == "shapes"
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+@pytest.mark.parametrize("data, kind", [({"root": "somewhere"}, CocoSpec), ({"image_side": 128}, ShapesSpec)])
+def test_older_settings_that_lack_the_kind_of_data_are_read(compose, data, kind):
+    settings = from_hydra(compose([])).settings() | {"data": data}
+    assert isinstance(from_settings(settings).data, kind)
+
+
+def test_settings_that_are_none_are_refused():
+    for content in (None, [], {}, {"budget": 3, "data": {}}, {"budget": {}, "data": {}}):
+        with pytest.raises(ConfigError):
+            from_settings(content)
 
 
 def test_the_files_and_the_dataclasses_agree_on_the_defaults(compose):

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from ablations.config import schema as configuration
-from ablations.config.schema import LauncherConfig, from_hydra
+from ablations.config import validation
+from ablations.config.loading import from_hydra
+from ablations.config.schema import LauncherConfig
 from ablations.errors import ConfigError, Stopped, TrainingError, WorkerLost
 from ablations.execution.cluster import POLL
 from ablations.execution.launchers import start
@@ -165,7 +166,7 @@ def test_the_wish_to_stop_is_taken_back_also_where_jobs_cannot_be_cancelled(slur
 
 
 def test_a_missing_engine_is_refused_with_the_command_that_installs_it(compose, monkeypatch):
-    monkeypatch.setattr(configuration.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(validation.importlib.util, "find_spec", lambda name: None)
     extras = {"launcher=ray": "ray", "launcher=submitit": "slurm", "logger=tensorboard": "tensorboard"}
     for setting, extra in extras.items():
         with pytest.raises(ConfigError, match=rf"{setting}: .* pip install -e '\.\[{extra}\]'"):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ablations import cli
-from ablations.config.schema import from_hydra
+from ablations.config.loading import from_hydra
 from ablations.config.study import Run
 from ablations.errors import TrainingError, WorkerLost
 from ablations.execution import finished, scheduler

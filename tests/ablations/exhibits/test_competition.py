@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ablations.config.schema import from_hydra
+from ablations.config.loading import from_hydra
 from ablations.exhibits import competition
 from ablations.exhibits.competition import Objects, lost_pixels, overlap, typical
 from reports.exhibits.competition import strongest_rival

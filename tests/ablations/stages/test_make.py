@@ -3,7 +3,7 @@
 import torch
 from torchvision.models import resnet50
 
-from ablations.config.schema import from_hydra
+from ablations.config.loading import from_hydra
 from ablations.stages.make import make_backbone
 from ablations.stages.proposals import proposal_network
 from ablations.stages.store import Stages

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ablations.config.schema import from_hydra
+from ablations.config.loading import from_hydra
 from ablations.config.study import Run
 from ablations.errors import ConfigError
 from ablations.execution.run import run_arm
@@ -36,5 +36,5 @@ def test_a_run_of_seed_0_is_the_shared_proposal_network_and_another_seed_is_not(
 
 
 def test_proposals_alone_are_not_trained_jointly(compose):
-    with pytest.raises(ConfigError, match="leave rpn at separate"):
+    with pytest.raises(ConfigError, match="rpn: expected separate, got joint"):
         from_hydra(compose(["task=proposals", "rpn=joint"]))

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablations.config.schema import LoggerConfig, from_hydra
+from ablations.config.loading import from_hydra
+from ablations.config.schema import LoggerConfig
 from ablations.tracking import sample_masks, trackers
 
 METRICS = {"segm": {"AP": 12.5, "APl": None}, "bbox": {"AP": 20.0, "APl": 3.0}}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ablations import machine
-from ablations.config.schema import from_hydra
+from ablations.config.loading import from_hydra
 from ablations.errors import ConfigError
 from ablations.stages.proposals import proposal_network
 from ablations.stages.store import Stages, stages_of

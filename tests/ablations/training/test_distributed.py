@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ablations.config.schema import from_hydra
+from ablations.config.loading import from_hydra
 from ablations.errors import ConfigError
 from ablations.execution import distributed_worker, scheduler
 from ablations.execution.launchers import Here

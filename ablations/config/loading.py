@@ -1,0 +1,87 @@
+"""From plain settings to typed ones: what Hydra composes, and what a run's config.yaml holds."""
+
+import dataclasses
+from typing import Any, cast, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ablations.config import validation
+from ablations.config.mistakes import check, no_such
+from ablations.config.schema import STAGES, Config
+from ablations.errors import ConfigError
+from ablations.machine import native_bfloat16
+from ablations.records.schema import flatten
+
+
+def from_hydra(composed: DictConfig) -> Config:
+    """The typed configuration, checked. Raises ConfigError with one line for each mistake."""
+    plain = to_plain(composed)
+    plain.pop("study", None)
+    groups, mistakes = _groups(plain)
+    for split in ("train", "val"):
+        if isinstance(plain.get("data"), dict) and f"num_{split}" in plain["data"]:
+            mistakes.append(f"data.num_{split}: no such setting; set budget.{split}_images")
+    mistakes += validation.mistakes(groups)
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return _resolved(Config(**groups))
+
+
+def from_settings(settings: dict[str, Any]) -> Config:
+    """The configuration that `Config.settings` describes, as a run's config.yaml holds it. Raises ConfigError."""
+    try:
+        budget, data = settings["budget"] | {"seeds": 1}, with_data_kind(settings["data"])
+        values = settings | {"budget": budget, "data": data}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"expected a run's settings, got something else ({error!r})") from error
+    return cast(Config, typed(Config, values))
+
+
+def with_data_kind(data: dict[str, Any]) -> dict[str, Any]:
+    """Settings of data with their kind, which older records lack: only COCO folders have a root."""
+    return {"kind": "coco" if "root" in data else "shapes"} | data
+
+
+def to_plain(composed: DictConfig) -> dict[str, Any]:
+    """Hydra's configuration as dictionaries and lists, with references resolved."""
+    try:
+        return cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the configuration does not resolve: {str(error).splitlines()[0]}") from error
+
+
+def typed(kind: type, values: Any, name: str = "") -> Any:
+    """An instance of dataclass `kind` from plain values. Raises ConfigError with one line for each mistake."""
+    built, mistakes = check(kind, values, name)
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return built
+
+
+def _groups(plain: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The fields of Config that are right, by name, and what is wrong with the others."""
+    hints = get_type_hints(Config, include_extras=True)
+    groups, mistakes = {}, [no_such(name, [*hints, *flatten(plain)]) for name in plain if name not in hints]
+    for field in dataclasses.fields(Config):
+        if field.name in plain:
+            value, wrong = check(hints[field.name], plain[field.name], field.name)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            wrong = [f"{field.name}: missing"]
+        else:
+            continue
+        mistakes += wrong
+        if not wrong:
+            groups[field.name] = value
+    return groups, mistakes
+
+
+def _resolved(config: Config) -> Config:
+    """Everything that follows from other settings or from the machine, decided: a record says what it was."""
+    budget = dataclasses.replace(config.budget, **{name: getattr(config.budget, name).scaled() for name in STAGES})
+    counts: dict[str, Any] = {"num_train": budget.train_images, "num_val": budget.val_images}
+    data = dataclasses.replace(config.data, **counts)
+    precision = config.precision
+    if precision == "auto":
+        precision = "bfloat16" if native_bfloat16(config.device != "cpu") else "float32"
+    return dataclasses.replace(config, budget=budget, data=data, precision=precision)
