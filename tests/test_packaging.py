@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import json
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -66,3 +67,9 @@ def test_the_lock_holds_the_versions_that_the_gallerys_records_name():
         versions = json.loads(record.read_text(encoding="utf-8"))["provenance"]["versions"]
         for package in versions.keys() - {"python", "torch", "torchvision"}:
             assert versions[package] == LOCKED[package], f"{record.relative_to(ROOT)}: {package}; run `make lock`"
+
+
+def test_on_windows_one_sentence_says_where_to_run_it():
+    pretend = "import sys; sys.platform = 'win32'; import ablations.cli"
+    done = subprocess.run([sys.executable, "-c", pretend], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "WSL" in done.stderr and len(done.stderr.splitlines()) == 1
