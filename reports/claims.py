@@ -14,14 +14,17 @@ from typing import Any
 from ablations.errors import RecordError
 from ablations.records.schema import Hypothesis
 from reports.analysis import Analysis, analyse
-from reports.exhibits import inference_cost, overlap
-from reports.figures import forest, misalignment, pictures, plots, recall
+from reports.exhibits import inference_cost
+from reports.figures import forest, misalignment, overview, paired, pairs, recall, samples
+from reports.figures.style import Figures
 from reports.load import StudyResults, find_studies, read_study
 from reports.page import to_html
 from reports.render import template
+from reports.scenes import read_scenes
+from reports.stats.misalignment import measure
 from reports.stats.paired import Verdict
 from reports.text import tables, wording
-from reports.text.labels import NOTHING, interval, signed
+from reports.text.labels import NOTHING, interval, metric_label, signed
 
 CLAIMS = Path(__file__).parent / "claims.toml"
 FLIPPED = {"reproduced": "contradicted", "contradicted": "reproduced"}
@@ -50,9 +53,13 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict as it bears on a claim: `kind` is turned round where the hypothesis speaks against the claim."""
+    """A verdict as it bears on a claim: `kind` is turned round where the hypothesis speaks against the claim.
+
+    label: of its contrast; family: how many hypotheses its study tests.
+    """
 
     study: StudyResults
+    label: str
     verdict: Verdict
     kind: str
     family: int
@@ -112,7 +119,13 @@ def read_claims(studies: dict[str, Analysis]) -> list[Claim]:
 def _findings(source: Evidence, analysis: Analysis) -> list[Finding]:
     study, verdicts = analysis.study, analysis.verdicts
     return [
-        Finding(study, item, FLIPPED.get(item.kind, item.kind) if source.against else item.kind, len(verdicts))
+        Finding(
+            study=study,
+            label=analysis.label(item.hypothesis.contrast),
+            verdict=item,
+            kind=FLIPPED.get(item.kind, item.kind) if source.against else item.kind,
+            family=len(verdicts),
+        )
         for item in verdicts
         if source.speaks(study, item.hypothesis)
     ]
@@ -125,18 +138,16 @@ def render_claims(outputs: Path, folder: Path) -> Path:
     if (folder / "figures").is_dir():
         shutil.rmtree(folder / "figures")
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = {index: _picture(claim, studies, folder / "figures", index) for index, claim in enumerate(claims)}
-    findings = list(
-        {(item.study.name, item.verdict.hypothesis.name): item for claim in claims for item in claim.findings}.values()
-    )
-    overview = forest.verdict_forest([item.verdict for item in findings], folder / "figures", "overview")
+    figures = Figures(folder / "figures")
+    drawn = {index: draw_picture(claim, studies, figures, index) for index, claim in enumerate(claims)}
+    has_overview = overview.overview(overview_rows(claims), figures)
     slides: dict[int, list[dict[str, Any]]] = {}
     for index, claim in enumerate(claims):
         slides.setdefault(claim.slide, []).append(_entry(claim, studies, drawn[index]))
     text = template("claims.md.j2").render(
         slides=slides,
         table=overview_table(claims),
-        overview="figures/overview.png" if overview else "",
+        overview="figures/overview.png" if has_overview else "",
         counts=_counts(claims),
         missing=sorted({name for claim in claims for name in claim.studies} - set(studies)),
         unreadable=unreadable,
@@ -144,6 +155,21 @@ def render_claims(outputs: Path, folder: Path) -> Path:
     (folder / "claims.md").write_text(text, encoding="utf-8")
     (folder / "claims.html").write_text(to_html(text, folder), encoding="utf-8")
     return folder / "claims.md"
+
+
+def overview_rows(claims: list[Claim]) -> list[overview.Row]:
+    return [
+        overview.Row(
+            slide=claim.slide,
+            claim=claim.says,
+            label=f"{metric_label(finding.verdict.hypothesis.metric)}: {finding.label}",
+            verdict=finding.verdict,
+            kind=finding.kind,
+            against=finding.kind != finding.verdict.kind,
+        )
+        for claim in claims
+        for finding in claim.findings
+    ]
 
 
 def _read_studies(outputs: Path) -> tuple[dict[str, Analysis], list[str]]:
@@ -218,7 +244,7 @@ def _counts(claims: list[Claim]) -> str:
     return f"{len(claims)} claims on eleven slides: {', '.join(parts)}."
 
 
-def _picture(claim: Claim, studies: dict[str, Analysis], folder: Path, index: int) -> str:
+def draw_picture(claim: Claim, studies: dict[str, Analysis], figures: Figures, index: int) -> str:
     """Draws the claim's picture; "" where its study has nothing to show yet."""
     analysis, kind = studies.get(claim.picture.get("study", "")), claim.picture.get("kind")
     if analysis is None:
@@ -227,20 +253,22 @@ def _picture(claim: Claim, studies: dict[str, Analysis], folder: Path, index: in
     name = f"slide{claim.slide:02d}-{index:02d}-{kind}"
     found: object = None
     if kind == "paired":
-        found = plots.paired(analysis, claim.picture["metric"], folder, name)
+        found = paired.paired(analysis, claim.picture["metric"], figures, name)
     elif kind == "forest":
-        found = forest.forest(analysis, folder, name)
+        found = forest.forest(analysis, figures, name)
     elif kind == "interaction" and analysis.interactions:
-        found = plots.interaction(analysis, analysis.interactions[0], folder, name)
+        found = paired.interaction(analysis, analysis.interactions[0], figures, name)
     elif kind == "why":
-        found = misalignment.why(study, folder, name)
+        found = facts = measure(study)
+        if facts:
+            misalignment.why(study, facts, figures, name)
     elif kind == "samples":
-        found = pictures.samples(study, folder, name) is not None
+        found = samples.samples(study, read_scenes(study), figures, name) is not None
     elif kind == "recall":
-        found = recall.curves(study, folder, name)
+        found = recall.curves(study, figures, name)
     elif kind == "pairs":
         exhibit = study.exhibit("overlap")
-        found = exhibit is not None and overlap.draw_pairs(study, exhibit.content, folder, name)
+        found = exhibit is not None and pairs.draw(study, exhibit.content, figures, name)
     return f"figures/{name}.png" if found else ""
 
 

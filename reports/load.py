@@ -38,6 +38,7 @@ class StudyResults:
     record: StudyRecord
     runs: dict[tuple[str, int], RunRecord]
     problems: list[Problem] = field(default_factory=list)
+    _of_samples: dict[tuple[str, int], list[dict[str, Any]]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -83,7 +84,17 @@ class StudyResults:
     def detections(self, arm: str, seed: int) -> list[dict[str, Any]] | None:
         """COCO results of a run; None when the file is missing or unreadable."""
         content = _json(self.run_folder(arm, seed) / "detections.json")
-        return content if isinstance(content, list) else None
+        if not isinstance(content, list):
+            return None
+        samples = set(self.record.sample_image_ids)
+        self._of_samples[arm, seed] = [result for result in content if result["image_id"] in samples]
+        return content
+
+    def sample_detections(self, arm: str, seed: int) -> list[dict[str, Any]] | None:
+        """Those of the sample images alone, kept from the first time that the file was read."""
+        if (arm, seed) not in self._of_samples and self.detections(arm, seed) is None:
+            return None
+        return self._of_samples[arm, seed]
 
     def curves(self, arm: str, seed: int) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl that can be read, by step. A run that was resumed may repeat a step: the last

@@ -1,5 +1,6 @@
 """A study's records to report.md, report.html, figures and tables. The same records give the same bytes."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from ablations.records.summary import duration
 from reports import exhibits
 from reports.analysis import Analysis, analyse
-from reports.figures import closeups, forest, pictures, plots, recall
-from reports.figures.misalignment import Displacements, why
+from reports.figures import closeups, curves, forest, misalignment, paired, recall, samples
+from reports.figures.style import Figures
 from reports.load import StudyResults
 from reports.page import to_html
+from reports.scenes import read_scenes
 from reports.stats.bootstrap import RESAMPLES
+from reports.stats.misalignment import Misalignment, measure
 from reports.text import provenance, scope, tables, wording
 from reports.text.labels import and_list, metric_label, number
 
@@ -21,14 +24,13 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def render(study: StudyResults, folder: Path, resamples: int = RESAMPLES) -> Path:
     """Writes the report into `folder` and returns the path of report.md. resamples: of the images; 0 for none."""
-    figures = folder / "figures"
-    for stale in [*figures.glob("*.png"), *figures.glob("*.svg")]:
-        stale.unlink()
+    if (folder / "figures").is_dir():
+        shutil.rmtree(folder / "figures")
     folder.mkdir(parents=True, exist_ok=True)
     analysis = analyse(study, resamples)
     tables.runs_frame(study).to_csv(folder / "runs.csv", index=False, lineterminator="\n")
     tables.contrasts_frame(analysis).to_csv(folder / "contrasts.csv", index=False, lineterminator="\n")
-    text = template("report.md.j2").render(content(analysis, figures))
+    text = template("report.md.j2").render(content(analysis, Figures(folder / "figures")))
     (folder / "report.md").write_text(text, encoding="utf-8")
     (folder / "report.html").write_text(to_html(text, folder), encoding="utf-8")
     return folder / "report.md"
@@ -42,7 +44,7 @@ def template(name: str) -> Template:
     ).get_template(name)
 
 
-def content(analysis: Analysis, figures: Path) -> dict[str, Any]:
+def content(analysis: Analysis, figures: Figures) -> dict[str, Any]:
     """Everything that the template of a report asks for; draws the figures on the way."""
     return {
         "study": analysis.study,
@@ -72,19 +74,21 @@ def _answer(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def _evidence(analysis: Analysis, figures: Path) -> dict[str, Any]:
+def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
     """The figures, and what their captions say of them."""
     study = analysis.study
-    displacements = why(study, figures)
-    samples = pictures.samples(study, figures)
-    candidates = closeups.closeups(analysis, figures)
+    scenes, displacements = read_scenes(study), measure(study)
+    if displacements:
+        misalignment.why(study, displacements, figures)
+    shown = samples.samples(study, scenes, figures)
+    candidates = closeups.closeups(analysis, scenes, figures)
     drawn = {
-        "paired": plots.paired(analysis, analysis.primary, figures),
+        "paired": paired.paired(analysis, analysis.primary, figures),
         "forest": forest.forest(analysis, figures),
-        "curves": plots.curves(study, figures),
+        "curves": curves.curves(study, figures),
         "recall": recall.curves(study, figures),
         "why": displacements is not None,
-        "samples": samples is not None,
+        "samples": shown is not None,
         "closeups": candidates is not None,
     }
     return {
@@ -97,8 +101,8 @@ def _evidence(analysis: Analysis, figures: Path) -> dict[str, Any]:
         "boxes_only": any(
             study.values(arm, "bbox.AP") and not study.values(arm, "segm.AP") for arm in study.record.arms
         ),
-        "sample_seed": samples.seed if samples else None,
-        "without_notes": pictures.MOST_NOTES if samples and samples.crowded else None,
+        "sample_seed": shown.seed if shown else None,
+        "without_notes": samples.MOST_NOTES if shown and shown.crowded else None,
         "candidates": candidates,
     }
 
@@ -151,19 +155,19 @@ def _without_noise(analysis: Analysis) -> str:
     return and_list([metric_label(metric) for metric in dict.fromkeys(missing)])
 
 
-def _interaction(analysis: Analysis, index: int, figures: Path) -> dict[str, str]:
+def _interaction(analysis: Analysis, index: int, figures: Figures) -> dict[str, str]:
     item = analysis.interactions[index]
     name = "interaction" if index == 0 else f"interaction{index + 1}"
     others = analysis.study.record.factors[1:]
     return {
         "title": f"Does the difference depend on {f'the {and_list(others)}' if others else 'the setting'}?",
-        "figure": f"figures/{name}.png" if plots.interaction(analysis, item, figures, name) else "",
+        "figure": f"figures/{name}.png" if paired.interaction(analysis, item, figures, name) else "",
         "text": wording.interaction(analysis, item),
         "table": tables.relative(analysis, item.metric),
     }
 
 
-def _why_text(found: Displacements) -> dict[str, Any]:
+def _why_text(found: Misalignment) -> dict[str, Any]:
     strides = list(found.medians)
     return {
         "first": strides[0],

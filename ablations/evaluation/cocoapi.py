@@ -41,8 +41,13 @@ def with_results(coco: COCO, results: list[dict[str, Any]]) -> COCO:
 
 def decode(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
     """A COCO segmentation (RLE, compressed or not, or polygons) as a [H, W] bool mask. size: H and W."""
+    return np.asarray(rle.decode([compressed(segmentation, size)]))[:, :, 0].astype(bool)
+
+
+def compressed(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
+    """A COCO segmentation in any of its three forms as the compressed RLE that pycocotools wants. size: H and W."""
     if isinstance(segmentation, list):
-        segmentation = rle.merge(rle.frPyObjects(segmentation, *size))
-    elif isinstance(segmentation["counts"], list):
-        segmentation = rle.frPyObjects(segmentation, *segmentation["size"])
-    return np.asarray(rle.decode([segmentation]))[:, :, 0].astype(bool)
+        return rle.merge(rle.frPyObjects(segmentation, *size))
+    if isinstance(segmentation["counts"], list):
+        return rle.frPyObjects(segmentation, *segmentation["size"])
+    return segmentation

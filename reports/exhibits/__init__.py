@@ -1,15 +1,15 @@
 """Sections of a report that show a study's exhibits: a module for each, named as in `ablations/exhibits`.
 
 Each has one function, section(analysis, exhibit, figures) -> str: Markdown that opens with a heading of its own. It
-draws its charts into the folder `figures` and names them as figures/<name>.png.
+saves its charts with `figures` and names them as figures/<name>.png.
 """
 
 import importlib
 import pkgutil
-from pathlib import Path
 
 from ablations.records.schema import ExhibitRecord
 from reports.analysis import Analysis
+from reports.figures.style import Figures
 from reports.load import StudyResults
 
 
@@ -17,14 +17,14 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def sections(analysis: Analysis, figures: Path) -> list[str]:
+def sections(analysis: Analysis, figures: Figures) -> list[str]:
     """The sections of the study's exhibits that are there, in the order in which the study names them."""
     study = analysis.study
     made = [study.exhibit(name) for name in study.record.exhibits if name in names()]
     return [_section(analysis, exhibit, figures) for exhibit in made if exhibit is not None]
 
 
-def _section(analysis: Analysis, exhibit: ExhibitRecord, figures: Path) -> str:
+def _section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> str:
     module = importlib.import_module(f"{__name__}.{exhibit.name}")
     try:
         return module.section(analysis, exhibit, figures)

@@ -1,7 +1,6 @@
 """What competing for each pixel does to masks: one object's probabilities, where its pixels go, and the test rules."""
 
 import statistics
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +9,12 @@ from PIL import Image
 
 from ablations.records.schema import ExhibitRecord
 from reports.analysis import Analysis
-from reports.figures.style import COLOURS, INK, MUTED, despine, figure, save
+from reports.figures.style import INK, MUTED, WRONG, Figures, despine, figure
 from reports.load import StudyResults
 from reports.text.labels import number
 from reports.text.tables import markdown
 
-OWN, RIVAL, GROUND = COLOURS[1], COLOURS[2], COLOURS[7]
+OWN, RIVAL, GROUND = INK, WRONG, "#777777"
 RULES = {
     "share": "all other channels together",
     "argmax": "the strongest other channel",
@@ -23,7 +22,7 @@ RULES = {
 }
 
 
-def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Path) -> str:
+def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> str:
     study, content = analysis.study, exhibit.content
     shown = content["object"]
     rival = strongest_rival(shown)
@@ -79,12 +78,12 @@ def _mean_sd(by_seed: dict[str, dict[str, float | None]], key: str) -> str:
     return number(statistics.fmean(values)) + spread
 
 
-def _draw(study: StudyResults, shown: dict[str, Any], rival: str, figures: Path) -> None:
+def _draw(study: StudyResults, shown: dict[str, Any], rival: str, figures: Figures) -> None:
     own = shown["class"]
     softmax = {name: np.array(values) for name, values in shown["softmax"].items()}
     sigmoid = {name: np.array(values) for name, values in shown["sigmoid"].items()}
     target = np.array(shown["target"])
-    drawn, grid = figure(2, 6, width=11.4, height=4.3, gridspec_kw={"hspace": 0.3, "wspace": 0.08})
+    drawn, grid = figure(2, 6, width=11.4, height=4.5, gridspec_kw={"hspace": 0.34, "wspace": 0.08})
     _image(grid[0][0], study, shown)
     maps = [
         (target, "target"),
@@ -96,20 +95,20 @@ def _draw(study: StudyResults, shown: dict[str, Any], rival: str, figures: Path)
     row = int(np.where(target > 0.5, softmax[rival], -1).max(1).argmax())
     for axes, (values, title) in zip(grid[0][1:], maps, strict=True):
         axes.imshow(values, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axes.contour(target, levels=[0.5], colors=OWN, linewidths=1)
-        axes.axhline(row, color=RIVAL, linewidth=0.7, linestyle=":")
+        axes.contour(target, levels=[0.5], colors="#6BAED6", linewidths=1.2)
+        axes.axhline(row, color="#FF6F61", linewidth=0.9, linestyle=":")
         axes.set_title(title, loc="center")
         axes.set_axis_off()
         axes.set_aspect("auto")
     for axes in grid[1]:
         axes.set_axis_off()
-    places = [drawn.add_subplot(grid[1][0].get_gridspec()[1, columns]) for columns in (slice(0, 3), slice(3, 6))]
+    panels = [drawn.add_subplot(grid[1][0].get_gridspec()[1, columns]) for columns in (slice(0, 3), slice(3, 6))]
     lines = [(own, OWN, "-"), (rival, RIVAL, "--")]
-    _along(places[0], sigmoid, row, target, lines, "sigmoid: each class on its own")
-    _along(places[1], softmax, row, target, [*lines, ("background", GROUND, ":")], "softmax: all add up to 1")
-    places[0].set_ylabel("probability")
-    places[1].tick_params(axis="y", labelleft=False)
-    save(drawn, figures, "competition")
+    _along(panels[0], sigmoid, row, target, lines, "sigmoid: each class on its own")
+    _along(panels[1], softmax, row, target, [*lines, ("background", GROUND, ":")], "softmax: all add up to 1")
+    panels[0].set_ylabel("probability")
+    panels[1].tick_params(axis="y", labelleft=False)
+    figures.save(drawn, "competition")
 
 
 def _image(axes: Axes, study: StudyResults, shown: dict[str, Any]) -> None:
@@ -143,5 +142,5 @@ def _along(
     axes.set_xlim(-0.5, target.shape[1] - 0.5)
     axes.set_xlabel(f"cell of the {target.shape[0]} x {target.shape[1]} mask, along row {row} (grey: the object)")
     axes.set_title(title)
-    axes.legend(loc="best", labelcolor=INK)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=3, labelcolor=INK)
     despine(axes)

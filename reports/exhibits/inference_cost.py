@@ -1,14 +1,13 @@
 """What the mask branch costs at test time: a table of parts, a table and a chart of times."""
 
 import statistics
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ablations.records.schema import ExhibitRecord
 from reports.analysis import Analysis
-from reports.figures.style import INK, arm_styles, despine, figure, save
+from reports.figures.style import INK, MUTED, Figures, arm_styles, despine, figure
 from reports.load import StudyResults
 from reports.text.labels import NOTHING, number, plural, signed
 from reports.text.tables import markdown
@@ -17,7 +16,7 @@ PARTS = {"backbone": "trunk", "shared_head": "shared head", "box_head": "box hea
 MASKS = {"none": "no masks", "best": "masks of the best boxes", "all": "masks of all proposals"}
 
 
-def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Path) -> str:
+def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> str:
     study, content = analysis.study, exhibit.content
     _draw(study, content, figures)
     return "\n\n".join(
@@ -110,13 +109,20 @@ def _variant(content: dict[str, Any], arm: str, masks: str) -> dict[str, Any]:
     return next(item for item in content["variants"] if (item["arm"], item["masks"]) == (arm, masks))
 
 
-def _draw(study: StudyResults, content: dict[str, Any], figures: Path) -> None:
+def _draw(study: StudyResults, content: dict[str, Any], figures: Figures) -> None:
     variants, styles = content["variants"], arm_styles(study)
     drawn, [[axes]] = figure(width=7.6, height=0.8 + 0.52 * len(variants))
     spread = 0.3 * ((np.arange(content["num_images"]) * 0.618) % 1 - 0.5)  # dots beside each other, the same every time
+    # An image that the machine interrupted is no reason for a longer axis.
+    most = 1.1 * max(float(np.quantile(variant["milliseconds"], 0.98)) for variant in variants)
     for row, variant in enumerate(variants):
-        times, colour = np.array(variant["milliseconds"]), styles[variant["arm"]][0]
-        axes.plot(times, spread - row, "o", color=colour, markersize=2.4, alpha=0.35, markeredgewidth=0)
+        times, colour = np.array(variant["milliseconds"]), styles[variant["arm"]].colour
+        inside = times <= most
+        dots = {"color": colour, "markersize": 2.4, "alpha": 0.35, "markeredgewidth": 0}
+        axes.plot(times[inside], (spread - row)[inside], "o", **dots)
+        if not inside.all():
+            text = f"{plural(int((~inside).sum()), 'image')} slower, up to {number(float(times.max()), 0)} ms"
+            axes.annotate(text, (most, -row - 0.36), ha="right", va="center", fontsize=7, color=MUTED)
         middle = float(np.median(times))
         axes.plot([middle, middle], [-row - 0.3, -row + 0.3], color=INK, linewidth=2)
         axes.annotate(number(middle), (middle, -row + 0.32), ha="center", va="bottom", fontsize=8, fontweight="bold")
@@ -124,9 +130,8 @@ def _draw(study: StudyResults, content: dict[str, Any], figures: Path) -> None:
         [-row for row in range(len(variants))],
         [f"{study.label(variant['arm'])}:\n{MASKS[variant['masks']]}" for variant in variants],
     )
-    most = max(float(np.quantile(variant["milliseconds"], 0.98)) for variant in variants)
-    axes.set_xlim(0, 1.1 * most)  # an image that the machine interrupted is no reason for a longer axis
+    axes.set_xlim(0, most)
     axes.set_xlabel("time for an image (ms)")
     axes.grid(axis="x")
     despine(axes, "left")
-    save(drawn, figures, "inference_cost")
+    figures.save(drawn, "inference_cost")

@@ -1,31 +1,25 @@
 """What overlap does to masks: AP by overlap, leakage and seams of every seed, and pairs of objects from close by."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.lines import Line2D
-from PIL import Image
 
-from ablations.evaluation.cocoapi import decode
 from ablations.records.schema import ExhibitRecord
 from reports.analysis import Analysis
-from reports.figures import plots
-from reports.figures.closeups import square_around
-from reports.figures.pictures import Instance, paint
-from reports.figures.style import COLOURS, INK, arm_styles, despine, figure, save
+from reports.figures import paired, pairs
+from reports.figures.style import INK, Figures, arm_styles, despine, figure
 from reports.load import StudyResults
 from reports.stats.contrasts import Weights
-from reports.text.labels import NOTHING, arms_of, contrast_label, interval, number, plural, signed
+from reports.text.labels import NOTHING, arms_of, contrast_label, interval, number, signed
 from reports.text.tables import markdown, mean_sd
 
 BINS = {"none": "no overlap", "some": "some overlap", "much": "much overlap"}
-PAIR_COLOURS = (COLOURS[0], COLOURS[4])
 WORKS = 0.6
 """Share of the other's mask AP on images without overlap under which a detector is not worth comparing."""
 
 
-def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Path) -> str:
+def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> str:
     study, content = analysis.study, exhibit.content
     weights = analysis.differences[0]
     parts = [
@@ -62,10 +56,10 @@ def _measures(content: dict[str, Any]) -> str:
     )
 
 
-def _by_overlap(analysis: Analysis, weights: Weights, content: dict[str, Any], figures: Path) -> str:
+def _by_overlap(analysis: Analysis, weights: Weights, content: dict[str, Any], figures: Figures) -> str:
     study, bins = analysis.study, content["bins"]
     titles = {f"overlap.AP_{name}": f"{title}\n{bins[name]['objects']} objects" for name, title in BINS.items()}
-    drawn = plots.side_by_side(analysis, weights, titles, figures, "overlap", "mask AP (points)")
+    drawn = paired.side_by_side(analysis, weights, titles, figures, "overlap", "mask AP (points)")
     rows = []
     for name in ("apart", *BINS):
         metric = f"overlap.AP_{name}"
@@ -136,10 +130,10 @@ def _working(study: StudyResults, weights: Weights, content: dict[str, Any]) -> 
     )
 
 
-def _leakage_and_seams(analysis: Analysis, weights: Weights, content: dict[str, Any], figures: Path) -> str:
+def _leakage_and_seams(analysis: Analysis, weights: Weights, content: dict[str, Any], figures: Figures) -> str:
     study = analysis.study
     drawn = [
-        plots.side_by_side(analysis, weights, {metric: ""}, figures, name, label)
+        paired.side_by_side(analysis, weights, {metric: ""}, figures, name, label)
         for metric, name, label in (
             ("overlap.leakage", "leakage", "leakage (% of a mask)"),
             ("overlap.seams", "seams", "seams (% of a mask's edge)"),
@@ -203,7 +197,7 @@ def _mean(content: dict[str, Any], arm: str, name: str) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _draw_places(study: StudyResults, content: dict[str, Any], figures: Path) -> None:
+def _draw_places(study: StudyResults, content: dict[str, Any], figures: Figures) -> None:
     drawn, [[axes]] = figure(width=6.4, height=2.8)
     axes.axvline(0, color=INK, linewidth=1)
     handles = []
@@ -217,9 +211,9 @@ def _draw_places(study: StudyResults, content: dict[str, Any], figures: Path) ->
         if not shares.size:
             continue
         places = (np.arange(shares.shape[1]) + 0.5) / shares.shape[1] - 0.5
-        style: dict[str, Any] = {"color": styles[arm][0], "linestyle": dash}
+        style: dict[str, Any] = {"color": styles[arm].colour, "linestyle": dash}
         axes.plot(places, shares.T, linewidth=0.5, alpha=0.4, **style)
-        style |= {"linewidth": 1.8, "marker": styles[arm][1], "markersize": 4}
+        style |= {"linewidth": 1.8, "marker": styles[arm].marker, "markersize": 4}
         axes.plot(places, shares.mean(axis=0), **style)
         handles.append(Line2D([], [], label=label, **style))
     axes.set_xlim(-0.5, 0.5)
@@ -230,62 +224,16 @@ def _draw_places(study: StudyResults, content: dict[str, Any], figures: Path) ->
     axes.grid(axis="y")
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), labelcolor=INK)
     despine(axes)
-    save(drawn, figures, "places")
+    figures.save(drawn, "places")
 
 
-def _pairs(study: StudyResults, content: dict[str, Any], figures: Path) -> str:
-    if not draw_pairs(study, content, figures):
+def _pairs(study: StudyResults, content: dict[str, Any], figures: Figures) -> str:
+    if not pairs.draw(study, content, figures):
         return ""
     return "\n\n".join(
         [
             "### Overlapping pairs from close by",
             "![Pairs of overlapping objects: ground truth and both systems](figures/pairs.png)",
-            f"*Each object that overlaps much, with the object that fills most of its box, where every arm found both: "
-            f"{plural(content['num_pairs'], 'pair')} of seed {content['seed']}, the first. In the order of the mean "
-            f"overlap (IoU) of the two masks with the true ones, these are each arm's worst and its median. Amber is "
-            f"the object that overlaps, blue the other; the numbers are the IoU of either mask.*",
+            f"*{pairs.caption(study, content)}*",
         ]
     )
-
-
-def draw_pairs(study: StudyResults, content: dict[str, Any], figures: Path, name: str = "pairs") -> bool:
-    """The chosen pairs, ground truth and every arm beside each other. Returns whether there were any to draw."""
-    folder = study.exhibit_images("overlap")
-    there = [pair for pair in content["pairs"] if isinstance(pair["image_id"], int)]
-    shown = [pair for pair in there if (folder / f"{pair['image_id']}.png").is_file()]
-    if not shown:
-        return False
-    arms = [arm for arm in study.record.arms if arm in shown[0]["masks"]]
-    columns = 1 + len(arms)
-    drawn, grid = figure(
-        len(shown),
-        columns,
-        width=2.5 * columns,
-        height=2.62 * len(shown),
-        gridspec_kw={"wspace": 0.04, "hspace": 0.06},
-    )
-    for row, pair in zip(grid, shown, strict=True):
-        _draw_pair(row, pair, arms, folder / f"{pair['image_id']}.png")
-        title = f"{pair['rank']} of\n{study.label(pair['arm'])}"
-        row[0].annotate(
-            title, (-0.05, 0.5), xycoords="axes fraction", ha="right", va="center", rotation=90, fontsize=9, color=INK
-        )
-    for axes, title in zip(grid[0], ["ground truth", *map(study.label, arms)], strict=True):
-        axes.set_title(title, loc="center", fontsize=9)
-    save(drawn, figures, name, vector=False)
-    return True
-
-
-def _draw_pair(row: Any, pair: dict[str, Any], arms: list[str], path: Path) -> None:
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB"))
-    size = pixels.shape[:2]
-    columns = [pair["truth"], *(pair["masks"][arm] for arm in arms)]
-    masks = [[decode(segmentation, size) for segmentation in column] for column in columns]
-    place = square_around([mask for column in masks for mask in column])
-    notes = [("", ""), *([f"{100 * value:.0f} %" for value in pair["overlaps"][arm]] for arm in arms)]
-    for axes, column, texts in zip(row, masks, notes, strict=True):
-        instances = [
-            Instance(mask[place], colour, text) for mask, colour, text in zip(column, PAIR_COLOURS, texts, strict=True)
-        ]
-        paint(axes, pixels[place], instances)

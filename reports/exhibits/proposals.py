@@ -12,18 +12,18 @@ from PIL import Image
 
 from ablations.records.schema import ExhibitRecord
 from reports.analysis import Analysis
-from reports.figures.style import COLOURS, INK, figure, save
+from reports.figures.style import INK, MUTED, Figures, figure
 from reports.load import StudyResults
 from reports.text.labels import and_list, plural
 
 ROWS = 3  # sample images that are drawn
-SIZES = (COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[4], *COLOURS[5:])  # of anchors, the smallest first
+SIZES = ("#FFF04D", "#00C08B", "#0090FF", "#C77DFF", "#FF4F6B")  # of anchors, the smallest first
 BEST = 6  # proposals of an image that are drawn
-COVERED, BESIDE, TRUTH = COLOURS[4], COLOURS[0], "#FFFFFF"
+COVERED, BESIDE, TRUTH = "#0090FF", "#FFB000", "#FFFFFF"
 ENOUGH = 0.5  # IoU from which a proposal covers an object
 
 
-def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Path) -> str:
+def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> str:
     study, content = analysis.study, exhibit.content
     shown = [(image, path) for image, path in study.sample_images() if _entry(content, image)][:ROWS]
     if not shown or study.ground_truth is None:
@@ -67,7 +67,7 @@ def _objects(study: StudyResults, image_id: int) -> np.ndarray:
     return found
 
 
-def _draw_anchors(study: StudyResults, content: dict[str, Any], image_id: int, path: Path, figures: Path) -> None:
+def _draw_anchors(study: StudyResults, content: dict[str, Any], image_id: int, path: Path, figures: Figures) -> None:
     entries, boxes = _entry(content, image_id), _objects(study, image_id)
     pixels = np.asarray(Image.open(path).convert("L"))
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
@@ -79,7 +79,9 @@ def _draw_anchors(study: StudyResults, content: dict[str, Any], image_id: int, p
         step = found["stride"] * scale
         _background(axes, pixels)
         rows, columns = np.indices(np.shape(entry["objectness"]))
-        axes.plot(columns * step[0], rows * step[1], ".", color="white", markersize=2.2, alpha=0.8)
+        x, y = columns * step[0], rows * step[1]
+        inside = (x <= pixels.shape[1]) & (y <= pixels.shape[0])
+        axes.plot(x[inside], y[inside], ".", color="white", markersize=2.2, alpha=0.8)
         place = np.tile(np.round(centre / step) * step, 2)
         anchors = np.array(found["cell_anchors"]) * np.tile(scale, 2)
         sizes = _sizes(anchors)
@@ -88,10 +90,19 @@ def _draw_anchors(study: StudyResults, content: dict[str, Any], image_id: int, p
         axes.plot(*place[:2], "o", color="white", markeredgecolor=INK, markersize=5)
         _frame(axes, pixels)
         axes.set_title(study.label(arm), loc="center")
-    save(drawn, figures, "anchors", vector=False)
+    sizes = np.unique(_sizes(np.concatenate([np.array(arm["cell_anchors"]) for arm in content["arms"].values()])))
+    handles = [
+        Line2D([], [], color=SIZES[index % len(SIZES)], linewidth=3, label=f"{size:g} px")
+        for index, size in enumerate(sizes)
+    ]
+    handles.append(Line2D([], [], marker="o", color=MUTED, markersize=3, linestyle="none", label="a cell"))
+    drawn.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.1), ncols=len(handles))
+    figures.save(drawn, "anchors", vector=False)
 
 
-def _draw_proposals(study: StudyResults, content: dict[str, Any], shown: list[tuple[int, Path]], figures: Path) -> None:
+def _draw_proposals(
+    study: StudyResults, content: dict[str, Any], shown: list[tuple[int, Path]], figures: Figures
+) -> None:
     arms = list(content["arms"])
     columns = 2 * len(arms)
     drawn, grid = figure(
@@ -124,8 +135,8 @@ def _draw_proposals(study: StudyResults, content: dict[str, Any], shown: list[tu
         Line2D([], [], color=COVERED, linewidth=2, label="covers an object"),
         Line2D([], [], color=BESIDE, linewidth=2, label="does not"),
     ]
-    drawn.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.09), ncols=2, fontsize=8.5)
-    save(drawn, figures, "proposals", vector=False)
+    drawn.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.09), ncols=2)
+    figures.save(drawn, "proposals", vector=False)
 
 
 def _objectness(axes: Axes, pixels: np.ndarray, entry: dict[str, Any], stride: int) -> None:

@@ -1,17 +1,25 @@
-"""Forest plots: differences with their intervals, line by line, and the paper's figures beside."""
+"""Forest plots: a study's differences in every metric, line by line, with their intervals and the paper's figures."""
 
-import textwrap
-from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from reports.analysis import Analysis
-from reports.figures.style import COLOURS, INK, MARKERS, MUTED, PAPER_MARK, despine, figure, save
-from reports.stats.contrasts import Weights
-from reports.stats.paired import Estimate, Verdict
-from reports.text.labels import NOTHING, context_label, contrast_label, interval, is_pair, metric_label, signed, tick
+from reports.figures import recall
+from reports.figures.style import INK, MARKERS, MUTED, PAPER_MARK, STRIDE_MARKERS, Figures, despine, figure, text_width
+from reports.stats.paired import Estimate
+from reports.text.labels import (
+    NOTHING,
+    arms_of,
+    context_label,
+    contrast_label,
+    interval,
+    is_pair,
+    metric_label,
+    signed,
+    tick,
+)
 
 METRICS = (
     "segm.AP",
@@ -24,61 +32,68 @@ METRICS = (
     "bbox.AP50",
     "bbox.AP75",
 )
+STEP = 0.27  # inches between two lines of a metric
+GREYS = (INK, "#8a8a8a", "#555555", "#b0b0b0")  # contrasts are no arms: they have no colour
 
 
-def forest(analysis: Analysis, folder: Path, name: str = "forest") -> bool:
+def forest(analysis: Analysis, figures: Figures, name: str = "forest") -> bool:
     """Rows of metrics, and in each the study's differences of two arms with their intervals and the paper's figure."""
-    study, contrasts = analysis.study, analysis.differences
-    asked = [item.metric for item in study.record.hypotheses if is_pair(item.contrast)]
-    known = [metric for metric in METRICS if metric in study.metrics()]
-    metrics = [
-        metric
-        for metric in dict.fromkeys([*known, *asked])
-        if any(analysis.estimate(weights, metric).n for weights in contrasts)
-    ]
+    contrasts, metrics = analysis.differences, metrics_of(analysis)
     if not metrics:
         return False
-    step = 0.27
-    block = step * len(contrasts) + 0.2
+    block = STEP * len(contrasts) + 0.2
     drawn, [[axes]] = figure(width=8.2, height=0.9 + block * len(metrics))
     axes.axvline(0, color=INK, linewidth=1)
+    styles = _styles(analysis)
     for row, metric in enumerate(metrics):
         top = -row * block
-        upper = top + 0.5 * step + 0.1
+        upper = top + 0.5 * STEP + 0.1
         axes.axhspan(upper - block, upper, color="#f5f5f5" if row % 2 == 0 else "white", linewidth=0, zorder=-2)
         for index, weights in enumerate(contrasts):
-            _forest_line(axes, analysis, weights, metric, top - index * step, index)
+            found, paper = analysis.estimate(weights, metric), analysis.paper(weights, metric)
+            _line(axes, found, paper, top - index * STEP, styles[index])
     axes.set_yticks(
-        [-row * block - step * (len(contrasts) - 1) / 2 for row in range(len(metrics))],
+        [-row * block - STEP * (len(contrasts) - 1) / 2 for row in range(len(metrics))],
         [metric_label(metric) for metric in metrics],
     )
-    axes.set_ylim(-len(metrics) * block + 0.5 * step + 0.1, 0.5 * step + 0.1)
+    axes.set_ylim(-len(metrics) * block + 0.5 * STEP + 0.1, 0.5 * STEP + 0.1)
     axes.xaxis.set_major_formatter(tick)
     axes.grid(axis="x")
     despine(axes, "left")
+    study = analysis.study
     labels = [contrast_label(study, weights) for weights in contrasts]
     heads = {label.split(", ")[0] for label in labels}
     axes.set_xlabel(f"{heads.pop()} (points)" if len(heads) == 1 else "difference (points)")
     paper = any(analysis.paper(weights, metric) is not None for weights in contrasts for metric in metrics)
-    _forest_legend(axes, labels if heads else [context_label(study, weights) for weights in contrasts], paper)
-    save(drawn, folder, name)
+    _legend(axes, labels if heads else [context_label(study, weights) for weights in contrasts], styles, paper)
+    figures.save(drawn, name)
     return True
 
 
-def _forest_line(axes: Axes, analysis: Analysis, weights: Weights, metric: str, y: float, index: int) -> None:
-    found = analysis.estimate(weights, metric)
-    colour, marker = _contrast_style(index)
-    values = list(found.values.values())
+def metrics_of(analysis: Analysis) -> list[str]:
+    """The usual metrics of masks and boxes, or of proposals, and what the hypotheses on differences are about."""
+    asked = [verdict.hypothesis.metric for verdict in analysis.verdicts if is_pair(verdict.hypothesis.contrast)]
+    known = analysis.study.metrics()
+    recalls = [f"recall.{key}@{count}" for count in recall.selected(analysis.study) for key in ("R50", "R75", "AR")]
+    usual = [metric for metric in METRICS if metric in known]
+    return [
+        metric
+        for metric in dict.fromkeys([*usual, *recalls, *asked])
+        if any(analysis.estimate(weights, metric).n for weights in analysis.differences)
+    ]
+
+
+def _line(axes: Axes, found: Estimate, paper: float | None, y: float, style: dict[str, Any]) -> None:
+    values, colour = list(found.values.values()), style["color"]
     axes.plot(values, [y + 0.075] * len(values), "o", color=colour, markersize=3, alpha=0.5, markeredgewidth=0)
     if found.low is not None and found.high is not None:
         axes.plot([found.low, found.high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
     if found.mean is not None:
-        axes.plot([found.mean], [y], marker, color=colour, markersize=6.5, markeredgecolor="white")
-    paper = analysis.paper(weights, metric)
+        axes.plot([found.mean], [y], linestyle="none", markersize=6.5, markeredgecolor="white", **style)
     if paper is not None:
         axes.plot([paper], [y], linestyle="none", markersize=5.5, **PAPER_MARK)
     axes.annotate(
-        _estimate_text(found),
+        estimate_text(found),
         (1.01, y),
         xycoords=("axes fraction", "data"),
         va="center",
@@ -87,63 +102,37 @@ def _forest_line(axes: Axes, analysis: Analysis, weights: Weights, metric: str, 
     )
 
 
-def verdict_forest(verdicts: Sequence[Verdict], folder: Path, name: str) -> bool:
-    """A line for each verdict. Returns whether there was anything to draw."""
-    lines = [item for item in verdicts if item.estimate.mean is not None]
-    if not lines:
-        return False
-    drawn, [[axes]] = figure(width=8.6, height=0.9 + 0.42 * len(lines))
-    axes.axvline(0, color=INK, linewidth=1)
-    for row, item in enumerate(lines):
-        found, y = item.estimate, -row
-        values = list(found.values.values())
-        axes.plot(values, [y + 0.24] * len(values), "o", color=MUTED, markersize=3, alpha=0.75, markeredgewidth=0)
-        if found.low is not None and found.high is not None:
-            axes.plot([found.low, found.high], [y, y], color=INK, linewidth=2, solid_capstyle="butt")
-        axes.plot([found.mean], [y], "o", color=INK, markersize=6, markeredgecolor="white")
-        if item.hypothesis.paper is not None:
-            axes.plot([item.hypothesis.paper], [y], linestyle="none", markersize=5.5, **PAPER_MARK)
-        axes.annotate(_estimate_text(found), (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8)
-    axes.set_yticks(
-        [-row for row in range(len(lines))],
-        ["\n".join(textwrap.wrap(item.hypothesis.claim, 46)) for item in lines],
-        fontsize=8,
-    )
-    axes.set_ylim(0.6 - len(lines), 0.6)
-    axes.xaxis.set_major_formatter(tick)
-    axes.grid(axis="x")
-    axes.set_xlabel("difference (points)")
-    despine(axes, "left")
-    save(drawn, folder, name)
-    return True
-
-
-def _estimate_text(found: Estimate) -> str:
+def estimate_text(found: Estimate) -> str:
+    """ "+3.4  (+1.2 to +5.6)"."""
     if found.mean is None:
         return NOTHING
     return f"{signed(found.mean)}  ({interval(found.low, found.high)})" if found.low is not None else signed(found.mean)
 
 
-def _forest_legend(axes: Axes, labels: list[str], paper: bool) -> None:
+def _styles(analysis: Analysis) -> list[dict[str, Any]]:
+    """Of each difference: a grey, and a marker that tells its stride where the study has several."""
+    strides = [
+        {str(analysis.study.record.arms[arm].factors.get("stride")) for arm in arms_of(weights)}
+        for weights in analysis.differences
+    ]
+    by_stride = len({frozenset(one) for one in strides}) > 1 and all(len(one) == 1 for one in strides)
+    styles = []
+    for index, one in enumerate(strides):
+        marker = MARKERS[index % len(MARKERS)]
+        if by_stride:
+            marker = STRIDE_MARKERS.get(min(one), marker)
+        styles.append({"color": GREYS[index % len(GREYS)], "marker": marker})
+    return styles
+
+
+def _legend(axes: Axes, labels: list[str], styles: list[dict[str, Any]], paper: bool) -> None:
     """paper: whether it has a figure for any of the differences."""
-    handles = []
-    for index, label in enumerate(labels):
-        colour, marker = _contrast_style(index)
-        handles.append(Line2D([], [], color=colour, marker=marker, markeredgecolor="white", label=label, linewidth=1.8))
+    handles = [
+        Line2D([], [], markeredgecolor="white", label=label, linewidth=1.8, **style)
+        for label, style in zip(labels, styles, strict=True)
+    ]
     if paper:
         handles.append(Line2D([], [], linestyle="none", markersize=5.5, label="the paper's difference", **PAPER_MARK))
-    axes.legend(
-        handles=handles,
-        loc="lower left",
-        bbox_to_anchor=(0, 1.0),
-        ncols=min(3, len(handles)),
-        fontsize=8.5,
-        handletextpad=0.5,
-        columnspacing=1.6,
-    )
-
-
-def _contrast_style(index: int) -> tuple[str, str]:
-    """Contrasts take the palette from the other end, so that no contrast looks like an arm."""
-    colours = ("#6699CC", "#994455", "#000000", "#997700", *COLOURS)
-    return colours[index % len(colours)], MARKERS[index % len(MARKERS)]
+    widest = max(text_width(str(handle.get_label()), 8.5) for handle in handles) + 0.6
+    columns = max(1, min(len(handles), int(7.5 / widest)))
+    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, handletextpad=0.5)

@@ -1,15 +1,9 @@
 """Why rounding hurts: one region of interest on the feature grid, and how far RoIPool moves what it reads.
 
-Frame: pixels of the images as the network gets them, resized where a study's data say so. Cell i of a map of stride s
-stands on pixel s x i, where the convolutions put it and where RoIAlign (without `aligned`) looks for it; as an area it
-reaches half a stride to both sides.
-Letters: P bins along an axis, S samples in a bin.
+Frame: as in stats/misalignment.py. Letters: P bins along an axis, S samples in a bin.
 """
 
 import math
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,226 +11,88 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from data.images import fitted_size
 from ops.geometry import align_interval, num_samples, pool_bins, sample_positions
-from reports.figures.style import COLOURS, INK, MUTED, despine, figure, save
+from reports.figures.style import ALIGN, INK, MUTED, POOL, WRONG, Figures, despine, figure
 from reports.load import StudyResults
+from reports.stats.misalignment import Misalignment, align_error, bin_centres
 
-POOL, ALIGN = COLOURS[0], COLOURS[1]
-ARROW = COLOURS[2]
-
-
-@dataclass(frozen=True)
-class Displacements:
-    """How far RoIPool's bins stand from where they should, over all ground-truth boxes of the validation images.
-
-    stride -> pixels; chosen: of the drawn box; shares: the median as a share of the object's side.
-    """
-
-    medians: dict[int, float]
-    ninetieths: dict[int, float]
-    shares: dict[int, float]
-    chosen: dict[int, float]
-    num_boxes: int
-    bins: int
+Window = tuple[float, float, float, float]
+"""Left, right, bottom and top in pixels; bottom is below top on the screen, and greater."""
 
 
-def applies(study: StudyResults) -> bool:
-    """Whether the study compares RoI operators: only then has this picture anything to explain."""
-    return "roi" in study.record.factors and bool(strides(study))
-
-
-def strides(study: StudyResults) -> list[int]:
-    found = {arm.factors.get("stride") for arm in study.record.arms.values()}
-    found |= {run.config.get("stride") for run in study.runs.values()} if found == {None} else set()
-    return sorted(stride for stride in found if isinstance(stride, int) and stride > 0)
-
-
-def bin_centres(low: float, high: float, bins: int, length: int, stride: int) -> tuple[list[float], list[float]]:
-    """Along one axis, in pixels: the P centres that RoIAlign reads, and the P that RoIPool reads (NaN: an empty bin).
-
-    low, high: the box's ends in pixels; length: cells of the map along the axis.
-    """
-    start, size = align_interval(low / stride, high / stride, aligned=False)
-    wanted = [stride * float(np.mean(row)) for row in sample_positions(start, size, bins, 2)]
-    read = [
-        stride * (first + last - 1) / 2 if last > first else math.nan
-        for first, last in pool_bins(low / stride, high / stride, bins, length)
-    ]
-    return wanted, read
-
-
-def displacement(box: list[float], size: tuple[int, int], bins: int, stride: int) -> float:
-    """Mean distance in pixels, over the P x P bins, between what RoIPool reads and where the bin is.
-
-    box: x, y, width, height; size: the image's width and height. NaN when every bin is empty.
-    """
-    x, y, width, height = box
-    across = np.subtract(*bin_centres(x, x + width, bins, math.ceil(size[0] / stride), stride))
-    down = np.subtract(*bin_centres(y, y + height, bins, math.ceil(size[1] / stride), stride))
-    distances = np.hypot(across[None, :], down[:, None])
-    return float(np.nanmean(distances)) if np.isfinite(distances).any() else math.nan
-
-
-def why(study: StudyResults, folder: Path, name: str = "why") -> Displacements | None:
-    """Draws the picture; None when the study has no ground truth or none of its sample images is there."""
-    truth, shown = study.ground_truth, dict(study.sample_images())
-    if truth is None or not shown or not applies(study):
-        return None
-    sizes, boxes = resized(truth, study.record.config.get("data", {}))
-    bins = _bins(study)
-    moved = {
-        stride: np.array([displacement(item["bbox"], sizes[item["image_id"]], bins, stride) for item in boxes])
-        for stride in strides(study)
-    }
-    medians = {stride: float(np.nanmedian(values)) for stride, values in moved.items()} if boxes else {}
-    sides = np.array([math.sqrt(item["bbox"][2] * item["bbox"][3]) for item in boxes])
-    chosen = _choose(boxes, sides, moved, medians, set(shown))
-    if chosen is None:
-        return None
-    facts = Displacements(
-        medians=medians,
-        ninetieths={stride: float(np.nanpercentile(values, 90)) for stride, values in moved.items()},
-        shares={stride: float(np.nanmedian(values / sides)) for stride, values in moved.items()},
-        chosen={stride: float(values[chosen]) for stride, values in moved.items()},
-        num_boxes=len(boxes),
-        bins=bins,
-    )
-    item = boxes[chosen]
-    pixels = np.asarray(Image.open(shown[item["image_id"]]).convert("L"))
-    _draw(item["bbox"], sizes[item["image_id"]], pixels, moved, facts, folder, name)
-    return facts
-
-
-def resized(truth: dict[str, Any], data: dict[str, Any]) -> tuple[dict[int, tuple[int, int]], list[dict[str, Any]]]:
-    """Image id -> width and height, and the objects with an area, both as the network gets them.
-
-    data: the recorded settings of the data; drawn images, which have no `image_size`, stay as they are.
-    """
-    sizes, factors = {}, {}
-    for image in truth["images"]:
-        height, width = image["height"], image["width"]
-        if "image_size" in data:
-            height, width = fitted_size(height, width, data["image_size"], data["max_size"])
-        sizes[image["id"]] = (width, height)
-        factors[image["id"]] = (width / image["width"], height / image["height"])
-    boxes = []
-    for item in truth["annotations"]:
-        if not item.get("iscrowd") and min(item["bbox"][2:]) > 0:
-            scaled = [value * factor for value, factor in zip(item["bbox"], 2 * factors[item["image_id"]], strict=True)]
-            boxes.append({**item, "bbox": scaled})
-    return sizes, boxes
-
-
-def _choose(
-    boxes: list[dict[str, Any]],
-    sides: np.ndarray,
-    moved: dict[int, np.ndarray],
-    medians: dict[int, float],
-    shown: set[int],
-) -> int | None:
-    """Index of the box on a sample image whose size and displacements, over all strides, are nearest the medians.
-
-    Boxes narrower than a cell come last: RoIAlign stretches them to one, which is not what is to be shown.
-    """
-    best, least = None, (True, math.inf)
-    for index, item in enumerate(boxes):
-        far = abs(sides[index] / np.median(sides) - 1)
-        far += sum(abs(moved[stride][index] / (medians[stride] or 1.0) - 1) for stride in moved)
-        rank = (min(item["bbox"][2:]) < max(moved), float(far))
-        if item["image_id"] in shown and rank < least:
-            best, least = index, rank
-    return best
-
-
-def _align_error(box: list[float], bins: int, stride: int) -> float:
-    """Mean distance between RoIAlign's bins and the box's own; not 0 only for a box narrower than a cell, which
-    RoIAlign stretches to one."""
-    errors = []
-    for low, extent in ((box[0], box[2]), (box[1], box[3])):
-        wanted = low + extent * (np.arange(bins) + 0.5) / bins
-        errors.append(np.array(bin_centres(low, low + extent, bins, 1, stride)[0]) - wanted)
-    return float(np.hypot(errors[0][None, :], errors[1][:, None]).mean())
-
-
-def _bins(study: StudyResults) -> int:
-    """P, from the recorded configuration; the paper's 7 where it does not say."""
-    model = study.record.config.get("model", {})
-    value = model.get("pooled_size") if isinstance(model, dict) else None
-    return value if isinstance(value, int) and value > 0 else 7
-
-
-def _draw(
-    box: list[float],
-    size: tuple[int, int],
-    pixels: np.ndarray,
-    moved: dict[int, np.ndarray],
-    facts: Displacements,
-    folder: Path,
-    name: str,
-) -> None:
+def why(study: StudyResults, facts: Misalignment, figures: Figures, name: str = "why") -> None:
+    """A row for each stride: RoIPool's bins, RoIAlign's samples, and the displacements of all objects."""
+    path = dict(study.sample_images())[facts.image_id]
+    pixels = np.asarray(Image.open(path).convert("L"))
     drawn, grid = figure(
-        len(moved),
+        len(facts.moved),
         3,
         width=11,
-        height=3.75 * len(moved) + 0.3,
+        height=3.75 * len(facts.moved) + 0.3,
         layout="constrained",
         gridspec_kw={"width_ratios": [1, 1, 0.95]},
     )
-    window = _window(box, max(moved))
-    most = max(float(np.nanmax(values)) for values in moved.values())
-    for row, (stride, values) in zip(grid, moved.items(), strict=True):
+    window = _window(facts.box, max(facts.moved))
+    most = max(float(np.nanmax(values)) for values in facts.moved.values())
+    for row, stride in zip(grid, facts.moved, strict=True):
         for axes in row[:2]:
-            axes.imshow(
-                pixels,
-                extent=(0, size[0], size[1], 0),
-                cmap="gray",
-                vmin=-300,
-                vmax=255,
-                interpolation="nearest",
-            )
-            _cells(axes, size, stride)
-            axes.set(xlim=window[:2], ylim=window[2:])
-            axes.set_xticks([])
-            axes.set_yticks([])
-            despine(axes, "left", "bottom")
-        _pool_panel(row[0], box, size, facts.bins, stride)
-        _align_panel(row[1], box, facts.bins, stride)
-        _histogram(row[2], values, facts, stride, most)
+            _scene(axes, pixels, facts.size, stride, window)
+        _pool_panel(row[0], facts, stride)
+        _align_panel(row[1], facts.box, facts.bins, stride)
+        _histogram(row[2], facts, stride, most)
         row[0].set_ylabel(f"stride {stride}", fontsize=11, fontweight="bold")
         row[0].set_xlabel(f"on average {facts.chosen[stride]:.1f} px off")
-        row[1].set_xlabel(f"on average {_align_error(box, facts.bins, stride):.1f} px off")
+        row[1].set_xlabel(f"on average {align_error(facts.box, facts.bins, stride):.1f} px off")
     grid[0][0].set_title("RoIPool rounds the box to cells")
     grid[0][1].set_title("RoIAlign samples between them")
     grid[0][2].set_title("How far RoIPool's bins are off")
-    drawn.legend(handles=_handles(), loc="outside lower center", ncols=3, fontsize=8.5)
-    save(drawn, folder, name)
+    drawn.legend(handles=_handles(), loc="outside lower center", ncols=3)
+    figures.save(drawn, name)
 
 
-def _window(box: list[float], stride: int) -> tuple[float, float, float, float]:
+def _scene(axes: Axes, pixels: np.ndarray, size: tuple[int, int], stride: int, window: Window) -> None:
+    """The image, pale, under the borders of the map's cells; a dot where each cell stands."""
+    extent = (0, size[0], size[1], 0)
+    axes.imshow(pixels, extent=extent, cmap="gray", vmin=-300, vmax=255, interpolation="nearest")
+    _cells(axes, size, stride, window)
+    axes.set(xlim=window[:2], ylim=window[2:])
+    axes.set_xticks([])
+    axes.set_yticks([])
+    despine(axes, "left", "bottom")
+
+
+def _window(box: list[float], stride: int) -> Window:
     """A square around the box with room for what rounding adds at the coarsest stride: left, right, bottom, top."""
     x, y, width, height = box
     half = max(width, height) / 2 + 1.15 * stride
     return x + width / 2 - half, x + width / 2 + half, y + height / 2 + half, y + height / 2 - half
 
 
-def _cells(axes: Axes, size: tuple[int, int], stride: int) -> None:
-    """The map's cells: their borders, and a dot where each one stands."""
+def _cells(axes: Axes, size: tuple[int, int], stride: int, window: Window) -> None:
+    """The part of the map that the window shows: the borders of its cells, and a dot where each one stands."""
+    left, right, bottom, top = window
     columns, rows = math.ceil(size[0] / stride), math.ceil(size[1] / stride)
-    for edge in range(columns + 1):
-        axes.plot([stride * (edge - 0.5)] * 2, [-stride / 2, stride * (rows - 0.5)], color="white", linewidth=0.7)
-    for edge in range(rows + 1):
-        axes.plot([-stride / 2, stride * (columns - 0.5)], [stride * (edge - 0.5)] * 2, color="white", linewidth=0.7)
-    x, y = np.meshgrid(stride * np.arange(columns), stride * np.arange(rows))
-    axes.plot(x.ravel(), y.ravel(), "o", color="white", markersize=3.2, markeredgecolor=MUTED, markeredgewidth=0.6)
+    for edge in stride * (np.arange(columns + 1) - 0.5):
+        if left < edge < right:
+            ends = max(top, -stride / 2), min(bottom, stride * (rows - 0.5))
+            axes.plot([edge, edge], ends, color="white", linewidth=0.7)
+    for edge in stride * (np.arange(rows + 1) - 0.5):
+        if top < edge < bottom:
+            ends = max(left, -stride / 2), min(right, stride * (columns - 0.5))
+            axes.plot(ends, [edge, edge], color="white", linewidth=0.7)
+    x, y = (centre.ravel() for centre in np.meshgrid(stride * np.arange(columns), stride * np.arange(rows)))
+    inside = (x > left) & (x < right) & (y > top) & (y < bottom)
+    edge = {"markersize": 3.2, "markeredgecolor": MUTED, "markeredgewidth": 0.6}
+    axes.plot(x[inside], y[inside], "o", color="white", **edge)
 
 
 def _true_box(axes: Axes, box: list[float]) -> None:
     axes.add_patch(Rectangle((box[0], box[1]), box[2], box[3], fill=False, edgecolor=INK, linewidth=2, zorder=4))
 
 
-def _pool_panel(axes: Axes, box: list[float], size: tuple[int, int], bins: int, stride: int) -> None:
+def _pool_panel(axes: Axes, facts: Misalignment, stride: int) -> None:
     """The rounded box, its bins as brackets (two rows of them, as neighbours overlap), and where each bin has gone."""
+    box, size, bins = facts.box, facts.size, facts.bins
     x, y, width, height = box
     across = pool_bins(x / stride, (x + width) / stride, bins, math.ceil(size[0] / stride))
     down = pool_bins(y / stride, (y + height) / stride, bins, math.ceil(size[1] / stride))
@@ -278,7 +134,7 @@ def _pool_panel(axes: Axes, box: list[float], size: tuple[int, int], bins: int, 
         headwidth=4.5,
         headlength=5,
         headaxislength=5,
-        color=ARROW,
+        color=WRONG,
         zorder=5,
     )
 
@@ -301,7 +157,8 @@ def _align_panel(axes: Axes, box: list[float], bins: int, stride: int) -> None:
     _true_box(axes, box)
 
 
-def _histogram(axes: Axes, values: np.ndarray, facts: Displacements, stride: int, most: float) -> None:
+def _histogram(axes: Axes, facts: Misalignment, stride: int, most: float) -> None:
+    values = facts.moved[stride]
     edges = np.linspace(0, math.ceil(most), 33)
     counts = np.histogram(values[np.isfinite(values)], edges)[0] / max(1, np.isfinite(values).sum())
     axes.stairs(100 * counts, edges, fill=True, color=POOL)
@@ -319,7 +176,7 @@ def _histogram(axes: Axes, values: np.ndarray, facts: Displacements, stride: int
         [facts.chosen[stride]],
         [0],
         "v",
-        color=ARROW,
+        color=WRONG,
         markersize=8,
         clip_on=False,
         zorder=6,
@@ -337,7 +194,7 @@ def _handles() -> list[Line2D | Rectangle]:
         Rectangle((0, 0), 1, 1, fill=False, edgecolor=INK, linewidth=2, label="the object's box"),
         Rectangle((0, 0), 1, 1, facecolor="#f4deb0", edgecolor=POOL, linewidth=2.2, label="the box after rounding"),
         Line2D([], [], color=INK, linewidth=1.8, label="RoIPool's bins along each side (they overlap)"),
-        Line2D([], [], color=ARROW, marker=">", markersize=5, label="from where a bin is to what RoIPool reads"),
+        Line2D([], [], color=WRONG, marker=">", markersize=5, label="from where a bin is to what RoIPool reads"),
         Line2D([], [], color=ALIGN, linestyle="none", marker="o", markersize=3, label="RoIAlign's sampling points"),
-        Line2D([], [], color=ARROW, linestyle="none", marker="v", markersize=7, label="the object that is drawn"),
+        Line2D([], [], color=WRONG, linestyle="none", marker="v", markersize=7, label="the object that is drawn"),
     ]

@@ -1,180 +1,239 @@
-"""The charts of a report. Every seed is a dot; an interval is always drawn with the values that it comes from."""
+"""Paired comparisons: every seed under both arms, joined in pairs, and beside them the differences."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
 from reports.analysis import Analysis
-from reports.figures.style import INK, MARKERS, MUTED, PAPER_MARK, arm_styles, despine, figure, save
-from reports.load import StudyResults
-from reports.stats.contrasts import Interaction, Weights
-from reports.stats.paired import estimate
-from reports.text.labels import arms_of, context_label, contrast_label, metric_label, number, signed
+from reports.figures.style import (
+    CLAIMED,
+    INK,
+    MUTED,
+    PAPER_MARK,
+    ArmStyle,
+    Figures,
+    arm_styles,
+    despine,
+    figure,
+    text_width,
+    wrap,
+)
+from reports.stats.contrasts import Interaction, Weights, key
+from reports.stats.paired import Estimate, Verdict, estimate
+from reports.text.labels import MINUS, arms_of, context_label, contrast_label, metric_label, number, signed
 
-PANELS_IN_A_ROW = 3
+PANEL_WIDTH, PANEL_HEIGHT = 3.5, 3.0  # inches, of a pair of axes
+LEFT, RIGHT = (-0.68, 1.7), (-0.7, 1.5)  # the ranges of x in a panel's two axes; the arms stand at 0 and 1
+WIDTHS = (2.3, 1.0)  # of the two axes, in proportion
 
 
-def paired(analysis: Analysis, metric: str, folder: Path, name: str = "paired") -> bool:
-    """One panel a contrast: the two arms' seeds joined in pairs, and beside them, on the same scale, the differences.
+@dataclass(frozen=True)
+class Panel:
+    """One paired comparison.
 
-    The axis of differences is shifted so that its 0 stands at the first arm's mean. Returns whether there was
-    anything to draw.
+    pairs:   seed -> (first arm's value, second arm's).
+    names:   of the two arms, as far as they are not the same.
+    styles:  of the two arms.
+    paper:   the paper's difference.
+    verdict: where the comparison was a hypothesis.
     """
-    study = analysis.study
-    drawable = [weights for weights in analysis.differences if analysis.estimate(weights, metric).n]
-    if not drawable:
-        return False
-    styles = arm_styles(study)
-    panels = []
-    for weights in drawable:
-        plus, minus = arms_of(weights)
-        titles = [_short(study, arm, weights) for arm in (minus, plus)]
-        panels.append(
-            Panel(
-                title=context_label(study, weights),
-                pairs=_pairs(study.values(minus, metric), study.values(plus, metric)),
-                names=titles,
-                styles=[styles[minus], styles[plus]],
-                paper=analysis.paper(weights, metric),
-            )
-        )
-    _draw_panels(panels, f"{metric_label(metric)} (points)", folder, name)
-    return True
+
+    title: str
+    pairs: dict[int, tuple[float, float]]
+    names: Sequence[str]
+    styles: Sequence[ArmStyle]
+    paper: float | None
+    verdict: Verdict | None = None
+
+    @cached_property
+    def difference(self) -> Estimate:
+        return estimate({seed: second - first for seed, (first, second) in self.pairs.items()})
+
+    @cached_property
+    def base(self) -> float:
+        """The first arm's mean: where the axis of differences has its 0."""
+        return float(np.mean([first for first, _ in self.pairs.values()]))
+
+    @property
+    def gain(self) -> float:
+        return float(np.mean([second for _, second in self.pairs.values()])) - self.base
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval that decides: of 90 % for an equivalence, else of 95 %."""
+        return self.difference.interval(self.verdict.level) if self.verdict else self.difference.interval()
+
+    @property
+    def margin(self) -> float | None:
+        """Of an equivalence that the study claims."""
+        hypothesis = self.verdict.hypothesis if self.verdict else None
+        return hypothesis.margin if hypothesis and hypothesis.direction == "equal" else None
+
+    def drawn_differences(self) -> list[float]:
+        """Everything that is drawn on the axis of differences."""
+        values = [*self.difference.values.values(), 0.0, *(self.interval or ())]
+        values += [self.paper] if self.paper is not None else []
+        return values + ([-self.margin, self.margin] if self.margin is not None else [])
 
 
-def side_by_side(
-    analysis: Analysis, weights: Weights, metrics: dict[str, str], folder: Path, name: str, label: str
-) -> bool:
-    """One panel a metric for a single contrast, on one scale, each as in `paired`.
-
-    metrics: metric -> the panel's title; label: of the scale.
-    """
-    study = analysis.study
-    styles, (plus, minus) = arm_styles(study), arms_of(weights)
+def paired(analysis: Analysis, metric: str, figures: Figures, name: str = "paired") -> bool:
+    """A panel for each difference of two arms in `metric`. Returns whether there was anything to draw."""
     panels = [
-        Panel(
-            title=title,
-            pairs=pairs,
-            names=[_short(study, arm, weights) for arm in (minus, plus)],
-            styles=[styles[minus], styles[plus]],
-            paper=analysis.paper(weights, metric),
-        )
-        for metric, title in metrics.items()
-        if (pairs := _pairs(study.values(minus, metric), study.values(plus, metric)))
+        _panel(analysis, weights, metric, contrast_label(analysis.study, weights))
+        for weights in analysis.differences
+        if analysis.estimate(weights, metric).n
     ]
     if panels:
-        _draw_panels(panels, label, folder, name)
+        _draw_panels(panels, f"{metric_label(metric)} (points)", figures, name)
     return bool(panels)
 
 
-def interaction(analysis: Analysis, found: Interaction, folder: Path, name: str = "interaction") -> bool:
+def side_by_side(
+    analysis: Analysis, weights: Weights, metrics: dict[str, str], figures: Figures, name: str, label: str
+) -> bool:
+    """A panel for each metric of a single difference, on one scale.
+
+    metrics: metric -> the panel's title; label: of the scale.
+    """
+    panels = [
+        _panel(analysis, weights, metric, title)
+        for metric, title in metrics.items()
+        if analysis.estimate(weights, metric).n
+    ]
+    if panels:
+        _draw_panels(panels, label, figures, name)
+    return bool(panels)
+
+
+def interaction(analysis: Analysis, item: Interaction, figures: Figures, name: str = "interaction") -> bool:
     """The two differences of an interaction, seed by seed, and how much the second exceeds the first."""
     study = analysis.study
-    gains = [analysis.estimate(weights, found.metric).values for weights in (found.first, found.second)]
+    gains = [analysis.estimate(weights, item.metric).values for weights in (item.first, item.second)]
     pairs = _pairs(*gains)
     if not pairs:
         return False
     styles = arm_styles(study)
-    plus = [arms_of(weights)[0] for weights in (found.first, found.second)]
+    markers = [styles[arms_of(weights)[0]].marker for weights in (item.first, item.second)]
     panel = Panel(
         title="",
         pairs=pairs,
-        names=[context_label(study, found.first), context_label(study, found.second)],
-        styles=[(INK, styles[arm][1]) for arm in plus],
-        paper=analysis.paper(found.weights, found.metric),
+        names=[context_label(study, weights) for weights in (item.first, item.second)],
+        styles=[ArmStyle(INK, marker) for marker in markers],
+        paper=analysis.paper(item.weights, item.metric),
+        verdict=_verdict(analysis, item.weights, item.metric),
     )
-    label = contrast_label(study, found.first).split(", ")[0]
-    _draw_panels([panel], f"{label},\n{metric_label(found.metric)} (points)", folder, name, from_zero=True)
+    label = contrast_label(study, item.first).split(", ")[0]
+    _draw_panels([panel], f"{label},\n{metric_label(item.metric)} (points)", figures, name, from_zero=True)
     return True
 
 
-class Panel:
-    """One paired comparison to draw. pairs: seed -> (first, second); styles: (colour, marker) of each."""
-
-    def __init__(
-        self,
-        title: str,
-        pairs: dict[int, tuple[float, float]],
-        names: Sequence[str],
-        styles: Sequence[tuple[str, str]],
-        paper: float | None,
-    ) -> None:
-        self.title, self.pairs, self.names, self.styles, self.paper = title, pairs, names, styles, paper
-        self.difference = estimate({seed: second - first for seed, (first, second) in pairs.items()})
-        self.base = float(np.mean([first for first, _ in pairs.values()]))
-        self.gain = float(np.mean([second for _, second in pairs.values()])) - self.base
+def _panel(analysis: Analysis, weights: Weights, metric: str, title: str) -> Panel:
+    study, styles, (plus, minus) = analysis.study, arm_styles(analysis.study), arms_of(weights)
+    return Panel(
+        title=title,
+        pairs=_pairs(study.values(minus, metric), study.values(plus, metric)),
+        names=[_own_name(analysis, arm, weights) for arm in (minus, plus)],
+        styles=[styles[minus], styles[plus]],
+        paper=analysis.paper(weights, metric),
+        verdict=_verdict(analysis, weights, metric),
+    )
 
 
-def _draw_panels(panels: list[Panel], label: str, folder: Path, name: str, from_zero: bool = False) -> None:
-    columns = min(len(panels), PANELS_IN_A_ROW)
+def _verdict(analysis: Analysis, weights: Weights, metric: str) -> Verdict | None:
+    asked = (key(weights), metric)
+    named = ((key(item.hypothesis.contrast), item.hypothesis.metric) for item in analysis.verdicts)
+    return dict(zip(named, analysis.verdicts, strict=True)).get(asked)
+
+
+def _draw_panels(panels: list[Panel], label: str, figures: Figures, name: str, from_zero: bool = False) -> None:
+    columns = 2 if len(panels) == 4 else min(len(panels), 3)
     rows = -(-len(panels) // columns)
+    ticks = max(name.count("\n") + 1 for panel in panels for name in _arm_labels(panel))
+    titles = max(_title(panel).count("\n") + 1 for panel in panels)
+    left, between, lower, upper = 0.6, 0.15 * (ticks + titles) + 0.3, 0.15 * ticks + 0.5, 0.17 * titles + 0.1
+    width, height = left + PANEL_WIDTH * columns, PANEL_HEIGHT * rows + between * (rows - 1) + lower + upper
     drawn, grid = figure(
         rows,
         2 * columns,
-        width=3.6 * columns + 0.5,
-        height=3.6 * rows,
-        gridspec_kw={"width_ratios": [2.3, 1] * columns, "wspace": 0.0, "hspace": 0.35},
+        width=width,
+        height=height,
+        gridspec_kw={
+            "width_ratios": WIDTHS * columns,
+            "wspace": 0.0,
+            "hspace": between / PANEL_HEIGHT,
+            "left": left / width,
+            "right": 1.0,
+            "bottom": lower / height,
+            "top": 1 - upper / height,
+        },
     )
-    low, high = _range(panels, from_zero)
+    low, high = value_range(panels, from_zero)
     for index in range(rows * columns):
-        left, right = grid[index // columns][2 * (index % columns) : 2 * (index % columns) + 2]
+        left_axes, right_axes = grid[index // columns][2 * (index % columns) : 2 * (index % columns) + 2]
         if index >= len(panels):
-            left.set_axis_off()
-            right.set_axis_off()
+            left_axes.set_axis_off()
+            right_axes.set_axis_off()
             continue
-        _slopes(left, panels[index])
-        left.set_ylim(low, high)
-        _differences(right, panels[index], low, high)
-        left.set_title(panels[index].title, pad=8)
+        panel = panels[index]
+        _pairs_of_seeds(left_axes, panel)
+        left_axes.set_ylim(low, high)
+        _differences(right_axes, panel, low, high)
+        left_axes.set_title(_title(panel), pad=8)
         if index % columns == 0:
-            left.set_ylabel(label)
+            left_axes.set_ylabel(label)
         else:
-            left.tick_params(axis="y", labelleft=False, length=0)
-            despine(left, "left")
-    _legend(drawn, any(panel.paper is not None for panel in panels))
-    save(drawn, folder, name)
+            left_axes.tick_params(axis="y", labelleft=False, length=0)
+            despine(left_axes, "left")
+    _legend(drawn, panels, (lower - 0.15 * ticks - 0.12) / height)
+    figures.save(drawn, name)
 
 
-def _range(panels: list[Panel], from_zero: bool) -> tuple[float, float]:
-    """One scale for all panels: values, and the differences drawn from the first arm's mean."""
+def _title(panel: Panel) -> str:
+    """The panel's title, broken at the minus sign where it is too long for one line."""
+    room, title = 0.92 * PANEL_WIDTH, panel.title
+    if text_width(title, 9.5, bold=True) > room:
+        title = title.replace(f" {MINUS} ", f" {MINUS}\n")
+    return wrap(title, room, 9.5, bold=True)
+
+
+def _arm_labels(panel: Panel) -> list[str]:
+    apart = PANEL_WIDTH * WIDTHS[0] / sum(WIDTHS) / (LEFT[1] - LEFT[0])  # inches between the two arms
+    return [wrap(name, 0.92 * apart) for name in panel.names]
+
+
+def value_range(panels: list[Panel], from_zero: bool) -> tuple[float, float]:
+    """One scale for all panels, which holds everything that is drawn: values, and differences from the first's mean."""
     values = [value for panel in panels for pair in panel.pairs.values() for value in pair]
-    for panel in panels:
-        found = panel.difference
-        values += [panel.base + value for value in (found.low, found.high, panel.paper) if value is not None]
+    values += [panel.base + value for panel in panels for value in panel.drawn_differences()]
     if from_zero:
         values.append(0.0)
     spare = 0.07 * (max(values) - min(values)) or 1.0
     return min(values) - spare, max(values) + spare
 
 
-def _slopes(axes: Axes, panel: Panel) -> None:
+def _pairs_of_seeds(axes: Axes, panel: Panel) -> None:
     for first, second in panel.pairs.values():
         axes.plot([0, 1], [first, second], color=MUTED, linewidth=0.8, alpha=0.6, zorder=1)
-    for side, (colour, marker) in enumerate(panel.styles):
+    for side, style in enumerate(panel.styles):
         values = [pair[side] for pair in panel.pairs.values()]
-        axes.plot(
-            [side] * len(values),
-            values,
-            marker,
-            color=colour,
-            markersize=6,
-            markeredgecolor="white",
-            markeredgewidth=0.7,
-            zorder=3,
-        )
+        dots: dict[str, Any] = {
+            "color": style.colour,
+            "markersize": 6,
+            "markeredgecolor": "white",
+            "markeredgewidth": 0.7,
+        }
+        axes.plot([side] * len(values), values, style.marker, zorder=3, **dots)
         outward = -1 if side == 0 else 1
         mean = float(np.mean(values))
-        axes.plot(
-            [side + 0.10 * outward, side + 0.22 * outward],
-            [mean, mean],
-            color=colour,
-            linewidth=2.6,
-            solid_capstyle="butt",
-        )
+        across = [side + 0.10 * outward, side + 0.22 * outward]
+        axes.plot(across, [mean, mean], color=style.colour, linewidth=2.6, solid_capstyle="butt")
         axes.annotate(
             number(mean),
             (side + 0.26 * outward, mean),
@@ -184,126 +243,90 @@ def _slopes(axes: Axes, panel: Panel) -> None:
             fontweight="bold",
         )
         if side == 0:
-            axes.plot([0.26, 1.75], [mean, mean], color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
-    axes.set_xlim(-0.65, 1.75)
-    axes.set_xticks([0, 1], panel.names)
+            axes.plot([0.26, LEFT[1]], [mean, mean], color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
+    axes.set_xlim(*LEFT)
+    axes.set_xticks([0, 1], _arm_labels(panel))
     axes.grid(axis="y")
     despine(axes, "bottom")
 
 
 def _differences(axes: Axes, panel: Panel, low: float, high: float) -> None:
-    found, mean = panel.difference, panel.gain
+    """The axis of differences: the same scale, shifted so that its 0 stands at the first arm's mean."""
     axes.set_ylim(low - panel.base, high - panel.base)
-    axes.plot([-0.7, 0.5], [0, 0], color=INK, linewidth=1)
-    near = 0.07 * (high - low)
-    if all(value is None or abs(value) > near for value in (mean, panel.paper)):
-        axes.annotate("0", (0.55, 0), va="center", fontsize=9)
-    values = list(found.values.values())
-    axes.plot(_spread(values, -0.34), values, "o", color=MUTED, markersize=3.6, alpha=0.75, markeredgewidth=0)
-    if found.low is not None and found.high is not None:
-        axes.plot([0, 0], [found.low, found.high], color=INK, linewidth=2.2, solid_capstyle="butt")
-    axes.plot([0], [mean], "o", color=INK, markersize=7)
-    lift = 0  # of the mean's label, away from the paper's where the two would collide
-    if panel.paper is not None and abs(mean - panel.paper) < near:
-        lift = 6 if mean >= panel.paper else -6
-    label: dict[str, Any] = {
-        "textcoords": "offset points",
-        "va": "center",
-        "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
-    }
-    axes.annotate(signed(mean), (0, mean), xytext=(8, lift), fontsize=10, fontweight="bold", **label)
+    if panel.margin is not None:
+        axes.axhspan(-panel.margin, panel.margin, color=CLAIMED, linewidth=0, zorder=-1)
+    axes.plot([RIGHT[0], 0.5], [0, 0], color=INK, linewidth=1)
+    values = list(panel.difference.values.values())
+    dots: dict[str, Any] = {"color": MUTED, "markersize": 3.6, "alpha": 0.75, "markeredgewidth": 0}
+    axes.plot(_spread(values, -0.34), values, "o", **dots)
+    if panel.interval:
+        axes.plot([0, 0], panel.interval, color=INK, linewidth=2.2, solid_capstyle="butt")
+    axes.plot([0], [panel.gain], "o", color=INK, markersize=7)
     if panel.paper is not None:
         axes.plot([0], [panel.paper], linestyle="none", markersize=6.5, **PAPER_MARK)
-        axes.annotate(signed(panel.paper), (0, panel.paper), xytext=(8, -lift), fontsize=9, color=MUTED, **label)
-    axes.set_xlim(-0.7, 1.5)
+    _label_differences(axes, panel, 0.075 * (high - low))
+    axes.set_xlim(*RIGHT)
     axes.set_xticks([0.0], ["difference"])
     axes.tick_params(axis="y", labelleft=False)
     despine(axes, "left", "bottom")
 
 
-def curves(study: StudyResults, folder: Path, name: str = "curves") -> bool:
-    """Every logged loss over the steps: a thin line a seed, a thick one for the mean over an arm's seeds."""
-    logged = {(arm, seed): study.curves(arm, seed) for arm, seed in study.runs}
-    skipped = {"step", "lr", "seconds", "time"}
-    losses = list(
-        dict.fromkeys(
-            key
-            for lines in logged.values()
-            for line in lines
-            for key, value in line.items()
-            if key not in skipped and isinstance(value, int | float)
-        )
-    )
-    if not losses:
-        return False
-    columns = min(len(losses), PANELS_IN_A_ROW)
-    rows = -(-len(losses) // columns)
-    drawn, grid = figure(rows, columns, width=3.1 * columns + 0.4, height=2.5 * rows + 0.4, layout="constrained")
-    styles = arm_styles(study)
-    for index, axes in enumerate(grid.flat):
-        if index >= len(losses):
-            axes.set_axis_off()
-            continue
-        for arm in study.record.arms:
-            _curve(axes, [logged[key] for key in logged if key[0] == arm], losses[index], *styles[arm], study)
-        axes.set_title(losses[index].removeprefix("loss_").replace("_", " ") + " loss")
-        axes.set_xlabel("step")
-        axes.set_ylim(bottom=0)
-        axes.grid(axis="y")
-    handles = [
-        Line2D([], [], color=colour, marker=marker, label=study.label(arm), linewidth=1.8)
-        for arm, (colour, marker) in styles.items()
-        if any(key[0] == arm for key in logged)
-    ]
-    drawn.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8.5)
-    save(drawn, folder, name)
-    return True
+def _label_differences(axes: Axes, panel: Panel, apart: float) -> None:
+    """Writes the mean, the paper's difference and 0 beside their marks, moved so that they stay `apart`."""
+    bold: dict[str, Any] = {"fontsize": 10, "fontweight": "bold"}
+    labels = [(panel.gain, signed(panel.gain), bold)]
+    if panel.paper is not None:
+        labels.append((panel.paper, signed(panel.paper), {"fontsize": 9, "color": MUTED}))
+    if all(abs(value) > 1.5 * apart for value, *_ in labels):
+        labels.append((0.0, "0", {"fontsize": 9}))
+    heights = _apart([value for value, *_ in labels], apart)
+    low, high = axes.get_ylim()
+    for (_, text, font), y in zip(labels, heights, strict=True):
+        inside = min(max(y, low + 0.5 * apart), high - 0.5 * apart)
+        axes.annotate(text, (0.56 if text == "0" else 0.26, inside), va="center", **font)
 
 
-def _curve(axes: Axes, runs: list[list[dict]], loss: str, colour: str, marker: str, study: StudyResults) -> None:
-    series = [{line["step"]: line[loss] for line in lines if loss in line} for lines in runs]
-    steps = sorted(set.intersection(*map(set, series))) if series else []
-    if not steps:
-        return
-    for one in series:
-        axes.plot(steps, [one[step] for step in steps], color=colour, linewidth=0.5, alpha=0.35)
-    mean = np.mean([[one[step] for step in steps] for one in series], axis=0)
-    contexts = [style[1] for style in arm_styles(study).values()]
-    every = max(1, len(steps) // 6)
-    start = every * (1 + MARKERS.index(marker) % len(set(contexts))) // (1 + len(set(contexts)))
-    axes.plot(
-        steps,
-        mean,
-        color=colour,
-        linewidth=1.8,
-        marker=marker,
-        markersize=4.5,
-        markevery=(start, every),
-        markeredgecolor="white",
-        markeredgewidth=0.5,
-    )
+def _apart(values: Sequence[float], least: float) -> list[float]:
+    """Positions near `values`, in their order, of which no two are nearer than `least`."""
+    order = sorted(range(len(values)), key=lambda index: values[index])
+    moved = dict(enumerate(values))
+    for _ in range(len(values)):
+        for lower, upper in zip(order, order[1:], strict=False):
+            short = least - (moved[upper] - moved[lower])
+            if short > 0:
+                moved[lower] -= short / 2
+                moved[upper] += short / 2
+    return [moved[index] for index in range(len(values))]
 
 
-def _legend(drawn, with_paper: bool) -> None:
-    handles = [
-        Line2D([], [], color=MUTED, marker="o", markersize=5, linewidth=0.8, label="one seed"),
-        Line2D([], [], color=INK, marker="o", markersize=7, linewidth=2.2, label="mean and 95 % paired t interval"),
-    ]
-    if with_paper:
+def _legend(drawn: Figure, panels: list[Panel], top: float) -> None:
+    """top: of the legend, as a share of the figure's height."""
+    equivalence = any(panel.margin is not None for panel in panels)
+    levels = {"90 %" if panel.margin is not None else "95 %" for panel in panels if panel.interval}
+    seed = Line2D([], [], color=MUTED, marker="o", markersize=5, linewidth=0.8, label="one seed")
+    handles: list[Any] = [seed]
+    interval = f"mean and {' or '.join(sorted(levels, reverse=True))} interval" if levels else "mean"
+    handles.append(Line2D([], [], color=INK, marker="o", markersize=7, linewidth=2.2, label=interval))
+    if any(panel.paper is not None for panel in panels):
         handles.append(Line2D([], [], linestyle="none", markersize=6.5, label="the paper's difference", **PAPER_MARK))
-    drawn.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.03), ncols=3, fontsize=8.5)
+    if equivalence:
+        handles.append(Rectangle((0, 0), 1, 1, color=CLAIMED, label="margin that counts as equal"))
+    room = drawn.get_size_inches()[0]
+    needed = sum(text_width(handle.get_label(), 8.5) + 0.55 for handle in handles)
+    columns = len(handles) if needed < room else 2
+    drawn.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, top), ncols=columns)
 
 
 def _pairs(first: dict[int, float], second: dict[int, float]) -> dict[int, tuple[float, float]]:
     return {seed: (first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())}
 
 
-def _short(study: StudyResults, arm: str, weights: Weights) -> str:
-    """The part of an arm's label that the contrast's other arm does not share."""
+def _own_name(analysis: Analysis, arm: str, weights: Weights) -> str:
+    """The part of an arm's label that the other arm of the difference does not share."""
+    label = analysis.study.label
     other = next(name for name in arms_of(weights) if name != arm)
-    theirs = study.label(other).split(", ")
-    own = [part for part in study.label(arm).split(", ") if part not in theirs]
-    return "\n".join(own) or study.label(arm)
+    own = [part for part in label(arm).split(", ") if part not in label(other).split(", ")]
+    return "\n".join(own) or label(arm)
 
 
 def _spread(values: Sequence[float], centre: float) -> list[float]:

@@ -1,14 +1,14 @@
 """Recall of proposals: against how many of them are kept, and against how exactly they must lie."""
 
+import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from reports.figures.style import COLOURS, INK, arm_styles, figure, save
+from reports.figures.style import INK, Figures, arm_styles, figure
 from reports.load import StudyResults
 from reports.text.labels import and_list
 from reports.text.tables import markdown, mean_sd
@@ -16,6 +16,7 @@ from reports.text.tables import markdown, mean_sd
 THRESHOLDS = tuple(range(50, 100, 5))  # IoU in percent, COCO's ten
 DRAWN: dict[int, Any] = {50: "-", 75: (0, (4, 2))}  # threshold -> how its line against the number is drawn
 FEW = (1, 3, 10)  # numbers of proposals that are drawn against the IoU, besides all of them
+RAMP = ("#9ecae1", "#6baed6", "#3182bd", "#08519c")  # of these numbers, the smallest first
 
 
 def numbers(study: StudyResults) -> list[int]:
@@ -39,7 +40,7 @@ def table(study: StudyResults) -> str:
     return markdown(["arm", "proposals", "at IoU 0.5", "at IoU 0.75", "average over 0.5 to 0.95"], rows)
 
 
-def curves(study: StudyResults, folder: Path, name: str = "recall") -> bool:
+def curves(study: StudyResults, figures: Figures, name: str = "recall") -> bool:
     """A panel for recall against the number of proposals, and one for each arm against the IoU."""
     if not numbers(study):
         return False
@@ -52,7 +53,7 @@ def curves(study: StudyResults, folder: Path, name: str = "recall") -> bool:
         panel.set_ylim(0, 102)
         panel.grid(axis="y")
     axes[0].set_ylabel("objects covered (%)")
-    save(drawn, folder, name)
+    figures.save(drawn, name)
     return True
 
 
@@ -61,22 +62,36 @@ def _against_number(axes: Axes, study: StudyResults, arms: Sequence[str]) -> Non
     for arm in arms:
         for threshold, dashes in DRAWN.items():
             metrics = [f"recall.R{threshold}@{number}" for number in found]
-            _lines(axes, study, arm, found, metrics, styles[arm][0], styles[arm][1], dashes)
+            _lines(axes, study, arm, found, metrics, styles[arm].colour, styles[arm].marker, dashes)
+    _levels(axes, study)
     axes.set_xscale("log")
     axes.set_xticks(found, [str(number) for number in found])
     axes.minorticks_off()
     axes.set_xlabel("best proposals of an image")
     axes.set_title("how many")
-    handles = [Line2D([], [], color=styles[arm][0], marker=styles[arm][1], label=study.label(arm)) for arm in arms]
+    handles = [
+        Line2D([], [], color=styles[arm].colour, marker=styles[arm].marker, label=study.label(arm)) for arm in arms
+    ]
     handles += [Line2D([], [], color=INK, linestyle=d, label=f"IoU {t / 100:g}") for t, d in DRAWN.items()]
-    axes.figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8.5)
+    axes.figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+
+
+def _levels(axes: Axes, study: StudyResults) -> None:
+    """The levels that a study fixed beforehand for the recall of an arm with so many proposals."""
+    for hypothesis in study.record.hypotheses:
+        asked = re.fullmatch(r"recall\.R(\d+)@(\d+)", hypothesis.metric)
+        if asked and int(asked[1]) in DRAWN and len(hypothesis.contrast) == 1 and hypothesis.threshold:
+            number, level = int(asked[2]), hypothesis.threshold
+            axes.plot([number / 1.5, number * 1.5], [level, level], color=INK, linewidth=2.2, solid_capstyle="butt")
+            text = f"level fixed beforehand: {level:g} %"
+            axes.annotate(text, (number * 1.5, level), (0, 5), textcoords="offset points", ha="right", fontsize=8)
 
 
 def _against_iou(axes: Axes, study: StudyResults, arm: str) -> None:
     places = [threshold / 100 for threshold in THRESHOLDS]
     for index, number in enumerate(selected(study)):
         metrics = [f"recall.R{threshold}@{number}" for threshold in THRESHOLDS]
-        mean = _lines(axes, study, arm, places, metrics, COLOURS[index + 3])
+        mean = _lines(axes, study, arm, places, metrics, RAMP[index % len(RAMP)])
         if mean is not None:
             axes.annotate(str(number), (places[0], mean[0]), xytext=(-4, 0), textcoords="offset points", ha="right")
     axes.set_xlim(0.43, 0.96)

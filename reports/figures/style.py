@@ -1,6 +1,8 @@
-"""What all figures share: palette, type, and files whose bytes depend on the records alone."""
+"""What all figures share: colours with a meaning, type, and files whose bytes depend on the records alone."""
 
 import io
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,43 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from PIL import Image
 
 from reports.load import StudyResults
 
-# Paul Tol's high-contrast set, extended: told apart by the colour-blind and in grey. Marks differ in shape as well.
-COLOURS = ("#DDAA33", "#004488", "#BB5566", "#000000", "#6699CC", "#997700", "#EE99AA", "#777777")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-INK, MUTED, RULE = "#1a1a1a", "#6b6b6b", "#dddddd"
+# A concept has one colour in every figure. They differ in lightness too (L* 28, 46, 64, 73), so that a grey print and
+# colour-blind readers keep them apart, and marks differ in shape as well.
+ALIGN, FCIS, WARP, POOL = "#004488", "#AA4499", "#44AA99", "#DDAA33"
+INK, MUTED, RULE, SHADE = "#1a1a1a", "#6b6b6b", "#dddddd", "#f2f2f0"
+WRONG = "#B2182B"  # displacement, and pixels that a mask covers without reason
+MISSED = "#FFE14D"  # pixels that a mask leaves out
+CLAIMED = "#DCE9F5"  # the side of 0 on which a claim would have the difference, or its margin
+
+REST = ("#997700", "#EE99AA", "#117733", "#882255", "#777777", "#DDCC77")
+"""For arms that are no concept of their own, in this order."""
+
+CONCEPTS = {
+    ("roi", "pool"): POOL,
+    ("roi", "warp"): WARP,
+    ("roi", "warp_max"): WARP,
+    ("roi", "align"): ALIGN,
+    ("roi", "align_max"): ALIGN,
+    ("system", "fcis"): FCIS,
+    ("system", "mask_rcnn"): ALIGN,
+    ("mask_loss", "sigmoid"): ALIGN,
+    ("mask_class", "specific"): ALIGN,
+    ("mask_head", "fcn"): ALIGN,
+    ("stride", "16"): "#117733",
+    ("stride", "32"): "#88B76B",
+}
+"""(factor, its value) -> colour. What Mask R-CNN does has RoIAlign's colour in every study."""
+
+STRIDE_MARKERS = {"8": "^", "16": "o", "32": "s"}
+MARKERS = ("o", "s", "^", "v", "P", "X", "*")
+DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
+
 PAPER_MARK: dict[str, Any] = {
     "marker": "D",
     "markerfacecolor": "white",
@@ -26,11 +57,12 @@ PAPER_MARK: dict[str, Any] = {
     "markeredgewidth": 1.2,
     "color": INK,
 }
-PNG_DPI = 160
+PNG_DPI, PHOTO_DPI = 160, 120
 
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same glyphs on every machine
     "font.size": 9,
+    "text.parse_math": False,  # a "$" in the name of a class or a study is a dollar
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",
@@ -49,6 +81,7 @@ STYLE: dict[str, Any] = {
     "grid.color": RULE,
     "grid.linewidth": 0.7,
     "legend.frameon": False,
+    "legend.fontsize": 8.5,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "svg.hashsalt": "reports",  # without it the ids in an SVG are drawn by chance
@@ -57,33 +90,77 @@ plt.rcdefaults()  # a reader's own matplotlibrc must not change the figures
 matplotlib.rcParams.update(STYLE)  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class ArmStyle:
+    """How an arm is drawn: colour and marker of its dots; dash of its lines, where they may share a colour."""
+
+    colour: str
+    marker: str
+    dash: Any = "-"
+
+
+class Figures:
+    """Where a report's figures go: <folder>/<name>.png and, of a drawing, <name>.svg."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, drawn: Figure, name: str, vector: bool = True) -> None:
+        """Writes the files, without dates, and closes the figure.
+
+        vector: False for photographs, which an SVG would only wrap, at ten times the size.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        settle(drawn)
+        tight: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.08}
+        pixels = io.BytesIO()
+        drawn.savefig(pixels, format="png", dpi=PNG_DPI if vector else PHOTO_DPI, metadata={"Software": None}, **tight)
+        image = Image.open(pixels).convert("RGB")
+        colours, method = (128, Image.Quantize.MAXCOVERAGE) if vector else (256, Image.Quantize.MEDIANCUT)
+        image = image.quantize(colours, method=method, dither=Image.Dither.NONE)
+        image.save(self.folder / f"{name}.png", compress_level=9)
+        if vector:
+            text = io.StringIO()
+            drawn.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, **tight)
+            (self.folder / f"{name}.svg").write_text(text.getvalue(), encoding="utf-8")
+        plt.close(drawn)
+
+
 def figure(rows: int = 1, columns: int = 1, *, width: float, height: float, **options: Any) -> tuple[Figure, Any]:
     """A figure in the reports' style with a 2-d array of axes; sizes in inches."""
     return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **options)
 
 
-def save(drawn: Figure, folder: Path, name: str, vector: bool = True) -> None:
-    """Writes folder/name.png and, of a drawing, name.svg, without dates, and closes the figure.
-
-    vector: False for photographs, which an SVG would only wrap, at ten times the size.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
+def settle(drawn: Figure) -> None:
+    """Lays a figure out, once: every file would do it again, twice."""
     layout = drawn.get_layout_engine()
-    if layout is not None:  # once is enough: every file would lay the figure out again, twice
+    if layout is not None:
         layout.execute(drawn)
         drawn.set_layout_engine("none")
-    tight: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.08}
-    pixels = io.BytesIO()
-    drawn.savefig(pixels, format="png", dpi=PNG_DPI, metadata={"Software": None}, **tight)
-    image = Image.open(pixels).convert("RGB")
-    if vector:
-        text = io.StringIO()
-        drawn.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, **tight)
-        (folder / f"{name}.svg").write_text(text.getvalue(), encoding="utf-8")
-    else:
-        image = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    image.save(folder / f"{name}.png", compress_level=7)
-    plt.close(drawn)
+
+
+def wrap(text: str, inches: float, size: float = 9, bold: bool = False) -> str:
+    """`text` in lines of at most this width, broken at spaces; a longer word has a line of its own."""
+    lines: list[str] = []
+    for paragraph in text.split("\n"):
+        line = ""
+        for word in paragraph.split(" "):
+            longer = f"{line} {word}".strip()
+            if line and text_width(longer, size, bold) > inches:
+                lines.append(line)
+                line = word
+            else:
+                line = longer
+        lines.append(line)
+    return "\n".join(lines)
+
+
+@cache
+def text_width(text: str, size: float = 9, bold: bool = False) -> float:
+    """Inches that a text takes, its longest line where it has several."""
+    font = FontProperties(size=size, weight="bold" if bold else "normal")
+    widths = [text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] for line in text.split("\n")]
+    return max(widths) / 72
 
 
 def despine(axes: Axes, *sides: str) -> None:
@@ -95,21 +172,19 @@ def despine(axes: Axes, *sides: str) -> None:
         axes.tick_params(axis="x", length=0)
 
 
-def arm_styles(study: StudyResults) -> dict[str, tuple[str, str]]:
-    """Arm -> (colour, marker).
+def arm_styles(study: StudyResults) -> dict[str, ArmStyle]:
+    """Arm -> its colour, from the concept that it stands for, and its marker, from its stride where strides differ.
 
-    Where the arms cross several factors, the colour tells the first one's value and the marker the others'; otherwise
-    each arm has its own of both.
+    Arms that share a colour and have no stride to tell them apart differ in marker and dash.
     """
-    arms = study.record.arms
-    first, *others = study.record.factors or [""]
-    levels = list(dict.fromkeys(str(arm.factors.get(first)) for arm in arms.values()))
-    contexts = list(dict.fromkeys(str([arm.factors.get(name) for name in others]) for arm in arms.values()))
-    if len(levels) * len(contexts) != len(arms):
-        return {arm: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, arm in enumerate(arms)}
-    styles = {}
-    for name, arm in arms.items():
-        colour = COLOURS[levels.index(str(arm.factors.get(first))) % len(COLOURS)]
-        marker = MARKERS[contexts.index(str([arm.factors.get(name) for name in others])) % len(MARKERS)]
-        styles[name] = (colour, marker)
+    first = study.record.factors[0] if study.record.factors else ""
+    styles: dict[str, ArmStyle] = {}
+    for name, arm in study.record.arms.items():
+        factors = {key: str(value) for key, value in arm.factors.items()}
+        concept = CONCEPTS.get((first, factors.get(first, "")))
+        used = {style.colour for style in styles.values()}
+        colour = concept or next((colour for colour in REST if colour not in used), MUTED)
+        sharing = sum(style.colour == colour for style in styles.values())
+        marker = STRIDE_MARKERS.get(factors.get("stride", ""), MARKERS[sharing % len(MARKERS)])
+        styles[name] = ArmStyle(colour, marker, DASHES[sharing % len(DASHES)])
     return styles

@@ -17,6 +17,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from ablations.evaluation import overlap
+from ablations.evaluation.cocoapi import compressed
 
 IOUS = np.linspace(0.5, 0.95, 10)
 MOST_DETECTIONS = 100  # of a class in an image, the best
@@ -65,7 +66,7 @@ class Truth:
         sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
         self._items: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for item in truth["annotations"]:
-            encoded = _encoded(item["segmentation"], sizes[item["image_id"]])
+            encoded = compressed(item["segmentation"], sizes[item["image_id"]])
             self._items[item["image_id"]].append({**item, "segmentation": encoded})
         self._sizes = sizes
         self._content = dict(truth)
@@ -145,7 +146,7 @@ class Truth:
             return np.zeros(shape)
         detected = [result[geometry] for result in ranked.results]
         if geometry == "segmentation":
-            detected = [_encoded(segmentation, self._sizes[image_id]) for segmentation in detected]
+            detected = [compressed(segmentation, self._sizes[image_id]) for segmentation in detected]
         ious = rle.iou(detected, [item[geometry] for item in objects.items], objects.crowd.astype(np.uint8).tolist())
         return np.where(ranked.category[:, None] == objects.category, np.asarray(ious).reshape(shape), -1.0)
 
@@ -204,12 +205,3 @@ def _outside(levels: list[int], kind: str) -> np.ndarray:
     """Which of these levels of overlap do not belong to the bin `kind`."""
     low, high = overlap.BINS[kind]
     return (np.array(levels, dtype=int) < low) | (np.array(levels, dtype=int) > high)
-
-
-def _encoded(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
-    """A COCO segmentation in any of its three forms as compressed RLE. size: height and width of the image."""
-    if isinstance(segmentation, list):
-        return rle.merge(rle.frPyObjects(segmentation, *size))
-    if isinstance(segmentation["counts"], list):
-        return rle.frPyObjects(segmentation, *segmentation["size"])
-    return segmentation

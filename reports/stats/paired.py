@@ -42,6 +42,13 @@ class Estimate:
     def n(self) -> int:
         return len(self.values)
 
+    def interval(self, level: float = LEVEL) -> tuple[float, float] | None:
+        """The paired t interval at another level; None with fewer than two seeds."""
+        if self.mean is None or self.sd is None:
+            return None
+        half = float(stats.t.ppf((1 + level) / 2, self.n - 1)) * self.sd / math.sqrt(self.n)
+        return self.mean - half, self.mean + half
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -61,6 +68,16 @@ class Verdict:
     p_corrected: float | None = None
     seeds_needed: int | None = None
     detectable: float | None = None
+
+    @property
+    def level(self) -> float:
+        """Of the interval that goes with the test: two one-sided tests at 5 % are an interval of 90 %."""
+        return 1 - 2 * ALPHA if self.hypothesis.direction == "equal" else LEVEL
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval that decides, before the correction for the number of claims; None with fewer than two seeds."""
+        return self.estimate.interval(self.level)
 
 
 def contrast_values(weights: Mapping[str, float], by_arm: Mapping[str, Mapping[int, float]]) -> dict[int, float]:

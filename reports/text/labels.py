@@ -42,7 +42,7 @@ def signed(value: float | None, digits: int = 1) -> str:
     return f"+{text}" if value is not None and math.isfinite(value) and float(f"{value:.{digits}f}") > 0 else text
 
 
-def tick(value: float, _: int | None = None) -> str:
+def tick(value: float, _: float | None = None) -> str:
     """A difference on an axis, with no more digits than it needs."""
     return signed(value, next((digits for digits in (0, 1) if round(value, digits) == round(value, 6)), 2))
 

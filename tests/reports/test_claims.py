@@ -73,7 +73,7 @@ def test_evidence_against_a_claim_turns_the_verdict_round(outputs):
     ],
 )
 def test_the_status_of_a_claim(kinds, status):
-    findings = [Finding(None, None, kind, 1) for kind in kinds]
+    findings = [Finding(None, "", None, kind, 1) for kind in kinds]
     assert Claim(1, "", "", "", [], "", {}, findings, measurable=True).status == status
     assert Claim(1, "", "", "", [], "", {}, [], measurable=False).status == "nothing to measure"
 

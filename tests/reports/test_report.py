@@ -13,9 +13,11 @@ from ablations.records.schema import Arm, Hypothesis
 from ablations.records.storage import load_study, save
 from reports import render as render_module
 from reports.__main__ import main
-from reports.figures import closeups, forest, misalignment, pictures, plots
+from reports.figures import samples
+from reports.figures.style import Figures
 from reports.load import read_study
 from reports.render import render
+from reports.scenes import read_scenes
 from tests.reports.conftest import ARMS, write_study
 
 
@@ -30,8 +32,7 @@ def report(outputs, tmp_path_factory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are made but no files: for tests of what a report says."""
-    for module in (plots, forest, pictures, closeups, misalignment):
-        monkeypatch.setattr(module, "save", lambda drawn, *_, **__: plt.close(drawn))
+    monkeypatch.setattr(Figures, "save", lambda self, drawn, *_, **__: plt.close(drawn))
     monkeypatch.setattr(render_module, "to_html", lambda *_: "")
 
 
@@ -233,7 +234,7 @@ def test_parameters_stand_beside_the_figures_where_arms_differ_in_them(outputs, 
 
 def test_pictures_without_numbers_are_explained(report, undrawn, tmp_path, monkeypatch):
     assert "carry neither numbers nor names" not in read(report)
-    monkeypatch.setattr(pictures, "MOST_NOTES", 1)
+    monkeypatch.setattr(samples, "MOST_NOTES", 1)
     folder = write_study(tmp_path / "outputs", seeds=1)
     render(read_study(folder.parent, "roialign"), tmp_path)
     assert "Images with more than 1 masks carry neither numbers nor names.*" in read(tmp_path)
@@ -247,18 +248,14 @@ def test_arms_without_masks_are_pictured_with_their_boxes(tmp_path, monkeypatch)
         path.write_text(json.dumps(boxes))
         edit(folder / arm / "seed0" / "run.json", lambda record: record["metrics"].pop("segm"))
     (folder / "pool32" / "seed0" / "detections.json").unlink()
-    shapes = []
-    monkeypatch.setattr(pictures, "paint", lambda axes, pixels, instances: shapes.append(instances))
-    monkeypatch.setattr(pictures, "save", lambda drawn, *_, **__: plt.close(drawn))
-    assert pictures.samples(read_study(tmp_path / "outputs", "roialign"), tmp_path) == pictures.Samples(0, False)
-    first = dict(zip(("truth", "pool16", "align16", "align32"), shapes, strict=False))
-    assert len(shapes) == 8 and all(first.values())  # two images; the arm without detections has no column
-    assert {name: {item.is_box for item in drawn} for name, drawn in first.items()} == {
-        "truth": {False},
-        "pool16": {True},
-        "align16": {True},
-        "align32": {False},
-    }
-    box = max(first["pool16"], key=lambda item: item.mask.sum())
+    study = read_study(tmp_path / "outputs", "roialign")
+    drawn = []
+    monkeypatch.setattr(samples, "paint", lambda axes, pixels, instances, *_: drawn.append(instances))
+    scenes = read_scenes(study)
+    assert samples.samples(study, scenes, Figures(tmp_path)) == samples.Samples(0, False)
+    assert len(drawn) == 8 and all(drawn[:4])  # two images, the truth and three arms: one has no detections
+    shown = {arm: [item for scene in scenes for item in scene.found[arm, 0] if item] for arm in ("pool16", "align32")}
+    assert all(item.is_box for item in shown["pool16"]) and not any(item.is_box for item in shown["align32"])
+    box = max(shown["pool16"], key=lambda item: item.mask.sum())
     rows, columns = box.mask.any(1), box.mask.any(0)
-    assert (box.mask == rows[:, None] & columns).all() and box.colour in pictures.OBJECT_COLOURS
+    assert (box.mask == rows[:, None] & columns).all() and box.iou > 0.5

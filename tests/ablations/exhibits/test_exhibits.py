@@ -13,6 +13,7 @@ from ablations.stages.make import make_backbone, make_proposals
 from ablations.stages.store import stages_of
 from reports.analysis import analyse
 from reports.exhibits import problems, sections
+from reports.figures.style import Figures
 from reports.load import read_study
 
 TINY = ["budget=smoke", "budget.seeds=1", "budget.train_images=8", "budget.val_images=4", "device=cpu"]
@@ -63,7 +64,7 @@ def test_what_masks_cost(exhibit, tmp_path):
     extra = sum(content["parameters"]["mask-align"].values()) - sum(content["parameters"]["faster-align"].values())
     assert extra == content["parameters"]["mask-align"]["mask_head"] > 0
 
-    (section,) = sections(analyse(read_study(tmp_path, "multitask"), resamples=0), tmp_path / "figures")
+    (section,) = sections(analyse(read_study(tmp_path, "multitask"), resamples=0), Figures(tmp_path / "figures"))
     assert section.startswith("## What masks cost at test time") and "| Mask R-CNN, RoIAlign | masks of all" in section
     assert (tmp_path / "figures/inference_cost.png").is_file()
 
@@ -82,13 +83,13 @@ def test_anchors_and_proposals(exhibit, tmp_path):
 
     study = read_study(tmp_path, "rpn")
     assert problems(study) == []
-    (section,) = sections(analyse(study, resamples=0), tmp_path / "figures")
+    (section,) = sections(analyse(study, resamples=0), Figures(tmp_path / "figures"))
     assert "12 anchors at each cell of stride 16 and 12 anchors at each cell of stride 32" in section
     assert (tmp_path / "figures/anchors.png").is_file() and (tmp_path / "figures/proposals.png").is_file()
 
     path = tmp_path / "rpn/exhibits/proposals.json"
     save(dataclasses.replace(load_exhibit(path), content={}), path)
-    (section,) = sections(analyse(study, resamples=0), tmp_path / "figures")
+    (section,) = sections(analyse(study, resamples=0), Figures(tmp_path / "figures"))
     assert "exhibit `proposals` cannot be shown" in section and "run the study again" in section
     path.unlink()
     assert problems(study) == ["The exhibit `proposals` is not made yet."]

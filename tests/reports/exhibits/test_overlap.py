@@ -15,6 +15,7 @@ from ablations.records.storage import load_run, load_study, save
 from reports.analysis import analyse
 from reports.claims import render_claims
 from reports.exhibits.overlap import section
+from reports.figures.style import Figures
 from reports.load import read_study
 from tests.reports.conftest import SIDE, detections, ground_truth, write_study
 
@@ -76,7 +77,7 @@ def outputs(tmp_path_factory):
 def page(outputs, tmp_path_factory):
     """The section's text and the folder of its figures."""
     figures, study = tmp_path_factory.mktemp("figures"), read_study(outputs, "fcis")
-    return section(analyse(study, resamples=0), study.exhibit("overlap"), figures), figures
+    return section(analyse(study, resamples=0), study.exhibit("overlap"), Figures(figures)), figures
 
 
 def test_every_object_is_in_one_bin_and_counts_fit(outputs):
@@ -141,7 +142,7 @@ def test_the_section_shows_them_and_says_whose_measures_they_are(page):
 def test_the_same_records_give_the_same_bytes(outputs, page, tmp_path):
     text, figures = page
     study = read_study(outputs, "fcis")
-    assert section(analyse(study, resamples=0), study.exhibit("overlap"), tmp_path) == text
+    assert section(analyse(study, resamples=0), study.exhibit("overlap"), Figures(tmp_path)) == text
     files = [path.name for path in figures.iterdir()]
     assert all((tmp_path / name).read_bytes() == (figures / name).read_bytes() for name in files)
 

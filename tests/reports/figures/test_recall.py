@@ -10,7 +10,7 @@ from ablations.records.storage import save
 from reports import render as render_module
 from reports.analysis import analyse
 from reports.claims import read_claims
-from reports.figures import plots, recall
+from reports.figures.style import Figures
 from reports.load import read_study
 from reports.render import render
 from reports.stats.contrasts import verdicts
@@ -63,8 +63,7 @@ def test_a_level_that_is_missed_is_contradicted(study):
 
 def test_the_report_holds_curves_and_no_empty_rooms(study, tmp_path, monkeypatch):
     drawn = []
-    for module in (plots, recall):
-        monkeypatch.setattr(module, "save", lambda figure, folder, name, **_: drawn.append(name) or plt.close(figure))
+    monkeypatch.setattr(Figures, "save", lambda self, figure, name, **_: drawn.append(name) or plt.close(figure))
     monkeypatch.setattr(render_module, "to_html", lambda *_: "")
     render(study, tmp_path / "report")
     text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")

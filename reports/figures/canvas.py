@@ -1,0 +1,85 @@
+"""Masks on images: outlines that follow the mask's own edges, and notes that keep clear of each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from reports.figures.style import INK, text_width
+
+SATURATION = 0.35  # of the image's own colour, so that outlines stand out
+SCALE = 2  # output pixels for a pixel of the image
+THICKNESS = 4  # output pixels of an outline
+OBJECT_COLOURS = ("#FFB000", "#0090FF", "#FF4F6B", "#00C08B", "#C77DFF", "#FFF04D", "#FF8AD8", "#7CFF6B")
+NOTE_SIZE = 7.5
+NOTE_HEIGHT = 0.125  # inches
+
+
+@dataclass(frozen=True)
+class Instance:
+    """An outline to draw. mask: [H, W] bool; note: a few characters on it, such as an IoU; dashed: not found there."""
+
+    mask: np.ndarray
+    colour: str
+    note: str = ""
+    dashed: bool = False
+
+
+def paint(axes: Axes, pixels: np.ndarray, instances: Sequence[Instance], inches: float, notes: bool = True) -> None:
+    """Draws outlines over the image `pixels` [H, W, 3].
+
+    inches: how wide the image is drawn; notes: whether to write them.
+    """
+    height, width = pixels.shape[:2]
+    size = (width * SCALE, height * SCALE)
+    canvas = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)).astype(float)
+    canvas = SATURATION * canvas + (1 - SATURATION) * canvas.mean(axis=2, keepdims=True)
+    canvas = 8 * np.round((50 + 0.75 * canvas) / 8)  # noise of a level or two would only make the file larger
+    for item in instances:
+        large = np.kron(item.mask, np.ones((SCALE, SCALE), bool))
+        for edge, colour in ((outline(large, THICKNESS + 1), INK), (outline(large, THICKNESS), item.colour)):
+            if item.dashed:
+                rows, columns = np.indices(edge.shape)
+                edge &= (rows + columns) // (5 * SCALE) % 2 == 0
+            canvas[edge] = 255 * np.array(to_rgb(colour))
+    axes.imshow(canvas.round().clip(0, 255).astype(np.uint8), extent=(0, width, height, 0), interpolation="none")
+    if notes:
+        write_notes(axes, instances, (height, width), inches)
+    axes.set_axis_off()
+
+
+def outline(mask: np.ndarray, thickness: int) -> np.ndarray:
+    """The pixels of `mask` within `thickness` steps of its border."""
+    inner = mask.copy()
+    for _ in range(thickness):
+        padded = np.pad(inner, 1)
+        inner = padded[1:-1, 1:-1] & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inner
+
+
+def write_notes(axes: Axes, instances: Sequence[Instance], size: tuple[int, int], inches: float) -> None:
+    """Writes every note on the middle of its mask, or as near as the others and the image's border leave room."""
+    height, width = size
+    scale = width / inches  # pixels of an inch
+    taken: list[tuple[float, float, float]] = []
+    for item in instances:
+        rows, columns = np.nonzero(item.mask)
+        if not item.note or not len(rows):
+            continue
+        half = 0.5 * text_width(item.note, NOTE_SIZE, bold=True) * scale + 0.02 * width
+        step = NOTE_HEIGHT * scale
+        x = float(np.clip(columns.mean(), half, max(half, width - half)))
+        y = float(np.clip(rows.mean(), 0.6 * step, height - 0.6 * step))
+        for shift in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6):
+            place = y + shift * step
+            free = all(abs(x - other) > half + reach or abs(place - level) >= step for other, level, reach in taken)
+            if free and 0.55 * step <= place <= height - 0.55 * step:
+                y = place
+                break
+        taken.append((x, y, half))
+        text = axes.text(x, y, item.note, ha="center", va="center", fontsize=NOTE_SIZE, color="white", weight="bold")
+        text.set_path_effects([patheffects.withStroke(linewidth=2, foreground=INK)])

@@ -1,0 +1,144 @@
+"""The sample images: which detection of each arm and seed shows each object best, and how well its mask fits."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as rle
+
+from ablations.evaluation.cocoapi import compressed, decode
+from reports.load import StudyResults
+
+SCORE = 0.5  # detections that score no more are not shown
+MATCH = 0.3  # IoU from which a detection shows an object
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The detection that shows an object best. mask: [H, W] bool, of a box all of its inside."""
+
+    mask: np.ndarray
+    iou: float
+    is_box: bool
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A sample image with its objects and what the runs found of them.
+
+    masks: of the objects, [H, W] bool; names: of their classes.
+    found: (arm, seed) -> for each object the best detection of its class; None where it was missed.
+    others: (arm, seed) -> how many detections there are besides: of the same object, of the wrong class, of nothing.
+    """
+
+    image_id: int
+    path: Path
+    masks: list[np.ndarray]
+    names: list[str]
+    found: dict[tuple[str, int], list[Shown | None]] = field(default_factory=dict)
+    others: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def pixels(self) -> np.ndarray:
+        """[H, W, 3] uint8."""
+        return np.asarray(Image.open(self.path).convert("RGB"))
+
+    def fit(self, seed: int) -> float:
+        """Mean IoU over the objects and the arms of a seed, a missed object counting 0: how easy the scene is."""
+        ious = [shown.iou if shown else 0.0 for (_, one), each in self.found.items() if one == seed for shown in each]
+        return float(np.mean(ious)) if ious else 0.0
+
+
+def read_scenes(study: StudyResults) -> list[Scene]:
+    """All sample images that are there, with the runs whose detections are stored; none without ground truth."""
+    truth = study.ground_truth
+    images = study.sample_images()
+    if truth is None or not images:
+        return []
+    names = {category["id"]: str(category["name"]) for category in truth.get("categories", [])}
+    objects = _by_image(item for item in truth["annotations"] if not item.get("iscrowd"))
+    results = {key: _by_image(found) for key in study.runs if (found := study.sample_detections(*key)) is not None}
+    scenes = []
+    for image_id, path in images:
+        with Image.open(path) as image:
+            size = (image.height, image.width)
+        items = objects[image_id]
+        scene = Scene(
+            image_id=image_id,
+            path=path,
+            masks=[decode(item["segmentation"], size) for item in items],
+            names=[names.get(item["category_id"], str(item["category_id"])) for item in items],
+        )
+        for key, by_image in results.items():
+            scene.found[key], scene.others[key] = _best(by_image[image_id], items, scene.masks, size)
+        scenes.append(scene)
+    return scenes
+
+
+def middling(scenes: Sequence[Scene], seed: int, count: int) -> list[Scene]:
+    """Those `count` of the scenes whose fit is nearest the median, in the order of their images: neither the best nor
+    the worst are picked."""
+    fits = [scene.fit(seed) for scene in scenes]
+    middle = float(np.median(fits)) if fits else 0.0
+    nearest = sorted(range(len(scenes)), key=lambda index: (abs(fits[index] - middle), index))[:count]
+    return [scenes[index] for index in sorted(nearest)]
+
+
+def has_masks(results: list[dict[str, Any]] | None) -> bool:
+    """Whether a run's detections hold masks; an empty list could."""
+    return results is not None and (not results or any("segmentation" in result for result in results))
+
+
+def iou(one: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union of two [H, W] bool masks; 0 where both are empty."""
+    union = int((one | other).sum())
+    return int((one & other).sum()) / union if union else 0.0
+
+
+def fill(box: Sequence[float], size: tuple[int, int]) -> np.ndarray:
+    """A COCO box (x, y, width, height) as a mask [H, W] of the pixels whose centre is inside."""
+    rows, columns = (np.arange(length) + 0.5 for length in size)
+    x, y, width, height = box
+    return ((rows >= y) & (rows < y + height))[:, None] & ((columns >= x) & (columns < x + width))
+
+
+def _best(
+    results: list[dict[str, Any]], items: list[dict[str, Any]], masks: list[np.ndarray], size: tuple[int, int]
+) -> tuple[list[Shown | None], int]:
+    """Pairs detections with objects of their class, those of the greatest IoU first; and how many are left over.
+
+    Where an image has no masks, boxes are compared.
+    """
+    shown: list[Shown | None] = [None] * len(items)
+    results = [result for result in results if result["score"] > SCORE]
+    if not results or not items:
+        return shown, len(results)
+    with_masks = has_masks(results)
+    if with_masks:
+        results = [result for result in results if "segmentation" in result]
+        encoded = [rle.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in masks]
+        overlaps = rle.iou([compressed(result["segmentation"], size) for result in results], encoded, [0] * len(items))
+    else:
+        overlaps = rle.iou([result["bbox"] for result in results], [item["bbox"] for item in items], [0] * len(items))
+    detected = np.array([result["category_id"] for result in results])
+    labels = np.array([item["category_id"] for item in items])
+    overlaps = np.where(detected[:, None] == labels, np.asarray(overlaps).reshape(len(results), len(items)), 0.0)
+    for _ in items:
+        row, column = np.unravel_index(int(overlaps.argmax()), overlaps.shape)
+        if overlaps[row, column] < MATCH:
+            break
+        result = results[row]
+        mask = decode(result["segmentation"], size) if with_masks else fill(result["bbox"], size)
+        shown[column] = Shown(mask, float(overlaps[row, column]), not with_masks)
+        overlaps[row], overlaps[:, column] = 0.0, 0.0
+    return shown, len(results) - sum(one is not None for one in shown)
+
+
+def _by_image(items: Iterable[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    grouped: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for item in items:
+        grouped[item["image_id"]].append(item)
+    return grouped

@@ -1,0 +1,113 @@
+"""Every figure of every published study: text clear of text, and data inside its axes."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from ablations.records.storage import load_study, save
+from reports import claims
+from reports.analysis import analyse
+from reports.figures import overview, paired
+from reports.figures.paired import Panel
+from reports.figures.style import REST, ArmStyle, arm_styles, figure, text_width, wrap
+from reports.load import read_study
+from reports.render import content
+from tests.reports.conftest import write_study
+from tests.reports.figures.measure import Measured
+
+GALLERY = Path(__file__).parents[3] / "reports" / "gallery"
+PUBLISHED = sorted(path.parent.parent for path in GALLERY.glob("**/records/study.json"))
+
+
+def published(folder: Path, tmp_path: Path):
+    """A published study as `read_study` finds it: its records under its name."""
+    name = load_study(folder / "records" / "study.json").name
+    (tmp_path / name).symlink_to(folder / "records", target_is_directory=True)
+    return read_study(tmp_path, name)
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
+def test_figures_of_the_gallery(folder, tmp_path):
+    measured = Measured()
+    content(analyse(published(folder, tmp_path), resamples=0), measured)
+    assert {"paired", "forest", "curves"} <= set(measured.drawn)
+    assert measured.faults == {}
+
+
+def test_figures_with_pictures(outputs):
+    measured = Measured()
+    content(analyse(read_study(outputs, "roialign"), resamples=0), measured)
+    assert {"why", "samples", "closeups", "interaction"} <= set(measured.drawn)
+    assert measured.faults == {}
+
+
+def test_figures_of_the_ledger(tmp_path):
+    analyses = {
+        folder.name: analyse(published(folder, tmp_path), resamples=0)
+        for folder in GALLERY.glob("*/")
+        if (folder / "records").is_dir()
+    }
+    measured, ledger = Measured(), claims.read_claims(analyses)
+    assert overview.overview(claims.overview_rows(ledger), measured)
+    for index, claim in enumerate(ledger):
+        claims.draw_picture(claim, analyses, measured, index)
+    assert len(measured.drawn) > 6 and measured.faults == {}
+
+
+def test_long_labels_are_wrapped_and_not_printed_over_each_other(tmp_path):
+    folder = write_study(tmp_path, seeds=2)
+    record = load_study(folder / "study.json")
+    long = "An operator with a name that nobody could read in a single line of a figure, {}"
+    arms = {name: dataclasses.replace(arm, label=long.format(name)) for name, arm in record.arms.items()}
+    save(dataclasses.replace(record, arms=arms), folder / "study.json")
+    measured = Measured()
+    paired.paired(analyse(read_study(tmp_path, "roialign"), resamples=0), "segm.AP", measured)
+    assert measured.drawn == ["paired"] and measured.faults == {}
+
+
+def test_a_seed_far_from_the_others_stays_on_the_axis_of_differences():
+    # Seed 2 is so far out that neither values, nor interval, nor the paper's difference reach it.
+    pairs = {0: (40.0, 41.0), 1: (50.0, 51.0), 2: (45.0, 40.0)}
+    styles = [ArmStyle("black", "o")] * 2
+    low, high = paired.value_range([Panel("", pairs, ["a", "b"], styles, paper=0.5)], from_zero=False)
+    assert low < 45.0 - 5.0 < high
+
+
+def test_measuring_finds_what_is_wrong():
+    measured = Measured()
+    drawn, [[axes]] = figure(width=3, height=2)
+    axes.plot([0.5, 2.0], [0.5, 0.5], "o")
+    axes.set_xlim(0, 1)
+    axes.text(0.5, 0.8, "one text")
+    axes.text(0.52, 0.8, "another")
+    measured.save(drawn, "wrong")
+    assert len(measured.faults["wrong"]) == 2
+
+
+def test_text_is_wrapped_by_its_measured_width():
+    text = "FCN, five convolutions against an MLP"
+    lines = wrap(text, 1.2).split("\n")
+    assert len(lines) > 1 and " ".join(lines) == text
+    assert all(text_width(line) <= 1.2 for line in lines)
+
+
+def test_a_concept_has_one_colour_in_all_studies(tmp_path):
+    colours: dict[str, set[str]] = {}
+    for folder in PUBLISHED:
+        study = published(folder, tmp_path)
+        for arm, style in arm_styles(study).items():
+            value = str(study.record.arms[arm].factors[study.record.factors[0]]).partition("_")[0]
+            if study.record.factors[0] in ("roi", "system"):
+                colours.setdefault(value, set()).add(style.colour)
+    assert all(len(found) == 1 for found in colours.values())
+    assert colours["align"] == colours["mask"] and len({min(found) for found in colours.values()}) == 4
+
+
+def test_arms_of_other_studies_have_colours_of_their_own(tmp_path):
+    folder = write_study(tmp_path, seeds=1)
+    record = load_study(folder / "study.json")
+    arms = {name: dataclasses.replace(arm, factors={"lr": name}) for name, arm in record.arms.items()}
+    save(dataclasses.replace(record, factors=["lr"], arms=arms), folder / "study.json")
+    styles = arm_styles(read_study(tmp_path, "roialign"))
+    assert [style.colour for style in styles.values()] == list(REST[:4])
