@@ -1,4 +1,4 @@
-"""python -m reports [STUDY ...]: writes the reports of studies from their records, of all that have any by default."""
+"""python -m reports [STUDY ...]: writes a report for each study, from its records."""
 
 import argparse
 import sys
@@ -12,10 +12,15 @@ from reports.stats.bootstrap import RESAMPLES
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m reports", description=__doc__)
-    parser.add_argument("study", nargs="*", help="names of studies; all with records when none is given")
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="where the records are")
-    parser.add_argument("--out", type=Path, default=Path("reports/out"), help="where the reports go")
-    parser.add_argument("--resamples", type=int, default=RESAMPLES, help="resamples of the images; 0 leaves them out")
+    parser.add_argument("study", nargs="*", help="names of studies; by default all that have records")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder with the records of the studies")
+    parser.add_argument("--out", type=Path, default=Path("reports/out"), help="folder to write the reports to")
+    parser.add_argument(
+        "--resamples",
+        type=int,
+        default=RESAMPLES,
+        help="how often the validation images are drawn again to measure their noise; 0 skips it",
+    )
     options = parser.parse_args(arguments)
     names = options.study or find_studies(options.outputs)
     if not names:

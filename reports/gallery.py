@@ -18,7 +18,7 @@ from reports.text.provenance import warnings
 
 GALLERY = Path("reports/gallery")
 RECORDS = ("study.json", "exhibits/*.json", "exhibits/*/*.png", "*/seed*/run.json", "*/seed*/metrics.jsonl")
-"""What is published of a study's folder: everything that figures come from, without weights, images and masks."""
+"""What is published of a study's folder: everything that numbers come from, without weights, images and masks."""
 
 
 def objections(study: StudyResults, folder: Path) -> list[str]:
@@ -30,10 +30,13 @@ def objections(study: StudyResults, folder: Path) -> list[str]:
 
 
 def publish(study: StudyResults, folder: Path) -> Path:
-    """Writes the report and copies the records into `folder`, in place of what was there; the path of report.md."""
+    """Writes the report and copies the records into `folder`, in place of what was there; the path of report.md.
+
+    Pages are left out: they hold every picture again, and anybody can make them from what is there.
+    """
     if folder.exists():
         shutil.rmtree(folder)
-    path = render(study, folder)
+    path = render(study, folder, page=False)
     for pattern in RECORDS:
         for source in sorted(study.folder.glob(pattern)):
             target = folder / "records" / source.relative_to(study.folder)
@@ -63,9 +66,9 @@ def index(gallery: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m reports.gallery", description=__doc__)
-    parser.add_argument("study", nargs="*", help="names of studies; all with records when none is given")
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="where the records are")
-    parser.add_argument("--gallery", type=Path, default=GALLERY, help="where they are published")
+    parser.add_argument("study", nargs="*", help="names of studies; by default all that have records")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder with the records of the studies")
+    parser.add_argument("--gallery", type=Path, default=GALLERY, help="folder to publish them in")
     options = parser.parse_args(arguments)
     refused = 0
     try:
@@ -77,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
                 refused = 1
                 continue
             print(f"{name}: {publish(study, options.gallery / name)}")
-        print(f"claims: {render_claims(options.outputs, options.gallery / 'claims')}")
+        print(f"claims: {render_claims(options.outputs, options.gallery / 'claims', options.gallery, page=False)}")
         (options.gallery / "README.md").write_text(index(options.gallery), encoding="utf-8")
     except (RecordError, OSError) as error:
         print(error, file=sys.stderr)

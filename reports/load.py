@@ -1,6 +1,8 @@
 """Finds the records of studies under an output folder. Nothing else in `reports/` opens a run's files."""
 
 import json
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -84,7 +86,7 @@ class StudyResults:
     def detections(self, arm: str, seed: int) -> list[dict[str, Any]] | None:
         """COCO results of a run; None when the file is missing or unreadable."""
         content = _json(self.run_folder(arm, seed) / "detections.json")
-        if not isinstance(content, list):
+        if not isinstance(content, list) or not all(map(_is_result, content)):
             return None
         samples = set(self.record.sample_image_ids)
         self._of_samples[arm, seed] = [result for result in content if result["image_id"] in samples]
@@ -151,6 +153,12 @@ def read_study(outputs: Path, name: str) -> StudyResults:
             f"records under {outputs}: {there}); run `python run.py study={name}` first"
         )
     record = load_study(folder / "study.json")
+    strange = [arm for arm in record.arms if not re.fullmatch(r"\w[\w.-]*", arm)]
+    if strange:
+        raise RecordError(
+            f"{folder / 'study.json'}: expected names of arms of letters, digits, '-', '_' and '.', got {strange[0]!r}; "
+            f"do not use this record"
+        )
     runs: dict[tuple[str, int], RunRecord] = {}
     problems: list[Problem] = []
     for arm in record.arms:
@@ -209,6 +217,17 @@ def _unplanned(folder: Path, record: StudyRecord) -> Iterator[Problem]:
         arm, number = path.parent.parent.name, path.parent.name.removeprefix("seed")
         if number.isdigit() and (arm not in record.arms or int(number) not in record.seeds):
             yield Problem(arm, int(number), "unplanned", "not part of the study's plan; left out")
+
+
+def _is_result(content: Any) -> bool:
+    """Whether this is a COCO result with a box; a mask, if there is one, is not looked into."""
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(key), int) for key in ("image_id", "category_id")
+    ):
+        return False
+    box, score = content.get("bbox"), content.get("score")
+    numbers = [score, *box] if isinstance(box, list) and len(box) == 4 else [None]
+    return all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
 
 
 def _is_image(path: Path) -> bool:

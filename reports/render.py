@@ -9,39 +9,53 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from ablations.records.summary import duration
 from reports import exhibits
 from reports.analysis import Analysis, analyse
-from reports.figures import closeups, curves, forest, misalignment, paired, recall, samples
+from reports.figures import closeups, compare, curves, forest, misalignment, paired, recall, samples
 from reports.figures.style import Figures
 from reports.load import StudyResults
-from reports.page import to_html
+from reports.page import write_page
 from reports.scenes import read_scenes
 from reports.stats.bootstrap import RESAMPLES
 from reports.stats.misalignment import Misalignment, measure
-from reports.text import provenance, scope, tables, wording
+from reports.text import frames, provenance, scope, tables, wording
 from reports.text.labels import and_list, metric_label, number
+from reports.text.markup import Marked, code, escape
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render(study: StudyResults, folder: Path, resamples: int = RESAMPLES) -> Path:
-    """Writes the report into `folder` and returns the path of report.md. resamples: of the images; 0 for none."""
+def render(study: StudyResults, folder: Path, resamples: int = RESAMPLES, page: bool = True) -> Path:
+    """Writes the report into `folder` and returns the path of report.md.
+
+    resamples: of the validation images; 0 for none. page: False for Markdown alone, without report.html.
+    """
     if (folder / "figures").is_dir():
         shutil.rmtree(folder / "figures")
     folder.mkdir(parents=True, exist_ok=True)
     analysis = analyse(study, resamples)
-    tables.runs_frame(study).to_csv(folder / "runs.csv", index=False, lineterminator="\n")
-    tables.contrasts_frame(analysis).to_csv(folder / "contrasts.csv", index=False, lineterminator="\n")
+    frames.write_csv(frames.runs_frame(study), folder / "runs.csv")
+    frames.write_csv(frames.contrasts_frame(analysis), folder / "contrasts.csv")
     text = template("report.md.j2").render(content(analysis, Figures(folder / "figures")))
     (folder / "report.md").write_text(text, encoding="utf-8")
-    (folder / "report.html").write_text(to_html(text, folder), encoding="utf-8")
+    if page:
+        write_page(folder / "report.md")
     return folder / "report.md"
 
 
 def template(name: str) -> Template:
-    """A template of this package; a name that it uses and nobody fills is an error."""
-    loader = FileSystemLoader(TEMPLATES)
-    return Environment(
-        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    ).get_template(name)
+    """A template of this package.
+
+    What is put into it is escaped unless it is Marked; a name that it uses and nobody fills is an error.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        finalize=escape,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["code"] = code
+    return environment.get_template(name)
 
 
 def content(analysis: Analysis, figures: Figures) -> dict[str, Any]:
@@ -60,10 +74,12 @@ def _answer(analysis: Analysis) -> dict[str, Any]:
     study, verdicts = analysis.study, analysis.verdicts
     primary = metric_label(analysis.primary)
     return {
-        "summary": wording.summary(verdicts),
+        "answer": wording.answer(analysis),
         "sentences": [wording.sentence(verdict, len(verdicts)) for verdict in verdicts],
+        "shares": wording.shares(analysis),
         "family": len(verdicts),
         "primary": primary[0].upper() + primary[1:],
+        "equivalences": any(verdict.hypothesis.direction == "equal" for verdict in verdicts),
         "planned": len(study.record.seeds),
         "complete": len(study.seeds()),
         "num_planned": len(study.record.seeds) * len(study.record.arms),
@@ -82,6 +98,7 @@ def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
         misalignment.why(study, displacements, figures)
     shown = samples.samples(study, scenes, figures)
     candidates = closeups.closeups(analysis, scenes, figures)
+    compare.compare(study, scenes, figures)
     drawn = {
         "paired": paired.paired(analysis, analysis.primary, figures),
         "forest": forest.forest(analysis, figures),
@@ -92,10 +109,12 @@ def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
         "closeups": candidates is not None,
     }
     return {
-        "figures": {name: f"figures/{name}.png" if there else "" for name, there in drawn.items()},
+        "figures": {name: Marked(f"figures/{name}.png" if there else "") for name, there in drawn.items()},
         "interactions": [_interaction(analysis, index, figures) for index in range(len(analysis.interactions))],
         "why": _why_text(displacements) if displacements else None,
-        "recall": {"table": recall.table(study), "numbers": recall.shown_numbers(study)} if drawn["recall"] else None,
+        "recall": {"table": recall.recall_table(study), "numbers": recall.shown_numbers(study)}
+        if drawn["recall"]
+        else None,
         "exhibits": exhibits.sections(analysis, figures),
         "unshown": exhibits.problems(study),
         "boxes_only": any(
@@ -113,7 +132,7 @@ def _statistics(analysis: Analysis) -> dict[str, Any]:
     metrics = dict.fromkeys(verdict.hypothesis.metric for verdict in analysis.verdicts)
     return {
         "headline": tables.headline(study),
-        "tests": tables.tests(analysis) or "The study states no hypotheses.",
+        "tests": tables.tests(analysis) or Marked("The study states no hypotheses."),
         "noise": tables.image_noise(analysis),
         "without_noise": _without_noise(analysis),
         "resamples": f"{analysis.resamples:,}",
@@ -135,12 +154,12 @@ def _account(analysis: Analysis) -> dict[str, Any]:
             "undeclared": provenance.difference_table(study, difference.undeclared),
             "same": difference.same,
         },
-        "factors": and_list([f"`{name}`" for name in study.record.factors]),
+        "factors": Marked(and_list([code(name) for name in study.record.factors])),
         "cost": tables.cost(study),
         "total": duration(sum(costs)) if sum(costs) > 0 else "",
-        "provenance": provenance.provenance_table(study) or "No run is done yet.",
+        "provenance": provenance.provenance_table(study) or Marked("No run is done yet."),
         "stages": provenance.stage_table(study),
-        "taken_over": provenance.taken_over(study),
+        "reused": provenance.reused(study),
         "problems": tables.problems(study),
     }
 
@@ -155,15 +174,18 @@ def _without_noise(analysis: Analysis) -> str:
     return and_list([metric_label(metric) for metric in dict.fromkeys(missing)])
 
 
-def _interaction(analysis: Analysis, index: int, figures: Figures) -> dict[str, str]:
+def _interaction(analysis: Analysis, index: int, figures: Figures) -> dict[str, Any]:
     item = analysis.interactions[index]
     name = "interaction" if index == 0 else f"interaction{index + 1}"
     others = analysis.study.record.factors[1:]
+    drawn = paired.interaction(analysis, item, figures, name)
     return {
         "title": f"Does the difference depend on {f'the {and_list(others)}' if others else 'the setting'}?",
-        "figure": f"figures/{name}.png" if paired.interaction(analysis, item, figures, name) else "",
+        "figure": Marked(f"figures/{name}.png" if drawn else ""),
         "text": wording.interaction(analysis, item),
-        "table": tables.relative(analysis, item.metric),
+        "relative": tables.relative(analysis, item.metric),
+        "scales": tables.scales(analysis, item),
+        "metric": metric_label(item.metric),
     }
 
 

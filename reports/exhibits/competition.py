@@ -11,8 +11,9 @@ from ablations.records.schema import ExhibitRecord
 from reports.analysis import Analysis
 from reports.figures.style import INK, MUTED, WRONG, Figures, despine, figure
 from reports.load import StudyResults
-from reports.text.labels import number
-from reports.text.tables import markdown
+from reports.text.labels import number, signed
+from reports.text.markup import Marked, code, escape, paragraphs, table
+from reports.text.tables import mean_and_spread
 
 OWN, RIVAL, GROUND = INK, WRONG, "#777777"
 RULES = {
@@ -22,39 +23,69 @@ RULES = {
 }
 
 
-def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> str:
+def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Marked:
     study, content = analysis.study, exhibit.content
     shown = content["object"]
     rival = strongest_rival(shown)
     _draw(study, shown, rival, figures)
     lost = {kind: _means(by_seed) for kind, by_seed in content["lost"].items()}
     softmax, sigmoid = lost["softmax"], lost["sigmoid"]
-    return "\n\n".join(
-        [
-            "## What competition does to a mask",
-            "Here both mask branches get the objects' true boxes and classes, so that nothing but the masks differs.",
-            "![One object's probabilities under both losses](figures/competition.png)",
-            f"*Of the {shown['num_objects']} objects in the sample images this {shown['class']} is the one whose loss "
-            f"of overlap from sigmoid to softmax is the median ({number(100 * shown['gap'])} points of IoU, seed "
-            f"{content['seed']}). The strongest rival is the class with the largest share inside the object. Below: "
-            f"the same probabilities along the row in which the rival is strongest. Under a softmax what one class "
-            f"gains, another loses; sigmoids may both be high, because only the box branch's class is asked.*",
-            f"Over all objects of the validation images, sigmoid masks leave out {number(sigmoid['left_out'])} % of an "
-            f"object's cells and softmax masks {number(softmax['left_out'])} %. Of the latter, "
+    return paragraphs(
+        Marked("## What competition does to a mask"),
+        Marked(
+            "A sigmoid gives each class a probability of its own at every pixel. A softmax divides one whole among all "
+            "classes and the background: what one class gains, another loses. Here both mask branches get the objects' "
+            "true boxes and classes, so that nothing but the masks differs."
+        ),
+        Marked("![One object's probabilities under both losses](figures/competition.png)"),
+        Marked(
+            f"*Of the {shown['num_objects']} objects in the sample images, this {escape(shown['class'])} loses the "
+            f"median amount of IoU from sigmoid to softmax ({number(100 * shown['gap'])} points, seed "
+            f"{escape(content['seed'])}). The strongest rival is the class with the largest share inside the object. "
+            f"Below: the same probabilities along the row in which the rival is strongest. Two sigmoids may both be "
+            f"high, which does no harm, because only the mask of the box branch's class is used.*"
+        ),
+        Marked(
+            f"Over all objects of the validation images, sigmoid masks miss {number(sigmoid['left_out'])} % of an "
+            f"object's cells, and softmax masks {number(softmax['left_out'])} %. Of the latter, "
             f"{number(softmax['to_background'])} points go to the background, {number(softmax['to_classes'])} to other "
-            f"classes, and in {number(softmax['undecided'])} the class leads without having half of the total.",
-            "At test time a softmax leaves open what the class must beat. The same weights under three rules "
-            "(mean and standard deviation over seeds; the study's arm uses the first):",
-            markdown(
-                ["the class must beat", "rule", "mask AP", "mask AP50", "mask AP75"],
-                [
-                    [RULES[rule], f"`{rule}`", *(_mean_sd(by_seed, key) for key in ("AP", "AP50", "AP75"))]
-                    for rule, by_seed in content["rules"].items()
-                ],
-                left=2,
-            ),
-        ]
+            f"classes, and in {number(softmax['undecided'])} the right class leads without having half of the total."
+        ),
+        Marked(
+            "At test time, a softmax does not say what the class must beat. These are the same weights under three "
+            "rules (mean and standard deviation over seeds; the study's arm uses the first). **How much is lost "
+            "depends on the rule**, and the paper does not state its own:"
+        ),
+        _rules(content["rules"]),
     )
+
+
+def best_rule(analysis: Analysis, exhibit: ExhibitRecord) -> Marked:
+    """How much of the difference is left under the test rule that serves the softmax best."""
+    means = {
+        rule: statistics.fmean(values)
+        for rule, by_seed in exhibit.content["rules"].items()
+        if (values := [seed["AP"] for seed in by_seed.values() if seed["AP"] is not None])
+    }
+    arms = analysis.study.record.arms
+    sigmoid = [arm for arm, one in arms.items() if one.factors.get("mask_loss") == "sigmoid"]
+    level = list(analysis.study.values(sigmoid[0], "segm.AP").values()) if sigmoid else []
+    if not means or not level:
+        return Marked("")
+    best, gap = max(means, key=lambda rule: means[rule]), statistics.fmean(level) - max(means.values())
+    return Marked(
+        f"How much a softmax loses depends on its rule at test time. Under the one that serves it best (the class must "
+        f"beat {RULES[best]}), the same weights reach a mask AP of {number(means[best])}, and the sigmoid is ahead by "
+        f"**{signed(gap)} points**."
+    )
+
+
+def _rules(rules: dict[str, Any]) -> Marked:
+    rows = [
+        [RULES[rule], code(rule), *(_mean_sd(by_seed, key) for key in ("AP", "AP50", "AP75"))]
+        for rule, by_seed in rules.items()
+    ]
+    return table(["the class must beat", "rule", "mask AP", "mask AP50", "mask AP75"], rows, left=2)
 
 
 def strongest_rival(shown: dict[str, Any]) -> str:
@@ -71,11 +102,7 @@ def _means(by_seed: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 def _mean_sd(by_seed: dict[str, dict[str, float | None]], key: str) -> str:
-    values = [value for seed in by_seed.values() if (value := seed[key]) is not None]
-    if not values:
-        return number(None)
-    spread = f" ± {number(statistics.stdev(values))}" if len(values) > 1 else ""
-    return number(statistics.fmean(values)) + spread
+    return mean_and_spread([values[key] for values in by_seed.values()])
 
 
 def _draw(study: StudyResults, shown: dict[str, Any], rival: str, figures: Figures) -> None:

@@ -10,64 +10,70 @@ from reports.analysis import Analysis
 from reports.figures.style import INK, MUTED, Figures, arm_styles, despine, figure
 from reports.load import StudyResults
 from reports.text.labels import NOTHING, number, plural, signed
-from reports.text.tables import markdown
+from reports.text.markup import Marked, escape, paragraphs, table
 
 PARTS = {"backbone": "trunk", "shared_head": "shared head", "box_head": "box head", "mask_head": "mask head"}
 MASKS = {"none": "no masks", "best": "masks of the best boxes", "all": "masks of all proposals"}
 
 
-def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> str:
+def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Marked:
     study, content = analysis.study, exhibit.content
     _draw(study, content, figures)
-    return "\n\n".join(
-        [
-            "## What masks cost at test time",
-            _answer(study, content),
-            "![Time for each image in every variant](figures/inference_cost.png)",
+    return paragraphs(
+        Marked("## What masks cost at test time"),
+        answer(study, content),
+        Marked("![Time for each image in every variant](figures/inference_cost.png)"),
+        Marked(
             f"*Each dot is one of the first {content['num_images']} validation images, one at a time, the line the "
             f"median. All variants took turns on every image in one process ({plural(content['threads'], 'thread')}, "
-            f"{content['device']}), with the weights of seed {content['seed']}. The proposal network is not in these "
-            f"times, because all arms share its proposals, nor is pasting masks into the image. "
-            f"These are times of one machine: they are not the same when the study is repeated.*",
-            _times(study, content),
-            '*"Added" is the median over the images of the time beside that of the same network without masks. FLOPs '
+            f"{escape(content['device'])}), with the weights of seed {escape(content['seed'])}. The times include "
+            f"neither the proposal network, because all arms share its proposals, nor pasting masks into the image. "
+            f"They are times of one machine, and differ when the study is repeated.*"
+        ),
+        _times(study, content),
+        Marked(
+            '*"Added" is the time beside that of the same network without masks, the median over the images. FLOPs '
             "count the convolutions and matrix products of the layers, a multiplication and an addition as two; they "
-            "leave out the RoI operator, suppression and the proposal network.*",
-            _parts(study, content),
-            "*Parameters of each part; FLOPs of the first image without masks, and of each mask.*",
-        ]
+            "leave out the RoI operator, suppression and the proposal network.*"
+        ),
+        _parts(study, content),
+        Marked("*Parameters of each part; FLOPs of the first image without masks, and of each mask.*"),
     )
 
 
-def summary(study: StudyResults, exhibit: ExhibitRecord) -> str:
-    """The answer and the times, for a page that says no more of them."""
-    return f"{_answer(study, exhibit.content)}\n\n{_times(study, exhibit.content)}"
+def summary(study: StudyResults, exhibit: ExhibitRecord) -> Marked:
+    """The answer and the times, for a page that says no more about them."""
+    return paragraphs(answer(study, exhibit.content), _times(study, exhibit.content))
 
 
-def _answer(study: StudyResults, content: dict[str, Any]) -> str:
+def answer(study: StudyResults, content: dict[str, Any]) -> Marked:
     """The paper's rule in one sentence for each arm with masks."""
     texts = []
     for arm in dict.fromkeys(variant["arm"] for variant in content["variants"] if variant["masks"] != "none"):
         best, every = (_variant(content, arm, name) for name in ("best", "all"))
-        parameters = content["parameters"][arm]
-        share = 100 * parameters["mask_head"] / sum(parameters.values())
         texts.append(
-            f"The paper computes masks for the {content['most_boxes']} best boxes only (section 3.1), which "
-            f"by its text takes about 20 % more time. In {study.label(arm)} the rule leaves "
-            f"{number(best['masks_per_image'])} boxes of an image on average; their masks take "
-            f"**{signed(_added(content, best), 0)} % of the time without masks**, masks for all "
-            f"{content['num_proposals']} proposals {signed(_added(content, every), 0)} %. The mask head holds "
-            f"{number(share)} % of the network's parameters."
+            f"The paper computes masks for the {content['most_boxes']} best boxes only (section 3.1), which, its text "
+            f"says, takes about 20 % more time. In {escape(study.label(arm))} the rule leaves "
+            f"{number(best['masks_per_image'])} boxes of an image on average. Their masks add "
+            f"**{signed(added(content, best), 0)} %** to the time without masks; masks for all "
+            f"{content['num_proposals']} proposals add {signed(added(content, every), 0)} %. The mask head holds "
+            f"**{number(mask_share(content, arm))} %** of the network's parameters."
         )
-    return " ".join(texts)
+    return Marked(" ".join(texts))
 
 
-def _times(study: StudyResults, content: dict[str, Any]) -> str:
+def mask_share(content: dict[str, Any], arm: str) -> float:
+    """Percent of an arm's parameters that its mask head holds."""
+    parameters = content["parameters"][arm]
+    return 100 * parameters["mask_head"] / sum(parameters.values())
+
+
+def _times(study: StudyResults, content: dict[str, Any]) -> Marked:
     rows = []
     for variant in content["variants"]:
         times = variant["milliseconds"]
         low, _, high = statistics.quantiles(times, n=4) if len(times) > 1 else (times[0], times[0], times[0])
-        added = NOTHING if variant["masks"] == "none" else f"{signed(_added(content, variant), 0)} %"
+        more = NOTHING if variant["masks"] == "none" else f"{signed(added(content, variant), 0)} %"
         rows.append(
             [
                 study.label(variant["arm"]),
@@ -75,14 +81,14 @@ def _times(study: StudyResults, content: dict[str, Any]) -> str:
                 number(variant["masks_per_image"]),
                 number(flops(content, variant) / 1e6, 0),
                 f"{number(statistics.median(times))} ({number(low)} to {number(high)})",
-                added,
+                more,
             ]
         )
     header = ["arm", "variant", "masks per image", "million FLOPs", "ms per image, median (quartiles)", "added"]
-    return markdown(header, rows, left=2)
+    return table(header, rows, left=2)
 
 
-def _parts(study: StudyResults, content: dict[str, Any]) -> str:
+def _parts(study: StudyResults, content: dict[str, Any]) -> Marked:
     rows = []
     for arm, found in content["parameters"].items():
         cells = [f"{found[part]:,}" if part in found else NOTHING for part in PARTS]
@@ -90,7 +96,7 @@ def _parts(study: StudyResults, content: dict[str, Any]) -> str:
         millions = [number(None if cost is None else cost / 1e6) for cost in costs]
         rows.append([study.label(arm), *cells, f"{sum(found.values()):,}", *millions])
     header = ["arm", *PARTS.values(), "all parts", "million FLOPs without masks", "for each mask"]
-    return markdown(header, rows)
+    return table(header, rows)
 
 
 def flops(content: dict[str, Any], variant: dict[str, Any]) -> float:
@@ -99,7 +105,7 @@ def flops(content: dict[str, Any], variant: dict[str, Any]) -> float:
     return found["without_masks"] + variant["masks_per_image"] * found.get("per_mask", 0)
 
 
-def _added(content: dict[str, Any], variant: dict[str, Any]) -> float:
+def added(content: dict[str, Any], variant: dict[str, Any]) -> float:
     """Percent by which a variant takes longer than its arm without masks: the median over the images."""
     base = np.array(_variant(content, variant["arm"], "none")["milliseconds"])
     return 100 * (float(np.median(np.array(variant["milliseconds"]) / base)) - 1)

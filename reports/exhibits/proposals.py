@@ -15,6 +15,7 @@ from reports.analysis import Analysis
 from reports.figures.style import INK, MUTED, Figures, figure
 from reports.load import StudyResults
 from reports.text.labels import and_list, plural
+from reports.text.markup import Marked, escape, paragraphs
 
 ROWS = 3  # sample images that are drawn
 SIZES = ("#FFF04D", "#00C08B", "#0090FF", "#C77DFF", "#FF4F6B")  # of anchors, the smallest first
@@ -23,28 +24,31 @@ COVERED, BESIDE, TRUTH = "#0090FF", "#FFB000", "#FFFFFF"
 ENOUGH = 0.5  # IoU from which a proposal covers an object
 
 
-def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> str:
+def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Marked:
     study, content = analysis.study, exhibit.content
     shown = [(image, path) for image, path in study.sample_images() if _entry(content, image)][:ROWS]
     if not shown or study.ground_truth is None:
-        return "## Anchors and proposals\n\nThe sample images are not there, so nothing is drawn."
+        return Marked("## Anchors and proposals\n\nThe sample images are not there, so nothing is drawn.")
     _draw_anchors(study, content, *shown[0], figures)
     _draw_proposals(study, content, shown, figures)
     arms = content["arms"].values()
-    counts = [f"{len(arm['cell_anchors'])} anchors at each cell of stride {arm['stride']}" for arm in arms]
-    sizes = [f"{size:g}" for size in np.unique(_sizes(np.concatenate([arm["cell_anchors"] for arm in arms])))]
-    return "\n\n".join(
-        [
-            "## Anchors and proposals",
-            "![The anchors of one cell](figures/anchors.png)",
-            f"*Where the network starts: {and_list(counts)}, here those of the cell that is nearest the middle of an "
-            f"object. Dots are the cells. A colour is a size ({and_list(sizes)} pixels, the root of the area); the "
-            f"network scores each anchor and corrects its box.*",
-            "![Objectness and the best proposals on validation images](figures/proposals.png)",
-            f"*What it ends with, under each arm (seed {content['seed']}): the objectness of every cell's best anchor, "
-            f"and the {plural(BEST, 'best proposal')} of the image, blue where they cover an object at an IoU of "
-            f"{ENOUGH:g}, amber where not; dashed white are the objects. Nothing here knows classes.*",
-        ]
+    counts = [f"{len(arm['cell_anchors'])} at each cell of stride {arm['stride']}" for arm in arms]
+    return paragraphs(
+        Marked("## Anchors and proposals"),
+        Marked("![The anchors of one cell](figures/anchors.png)"),
+        Marked(
+            f"*Where the network starts: anchors, boxes of fixed sizes and shapes, {and_list(counts)}. Here are those "
+            f"of the cell that is nearest the middle of an object; a colour is a size, the root of the box's area. The "
+            f"network scores each anchor and corrects its box.*"
+        ),
+        Marked("![Objectness and the best proposals on validation images](figures/proposals.png)"),
+        Marked(
+            f"*What it ends with, under each arm (seed {escape(content['seed'])}). Left: objectness, the score of "
+            f"every cell's best anchor, drawn over the image. A cell is drawn around the pixel on which it stands, the "
+            f"first one on pixel 0, so the map ends half a cell short of the right and the lower edge. Right: the "
+            f"{plural(BEST, 'best proposal')} of the image, blue where they cover an object at an IoU of {ENOUGH:g}, "
+            f"amber where they do not; objects are dashed white. Nothing here knows classes yet.*"
+        ),
     )
 
 

@@ -27,6 +27,7 @@ class Row:
     label:   what is measured, such as "mask AP: RoIAlign − RoIPool, stride 16".
     kind:    the verdict on the slide's claim.
     against: whether the claim would have the difference on the other side than the hypothesis.
+    aside:   whether the measurement stands beside the claim and does not decide it.
     """
 
     slide: int
@@ -35,6 +36,7 @@ class Row:
     verdict: Verdict
     kind: str
     against: bool = False
+    aside: bool = False
 
 
 def unit_of(metric: str) -> str:
@@ -110,11 +112,15 @@ def _draw_unit(axes: Axes, rows: list[Row], height: float) -> None:
             axes.add_patch(box)  # no grid behind the claim
             axes.text(left, y + 0.07, _heading(row), va="top", fontsize=8.5, fontweight="bold", **across)
         middle = lower - ROW / 2
-        _claimed_side(axes, row, lower - ROW + 0.03, lower - 0.03)
+        if not row.aside:
+            _claimed_side(axes, row, lower - ROW + 0.03, lower - 0.03)
         _draw_row(axes, row.verdict, middle)
-        axes.text(-0.02, middle, wrap(row.label, LEFT - 0.15, 8), va="center", ha="right", fontsize=8, **across)
+        font: dict[str, Any] = {"fontsize": 8, "fontstyle": "italic" if row.aside else "normal"}
+        axes.text(-0.02, middle, wrap(row.label, LEFT - 0.15, 8), va="center", ha="right", **font, **across)
         axes.text(1.02, middle, _figures_of(row.verdict), va="center", fontsize=8, **across)
         verdict, colour = f"{MARKS.get(row.kind, '–')} {row.kind}", COLOURS.get(row.kind, MUTED)
+        if row.aside:
+            verdict, colour = "beside the claim", MUTED
         axes.text(right - 0.31, middle, verdict, va="center", fontsize=8.5, color=colour, **across)
         y = lower
     axes.set_yticks([])

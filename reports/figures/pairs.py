@@ -12,24 +12,25 @@ from reports.figures.closeups import square_around
 from reports.figures.style import Figures, figure
 from reports.load import StudyResults
 from reports.text.labels import and_list, plural
+from reports.text.markup import Marked, escape
 
 COLOURS = ("#FFB000", "#0090FF")  # of the object that overlaps, and of the other
 COLUMN = 2.5  # inches
 
 
-def caption(study: StudyResults, content: dict[str, Any]) -> str:
+def caption(study: StudyResults, content: dict[str, Any]) -> Marked:
     """What the picture of pairs shows, how they were chosen, and who is ahead on them."""
     ahead = []
     for ranks, pair in chosen(study, content):
         means = {arm: float(np.mean(values)) for arm, values in pair["overlaps"].items()}
         best = max(means, key=lambda arm: means[arm])
         values = " to ".join(f"{means[arm]:.2f}" for arm in sorted(means, key=lambda arm: -means[arm]))
-        ahead.append(f"{and_list(ranks)}: {study.label(best)}, {values}")
-    return (
+        ahead.append(f"{escape(and_list(ranks))}: {escape(study.label(best))}, {values}")
+    return Marked(
         f"An object that overlaps much (amber), the object that fills most of its box (blue), and the IoU of either "
-        f"mask. Of the {plural(content['num_pairs'], 'pair')} that every arm found in seed {content['seed']}, in the "
-        f"order of the two masks' mean IoU, these are each arm's median and its worst: chosen by a rule, not by eye, "
-        f"and single pairs prove nothing. Ahead by mean IoU: {'; '.join(ahead)}."
+        f"mask. Of the {plural(content['num_pairs'], 'pair')} that every arm found in seed "
+        f"{escape(content['seed'])}, in the order of the two masks' mean IoU, these are each arm's median and its "
+        f"worst: chosen by a rule, not by eye, and single pairs prove nothing. Ahead by mean IoU: {'; '.join(ahead)}."
     )
 
 

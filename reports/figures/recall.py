@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 from reports.figures.style import INK, Figures, arm_styles, figure
 from reports.load import StudyResults
 from reports.text.labels import and_list
-from reports.text.tables import markdown, mean_sd
+from reports.text.markup import Marked, table
+from reports.text.tables import mean_sd
 
 THRESHOLDS = tuple(range(50, 100, 5))  # IoU in percent, COCO's ten
 DRAWN: dict[int, Any] = {50: "-", 75: (0, (4, 2))}  # threshold -> how its line against the number is drawn
@@ -30,14 +31,14 @@ def selected(study: StudyResults) -> list[int]:
     return [number for number in numbers(study) if number in FEW or number == numbers(study)[-1]]
 
 
-def table(study: StudyResults) -> str:
+def recall_table(study: StudyResults) -> Marked:
     """Mean and standard deviation of every arm at a few numbers of proposals; "" without recall."""
     rows = []
     for arm in study.record.arms if numbers(study) else ():
         for number in selected(study):
-            figures = [mean_sd(study, arm, f"recall.{name}@{number}") for name in ("R50", "R75", "AR")]
-            rows.append([study.label(arm), str(number), *figures])
-    return markdown(["arm", "proposals", "at IoU 0.5", "at IoU 0.75", "average over 0.5 to 0.95"], rows)
+            values = [mean_sd(study, arm, f"recall.{name}@{number}") for name in ("R50", "R75", "AR")]
+            rows.append([study.label(arm), str(number), *values])
+    return table(["arm", "proposals", "at IoU 0.5", "at IoU 0.75", "average over 0.5 to 0.95"], rows)
 
 
 def curves(study: StudyResults, figures: Figures, name: str = "recall") -> bool:

@@ -125,6 +125,11 @@ class Figures:
             (self.folder / f"{name}.svg").write_text(text.getvalue(), encoding="utf-8")
         plt.close(drawn)
 
+    def attach(self, name: str, content: bytes) -> None:
+        """Writes another file beside the figures."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / name).write_bytes(content)
+
 
 def figure(rows: int = 1, columns: int = 1, *, width: float, height: float, **options: Any) -> tuple[Figure, Any]:
     """A figure in the reports' style with a 2-d array of axes; sizes in inches."""

@@ -18,7 +18,7 @@ from ablations.records.schema import Hypothesis
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
 POWER = 0.8  # of the studies with the stated number of seeds, this share would find the effect
-MOST_SEEDS = 1000  # beyond this, "how many seeds would it take" is answered with "more than"
+MOST_SEEDS = 100  # beyond this a claim is too close to call
 
 VerdictKind = Literal["reproduced", "contradicted", "not resolvable", "no verdict"]
 

@@ -1,13 +1,13 @@
-"""How figures, metrics, arms and contrasts are written in reports: one place, so that text and plots agree."""
+"""How numbers, metrics, arms and contrasts are written in reports: one place, so that text and charts agree."""
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ablations.records.schema import DIFFERENCE
 from reports.load import StudyResults
 
-NOTHING = "–"  # where a figure is not defined
+NOTHING = "–"  # where a value is not defined
 MINUS = "−"
 
 KINDS = {"segm": "mask", "bbox": "box", "overlap": "mask"}
@@ -29,7 +29,7 @@ KEYS = {
 
 
 def number(value: float | None, digits: int = 1) -> str:
-    """A figure with a real minus sign; never "-0.0"."""
+    """A number with a real minus sign; never "-0.0"."""
     if value is None or not math.isfinite(value):
         return NOTHING
     text = f"{value:.{digits}f}"
@@ -118,6 +118,6 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def and_list(words: list[str]) -> str:
+def and_list(words: Sequence[str]) -> str:
     """ "a, b and c"."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,4 +1,4 @@
-"""What the runs were: how the arms' recorded configurations differ, and what they were made from and on."""
+"""What the runs were: how the arms' recorded configurations differ, and what code and machines made them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from ablations.records.schema import flatten
 from reports.load import StudyResults
 from reports.text.labels import and_list
-from reports.text.tables import markdown
+from reports.text.markup import Marked, code, escape, table
 
 PER_SEED = {"seed"}
 PER_RUN = {"started", "finished"}
@@ -28,8 +28,10 @@ class ConfigDifference:
 
 
 def config_difference(study: StudyResults) -> ConfigDifference:
-    """Compares the configurations that the runs recorded, the seed aside. A setting belongs to a factor when the
-    factor's name is a part of its dotted name ("roi.op" to "roi")."""
+    """Compares the configurations that the runs recorded, apart from the seed.
+
+    A setting belongs to a factor when the factor's name is a part of its dotted name ("roi.op" to "roi").
+    """
     flat = {key: flatten(run.config) for key, run in study.runs.items()}
     settings = sorted({name for config in flat.values() for name in config} - PER_SEED)
     declared: dict[str, dict[str, str]] = {}
@@ -51,42 +53,41 @@ def config_difference(study: StudyResults) -> ConfigDifference:
     return ConfigDifference(declared, undeclared, same)
 
 
-def difference_table(study: StudyResults, rows: dict[str, dict[str, str]]) -> str:
+def difference_table(study: StudyResults, rows: dict[str, dict[str, str]]) -> Marked:
+    """A row for each setting, a column for each arm."""
     arms = list(dict.fromkeys(arm for values in rows.values() for arm in values))
-    return markdown(
+    return table(
         ["setting", *(study.label(arm) for arm in arms)],
-        [[f"`{name}`", *(values[arm] for arm in arms)] for name, values in rows.items()],
-        left=1,
+        [[code(name), *(values[arm] for arm in arms)] for name, values in rows.items()],
     )
 
 
-def warnings(study: StudyResults) -> list[str]:
+def warnings(study: StudyResults) -> list[Marked]:
     """What a reader must know before trusting the comparison; empty when all is as it should be."""
-    found = []
+    found: list[str] = []
     budget = study.record.config.get("budget")
     if isinstance(budget, dict) and budget.get("name") == "smoke":
-        found.append("This is a smoke test: it shows that the pipeline works, and its figures mean nothing.")
+        found.append("This is a smoke test: it shows that the pipeline works, and its numbers mean nothing.")
     undeclared = config_difference(study).undeclared
     if undeclared:
-        names = and_list([f"`{name}`" for name in undeclared])
+        names = and_list([code(name) for name in undeclared])
         found.append(
             f"The runs differ in more than the declared factors: {names}. Their difference cannot be put "
-            f"down to {and_list([f'`{name}`' for name in study.record.factors])} alone."
+            f"down to {and_list([code(name) for name in study.record.factors])} alone."
         )
     digests = _values(run.data.get("digest", "none") for run in study.runs.values())
     if len(digests) > 1:
-        found.append(f"The runs were not made on the same data: there are {len(digests)} different digests.")
+        found.append(f"The runs did not use the same data: there are {len(digests)} different digests.")
     commits = _values(flatten(run.provenance).get("git.commit") for run in study.runs.values())
     if len(commits) > 1:
-        found.append(f"The runs were made from {len(commits)} different commits: {and_list(list(commits))}.")
+        names = and_list([escape(commit) for commit in commits])
+        found.append(f"The runs used code of {len(commits)} different commits: {names}.")
     if any(flatten(run.provenance).get("git.dirty") for run in study.runs.values()):
-        found.append(
-            "Some runs were made from a working tree with uncommitted changes: the commit alone does not describe them."
-        )
-    return found
+        found.append("Some runs used code with uncommitted changes: the commit alone does not describe them.")
+    return [Marked(text) for text in found]
 
 
-def provenance_table(study: StudyResults) -> str:
+def provenance_table(study: StudyResults) -> Marked:
     """Facts of the runs' provenance: one value where all runs agree, all of them where not."""
     facts: dict[str, list[Any]] = {}
     for run in study.runs.values():
@@ -100,11 +101,11 @@ def provenance_table(study: StudyResults) -> str:
             rows.append([name, f"{min(distinct)} to {max(distinct)}" if len(distinct) > 1 else distinct[0]])
         else:
             rows.append([name, "; ".join(distinct) if len(distinct) <= 4 else f"{len(distinct)} different values"])
-    return markdown(["fact", "value"], rows, left=2)
+    return table(["fact", "value"], rows, left=2)
 
 
-def stage_table(study: StudyResults) -> str:
-    """Shared stages by key, with the arms that stand on each."""
+def stage_table(study: StudyResults) -> Marked:
+    """Shared stages by key, with the arms that depend on each."""
     users: dict[tuple[str, str], dict[str, list[int]]] = {}
     for (arm, seed), run in study.runs.items():
         for stage, key in run.stages.items():
@@ -113,20 +114,22 @@ def stage_table(study: StudyResults) -> str:
     for (stage, key), arms in users.items():
         seeds = sorted({seed for used in arms.values() for seed in used})
         rows.append(
-            [stage, f"`{key}`", "; ".join(study.label(arm) for arm in arms), ", ".join(str(seed) for seed in seeds)]
+            [stage, code(key), "; ".join(study.label(arm) for arm in arms), ", ".join(str(seed) for seed in seeds)]
         )
-    return markdown(["stage", "key", "arms", "seeds"], rows, left=4)
+    return table(["stage", "key", "arms", "seeds"], rows, left=4)
 
 
-def taken_over(study: StudyResults) -> list[str]:
+def reused(study: StudyResults) -> list[Marked]:
     """A sentence for each arm whose runs another study had made already: the same settings, the same files."""
     origins: dict[tuple[str, str], list[int]] = {}
     for (arm, seed), run in study.runs.items():
         if run.taken_from:
             origins.setdefault((arm, run.taken_from), []).append(seed)
     return [
-        f"{study.label(arm)}: taken over from `{origin}`, which has the same settings "
-        f"(seeds {and_list([str(seed) for seed in sorted(seeds)])})."
+        Marked(
+            f"{escape(study.label(arm))}: reused from {code(origin)}, which has the same settings "
+            f"(seeds {and_list([str(seed) for seed in sorted(seeds)])})."
+        )
         for (arm, origin), seeds in origins.items()
     ]
 

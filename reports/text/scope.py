@@ -7,9 +7,10 @@ from reports.load import StudyResults
 from reports.stats.paired import MOST_SEEDS, POWER, detectable_effect, seeds_for
 from reports.text import provenance
 from reports.text.labels import and_list, number, plural
+from reports.text.markup import Marked, code, escape
 
 
-def setting(study: StudyResults) -> str:
+def setting(study: StudyResults) -> Marked:
     """One sentence on the size of the experiment."""
     record = study.record
     data = study.data
@@ -19,36 +20,44 @@ def setting(study: StudyResults) -> str:
         text += f", {' or '.join(f'{count:,}' for count in steps)} training steps each"
     if data.get("num_train") and data.get("num_val"):
         text += f", on {data['num_train']:,} training and {data['num_val']:,} validation images"
-    return f"{text} ({data['name']})." if data.get("name") else f"{text}."
+    return Marked(f"{text} ({escape(data['name'])})." if data.get("name") else f"{text}.")
 
 
-def limits(analysis: Analysis) -> list[str]:
+def limits(analysis: Analysis) -> list[Marked]:
     """A sentence or two for each limit."""
     study = analysis.study
     texts = [
-        "The intervals hold the chance of the seeds: initial weights, the order and flips of the images. They do "
-        "not hold that of other validation images, other data or other hyper-parameters."
+        Marked(
+            "The intervals cover the chance that comes with the seeds: initial weights, and the order and flips of "
+            "the images. They do not cover other validation images, other data or other hyper-parameters."
+        )
     ]
     shared = provenance.shared_by_seeds(study)
     if shared:
         texts.append(
-            f"All seeds of an arm stand on the same {and_list(shared)}: trained once, so the luck of that "
-            f"training is in every run and in no interval."
+            Marked(
+                f"All seeds of an arm share the same {and_list([code(stage) for stage in shared])}, which was trained "
+                f"once: the luck of that training is in every run and in no interval."
+            )
         )
     if study.data.get("name") == "shapes":
         texts.append(
-            "The images are drawn, small, and of few classes. What holds here need not hold on photographs, "
-            "in size above all; the paper's figures stand beside for the direction."
+            Marked(
+                "The images are synthetic and small, and show few classes. What holds here need not hold for "
+                "photographs, above all not in size; the paper's values are given for the direction."
+            )
         )
     texts += _resolution(analysis)
     texts.append(
-        "One schedule, the same for all arms and not tuned for any of them: an arm that needed another one "
-        "would look worse than it is."
+        Marked(
+            "There is one training schedule, the same for all arms and tuned for none of them: an arm that needs "
+            "another one looks worse than it is."
+        )
     )
     return texts
 
 
-def _resolution(analysis: Analysis) -> list[str]:
+def _resolution(analysis: Analysis) -> list[Marked]:
     """How small a difference the study can find; nothing with fewer than two seeds."""
     estimates = [verdict.estimate for verdict in analysis.verdicts]
     spreads = [estimate.sd for estimate in estimates if estimate.sd]
@@ -58,9 +67,11 @@ def _resolution(analysis: Analysis) -> list[str]:
     spread = statistics.median(spreads)
     small = detectable_effect(spread, count)
     return [
-        f"With the usual spread of a claim here (sd {number(spread)} points), {count} seeds find a true "
-        f"difference of {number(small)} points in {100 * POWER:.0f} % of the cases. Smaller ones need "
-        f"more: {_needed(spread, 1.0)} seeds for 1 point, {_needed(spread, 0.5)} for half a point."
+        Marked(
+            f"With the usual spread of a claim here (sd {number(spread)} points), {count} seeds find a true "
+            f"difference of {number(small)} points in {100 * POWER:.0f} % of the cases. Smaller ones need "
+            f"more: {_needed(spread, 1.0)} seeds for 1 point, {_needed(spread, 0.5)} for half a point."
+        )
     ]
 
 

@@ -1,31 +1,22 @@
-"""The tables of a report, as rows of text, and the tidy CSV files with every figure behind them."""
+"""The tables of a report."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
 from ablations.records.schema import DIFFERENCE
 from reports.analysis import Analysis
 from reports.load import StudyResults
-from reports.stats import contrasts
-from reports.stats.paired import MOST_SEEDS
-from reports.text.labels import NOTHING, arms_of, interval, metric_label, number, p_value, signed
+from reports.stats.contrasts import Interaction
+from reports.stats.paired import MOST_SEEDS, Estimate, estimate
+from reports.text.labels import NOTHING, arms_of, context_label, interval, metric_label, number, p_value, signed
+from reports.text.markup import Marked, bold, emphasis, table
 
 HEADLINE = ("segm.AP", "segm.AP50", "segm.AP75", "bbox.AP")
 SIZES = ("segm.APs", "segm.APm", "segm.APl", "bbox.APs", "bbox.APm", "bbox.APl")
+SCALES = ("segm.AP", "segm.AP50", "segm.AP75", "segm.APs", "segm.APm", "segm.APl", "bbox.AP", "bbox.AP50", "bbox.AP75")
 GIB = 2**30
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A Markdown table whose first `left` columns are aligned left and the others right; "" without rows."""
-    if not rows:
-        return ""
-    lines = ["| " + " | ".join(header) + " |"]
-    lines.append("|" + "|".join([":--"] * left + ["--:"] * (len(header) - left)) + "|")
-    lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join(lines)
 
 
 def headline_metrics(study: StudyResults) -> list[str]:
@@ -35,8 +26,8 @@ def headline_metrics(study: StudyResults) -> list[str]:
     return [metric for metric in dict.fromkeys([*HEADLINE, *asked]) if metric in known] or list(HEADLINE[:1])
 
 
-def headline(study: StudyResults) -> str:
-    """Mean and standard deviation of every arm, with the paper's figure in brackets.
+def headline(study: StudyResults) -> Marked:
+    """Mean and standard deviation of every arm, with the paper's value in brackets.
 
     Where arms differ in size, their numbers of parameters stand beside.
     """
@@ -51,7 +42,7 @@ def headline(study: StudyResults) -> str:
         count = sum((name, seed) in study.runs for seed in study.record.seeds)
         rows.append([arm.label, str(count), *cells, *([sizes[name]] if sizes else [])])
     header = ["arm", "n", *(metric_label(metric) for metric in metrics)]
-    return markdown(header + (["parameters"] if sizes else []), rows)
+    return table(header + (["parameters"] if sizes else []), rows)
 
 
 def parameters(study: StudyResults) -> dict[str, str]:
@@ -69,42 +60,55 @@ def parameters(study: StudyResults) -> dict[str, str]:
 
 
 def mean_sd(study: StudyResults, arm: str, metric: str) -> str:
-    values = list(study.values(arm, metric).values())
-    if not values:
+    """ "45.1 ± 0.5" over the arm's seeds."""
+    return mean_and_spread(study.values(arm, metric).values())
+
+
+def mean_and_spread(values: Any) -> str:
+    """ "45.1 ± 0.5" over the values that are not None."""
+    known = [value for value in values if value is not None]
+    if not known:
         return NOTHING
-    spread = f" ± {number(statistics.stdev(values))}" if len(values) > 1 else ""
-    return number(statistics.fmean(values)) + spread
+    spread = f" ± {number(statistics.stdev(known))}" if len(known) > 1 else ""
+    return number(statistics.fmean(known)) + spread
 
 
-def every_seed(study: StudyResults) -> str:
+def estimated(found: Estimate) -> str:
+    """ "+3.4 (+1.2 to +5.6)"."""
+    if found.mean is None:
+        return NOTHING
+    return signed(found.mean) + (f" ({interval(found.low, found.high)})" if found.low is not None else "")
+
+
+def every_seed(study: StudyResults) -> Marked:
     """A row for each planned run, missing ones included."""
     metrics = headline_metrics(study)
     kinds = {(problem.arm, problem.seed): problem.kind for problem in study.problems}
     rows = []
     for arm in study.record.arms:
         for seed in study.record.seeds:
-            figures = [number(study.value(arm, seed, metric)) for metric in metrics]
-            rows.append([study.label(arm), str(seed), kinds.get((arm, seed), "done"), *figures])
-    return markdown(["arm", "seed", "run", *(metric_label(metric) for metric in metrics)], rows, left=1)
+            values = [number(study.value(arm, seed, metric)) for metric in metrics]
+            rows.append([study.label(arm), str(seed), kinds.get((arm, seed), "done"), *values])
+    return table(["arm", "seed", "run", *(metric_label(metric) for metric in metrics)], rows)
 
 
-def every_difference(analysis: Analysis, metric: str) -> str:
+def every_difference(analysis: Analysis, metric: str) -> Marked:
     """Seed by seed, the study's contrasts in one metric, with their mean and standard deviation."""
     compared = [*analysis.differences, *(item.weights for item in analysis.interactions if item.metric == metric)]
     estimates = [analysis.estimate(weights, metric) for weights in compared]
-    rows = [
+    rows: list[list[object]] = [
         [f"seed {seed}", *(signed(one.values.get(seed)) for one in estimates)] for seed in analysis.study.record.seeds
     ]
-    rows.append(["**mean**", *(f"**{signed(one.mean)}**" for one in estimates)])
+    rows.append([bold("mean"), *(bold(signed(one.mean)) for one in estimates)])
     rows.append(["sd", *(number(one.sd) for one in estimates)])
-    return markdown([metric_label(metric), *(analysis.label(weights) for weights in compared)], rows)
+    return table([metric_label(metric), *(analysis.label(weights) for weights in compared)], rows)
 
 
-def tests(analysis: Analysis) -> str:
+def tests(analysis: Analysis) -> Marked:
     """The numbers behind the verdicts."""
     rows = []
     for item in analysis.verdicts:
-        found, needed = item.estimate, item.seeds_needed
+        found = item.estimate
         rows.append(
             [
                 item.hypothesis.claim,
@@ -113,48 +117,38 @@ def tests(analysis: Analysis) -> str:
                 signed(found.mean),
                 number(found.sd),
                 interval(found.low, found.high),
+                interval(*(item.interval or (None, None))) if item.hypothesis.direction == "equal" else NOTHING,
                 p_value(item.p),
                 p_value(item.p_corrected),
                 number(item.detectable),
-                NOTHING if needed is None else f"> {MOST_SEEDS}" if needed > MOST_SEEDS else str(needed),
+                _needed(item.seeds_needed),
             ]
         )
-    header = [
-        "claim",
-        "metric",
-        "n",
-        "mean",
-        "sd",
-        "95 % interval",
-        "p",
-        "p (Holm)",
-        "detectable",
-        "seeds needed",
-    ]
-    return markdown(header, rows, left=2)
+    header = ["claim", "metric", "n", "mean", "sd", "95 % interval", "90 % interval", "p", "p (Holm)", "detectable"]
+    return table([*header, "seeds needed"], rows, left=2)
 
 
-def image_noise(analysis: Analysis) -> str:
+def _needed(count: int | None) -> str:
+    if count is None:
+        return NOTHING
+    return str(count) if count <= MOST_SEEDS else "too close to call"
+
+
+def image_noise(analysis: Analysis) -> Marked:
     """The two kinds of interval beside each other, for the hypotheses whose image noise could be computed."""
     rows = []
     for item in analysis.verdicts:
-        found = analysis.noise.get(item.hypothesis.name)
-        if found is not None:
-            rows.append(
-                [
-                    item.hypothesis.claim,
-                    signed(found.mean),
-                    interval(item.estimate.low, item.estimate.high),
-                    interval(found.low, found.high),
-                    str(found.num_seeds),
-                    str(found.num_images),
-                ]
-            )
-    return markdown(["claim", "mean", "other seeds", "other images", "seeds", "images"], rows)
+        noise = analysis.noise.get(item.hypothesis.name)
+        if noise is not None:
+            seeds = interval(item.estimate.low, item.estimate.high)
+            images = interval(noise.low, noise.high)
+            counts = [str(noise.num_seeds), str(noise.num_images)]
+            rows.append([item.hypothesis.claim, signed(noise.mean), seeds, images, *counts])
+    return table(["claim", "mean", "other seeds", "other images", "seeds", "images"], rows)
 
 
-def relative(analysis: Analysis, metric: str) -> str:
-    """Differences as a share of the first arm's own level, which scales on which APs differ can be compared by."""
+def relative(analysis: Analysis, metric: str) -> Marked:
+    """Differences as a share of the first arm's own level: scales on which APs differ can be compared by it."""
     study, rows = analysis.study, []
     for weights in analysis.differences:
         _, minus = arms_of(weights)
@@ -170,31 +164,58 @@ def relative(analysis: Analysis, metric: str) -> str:
                 f"{signed(100 * paper / paper_base, 0)} %" if paper is not None and paper_base else NOTHING,
             ]
         )
-    return markdown([metric_label(metric), "points", "of the first arm's AP", "paper, points", "paper, share"], rows)
+    return table([metric_label(metric), "points", "of the first arm's AP", "paper, points", "paper, share"], rows)
 
 
-def by_size(analysis: Analysis) -> str:
+def scales(analysis: Analysis, item: Interaction) -> Marked:
+    """An interaction in every metric, and as a ratio: whether it is there can depend on the scale."""
+    study, rows = analysis.study, list[list[object]]()
+    for metric in dict.fromkeys([item.metric, *SCALES]):
+        found = [analysis.estimate(weights, metric) for weights in (item.first, item.second, item.weights)]
+        if found[2].mean is None:
+            continue
+        cells: list[object] = [metric_label(metric), signed(found[0].mean), signed(found[1].mean), estimated(found[2])]
+        rows.append([bold(cell) for cell in cells] if metric == item.metric else cells)
+    ratio = _ratio(study, item)
+    if ratio is not None:
+        rows.append([f"{metric_label(item.metric)}, as a ratio", *ratio])
+    contexts = [context_label(study, weights) for weights in (item.first, item.second)]
+    return table(["gain in", *contexts, "how much more at the second"], rows) if len(rows) > 1 else Marked("")
+
+
+def _ratio(study: StudyResults, item: Interaction) -> list[str] | None:
+    """The factors by which the first arms' levels grow, and the ratio of the two with its interval over seeds."""
+    arms = [*arms_of(item.first), *arms_of(item.second)]
+    values = [study.values(arm, item.metric) for arm in arms]
+    seeds = [seed for seed in study.record.seeds if all(one.get(seed, 0) > 0 for one in values)]
+    if len(seeds) < 2:
+        return None
+    logs = [{seed: math.log(one[seed]) for seed in seeds} for one in values]
+    first = estimate({seed: logs[0][seed] - logs[1][seed] for seed in seeds})
+    second = estimate({seed: logs[2][seed] - logs[3][seed] for seed in seeds})
+    between = estimate({seed: second.values[seed] - first.values[seed] for seed in seeds})
+    if between.mean is None or between.low is None or between.high is None or first.mean is None or second.mean is None:
+        return None
+    times = [f"x {math.exp(one.mean or 0.0):.2f}" for one in (first, second)]
+    return [*times, f"x {math.exp(between.mean):.2f} ({math.exp(between.low):.2f} to {math.exp(between.high):.2f})"]
+
+
+def by_size(analysis: Analysis) -> Marked:
     """Means of every arm, and the differences with their intervals, by the size of the objects."""
     study = analysis.study
     metrics = [metric for metric in SIZES if any(study.values(arm, metric) for arm in study.record.arms)]
     if not metrics:
-        return ""
-    rows = [[study.label(arm), *(mean_sd(study, arm, metric) for metric in metrics)] for arm in study.record.arms]
+        return Marked("")
+    rows: list[list[object]] = [
+        [study.label(arm), *(mean_sd(study, arm, metric) for metric in metrics)] for arm in study.record.arms
+    ]
     for weights in analysis.differences:
-        estimates = [analysis.estimate(weights, metric) for metric in metrics]
-        rows.append(
-            [
-                f"*{analysis.label(weights)}*",
-                *(
-                    NOTHING if one.mean is None else f"{signed(one.mean)} ({interval(one.low, one.high)})"
-                    for one in estimates
-                ),
-            ]
-        )
-    return markdown(["", *(metric_label(metric).removesuffix(" objects") for metric in metrics)], rows)
+        cells = [estimated(analysis.estimate(weights, metric)) for metric in metrics]
+        rows.append([emphasis(analysis.label(weights)), *cells])
+    return table(["", *(metric_label(metric).removesuffix(" objects") for metric in metrics)], rows)
 
 
-def cost(study: StudyResults) -> str:
+def cost(study: StudyResults) -> Marked:
     """What an arm costs: medians over its seeds, the largest peak memory."""
     rows = []
     for arm in study.record.arms:
@@ -220,78 +241,14 @@ def cost(study: StudyResults) -> str:
             ]
         )
     header = ["arm", "ms per step", "training (s)", "evaluation (s)", "peak memory (GiB)", "parameters"]
-    return markdown(header, rows)
+    return table(header, rows)
 
 
-def problems(study: StudyResults) -> str:
+def problems(study: StudyResults) -> Marked:
+    """The planned runs that are missing, and finished ones that were not planned."""
+    arms = study.record.arms
     rows = [
-        [
-            study.record.arms[item.arm].label if item.arm in study.record.arms else item.arm,
-            str(item.seed),
-            item.kind,
-            item.detail,
-        ]
+        [arms[item.arm].label if item.arm in arms else item.arm, str(item.seed), item.kind, item.detail]
         for item in study.problems
     ]
-    return markdown(["arm", "seed", "state", "detail"], rows, left=4)
-
-
-def runs_frame(study: StudyResults) -> pd.DataFrame:
-    """Tidy: one row for each run and quantity (metrics, losses, costs)."""
-    rows = []
-    for (arm, seed), run in study.runs.items():
-        head = {
-            "study": study.name,
-            "arm": arm,
-            "label": study.label(arm),
-            **study.record.arms[arm].factors,
-            "seed": seed,
-        }
-        quantities: dict[str, Any] = {
-            f"{kind}.{key}": value for kind, table in run.metrics.items() for key, value in table.items()
-        }
-        quantities |= {f"loss.{key}": value for key, value in run.losses.items()}
-        quantities |= {f"cost.{key}": value for key, value in run.cost.items()}
-        quantities |= {"steps": run.steps, "num_parameters": run.num_parameters}
-        rows += [{**head, "quantity": name, "value": value} for name, value in quantities.items()]
-    columns = ["study", "arm", "label", *study.record.factors, "seed", "quantity", "value"]
-    frame = pd.DataFrame(rows)
-    return frame if len(frame) else pd.DataFrame(columns=list(dict.fromkeys(columns)))
-
-
-def contrasts_frame(analysis: Analysis) -> pd.DataFrame:
-    """Every contrast in every metric, and with its verdict where it was a hypothesis."""
-    study, hypotheses = analysis.study, [item.hypothesis for item in analysis.verdicts]
-    asked = {(contrasts.key(item.hypothesis.contrast), item.hypothesis.metric): item for item in analysis.verdicts}
-    compared = [*analysis.differences, *(item.weights for item in analysis.interactions)]
-    compared += [hypothesis.contrast for hypothesis in hypotheses]
-    metrics = list(dict.fromkeys([*study.metrics(), *(hypothesis.metric for hypothesis in hypotheses)]))
-    rows = []
-    for key, weights in {contrasts.key(weights): weights for weights in compared}.items():
-        for metric in metrics:
-            found, verdict = analysis.estimate(weights, metric), asked.get((key, metric))
-            images = analysis.noise.get(verdict.hypothesis.name) if verdict else None
-            rows.append(
-                {
-                    "study": study.name,
-                    "contrast": analysis.label(weights),
-                    "metric": metric,
-                    "n": found.n,
-                    "mean": found.mean,
-                    "sd": found.sd,
-                    "low": found.low,
-                    "high": found.high,
-                    "p": found.p,
-                    "paper": analysis.paper(weights, metric),
-                    "threshold": verdict.hypothesis.threshold if verdict else None,
-                    "hypothesis": verdict.hypothesis.name if verdict else None,
-                    "verdict": verdict.kind if verdict else None,
-                    "p_test": verdict.p if verdict else None,
-                    "p_holm": verdict.p_corrected if verdict else None,
-                    "detectable": verdict.detectable if verdict else None,
-                    "seeds_needed": verdict.seeds_needed if verdict else None,
-                    "images_low": images.low if images else None,
-                    "images_high": images.high if images else None,
-                }
-            )
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["study", "contrast"])
+    return table(["arm", "seed", "state", "detail"], rows, left=4)

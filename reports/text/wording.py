@@ -1,13 +1,15 @@
-"""Verdicts as sentences. A sentence always carries the estimate, its interval, the number of seeds and the paper's
-figure, whatever the verdict is."""
+"""Verdicts as sentences. A sentence always gives the estimate, its interval, the number of seeds and the paper's value,
+whatever the verdict is."""
 
 from collections import Counter
+from itertools import permutations
 
 from reports.analysis import Analysis
 from reports.stats.contrasts import Interaction
 from reports.stats.paired import ALPHA, LEVEL, MOST_SEEDS, POWER, Verdict, VerdictKind
 from reports.text.labels import (
     and_list,
+    arms_of,
     context_label,
     contrast_label,
     interval,
@@ -16,33 +18,71 @@ from reports.text.labels import (
     plural,
     signed,
 )
+from reports.text.markup import Marked, escape
 
 MARKS = {"reproduced": "✔", "contradicted": "✘", "not resolvable": "○", "no verdict": "–"}
 PERCENT = f"{100 * LEVEL:.0f} %"
 
 
-def sentence(verdict: Verdict, family: int) -> str:
-    """One Markdown sentence or two about a hypothesis. family: how many hypotheses the study tests together."""
-    hypothesis, found = verdict.hypothesis, verdict.estimate
+def answer(analysis: Analysis) -> Marked:
+    """The report's first sentence: the first hypothesis with what came out, and how many claims came out how."""
+    verdicts = analysis.verdicts
+    if not verdicts:
+        return summary(verdicts)
+    return Marked(f"{_stated(verdicts[0])} {summary(verdicts)}" if len(verdicts) > 1 else _stated(verdicts[0]))
+
+
+def summary(verdicts: list[Verdict]) -> Marked:
+    """How many claims came out how: "Of 5 claims, 4 are reproduced and 1 is not resolvable"."""
+    if not verdicts:
+        return Marked("The study states no hypotheses.")
+    counts = Counter(verdict.kind for verdict in verdicts)
+    names: dict[VerdictKind, str] = {
+        "reproduced": "reproduced",
+        "contradicted": "contradicted",
+        "not resolvable": "not resolvable",
+        "no verdict": "without a verdict",
+    }
+    shares = [
+        f"{counts[kind]} {'is' if counts[kind] == 1 else 'are'} {name}" for kind, name in names.items() if counts[kind]
+    ]
+    return Marked(f"Of {plural(len(verdicts), 'claim')}, {and_list(shares)}.")
+
+
+def sentence(verdict: Verdict, family: int, about_slide: bool = False) -> Marked:
+    """A sentence or two about a hypothesis.
+
+    family: how many hypotheses the study tests together. about_slide: the hypothesis is the opposite of what a slide
+    says, and the sentence says what that means for the slide.
+    """
+    return Marked(" ".join([_stated(verdict, about_slide), *_explanation(verdict, family)]))
+
+
+def _stated(verdict: Verdict, about_slide: bool = False) -> str:
+    """The verdict, the claim and what was measured."""
     head = {
         "reproduced": "Reproduced.",
         "contradicted": "Contradicted.",
-        "not resolvable": f"Not resolvable with {plural(found.n, 'seed')}.",
+        "not resolvable": f"Not resolvable with {plural(verdict.estimate.n, 'seed')}.",
         "no verdict": "No verdict.",
     }[verdict.kind]
-    text = f"**{MARKS[verdict.kind]} {head}** {hypothesis.claim.rstrip('.')}: {_measured(verdict)}."
-    return " ".join([text, *_explanation(verdict, family)])
+    mark = MARKS[verdict.kind]
+    if about_slide:
+        turned = {"reproduced": ("✘", "Speaks against the slide."), "contradicted": ("✔", "Speaks for the slide.")}
+        mark, head = turned.get(verdict.kind, (mark, head))
+    return f"**{mark} {head}** {escape(verdict.hypothesis.claim.rstrip('.'))}: {_measured(verdict)}."
 
 
 def _measured(verdict: Verdict) -> str:
-    found = verdict.estimate
-    if found.mean is None:
+    estimate, decides = verdict.estimate, verdict.interval
+    if estimate.mean is None:
         return f"no complete seed{_paper(verdict)}"
-    if found.low is None:
-        return f"{signed(found.mean)} points from a single complete seed{_paper(verdict)}"
+    if decides is None:
+        return f"{signed(estimate.mean)} points from a single complete seed{_paper(verdict)}"
     return (
-        f"**{signed(found.mean)} points**{_counted_from(verdict)} "
-        f"({PERCENT} interval {interval(found.low, found.high)}, n = {plural(found.n, 'seed')}{_paper(verdict, '; ')})"
+        f"**{signed(estimate.mean)} points**{_counted_from(verdict)} "
+        f"({100 * verdict.level:.0f} % interval {interval(*decides)}, n = {plural(estimate.n, 'seed')}"
+        f"{_paper(verdict)})"
     )
 
 
@@ -55,94 +95,102 @@ def _zero(verdict: Verdict) -> str:
     return "the threshold" if verdict.hypothesis.threshold else "0"
 
 
-def _paper(verdict: Verdict, before: str = "; ") -> str:
+def _paper(verdict: Verdict) -> str:
     hypothesis = verdict.hypothesis
     if hypothesis.paper is None:
-        return f"{before}the paper gives no figure"
-    return f"{before}the paper {signed(hypothesis.paper)}" + (f", {hypothesis.source}" if hypothesis.source else "")
+        return "; the paper gives no value"
+    source = f", {escape(hypothesis.source)}" if hypothesis.source else ""
+    return f"; the paper {signed(hypothesis.paper)}{source}"
 
 
 def _explanation(verdict: Verdict, family: int) -> list[str]:
-    hypothesis, found = verdict.hypothesis, verdict.estimate
+    hypothesis, estimate = verdict.hypothesis, verdict.estimate
     if verdict.kind == "no verdict":
-        return ["A verdict needs the same figure from at least 2 seeds in every arm that is compared."]
-    parts = []
-    if found.sd == 0:
-        equal = (
-            "The arms gave the same figure in every seed" if found.mean == 0 else "Every seed gave the same difference"
-        )
-        parts.append(f"{equal}, which is rare enough to be looked into.")
+        return ["A verdict needs the same metric from at least 2 seeds in every arm that is compared."]
+    texts = []
+    if estimate.sd == 0:
+        equal = "The arms gave the same value in every seed" if estimate.mean == 0 else "Every seed gave the same value"
+        texts.append(f"{equal}, which is rare enough to look into.")
     if hypothesis.direction == "equal":
-        parts.append(_equivalence(verdict))
+        texts.append(_equivalence(verdict))
     elif verdict.kind == "contradicted":
-        parts.append(f"The interval lies on the other side of {_zero(verdict)}.")
+        texts.append(f"The interval lies on the other side of {_zero(verdict)}.")
     if verdict.kind == "not resolvable":
-        parts += _open_question(verdict, family)
-    return parts
+        texts += _open_question(verdict, family)
+    return texts
 
 
 def _equivalence(verdict: Verdict) -> str:
     margin = f"±{verdict.hypothesis.margin:g} points, the margin fixed beforehand"
     return {
-        "reproduced": f"Two one-sided tests place the difference within {margin}.",
-        "contradicted": f"The difference is shown to lie outside {margin}.",
-    }.get(verdict.kind, f"The seeds show neither that the difference lies within {margin}, nor that it lies outside.")
+        "reproduced": f"The 90 % interval, which decides about equality, lies within {margin}.",
+        "contradicted": f"The 90 % interval, which decides about equality, lies outside {margin}.",
+    }.get(verdict.kind, f"The 90 % interval, which decides about equality, reaches across {margin}.")
 
 
 def _open_question(verdict: Verdict, family: int) -> list[str]:
-    found, parts = verdict.estimate, []
+    hypothesis, estimate, texts = verdict.hypothesis, verdict.estimate, []
     if verdict.p is not None and verdict.p <= ALPHA:
-        parts.append(
-            f"Alone it would count (p = {p_value(verdict.p)}); corrected for the study's {family} hypotheses it does "
-            f"not (p = {p_value(verdict.p_corrected)})."
+        texts.append(
+            f"On its own it would count (p = {p_value(verdict.p)}); corrected for the study's {family} hypotheses it "
+            f"does not (p = {p_value(verdict.p_corrected)})."
         )
-    elif verdict.hypothesis.direction != "equal":
-        parts.append(f"The interval covers {_zero(verdict)}.")
+    elif hypothesis.direction != "equal":
+        texts.append(f"The interval covers {_zero(verdict)}.")
+    decides = verdict.interval
+    if hypothesis.direction != "equal" and hypothesis.paper is not None and decides is not None:
+        low, high = decides
+        if not low <= hypothesis.paper <= high:
+            size = "large" if abs(hypothesis.paper) > max(abs(low), abs(high)) else "small"
+            texts.append(f"A difference as {size} as the paper's is excluded: {signed(hypothesis.paper)} lies outside.")
     if verdict.seeds_needed is None:
-        parts.append("No number of seeds would decide it if mean and spread stay as they are.")
+        texts.append("No number of seeds would decide it if mean and spread stay as they are.")
+    elif verdict.seeds_needed > MOST_SEEDS:
+        texts.append(f"It is too close to call: more than {MOST_SEEDS} seeds would not be enough.")
     else:
-        many = verdict.seeds_needed > MOST_SEEDS
-        count = f"more than {MOST_SEEDS}" if many else f"about {verdict.seeds_needed}"
-        parts.append(f"If mean and spread stay as they are, deciding it would take {count} seeds.")
-    if verdict.detectable and verdict.hypothesis.direction != "equal":
-        parts.append(
-            f"With {found.n} seeds a true difference shows up in {100 * POWER:.0f} % of the cases if it is at least "
+        texts.append(f"If mean and spread stay as they are, deciding it would take about {verdict.seeds_needed} seeds.")
+    if verdict.detectable and hypothesis.direction != "equal":
+        texts.append(
+            f"With {estimate.n} seeds a true difference shows up in {100 * POWER:.0f} % of the cases if it is at least "
             f"{verdict.detectable:.1f} points."
         )
-    return parts
+    return texts
 
 
-def summary(verdicts: list[Verdict]) -> str:
-    """How many claims came out how: "Of 5 claims, 4 are reproduced and 1 is not resolvable"."""
-    if not verdicts:
-        return "The study states no hypotheses."
-    counts = Counter(verdict.kind for verdict in verdicts)
-    names: dict[VerdictKind, str] = {
-        "reproduced": "reproduced",
-        "contradicted": "contradicted",
-        "not resolvable": "not resolvable",
-        "no verdict": "without a verdict",
-    }
-    parts = [
-        f"{counts[kind]} {'is' if counts[kind] == 1 else 'are'} {name}" for kind, name in names.items() if counts[kind]
-    ]
-    return f"Of {plural(len(verdicts), 'claim')}, {and_list(parts)}."
-
-
-def interaction(analysis: Analysis, item: Interaction) -> str:
+def interaction(analysis: Analysis, item: Interaction) -> Marked:
     """The two differences, and by how much the second exceeds the first."""
     study = analysis.study
     first, second, between = (
         analysis.estimate(weights, item.metric) for weights in (item.first, item.second, item.weights)
     )
     if between.mean is None:
-        return "There are not enough runs for this comparison yet."
+        return Marked("There are not enough runs for this comparison yet.")
     paper = analysis.paper(item.weights, item.metric)
-    return (
-        f"{contrast_label(study, item.first).split(', ')[0]} in {metric_label(item.metric)}: "
-        f"{signed(first.mean)} points at {context_label(study, item.first)}, {signed(second.mean)} at "
-        f"{context_label(study, item.second)}. The second exceeds the first by **{signed(between.mean)} points** "
+    return Marked(
+        f"{escape(contrast_label(study, item.first).split(', ')[0])} in {escape(metric_label(item.metric))}: "
+        f"{signed(first.mean)} points at {escape(context_label(study, item.first))}, {signed(second.mean)} at "
+        f"{escape(context_label(study, item.second))}. The second exceeds the first by "
+        f"**{signed(between.mean)} points** "
         f"({PERCENT} interval {interval(between.low, between.high)}, n = {plural(between.n, 'seed')}"
         + (f"; the paper {signed(paper)}" if paper is not None else "")
         + ")."
     )
+
+
+def shares(analysis: Analysis) -> list[Marked]:
+    """Where a difference is the sum of two others of the study, how much of it each of them makes up."""
+    label, metric, texts = analysis.study.label, analysis.primary, []
+    pairs = {arms_of(weights): analysis.estimate(weights, metric).mean for weights in analysis.differences}
+    for top, middle, bottom in permutations(analysis.study.record.arms, 3):
+        whole, upper, lower = (pairs.get(pair) for pair in ((top, bottom), (top, middle), (middle, bottom)))
+        if whole is None or upper is None or lower is None or not whole or min(upper / whole, lower / whole) < 0:
+            continue
+        texts.append(
+            Marked(
+                f"Of the {signed(whole)} points of {escape(metric_label(metric))} between {escape(label(bottom))} and "
+                f"{escape(label(top))}, **{signed(upper)} ({100 * upper / whole:.0f} %)** lie between "
+                f"{escape(label(middle))} and {escape(label(top))}, and {signed(lower)} ({100 * lower / whole:.0f} %) "
+                f"between {escape(label(bottom))} and {escape(label(middle))}."
+            )
+        )
+    return texts

@@ -9,6 +9,7 @@ from ablations.records.storage import load_study, save
 from reports.analysis import analyse
 from reports.claims import Claim, Finding, main, read_claims, render_claims
 from reports.load import read_study
+from reports.render import render
 from tests.reports.conftest import write_study
 
 
@@ -22,11 +23,11 @@ def ledger(outputs, tmp_path_factory):
 def test_all_eleven_slides_are_there(ledger):
     text = (ledger / "claims.md").read_text(encoding="utf-8")
     assert re.findall(r"^## Slide (\d+)$", text, re.MULTILINE) == [str(number) for number in range(1, 12)]
-    counts = "2 reproduced, 1 mixed, 1 contradicted, 8 not run yet, 1 nothing to measure"
+    counts = "2 reproduced; 1 mixed; 1 contradicted; 8 not run yet; 1 nothing to measure"
     assert f"13 claims on eleven slides: {counts}." in text
     assert "Not run yet: fcis, maskclass, maskhead, maskloss, multitask, roiops, rpn." in text
     assert "[roialign](../roialign/report.md)" in text
-    assert "| 8 | At stride 16 RoIAlign brings more than three points of AP. | +3.4 | +14.3 |" in text
+    assert "| 8 | At stride 16 RoIAlign brings more than three points of AP. | ✔ reproduced | +3.4 | +14.3 |" in text
 
 
 def test_the_page_needs_nothing_from_elsewhere(ledger):
@@ -61,6 +62,24 @@ def test_evidence_against_a_claim_turns_the_verdict_round(outputs):
     claims = read_claims({"roialign": analyse(read_study(outputs, "roialign"), resamples=0)})
     boxes = next(claim for claim in claims if claim.says.startswith("Boxes"))
     assert boxes.findings[0].verdict.kind == "reproduced" and boxes.status == "contradicted"
+    assert boxes.findings[0].against
+
+
+def test_a_verdict_that_is_turned_round_says_so(ledger):
+    slide = (ledger / "claims.md").read_text(encoding="utf-8").partition("### Boxes and classes")[2]
+    assert (
+        "**✘ Contradicted.**" in slide and "**✘ Speaks against the slide.** RoIAlign beats RoIPool in box AP" in slide
+    )
+
+
+def test_pictures_of_a_report_beside_it_are_used(outputs, tmp_path):
+    render(read_study(outputs, "roialign"), tmp_path / "roialign", resamples=0)
+    text = render_claims(outputs, tmp_path / "claims", tmp_path).read_text(encoding="utf-8")
+    assert "](../roialign/figures/paired.png)" in text and "](../roialign/figures/why.png)" in text
+    drawn = {path.name for path in (tmp_path / "claims" / "figures").glob("*.png")}
+    assert drawn == {"overview.png", "slide05-05-paired.png"}  # of box AP, which the report does not draw
+    page = (tmp_path / "claims" / "claims.html").read_text(encoding="utf-8")
+    assert page.count("<img ") == text.count("![")
 
 
 @pytest.mark.parametrize(
@@ -74,14 +93,20 @@ def test_evidence_against_a_claim_turns_the_verdict_round(outputs):
 )
 def test_the_status_of_a_claim(kinds, status):
     findings = [Finding(None, "", None, kind, 1) for kind in kinds]
-    assert Claim(1, "", "", "", [], "", {}, findings, measurable=True).status == status
-    assert Claim(1, "", "", "", [], "", {}, [], measurable=False).status == "nothing to measure"
+    assert Claim(1, "", "", "", [], {}, {}, [], findings, measurable=True).status == status
+    assert Claim(1, "", "", "", [], {}, {}, [], [], measurable=False).status == "nothing to measure"
+
+
+def test_what_stands_beside_a_claim_does_not_decide_it():
+    deciding, aside = Finding(None, "", None, "reproduced", 2), Finding(None, "", None, "contradicted", 2, aside=True)
+    for findings, status in (([deciding, aside], "reproduced"), ([aside], "measured, no claim to test")):
+        assert Claim(1, "", "", "", [], {}, {}, [], findings, measurable=True).status == status
 
 
 def test_without_any_records(tmp_path):
     render_claims(tmp_path / "nothing", tmp_path)
     text = (tmp_path / "claims.md").read_text(encoding="utf-8")
-    assert "12 not run yet, 1 nothing to measure" in text and "![" not in text
+    assert "12 not run yet; 1 nothing to measure" in text and "![" not in text
 
 
 def test_unreadable_and_silent_studies_are_named(tmp_path):

@@ -10,10 +10,11 @@ from tests.reports.conftest import write_study
 
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch):
-    """The rooms of figures have tests of their own."""
-    monkeypatch.setattr(gallery, "render_claims", lambda outputs, folder: folder / "claims.md")
+    """Figures have tests of their own."""
+    monkeypatch.setattr(gallery, "render_claims", lambda outputs, folder, *_, **__: folder / "claims.md")
 
-    def render(study, folder):
+    def render(study, folder, page):
+        assert not page
         folder.mkdir(parents=True)
         (folder / "report.md").write_text(study.name)
         return folder / "report.md"

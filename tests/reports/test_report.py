@@ -33,7 +33,7 @@ def report(outputs, tmp_path_factory) -> Path:
 def undrawn(monkeypatch):
     """Figures are made but no files: for tests of what a report says."""
     monkeypatch.setattr(Figures, "save", lambda self, drawn, *_, **__: plt.close(drawn))
-    monkeypatch.setattr(render_module, "to_html", lambda *_: "")
+    monkeypatch.setattr(render_module, "write_page", lambda *_: None)
 
 
 def read(folder: Path) -> str:
@@ -49,6 +49,7 @@ def edit(path: Path, change) -> None:
 def test_the_answer_comes_first_with_interval_seeds_and_the_papers_figure(report):
     text = read(report)
     assert text.startswith("# RoIPool against RoIAlign\n\n**What does it cost")
+    assert text.index("**+14.3 points**") < text.index("figures/paired.png") < text.index("## Claims")
     assert "Of 5 claims, 4 are reproduced and 1 is not resolvable." in text
     assert (
         "**✔ Reproduced.** RoIAlign beats RoIPool in mask AP at stride 16: **+14.3 points** (95 % interval +12.5 "
@@ -61,20 +62,24 @@ def test_the_answer_comes_first_with_interval_seeds_and_the_papers_figure(report
 def test_the_parts_come_in_order(report):
     headings = re.findall(r"^## (.+)$", read(report), re.MULTILINE)
     assert headings == [
-        "The figures",
-        "Every metric",
-        "Does the difference depend on the stride?",
+        "Claims",
         "Why: one object on the feature grid",
         "The same images under each arm",
-        "Every seed",
+        "Does the difference depend on the stride?",
+        "The numbers",
+        "Missing and failed runs",
+        "Limits",
+        "Words",
+    ]
+    assert re.findall(r"^<summary>(.+)</summary>$", read(report), re.MULTILINE) == [
+        "Every metric",
         "By size of the object",
+        "Every seed",
+        "The tests behind the verdicts",
         "Training",
         "What differs between the arms",
         "Cost",
         "Provenance",
-        "Missing and failed runs",
-        "Limits",
-        "Words",
     ]
     assert "| RoIPool, stride 16 | 5 | 36.4 ± 1.0 (26.9) |" in read(report)
     assert "None: all 20 planned runs are done." in read(report)
@@ -92,8 +97,8 @@ def test_the_page_needs_nothing_from_elsewhere(report):
     page = (report / "report.html").read_text(encoding="utf-8")
     targets = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert targets and all(target.startswith(("data:", "#")) for target in targets)
-    assert "<link" not in page and "<script" not in page and "url(" not in page and "@import" not in page
-    assert page.count("<img") == 7 and 'class="reproduced"' in page and "{{" not in page
+    assert "<link" not in page and "@import" not in page and "<script src" not in page and "{{" not in page
+    assert page.count("<img") == 7 and 'class="reproduced"' in page and page.count("<details>") == 8
     anchors = {target[1:] for target in targets if target.startswith("#")}
     assert all(f'id="{anchor}"' in page for anchor in anchors)
 
@@ -137,7 +142,7 @@ def test_fewer_than_two_seeds_get_no_verdict(tmp_path, undrawn, seeds):
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path)
     text = read(tmp_path)
     assert "5 are without a verdict" in text and "Reproduced." not in text
-    assert "A verdict needs the same figure from at least 2 seeds in every arm" in text
+    assert "A verdict needs the same metric from at least 2 seeds in every arm" in text
 
 
 def test_equal_undefined_and_damaged_figures_do_not_stop_a_report(tmp_path, undrawn):
@@ -155,7 +160,7 @@ def test_equal_undefined_and_damaged_figures_do_not_stop_a_report(tmp_path, undr
     (folder / "samples" / "5.png").write_bytes(b"\x89PNG\r\n\x1a\n cut off")
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path)
     text = read(tmp_path)
-    assert "The arms gave the same figure in every seed" in text
+    assert "The arms gave the same value in every seed" in text
     assert "No number of seeds would decide it" in text
     assert "RoIAlign beats RoIPool in box AP at stride 32: no complete seed" in text
 
@@ -174,7 +179,7 @@ def test_runs_of_another_study_are_named_as_such(tmp_path, undrawn):
     folder = write_study(tmp_path / "outputs", seeds=2)
     edit(folder / "align16" / "seed1" / "run.json", lambda record: record.update(taken_from="roiops/align-ave"))
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path)
-    assert "taken over from `roiops/align-ave`, which has the same settings (seeds 1)" in read(tmp_path)
+    assert "reused from `roiops/align-ave`, which has the same settings (seeds 1)" in read(tmp_path)
 
 
 def test_a_clean_study_proves_that_only_its_factors_differ(report):
@@ -201,14 +206,14 @@ def test_a_study_of_another_kind(tmp_path, undrawn):
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path)
     text = read(tmp_path)
     assert "**✘ Contradicted.** Both are equally good" in text and "outside ±1 points" in text
-    assert "the paper gives no figure" in text and "In brackets" not in text and "RoI" not in text
+    assert "the paper gives no value" in text and "In brackets" not in text and "RoI" not in text
 
 
 def test_what_the_images_noise_is_not_known_of_is_said(tmp_path, undrawn):
     folder = write_study(tmp_path / "outputs", seeds=2)
     edit(folder / "study.json", lambda record: record["hypotheses"][0].update(metric="segm.APm"))
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path, resamples=5)
-    assert "Not known for: mask AP, medium objects, which is not taken again" in read(tmp_path)
+    assert "Not known for: mask AP, medium objects, which cannot be computed again" in read(tmp_path)
 
 
 def test_the_command(outputs, tmp_path, capsys, undrawn):
@@ -225,7 +230,7 @@ def test_parameters_stand_beside_the_figures_where_arms_differ_in_them(outputs, 
     for path in (tmp_path / "outputs").glob("roialign/*/seed*/run.json"):
         edit(path, lambda record: record.update(num_parameters=812_345))
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path / "alike")
-    assert "| parameters |" not in read(tmp_path / "alike").partition("## Cost")[0]
+    assert "| parameters |" not in read(tmp_path / "alike").partition("<summary>Cost")[0]
     for path in (tmp_path / "outputs").glob("roialign/pool16/seed*/run.json"):
         edit(path, lambda record: record.update(num_parameters=4_000_000, parameters={"mask_head": 3_200_000}))
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path / "unlike")
@@ -237,7 +242,7 @@ def test_pictures_without_numbers_are_explained(report, undrawn, tmp_path, monke
     monkeypatch.setattr(samples, "MOST_NOTES", 1)
     folder = write_study(tmp_path / "outputs", seeds=1)
     render(read_study(folder.parent, "roialign"), tmp_path)
-    assert "Images with more than 1 masks carry neither numbers nor names.*" in read(tmp_path)
+    assert "Images with more than 1 objects carry neither numbers nor names.*" in read(tmp_path)
 
 
 def test_arms_without_masks_are_pictured_with_their_boxes(tmp_path, monkeypatch):

@@ -32,6 +32,9 @@ class Measured(Figures):
             self.faults[name] = faults
         plt.close(drawn)
 
+    def attach(self, name: str, content: bytes) -> None:
+        """Nothing is written."""
+
 
 def text_on_text(drawn: Figure) -> list[str]:
     """Every pair of visible texts whose boxes overlap."""

@@ -1,0 +1,100 @@
+"""What the page's slider needs: the sample images, and on each the outlines of every arm and seed as SVG paths."""
+
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from contourpy import contour_generator
+from PIL import Image
+
+from reports.figures.style import Figures
+from reports.load import StudyResults
+from reports.scenes import Scene, middling
+
+MOST_SCENES = 6
+TOLERANCE = 0.4  # pixels by which a path may leave the outline
+QUALITY = 88  # of the images, as JPEG
+
+
+def compare(study: StudyResults, scenes: Sequence[Scene], figures: Figures) -> bool:
+    """Writes scenes.json and an image for each scene beside the figures. Returns whether there are two arms to compare.
+
+    Paths are in the image's pixels. found: "arm/seed" -> for each object a path or null, its IoU, and how many
+    detections are not drawn.
+    """
+    seed = study.shown_seed()
+    keys = [key for key in study.runs if any(key in scene.found for scene in scenes)]
+    arms = [arm for arm in study.record.arms if any(arm == key[0] for key in keys)]
+    if seed is None or len(arms) < 2:
+        return False
+    content: dict[str, Any] = {
+        "arms": [{"id": arm, "label": study.label(arm)} for arm in arms],
+        "seeds": sorted({key[1] for key in keys}),
+        "shown": seed,
+        "scenes": [],
+    }
+    for scene in middling(scenes, seed, MOST_SCENES):
+        height, width = scene.pixels().shape[:2]
+        name = f"scene-{scene.image_id}.jpg"
+        picture = io.BytesIO()
+        Image.fromarray(scene.pixels()).save(picture, format="JPEG", quality=QUALITY)
+        figures.attach(name, picture.getvalue())
+        content["scenes"].append(
+            {
+                "width": width,
+                "height": height,
+                "picture": name,
+                "names": scene.names,
+                "truth": [path_of(mask) for mask in scene.masks],
+                "found": {f"{arm}/{number}": _found(scene, arm, number) for arm, number in keys},
+            }
+        )
+    figures.attach("scenes.json", (json.dumps(content, indent=1) + "\n").encode())
+    return True
+
+
+def _found(scene: Scene, arm: str, seed: int) -> dict[str, Any]:
+    shown = scene.found[arm, seed]
+    return {
+        "paths": [None if one is None else path_of(one.mask) for one in shown],
+        "ious": [None if one is None else round(one.iou, 2) for one in shown],
+        "others": scene.others[arm, seed],
+    }
+
+
+def path_of(mask: np.ndarray) -> str:
+    """The outline of a [H, W] bool mask as the data of an SVG path; pixel i reaches from i to i + 1."""
+    padded = np.pad(mask, 1).astype(float)
+    lines = contour_generator(z=padded).lines(0.5)
+    commands = []
+    for line in lines:
+        points = simplified(np.asarray(line) - 0.5)[:-1]  # a closed line ends where it starts
+        commands.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points) + "Z")
+    return "".join(commands).replace(".0", "")
+
+
+def simplified(points: np.ndarray) -> np.ndarray:
+    """The points [N, 2] of a line without those that lie within TOLERANCE of the line between their neighbours.
+
+    Douglas and Peucker 1973: a stretch is split at its farthest point until none is too far.
+    """
+    keep = np.zeros(len(points), dtype=bool)
+    keep[[0, -1]] = True
+    stretches = [(0, len(points) - 1)]
+    while stretches:
+        first, last = stretches.pop()
+        if last - first < 2:
+            continue
+        inner, start = points[first + 1 : last], points[first]
+        along = points[last] - start
+        length = float(np.hypot(*along))
+        offset = inner - start
+        # A closed line has no length between its ends: distances are from the point itself.
+        far = np.hypot(*offset.T) if length == 0 else np.abs(along[0] * offset[:, 1] - along[1] * offset[:, 0]) / length
+        if far.max() > TOLERANCE:
+            middle = first + 1 + int(far.argmax())
+            keep[middle] = True
+            stretches += [(first, middle), (middle, last)]
+    return points[keep]

@@ -1,0 +1,84 @@
+"""Every number behind a report as tidy CSV files: a row for each run and quantity, and for each contrast and metric."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reports.analysis import Analysis
+from reports.load import StudyResults
+from reports.stats import contrasts
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Writes a frame. A text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    texts = frame.select_dtypes(exclude="number").columns
+    frame = frame.assign(**{column: frame[column].map(_harmless) for column in texts})
+    frame.to_csv(path, index=False, lineterminator="\n")
+
+
+def _harmless(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+
+
+def runs_frame(study: StudyResults) -> pd.DataFrame:
+    """One row for each run and quantity: metrics, losses, costs."""
+    rows = []
+    for (arm, seed), run in study.runs.items():
+        head = {
+            "study": study.name,
+            "arm": arm,
+            "label": study.label(arm),
+            **study.record.arms[arm].factors,
+            "seed": seed,
+        }
+        quantities: dict[str, Any] = {
+            f"{kind}.{key}": value for kind, metrics in run.metrics.items() for key, value in metrics.items()
+        }
+        quantities |= {f"loss.{key}": value for key, value in run.losses.items()}
+        quantities |= {f"cost.{key}": value for key, value in run.cost.items()}
+        quantities |= {"steps": run.steps, "num_parameters": run.num_parameters}
+        rows += [{**head, "quantity": name, "value": value} for name, value in quantities.items()]
+    columns = ["study", "arm", "label", *study.record.factors, "seed", "quantity", "value"]
+    frame = pd.DataFrame(rows)
+    return frame if len(frame) else pd.DataFrame(columns=list(dict.fromkeys(columns)))
+
+
+def contrasts_frame(analysis: Analysis) -> pd.DataFrame:
+    """Every contrast in every metric, and with its verdict where it was a hypothesis."""
+    study, hypotheses = analysis.study, [item.hypothesis for item in analysis.verdicts]
+    asked = {(contrasts.key(item.hypothesis.contrast), item.hypothesis.metric): item for item in analysis.verdicts}
+    compared = [*analysis.differences, *(item.weights for item in analysis.interactions)]
+    compared += [hypothesis.contrast for hypothesis in hypotheses]
+    metrics = list(dict.fromkeys([*study.metrics(), *(hypothesis.metric for hypothesis in hypotheses)]))
+    rows = []
+    for key, weights in {contrasts.key(weights): weights for weights in compared}.items():
+        for metric in metrics:
+            found, verdict = analysis.estimate(weights, metric), asked.get((key, metric))
+            images = analysis.noise.get(verdict.hypothesis.name) if verdict else None
+            rows.append(
+                {
+                    "study": study.name,
+                    "contrast": analysis.label(weights),
+                    "metric": metric,
+                    "n": found.n,
+                    "mean": found.mean,
+                    "sd": found.sd,
+                    "low": found.low,
+                    "high": found.high,
+                    "p": found.p,
+                    "paper": analysis.paper(weights, metric),
+                    "threshold": verdict.hypothesis.threshold if verdict else None,
+                    "hypothesis": verdict.hypothesis.name if verdict else None,
+                    "verdict": verdict.kind if verdict else None,
+                    "p_test": verdict.p if verdict else None,
+                    "p_holm": verdict.p_corrected if verdict else None,
+                    "detectable": verdict.detectable if verdict else None,
+                    "seeds_needed": verdict.seeds_needed if verdict else None,
+                    "images_low": images.low if images else None,
+                    "images_high": images.high if images else None,
+                }
+            )
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["study", "contrast"])

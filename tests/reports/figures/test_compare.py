@@ -1,0 +1,55 @@
+"""The slider's data: outlines as paths that give the masks back, and every arm and seed that has detections."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from matplotlib.path import Path as Outline
+
+from reports.figures.compare import compare, path_of
+from reports.figures.style import Figures
+from reports.load import read_study
+from reports.scenes import read_scenes
+
+
+def filled(path: str, size: tuple[int, int]) -> np.ndarray:
+    """The mask that a browser would fill: pixels whose centre is inside an odd number of outlines."""
+    rows, columns = np.indices(size) + 0.5
+    inside = np.zeros(size, bool)
+    for line in re.findall(r"M([^Z]+)Z", path):
+        points = [tuple(map(float, point.split())) for point in line.split("L")]
+        centres = np.stack([columns.ravel(), rows.ravel()], 1)
+        inside ^= Outline(points).contains_points(centres).reshape(size)
+    return inside
+
+
+@pytest.mark.parametrize("shape", ["disc", "ring", "two", "edge"])
+def test_a_path_gives_its_mask_back(shape):
+    rows, columns = np.indices((60, 80))
+    far = np.hypot(rows - 30, columns - 40)
+    mask = {
+        "disc": far < 20,
+        "ring": (far < 20) & (far > 8),
+        "two": (abs(columns - 20) < 5) | (abs(columns - 60) < 9),
+        "edge": (rows < 10) & (columns > 50),
+    }[shape]
+    back = filled(path_of(mask), mask.shape)
+    assert (back & mask).sum() / (back | mask).sum() > 0.97
+    assert len(path_of(mask)) < 800
+
+
+def test_an_empty_mask_has_no_path():
+    assert path_of(np.zeros((5, 5), bool)) == ""
+
+
+def test_every_arm_and_seed_is_there(outputs, tmp_path):
+    study = read_study(outputs, "roialign")
+    assert compare(study, read_scenes(study), Figures(tmp_path))
+    content = json.loads((tmp_path / "scenes.json").read_text())
+    assert [arm["id"] for arm in content["arms"]] == list(study.record.arms) and content["seeds"] == [0, 1, 2, 3, 4]
+    for scene in content["scenes"]:
+        assert (tmp_path / scene["picture"]).is_file() and len(scene["found"]) == 20
+        for found in scene["found"].values():
+            assert len(found["paths"]) == len(found["ious"]) == len(scene["names"]) == len(scene["truth"])
+            assert [path is None for path in found["paths"]] == [iou is None for iou in found["ious"]]
