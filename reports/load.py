@@ -156,8 +156,8 @@ def read_study(outputs: Path, name: str) -> StudyResults:
     strange = [arm for arm in record.arms if not re.fullmatch(r"\w[\w.-]*", arm)]
     if strange:
         raise RecordError(
-            f"{folder / 'study.json'}: expected names of arms of letters, digits, '-', '_' and '.', got {strange[0]!r}; "
-            f"do not use this record"
+            f"{folder / 'study.json'}: expected names of arms of letters, digits, '-', '_' and '.', "
+            f"got {strange[0]!r}; do not use this record"
         )
     runs: dict[tuple[str, int], RunRecord] = {}
     problems: list[Problem] = []
@@ -221,9 +221,9 @@ def _unplanned(folder: Path, record: StudyRecord) -> Iterator[Problem]:
 
 def _is_result(content: Any) -> bool:
     """Whether this is a COCO result with a box; a mask, if there is one, is not looked into."""
-    if not isinstance(content, dict) or not all(
-        isinstance(content.get(key), int) for key in ("image_id", "category_id")
-    ):
+    if not isinstance(content, dict):
+        return False
+    if not isinstance(content.get("image_id"), int) or not isinstance(content.get("category_id"), int):
         return False
     box, score = content.get("bbox"), content.get("score")
     numbers = [score, *box] if isinstance(box, list) and len(box) == 4 else [None]

@@ -11,10 +11,10 @@ from reports.load import StudyResults
 from reports.stats.contrasts import Interaction
 from reports.stats.paired import MOST_SEEDS, Estimate, estimate
 from reports.text.labels import NOTHING, arms_of, context_label, interval, metric_label, number, p_value, signed
-from reports.text.markup import Marked, bold, emphasis, table
+from reports.text.markup import Marked, bold, emphasis, paragraphs, table
 
 HEADLINE = ("segm.AP", "segm.AP50", "segm.AP75", "bbox.AP")
-SIZES = ("segm.APs", "segm.APm", "segm.APl", "bbox.APs", "bbox.APm", "bbox.APl")
+SIZES = ("APs", "APm", "APl")
 SCALES = ("segm.AP", "segm.AP50", "segm.AP75", "segm.APs", "segm.APm", "segm.APl", "bbox.AP", "bbox.AP50", "bbox.AP75")
 GIB = 2**30
 
@@ -201,18 +201,22 @@ def _ratio(study: StudyResults, item: Interaction) -> list[str] | None:
 
 
 def by_size(analysis: Analysis) -> Marked:
-    """Means of every arm, and the differences with their intervals, by the size of the objects."""
+    """Means of every arm, and the differences with their intervals, by the size of the objects: masks, then boxes."""
     study = analysis.study
-    metrics = [metric for metric in SIZES if any(study.values(arm, metric) for arm in study.record.arms)]
-    if not metrics:
-        return Marked("")
-    rows: list[list[object]] = [
-        [study.label(arm), *(mean_sd(study, arm, metric) for metric in metrics)] for arm in study.record.arms
-    ]
-    for weights in analysis.differences:
-        cells = [estimated(analysis.estimate(weights, metric)) for metric in metrics]
-        rows.append([emphasis(analysis.label(weights)), *cells])
-    return table(["", *(metric_label(metric).removesuffix(" objects") for metric in metrics)], rows)
+    tables = []
+    for kind in ("segm", "bbox"):
+        metrics = [f"{kind}.{key}" for key in SIZES]
+        metrics = [metric for metric in metrics if any(study.values(arm, metric) for arm in study.record.arms)]
+        if not metrics:
+            continue
+        rows: list[list[object]] = [
+            [study.label(arm), *(mean_sd(study, arm, metric) for metric in metrics)] for arm in study.record.arms
+        ]
+        for weights in analysis.differences:
+            cells = [estimated(analysis.estimate(weights, metric)) for metric in metrics]
+            rows.append([emphasis(analysis.label(weights)), *cells])
+        tables.append(table(["", *(metric_label(metric).removesuffix(" objects") for metric in metrics)], rows))
+    return paragraphs(*tables)
 
 
 def cost(study: StudyResults) -> Marked:

@@ -171,8 +171,9 @@ def test_the_browser_is_told_to_allow_nothing_else(tmp_path):
 
 
 def test_tables_can_be_stacked_and_folds_are_folds(tmp_path):
-    text = "# Title\n\n| arm | AP |\n|:--|--:|\n| one | 1.0 |\n\n<details>\n<summary>More *text*</summary>\n\nInside\n\n</details>\n\nAfter\n"
-    page = to_html(text, tmp_path)
+    cells = "| arm | AP |\n|:--|--:|\n| one | 1.0 |"
+    fold = "<details>\n<summary>More *text*</summary>\n\nInside\n\n</details>"
+    page = to_html(f"# Title\n\n{cells}\n\n{fold}\n\nAfter\n", tmp_path)
     assert '<td data-label="arm">one</td>' in page and '<td class="number" data-label="AP">1.0</td>' in page
     fold = page[page.index("<details>") : page.index("</details>")]
     assert "<summary>More" in fold and "Inside" in fold and "After" not in fold

@@ -84,7 +84,7 @@ def test_anchors_and_proposals(exhibit, tmp_path):
     study = read_study(tmp_path, "rpn")
     assert problems(study) == []
     (section,) = sections(analyse(study, resamples=0), Figures(tmp_path / "figures"))
-    assert "12 anchors at each cell of stride 16 and 12 anchors at each cell of stride 32" in section
+    assert "12 at each cell of stride 16 and 12 at each cell of stride 32" in section
     assert (tmp_path / "figures/anchors.png").is_file() and (tmp_path / "figures/proposals.png").is_file()
 
     path = tmp_path / "rpn/exhibits/proposals.json"
