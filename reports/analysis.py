@@ -1,7 +1,9 @@
 """What a study's records say in numbers, computed once and handed to the text, the tables and the figures."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from ablations.records.schema import Hypothesis
 from reports.load import StudyResults
 from reports.stats import contrasts
 from reports.stats.bootstrap import RESAMPLES, ImageBootstrap, ImageNoise
@@ -17,8 +19,7 @@ class Analysis:
     differences:  the distinct differences of two arms, in the order of the hypotheses.
     interactions: the differences of two differences.
     verdicts:     one for each hypothesis, in order.
-    noise:        hypothesis -> bootstrap over the images, where stored detections allow it.
-    resamples:    how many times the images were drawn for `noise`.
+    resamples:    how many times the images are drawn for `noise`; 0 for none.
     """
 
     study: StudyResults
@@ -26,9 +27,19 @@ class Analysis:
     differences: list[Weights]
     interactions: list[Interaction]
     verdicts: list[Verdict]
-    noise: dict[str, ImageNoise] = field(default_factory=dict)
     resamples: int = 0
+    _bootstrap: ImageBootstrap | None = field(default=None, repr=False)
     _estimates: dict[tuple[contrasts.Key, str], Estimate] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def noise(self) -> dict[str, ImageNoise]:
+        """Hypothesis -> bootstrap over the images, where stored detections allow it. Waits until it is computed."""
+        if self._bootstrap is None:
+            return {}
+        asked = resampled(self.verdicts)
+        noise = {hypothesis.name: self._bootstrap.noise(hypothesis.contrast, hypothesis.metric) for hypothesis in asked}
+        self._bootstrap.close()
+        return {name: value for name, value in noise.items() if value is not None}
 
     def estimate(self, weights: Weights, metric: str) -> Estimate:
         """The contrast's paired estimate over the seeds in which all of its arms are done and the metric is defined."""
@@ -47,21 +58,23 @@ class Analysis:
 
 
 def analyse(study: StudyResults, resamples: int = RESAMPLES) -> Analysis:
-    """resamples: of the validation images; 0 leaves the noise of the images out, which takes most of the time."""
+    """resamples: of the validation images, which takes most of the time and goes on in the background; 0 for none."""
     verdicts = contrasts.verdicts(study)
+    bootstrap = None
+    if resamples:
+        bootstrap = ImageBootstrap(study, [hypothesis.metric for hypothesis in resampled(verdicts)], resamples)
+        bootstrap.start()
     return Analysis(
         study=study,
         primary=contrasts.primary_metric(study),
         differences=contrasts.differences(study),
         interactions=contrasts.interactions(study),
         verdicts=verdicts,
-        noise=_image_noise(study, verdicts, resamples) if resamples else {},
         resamples=resamples,
+        _bootstrap=bootstrap,
     )
 
 
-def _image_noise(study: StudyResults, verdicts: list[Verdict], resamples: int) -> dict[str, ImageNoise]:
-    hypotheses = [item.hypothesis for item in verdicts if item.estimate.n and not item.hypothesis.threshold]
-    bootstrap = ImageBootstrap(study, [hypothesis.metric for hypothesis in hypotheses], resamples)
-    noise = {hypothesis.name: bootstrap.noise(hypothesis.contrast, hypothesis.metric) for hypothesis in hypotheses}
-    return {name: value for name, value in noise.items() if value is not None}
+def resampled(verdicts: list[Verdict]) -> list[Hypothesis]:
+    """The hypotheses whose noise of the images is asked for: those with numbers, and not those about a level."""
+    return [item.hypothesis for item in verdicts if item.estimate.n and not item.hypothesis.threshold]

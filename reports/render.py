@@ -32,9 +32,10 @@ def render(study: StudyResults, folder: Path, resamples: int = RESAMPLES, page: 
         shutil.rmtree(folder / "figures")
     folder.mkdir(parents=True, exist_ok=True)
     analysis = analyse(study, resamples)
+    shown = content(analysis, Figures(folder / "figures"))
     frames.write_csv(frames.runs_frame(study), folder / "runs.csv")
     frames.write_csv(frames.contrasts_frame(analysis), folder / "contrasts.csv")
-    text = template("report.md.j2").render(content(analysis, Figures(folder / "figures")))
+    text = template("report.md.j2").render(shown)
     (folder / "report.md").write_text(text, encoding="utf-8")
     if page:
         write_page(folder / "report.md")

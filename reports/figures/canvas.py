@@ -40,16 +40,26 @@ def paint(axes: Axes, pixels: np.ndarray, instances: Sequence[Instance], inches:
     canvas = SATURATION * canvas + (1 - SATURATION) * canvas.mean(axis=2, keepdims=True)
     canvas = 8 * np.round((50 + 0.75 * canvas) / 8)  # noise of a level or two would only make the file larger
     for item in instances:
-        large = np.kron(item.mask, np.ones((SCALE, SCALE), bool))
-        for edge, colour in ((outline(large, THICKNESS + 1), INK), (outline(large, THICKNESS), item.colour)):
-            if item.dashed:
-                rows, columns = np.indices(edge.shape)
-                edge &= (rows + columns) // (5 * SCALE) % 2 == 0
-            canvas[edge] = 255 * np.array(to_rgb(colour))
+        _draw_outline(canvas, item)
     axes.imshow(canvas.round().clip(0, 255).astype(np.uint8), extent=(0, width, height, 0), interpolation="none")
     if notes:
         write_notes(axes, instances, (height, width), inches)
     axes.set_axis_off()
+
+
+def _draw_outline(canvas: np.ndarray, item: Instance) -> None:
+    """Draws an outline with a dark edge on the inside into `canvas` [H x SCALE, W x SCALE, 3]."""
+    rows, columns = np.nonzero(item.mask)
+    if not len(rows):
+        return
+    window = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
+    large = np.kron(item.mask[window], np.ones((SCALE, SCALE), bool))
+    part = canvas[tuple(slice(SCALE * one.start, SCALE * one.stop) for one in window)]
+    for edge, colour in ((outline(large, THICKNESS + 1), INK), (outline(large, THICKNESS), item.colour)):
+        if item.dashed:
+            down, across = np.indices(edge.shape)
+            edge &= (down + across) // (5 * SCALE) % 2 == 0
+        part[edge] = 255 * np.array(to_rgb(colour))
 
 
 def outline(mask: np.ndarray, thickness: int) -> np.ndarray:

@@ -58,6 +58,7 @@ PAPER_MARK: dict[str, Any] = {
     "color": INK,
 }
 PNG_DPI, PHOTO_DPI = 160, 120
+MARGIN = 0.08  # inches around everything that is drawn
 
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same glyphs on every machine
@@ -112,13 +113,15 @@ class Figures:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         settle(drawn)
-        tight: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.08}
+        # What "tight" would find for every file anew.
+        renderer = drawn.canvas.get_renderer()  # type: ignore[attr-defined]
+        tight: dict[str, Any] = {"bbox_inches": drawn.get_tightbbox(renderer).padded(MARGIN)}
         pixels = io.BytesIO()
         drawn.savefig(pixels, format="png", dpi=PNG_DPI if vector else PHOTO_DPI, metadata={"Software": None}, **tight)
         image = Image.open(pixels).convert("RGB")
         colours, method = (128, Image.Quantize.MAXCOVERAGE) if vector else (256, Image.Quantize.MEDIANCUT)
         image = image.quantize(colours, method=method, dither=Image.Dither.NONE)
-        image.save(self.folder / f"{name}.png", compress_level=9)
+        image.save(self.folder / f"{name}.png", compress_level=8)
         if vector:
             text = io.StringIO()
             drawn.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, **tight)

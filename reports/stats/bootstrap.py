@@ -7,7 +7,10 @@ draw, and precision need only be known where a true positive stands, so a resamp
 Letters: I images, T IoU thresholds, N detections of a class, P true positives among them, R resamples.
 """
 
+import multiprocessing
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +21,12 @@ from reports.load import StudyResults
 from reports.stats.matching import IOUS, ClassMatches, Truth
 from reports.stats.paired import LEVEL
 
+Run = tuple[str, int]
+"""An arm and a seed."""
+
 RESAMPLES = 1000
+MOST_WORKERS = 4
+WORTH_PROCESSES = 2000  # runs x images from which processes of their own pay
 CHUNK = 250  # resamples at a time: bounds the memory
 THRESHOLDS = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}
 RECALLS = np.linspace(0, 1, 101)
@@ -103,8 +111,7 @@ def draw_images(num_images: int, resamples: int = RESAMPLES, seed: int = 0) -> n
 class ImageBootstrap:
     """Image noise of a study's contrasts.
 
-    metrics: what will be asked for. A run is read, matched and resampled once, for all of them together, when the first
-    is asked for.
+    metrics: what will be asked for. A run is read, matched and resampled once, for all of them together.
     """
 
     def __init__(self, study: StudyResults, metrics: Iterable[str], resamples: int = RESAMPLES) -> None:
@@ -116,7 +123,26 @@ class ImageBootstrap:
         self.draws = np.ones((1, self.num_images), dtype=np.int64)
         if self.num_images:
             self.draws = np.vstack([self.draws, draw_images(self.num_images, resamples)])
-        self._values: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+        self._settings = study, self.metrics, resamples
+        self._values: dict[Run, dict[str, np.ndarray]] = {}
+        self._running: dict[Run, Future[dict[str, np.ndarray]]] = {}
+        self._pool: ProcessPoolExecutor | None = None
+
+    def start(self) -> None:
+        """Begins to resample every run, in processes of their own, where the study is large enough to pay for them.
+
+        The caller goes on meanwhile; `noise` waits for what it needs.
+        """
+        keys, workers = list(self.study.runs), min(os.cpu_count() or 1, MOST_WORKERS)
+        if workers > 1 and len(keys) * self.num_images >= WORTH_PROCESSES:
+            self._pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (self._settings,))
+            self._running = {key: self._pool.submit(_resample, key) for key in keys}
+
+    def close(self) -> None:
+        """Ends the processes; what was not asked for is not computed."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
     def noise(self, weights: Mapping[str, float], metric: str) -> ImageNoise | None:
         """None where the metric cannot be taken again of other images, or nothing is stored to compute it.
@@ -142,12 +168,13 @@ class ImageBootstrap:
         if DIFFERENCE in metric:
             minuend, subtrahend = (self.value(arm, seed, part) for part in metric.rsplit(DIFFERENCE, 1))
             return None if minuend is None or subtrahend is None else minuend - subtrahend
-        if (arm, seed) not in self._values:
-            self._values[arm, seed] = self._resample(arm, seed)
-        return self._values[arm, seed].get(metric)
+        key = arm, seed
+        if key not in self._values:
+            self._values[key] = self._running.pop(key).result() if key in self._running else self.resample(*key)
+        return self._values[key].get(metric)
 
-    def _resample(self, arm: str, seed: int) -> dict[str, np.ndarray]:
-        """Every metric of a run that its detections allow."""
+    def resample(self, arm: str, seed: int) -> dict[str, np.ndarray]:
+        """[1 + R] for every metric of a run that its detections allow."""
         # A model without masks has no mask AP, not one of 0.
         metrics = [metric for metric in self.metrics if self.study.value(arm, seed, metric) is not None]
         results = self.study.detections(arm, seed) if self.num_images and metrics else None
@@ -194,3 +221,16 @@ def _kind_and_key(metric: str) -> tuple[str, str]:
     if kind == "overlap":
         key, _, kind = key.partition("_")
     return kind, key
+
+
+_bootstrap: ImageBootstrap | None = None  # of a worker process
+
+
+def _start(settings: tuple[StudyResults, list[str], int]) -> None:
+    global _bootstrap
+    _bootstrap = ImageBootstrap(*settings)
+
+
+def _resample(key: Run) -> dict[str, np.ndarray]:
+    assert _bootstrap is not None
+    return _bootstrap.resample(*key)

@@ -90,6 +90,17 @@ def test_contrasts_are_paired_by_image(study):
     assert bootstrap.noise({"align16": 1, "pool16": -1}, "segm.APm") is None
 
 
+def test_processes_of_their_own_find_the_same(study, monkeypatch):
+    weights, metric = {"align16": 1, "pool16": -1}, "segm.AP"
+    alone = ImageBootstrap(study, [metric], resamples=20)
+    monkeypatch.setattr(bootstrap_module, "WORTH_PROCESSES", 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    together = ImageBootstrap(study, [metric], resamples=20)
+    together.start()
+    assert together.noise(weights, metric) == alone.noise(weights, metric)
+    together.close()
+
+
 @pytest.mark.parametrize("metric", ["AP_none", "AP50_some", "AP_much", "leakage", "seams"])
 def test_measures_of_overlap_are_taken_again_of_other_images(study, metric):
     truth, results = study.ground_truth, study.detections("pool16", 0)
