@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import zlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,8 +28,8 @@ from ablations.tracking.trackers import publish_report
 from ablations.training import distributed
 from ablations.training.device import choose_device
 
-NUM_SAMPLES = 6
-"""Validation images that every report draws: spread evenly over the set, so chosen before anything is trained."""
+NUM_SAMPLES = 12
+"""Validation images from which a report picks those that it draws: chosen before anything is trained."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,13 @@ def cost(runs: list[Run]) -> str:
     return f"{len(runs)} runs x {steps} steps x {images} images, {total:,} images to train on"
 
 
+def sample_indices(study: str, num_images: int) -> list[int]:
+    """The validation images that a study's report draws: evenly spaced, and other ones in every study."""
+    count = min(NUM_SAMPLES, num_images)
+    first = zlib.crc32(study.encode()) % (num_images // count)
+    return [first + index * num_images // count for index in range(count)]
+
+
 def start_study(study: Study, runs: list[Run]) -> None:
     """Writes what is asked, and what reports draw, before anything is trained."""
     config = runs[0].config
@@ -132,8 +140,7 @@ def start_study(study: Study, runs: list[Run]) -> None:
         val = stages_of(config).dataset("val")
     except (ValueError, OSError) as error:
         raise ConfigError(f"data: {error}") from error
-    count = min(NUM_SAMPLES, len(val))
-    chosen = [val[index * len(val) // count] for index in range(count)]
+    chosen = [val[index] for index in sample_indices(study.name, len(val))]
     for sample in chosen:
         path = folder / "samples" / f"{sample.image_id}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from reports.stats.paired import Estimate, Verdict
 class Analysis:
     """A study with its comparisons and what came out of them.
 
-    primary:      the metric of the first hypothesis, which the headline figure shows.
+    primary:      the metric that the headline chart shows.
     differences:  the distinct differences of two arms, in the order of the hypotheses.
     interactions: the differences of two differences.
     verdicts:     one for each hypothesis, in order.

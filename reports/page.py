@@ -154,6 +154,8 @@ class Reader(Treeprocessor):
 
     def run(self, root: etree.Element) -> None:
         _fold(root)
+        for element in root.iter():
+            element.text, element.tail = _unbroken(element.text), _unbroken(element.tail)
         for parent in list(root.iter()):
             for child in list(parent):
                 self._allow(parent, child)
@@ -164,6 +166,8 @@ class Reader(Treeprocessor):
                 _mark_verdicts(element)
             elif element.tag == "p" and _is_one(element, "em"):
                 element.set("class", "note")
+            elif element.tag == "p" and (kind := _verdict(element)):
+                element.set("class", kind)
         _wrap(root, "table", "div", "wide")
         _wrap_pictures(root)
 
@@ -245,11 +249,21 @@ def _label_cells(element: etree.Element) -> None:
 def _mark_verdicts(element: etree.Element) -> None:
     """Gives items that open with a verdict's mark its class, and their list one of its own."""
     for item in element.findall("li"):
-        first = next((one for one in item.iter("strong")), None)
-        kind = CLASSES.get((first.text or "")[:1]) if first is not None else None
+        kind = _verdict(item)
         if kind:
             item.set("class", kind)
             element.set("class", "verdicts")
+
+
+def _verdict(element: etree.Element) -> str | None:
+    """The class of a text that opens with a verdict's mark in bold."""
+    first = next(iter(element.iter("strong")), None)
+    return CLASSES.get((first.text or "")[:1]) if first is not None else None
+
+
+def _unbroken(text: str | None) -> str | None:
+    """A number and its percent sign stay on one line; code is left as it is."""
+    return re.sub(r"(?<=\d) (?=%)", "\u00a0", text) if text else text
 
 
 def _is_one(element: etree.Element, tag: str) -> bool:

@@ -155,7 +155,7 @@ def _boxes(study: StudyResults, weights: Weights) -> Marked:
         f"{number(gap)} points lower. No layer of FCIS looks at a region by itself: its boxes are the average of four "
         f"position-sensitive maps, shared by all classes and read at rounded cells, as RoIPool rounds, where Mask "
         f"R-CNN's box branch has layers of its own for every region. Mask AP does not look at boxes, so the gap in "
-        f"masks is not made of this; which objects count as found, above, is."
+        f"masks is not made of this."
     )
 
 

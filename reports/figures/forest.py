@@ -7,7 +7,18 @@ from matplotlib.lines import Line2D
 
 from reports.analysis import Analysis
 from reports.figures import recall
-from reports.figures.style import INK, MARKERS, MUTED, PAPER_MARK, STRIDE_MARKERS, Figures, despine, figure, text_width
+from reports.figures.style import (
+    INK,
+    MARKERS,
+    MUTED,
+    PAPER_MARK,
+    SHADE,
+    STRIDE_MARKERS,
+    Figures,
+    despine,
+    figure,
+    text_width,
+)
 from reports.stats.paired import Estimate
 from reports.text.labels import (
     NOTHING,
@@ -48,7 +59,7 @@ def forest(analysis: Analysis, figures: Figures, name: str = "forest") -> bool:
     for row, metric in enumerate(metrics):
         top = -row * block
         upper = top + 0.5 * STEP + 0.1
-        axes.axhspan(upper - block, upper, color="#f5f5f5" if row % 2 == 0 else "white", linewidth=0, zorder=-2)
+        axes.axhspan(upper - block, upper, color=SHADE if row % 2 == 0 else "white", linewidth=0, zorder=-2)
         for index, weights in enumerate(contrasts):
             found, paper = analysis.estimate(weights, metric), analysis.paper(weights, metric)
             _line(axes, found, paper, top - index * STEP, styles[index])

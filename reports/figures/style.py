@@ -30,6 +30,27 @@ CLAIMED = "#DCE9F5"  # the side of 0 on which a claim would have the difference,
 REST = ("#997700", "#EE99AA", "#117733", "#882255", "#777777", "#DDCC77")
 """For arms that are no concept of their own, in this order."""
 
+DARK = {
+    "#ffffff": "#16181b",
+    INK: "#e8e8e6",
+    MUTED: "#a8a8a4",
+    RULE: "#3b3e42",
+    SHADE: "#212428",
+    "#e6e6e6": "#2d3136",
+    CLAIMED: "#1f3a55",
+    ALIGN: "#62a8ee",
+    FCIS: "#d488cf",
+    WRONG: "#f2808c",
+    "#117733": "#4cb56d",
+    "#8a8a8a": "#9a9a96",
+    "#555555": "#c4c4c0",
+    "#08519c": "#6db3f2",
+    "#3182bd": "#4f94cd",
+    "#9ecae1": "#2f5f85",
+    "#6baed6": "#3c7cab",
+}
+"""What a drawing's colours become on a dark page: a concept keeps its hue."""
+
 CONCEPTS = {
     ("roi", "pool"): POOL,
     ("roi", "warp"): WARP,
@@ -125,13 +146,27 @@ class Figures:
         if vector:
             text = io.StringIO()
             drawn.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, **tight)
-            (self.folder / f"{name}.svg").write_text(text.getvalue(), encoding="utf-8")
+            (self.folder / f"{name}.svg").write_text(_for_dark_pages(text.getvalue()), encoding="utf-8")
         plt.close(drawn)
 
     def attach(self, name: str, content: bytes) -> None:
         """Writes another file beside the figures."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / name).write_bytes(content)
+
+
+def _for_dark_pages(drawing: str) -> str:
+    """An SVG with a style of its own for readers whose screen is dark. Drawings on a photograph stay on white."""
+    if "<image" in drawing:
+        return drawing
+    rules = "".join(
+        f'[style*="{kind}: {light.lower()}"]{{{kind}:{dark} !important}}'
+        for light, dark in DARK.items()
+        for kind in ("fill", "stroke")
+        if f"{kind}: {light.lower()}" in drawing
+    )
+    style = f'<style type="text/css">@media (prefers-color-scheme: dark) {{{rules}}}</style>'
+    return drawing.replace("<defs>", f"<defs>\n  {style}", 1)
 
 
 def figure(rows: int = 1, columns: int = 1, *, width: float, height: float, **options: Any) -> tuple[Figure, Any]:

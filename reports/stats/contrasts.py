@@ -108,5 +108,7 @@ def label_of(study: StudyResults, known: Sequence[Interaction], weights: Weights
 
 
 def primary_metric(study: StudyResults) -> str:
-    """The metric of the first hypothesis: what the headline figure shows."""
-    return study.record.hypotheses[0].metric if study.record.hypotheses else "segm.AP"
+    """What the headline chart shows: the metric of the first hypothesis on two arms, else of the first one."""
+    hypotheses = study.record.hypotheses
+    pairs = [hypothesis for hypothesis in hypotheses if is_pair(hypothesis.contrast)]
+    return next((hypothesis.metric for hypothesis in [*pairs, *hypotheses]), "segm.AP")

@@ -33,8 +33,8 @@ function order(one, other) {
 function makeSortable(table) {
   const body = table.tBodies[0];
   if (!body || body.rows.length < 3) return;
-  // A row that leaves its first cell empty belongs to the row above it: such tables keep their order.
-  if ([...body.rows].some((row) => row.cells[0].textContent.trim() === "")) return;
+  // A row without a first cell belongs to the row above it, and a mean to all of them: such tables keep their order.
+  if ([...body.rows].some((row) => ["", "mean"].includes(row.cells[0].textContent.trim()))) return;
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     const button = element("button", { type: "button" }, ...head.childNodes);
     head.append(button);

@@ -105,10 +105,11 @@ def every_difference(analysis: Analysis, metric: str) -> Marked:
 
 
 def tests(analysis: Analysis) -> Marked:
-    """The numbers behind the verdicts."""
+    """The numbers behind the verdicts; with the 90 % interval where a claim of equality rests on it."""
+    equal = [verdict.hypothesis.direction == "equal" for verdict in analysis.verdicts]
     rows = []
-    for item in analysis.verdicts:
-        found = item.estimate
+    for item, is_equal in zip(analysis.verdicts, equal, strict=True):
+        found, decides = item.estimate, item.interval or (None, None)
         rows.append(
             [
                 item.hypothesis.claim,
@@ -117,15 +118,16 @@ def tests(analysis: Analysis) -> Marked:
                 signed(found.mean),
                 number(found.sd),
                 interval(found.low, found.high),
-                interval(*(item.interval or (None, None))) if item.hypothesis.direction == "equal" else NOTHING,
+                *([interval(*decides) if is_equal else NOTHING] if any(equal) else []),
                 p_value(item.p),
                 p_value(item.p_corrected),
                 number(item.detectable),
                 _needed(item.seeds_needed),
             ]
         )
-    header = ["claim", "metric", "n", "mean", "sd", "95 % interval", "90 % interval", "p", "p (Holm)", "detectable"]
-    return table([*header, "seeds needed"], rows, left=2)
+    intervals = ["95 % interval", "90 % interval"] if any(equal) else ["95 % interval"]
+    header = ["claim", "metric", "n", "mean", "sd", *intervals, "p", "p (Holm)", "detectable", "seeds needed"]
+    return table(header, rows, left=2)
 
 
 def _needed(count: int | None) -> str:
@@ -215,7 +217,7 @@ def by_size(analysis: Analysis) -> Marked:
         for weights in analysis.differences:
             cells = [estimated(analysis.estimate(weights, metric)) for metric in metrics]
             rows.append([emphasis(analysis.label(weights)), *cells])
-        tables.append(table(["", *(metric_label(metric).removesuffix(" objects") for metric in metrics)], rows))
+        tables.append(table(["arm", *(metric_label(metric).removesuffix(" objects") for metric in metrics)], rows))
     return paragraphs(*tables)
 
 

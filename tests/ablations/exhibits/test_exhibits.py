@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from ablations.cli import start_study
+from ablations.cli import sample_indices, start_study
 from ablations.config.study import compose_study
 from ablations.execution.exhibits import exhibits_of, make_exhibit
 from ablations.execution.run import run_arm
@@ -93,3 +93,11 @@ def test_anchors_and_proposals(exhibit, tmp_path):
     assert "exhibit `proposals` cannot be shown" in section and "run the study again" in section
     path.unlink()
     assert problems(study) == ["The exhibit `proposals` is not made yet."]
+
+
+@pytest.mark.parametrize("num_images", [1, 5, 12, 13, 300])
+def test_reports_draw_other_images_in_other_studies(num_images):
+    chosen = {name: sample_indices(name, num_images) for name in ("roialign", "roiops", "maskloss", "fcis", "rpn")}
+    for indices in chosen.values():
+        assert len(set(indices)) == min(12, num_images) and max(indices) < num_images
+    assert num_images < 300 or len({tuple(indices) for indices in chosen.values()}) > 3

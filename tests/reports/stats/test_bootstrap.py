@@ -11,6 +11,7 @@ from pycocotools.cocoeval import COCOeval
 
 from ablations.evaluation.overlap import overlap_metrics
 from reports.load import read_study
+from reports.stats import bootstrap as bootstrap_module
 from reports.stats.bootstrap import ImageBootstrap, average_precisions, draw_images
 from reports.stats.matching import Truth
 
