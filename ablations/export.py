@@ -34,7 +34,7 @@ REPORT = "report"
 
 NAME = re.compile(r"[A-Za-z0-9_=,-][A-Za-z0-9_.=,-]*")
 """What folders and files may be called."""
-SUFFIXES = {".json", ".jsonl", ".yaml", ".png", ".safetensors", ".md", ".html", ".csv", ".svg"}
+SUFFIXES = {".json", ".jsonl", ".yaml", ".png", ".jpg", ".safetensors", ".md", ".html", ".csv", ".svg"}
 MARKUP = re.compile(r"<[A-Za-z/!?]|\]\(|javascript:", re.IGNORECASE)
 """What must not stand in a record from others, whose text goes into the report's page."""
 TIME = (1980, 1, 1, 0, 0, 0)
