@@ -16,10 +16,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from ablations.cli import Request, carry_out, prepare, refuse
+from ablations.cli import Request, execute, prepare, refuse
 from ablations.errors import ConfigError, RecordError
 
-requests: list[Request] = []  # several in a sweep: Hydra only collects them, and they are carried out together
+requests: list[Request] = []  # several in a sweep: Hydra only collects them, and they are executed together
 exit_codes: list[int] = []
 
 
@@ -41,7 +41,7 @@ def main(composed: DictConfig) -> None:
 if __name__ == "__main__":
     try:
         main()
-        exit_codes.append(carry_out(requests))
-    except KeyboardInterrupt:  # before any run began: carry_out() stops by itself
+        exit_codes.append(execute(requests))
+    except KeyboardInterrupt:  # before any run began: execute() handles it by itself
         exit_codes.append(130)
     sys.exit(max(exit_codes))

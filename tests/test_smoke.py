@@ -172,7 +172,7 @@ def test_an_arm_that_another_study_has_finished_is_taken_over(study):
     done = run("study=maskclass", *TINY, f"outputs={outputs}")
     assert done.returncode == 0, done.stdout + done.stderr
     made, taken = outputs / "roialign/align-16/seed1", outputs / "maskclass/specific/seed1"
-    assert "specific seed 1: taken over from roialign/align-16" in done.stdout
+    assert "specific seed 1: reusing roialign/align-16" in done.stdout
     assert torture.timeless(taken / "run.json") == torture.timeless(made / "run.json") | {
         "study": "maskclass",
         "arm": "specific",

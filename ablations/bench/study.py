@@ -53,7 +53,7 @@ def seconds_of(config: Config, workers: int, threads: int, count: int, name: str
     """From the start of the first run to the end of the last: from their statuses, which leave the imports out."""
     config = dataclasses.replace(config, workers=workers, threads=threads, force=True)
     runs = [Run(name, "arm", dataclasses.replace(config, seed=seed)) for seed in range(count)]
-    outcome = execute(runs, report=lambda _: None)
+    outcome = execute(runs, print_line=lambda _: None)
     if outcome.failures:
         raise SystemExit(f"a run failed: {outcome.failures}")
     statuses = [load_status(run.folder / "status.json") for run in runs]

@@ -1,18 +1,14 @@
-"""What `python run.py` does once Hydra has composed its configuration."""
+"""What a command does once its settings are checked: runs and studies, on this process or all ranks of torchrun."""
 
 import json
-import os
-import sys
 import zlib
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
 
+from ablations.cli import Request, refuse
 from ablations.config.schema import Config
-from ablations.config.study import Compose, Run, Study, compose_study, single_run
+from ablations.config.study import Run, Study
 from ablations.errors import ConfigError, RecordError
 from ablations.execution.distributed_worker import worker_loop
 from ablations.execution.exhibits import exhibits_of
@@ -32,33 +28,10 @@ NUM_SAMPLES = 12
 """Validation images from which a report picks those that it draws: chosen before anything is trained."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a command line asks for, or one of the many that a sweep stands for. study is None for a single run."""
-
-    runs: list[Run]
-    study: Study | None = None
-
-
-def prepare(composed: DictConfig, overrides: list[str], compose: Compose) -> Request:
-    """What is asked for. Raises ConfigError before any work is done if something in it cannot work."""
-    if composed.study is None:
-        request = Request([single_run(composed, overrides)])
-    else:
-        study, runs = compose_study(composed, overrides, compose)
-        request = Request(runs, study)
-    check_outputs(request.runs[0].config)
-    return request
-
-
-def carry_out(requests: list[Request]) -> int:
-    """Single runs side by side, then one study after another.
-
-    The exit code is 0 if everything is done, 1 if something failed, 2 if something that was asked for cannot work,
-    and 130 if it was stopped on request.
-    """
+def execute_requests(requests: list[Request]) -> int:
+    """Executes all requests; returns the exit code, as described at cli.execute."""
     if distributed.world_size() == 1:
-        return lead(requests)
+        return _execute_here(requests)
     try:
         for request in requests:
             distributed.check_config(request.runs[0].config)
@@ -70,54 +43,48 @@ def carry_out(requests: list[Request]) -> int:
     if distributed.rank() > 0:
         return worker_loop()
     try:
-        return lead(requests)
+        return _execute_here(requests)
     finally:
         distributed.destroy_process_group()
 
 
-def lead(requests: list[Request]) -> int:
-    """As carry_out, by this process and those that it calls for."""
-    single = {request.runs[0].folder: request.runs[0] for request in requests if request.study is None}
-    work = [partial(carry_out_single, list(single.values()))] if single else []
-    work += [partial(carry_out_study, request.study, request.runs) for request in requests if request.study is not None]
-    codes = [0]
-    for part in work:
+def _execute_here(requests: list[Request]) -> int:
+    """Executes the single runs of all requests at once, so that they share the machine, and then the studies."""
+    singles = {run.folder: run for request in requests if request.study is None for run in request.runs}
+    merged = [Request(list(singles.values()))] if singles else []
+    merged += [request for request in requests if request.study is not None]
+    exit_code = 0
+    for request in merged:
         try:
-            codes.append(part())
+            exit_code = max(exit_code, execute_request(request))
         except (ConfigError, RecordError) as error:
-            codes.append(refuse(error))
-        if codes[-1] == INTERRUPTED:
+            exit_code = max(exit_code, refuse(error))
+        if exit_code == INTERRUPTED:
             break
-    return max(codes)
+    return exit_code
 
 
-def refuse(error: Exception) -> int:
-    """Says what is wrong with what was asked for; gives the exit code of that."""
-    print(f"error: {error}", file=sys.stderr)
-    return 2
-
-
-def carry_out_single(runs: list[Run]) -> int:
-    print(describe(runs[0].config))
-    outcome = execute(runs)
-    for folder, record in outcome.records.items():
-        print(f"{record.num_parameters:,} parameters\n{table(record)}\nfiles: {folder}")
-    return conclude(outcome)
-
-
-def carry_out_study(study: Study, runs: list[Run]) -> int:
-    print(describe(runs[0].config))
+def execute_request(request: Request) -> int:
+    """Executes the runs and, of a study, the exhibits; prints what is found and where the files are."""
+    runs, study = request.runs, request.study
+    config = runs[0].config
+    print(describe(config))
+    if study is None:
+        outcome = execute(runs)
+        for folder, record in outcome.records.items():
+            print(f"{record.num_parameters:,} parameters\n{table(record)}\nfiles: {folder}")
+        return conclude(outcome)
     print(f"study {study.name}: {len(study.arms)} arms x {len(runs) // len(study.arms)} seeds; {cost(runs)}")
     start_study(study, runs)
-    outcome = execute(runs, exhibits=exhibits_of(study, runs))
+    outcome = execute(runs, exhibits_of(study, runs))
     if not outcome.interrupted:
-        publish_report(study.name, runs[0].config)
+        publish_report(study.name, config)
     print(f"records: {runs[0].folder.parent.parent}\nreport:  python -m reports {study.name}")
     return conclude(outcome)
 
 
 def cost(runs: list[Run]) -> str:
-    """What the runs amount to, before any is started; the stages that they share come on top."""
+    """How much training the runs amount to, without the stages that they share."""
     schedules = [run.config.budget.rpn if run.config.task == "proposals" else run.config.budget.train for run in runs]
     steps = " or ".join(f"{count:,}" for count in sorted({schedule.steps for schedule in schedules}))
     images = " or ".join(str(count) for count in sorted({schedule.images_per_step for schedule in schedules}))
@@ -133,15 +100,15 @@ def sample_indices(study: str, num_images: int) -> list[int]:
 
 
 def start_study(study: Study, runs: list[Run]) -> None:
-    """Writes what is asked, and what reports draw, before anything is trained."""
+    """Writes what the study asks, and the images that its report draws, before anything is trained."""
     config = runs[0].config
     folder = Path(config.outputs) / study.name
     try:
         val = stages_of(config).dataset("val")
     except (ValueError, OSError) as error:
         raise ConfigError(f"data: {error}") from error
-    chosen = [val[index] for index in sample_indices(study.name, len(val))]
-    for sample in chosen:
+    samples = [val[index] for index in sample_indices(study.name, len(val))]
+    for sample in samples:
         path = folder / "samples" / f"{sample.image_id}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         sample.picture().save(path)
@@ -154,7 +121,7 @@ def start_study(study: Study, runs: list[Run]) -> None:
         arms=study.arms,
         seeds=sorted({run.config.seed for run in runs}),
         hypotheses=study.hypotheses,
-        sample_image_ids=[sample.image_id for sample in chosen],
+        sample_image_ids=[sample.image_id for sample in samples],
         config=config.settings(),
         data={
             "name": val.name.partition("/")[0],
@@ -167,20 +134,8 @@ def start_study(study: Study, runs: list[Run]) -> None:
     save(record, folder / "study.json")
 
 
-def check_outputs(config: Config) -> None:
-    """Raises ConfigError if nothing can be written where runs go."""
-    folder = Path(config.outputs)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(f"outputs: expected a folder that can be written, got {folder} ({error.strerror})") from error
-
-
 def describe(config: Config) -> str:
-    """The first lines of a run: where it computes and why, and which code this is."""
+    """The first line of output: where it computes and why, and which version of the code this is."""
     git = git_state()
     state = f"commit {git['commit'][:10]}" + (" with changes" if git["dirty"] else "") if git["commit"] else "no git"
     if config.launcher.kind == "local":
@@ -192,6 +147,7 @@ def describe(config: Config) -> str:
 
 
 def conclude(outcome: Outcome) -> int:
+    """Prints what failed, and whether there was a stop; returns the exit code."""
     for name, message in outcome.failures.items():
         print(f"failed: {name}: {message}")
     if outcome.interrupted:

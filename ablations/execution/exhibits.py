@@ -1,4 +1,4 @@
-"""Makes the exhibits of a study once its runs are done, and again when a run or the code of an exhibit is another."""
+"""Makes the exhibits of a study once its runs are done, and again when a run or the code of an exhibit has changed."""
 
 import shutil
 from dataclasses import dataclass
@@ -10,13 +10,14 @@ from ablations.config.study import Run, Study
 from ablations.errors import RecordError
 from ablations.records.code_version import version_of
 from ablations.records.provenance import provenance
+from ablations.records.run_log import RunLog
 from ablations.records.schema import ExhibitRecord
 from ablations.records.storage import load_exhibit, load_run, load_study, save
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One exhibit of a study; `runs` are all of the study's."""
+    """One exhibit of a study. runs: all of the study's."""
 
     name: str
     runs: list[Run]
@@ -41,15 +42,15 @@ class Exhibit:
     def keeps_code(self) -> bool:
         return self.runs[0].config.code == "keep"
 
-    def stands_on(self) -> dict[str, dict[str, str]]:
-        """What tells the runs apart from those of another time. Raises OSError where one is not done."""
+    def run_identities(self) -> dict[str, dict[str, str]]:
+        """The identity of each run, by arm and seed. Raises OSError if a run is not done."""
         return {f"{run.arm}/seed{run.config.seed}": load_run(run.folder / "run.json").identity for run in self.runs}
 
     def is_current(self) -> bool:
-        """Whether it is made already, of the runs as they are and, unless code=keep, by its module as it is."""
+        """Whether it is up to date: made from these runs and, unless code=keep, by this version of its module."""
         try:
             record = load_exhibit(self.path)
-            return record.runs == self.stands_on() and (self.keeps_code or record.code == self.code)
+            return record.runs == self.run_identities() and (self.keeps_code or record.code == self.code)
         except (OSError, RecordError):
             return False
 
@@ -58,14 +59,15 @@ def exhibits_of(study: Study, runs: list[Run]) -> list[Exhibit]:
     return [Exhibit(name, runs) for name in study.exhibits]
 
 
-def make_exhibit(exhibit: Exhibit) -> ExhibitRecord:
-    """Makes one exhibit and leaves its files: its pictures first, its record last."""
+def make_exhibit(exhibit: Exhibit, log: RunLog) -> ExhibitRecord:
+    """Makes one exhibit and writes its files: its pictures first, its record last."""
     started = datetime.now(UTC)
+    log.enter("making the exhibit")
     exhibit.path.unlink(missing_ok=True)
     shutil.rmtree(exhibit.images, ignore_errors=True)
     exhibit.images.mkdir(parents=True)
-    study, stands_on = load_study(exhibit.study_folder / "study.json"), exhibit.stands_on()
+    study, runs = load_study(exhibit.study_folder / "study.json"), exhibit.run_identities()
     content = exhibits.maker(exhibit.name)(study, exhibit.runs, exhibit.images)
-    record = ExhibitRecord(exhibit.name, study.name, stands_on, content, provenance(started), exhibit.code)
+    record = ExhibitRecord(exhibit.name, study.name, runs, content, provenance(started), exhibit.code)
     save(record, exhibit.path)
     return record

@@ -1,4 +1,4 @@
-"""Processes that take one task after another, and how a study of them is stopped."""
+"""Worker processes on this machine, each of which runs one job after another, and the signals that stop a study."""
 
 import multiprocessing
 import os
@@ -17,32 +17,33 @@ from ablations.errors import WorkerLost
 from ablations.training.stopping import stop_when
 
 INTERRUPTED = 130
-"""Exit code of a study that was stopped, as shells have it for Ctrl-C."""
+"""Exit code of a study that was stopped: the one that shells give after Ctrl-C."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Workers:
-    """Processes that import everything once and stay. One that dies takes only its own task with it.
+class LocalLauncher:
+    """launcher=local: worker processes that import everything once. If one dies, only its own job is lost.
 
-    gpus: shared out among them, as CUDA_VISIBLE_DEVICES names them.
+    threads: of each worker
+    gpus: shared out among the workers, as CUDA_VISIBLE_DEVICES names them
     """
 
-    def __init__(self, count: int, threads: int, gpus: Sequence[str] = ()) -> None:
+    def __init__(self, num_slots: int, threads: int, gpus: Sequence[str] = ()) -> None:
         self.context = multiprocessing.get_context("spawn")  # a forked process inherits thread pools that do not run
-        self.count, self.threads = count, threads
-        # One byte that all share. An Event has a lock, which a worker that is killed while it looks would keep.
+        self.num_slots, self.threads = num_slots, threads
+        # One shared byte. An Event has a lock, which a worker that is killed while it reads would never release.
         self.stop = self.context.RawValue("b", 0)
         self.gpu_of: dict[ProcessPoolExecutor, str | None] = {}
-        self.idle = [self._start(gpus[number % len(gpus)] if gpus else None) for number in range(count)]
+        self.idle = [self._start(gpus[slot % len(gpus)] if gpus else None) for slot in range(num_slots)]
         self.busy: dict[Future[Any], ProcessPoolExecutor] = {}
 
     @property
-    def free(self) -> int:
+    def free_slots(self) -> int:
         return len(self.idle)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """function(*arguments) in an idle process; there must be one."""
+        """Calls function(*arguments) in an idle worker; there must be one."""
         worker = self.idle.pop()
         try:
             future = worker.submit(function, *arguments)
@@ -53,7 +54,7 @@ class Workers:
         return future
 
     def result(self, future: Future[Any]) -> Any:
-        """What the function returned or raised; its process is idle again, or replaced if it died."""
+        """What the function returned or raised; its worker is idle again, or replaced if it died."""
         worker = self.busy.pop(future)
         try:
             return future.result()
@@ -64,7 +65,7 @@ class Workers:
         finally:
             self.idle.append(worker)
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         self.stop.value = 1
 
     def close(self) -> None:
@@ -75,11 +76,11 @@ class Workers:
         arguments = (self.threads, gpu, self.stop)
         worker = ProcessPoolExecutor(1, mp_context=self.context, initializer=_start_worker, initargs=arguments)
         self.gpu_of[worker] = gpu
-        # Ctrl-C reaches all processes of a terminal, SIGTERM often too. Workers obey `stop` alone, so from their
-        # very start they have these signals blocked, as they inherit it here.
+        # Ctrl-C reaches all processes of a terminal, and SIGTERM often does too. Workers react only to `stop`, so they
+        # inherit a mask here that blocks these signals from their very start.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
-            worker.submit(os.getpid)  # starts the process now, while there is nothing to do yet
+            worker.submit(os.getpid)  # starts the process now, before there is a job for it
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return worker
@@ -94,7 +95,7 @@ def _start_worker(threads: int, gpu: str | None, stop: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would otherwise finish its run and then wait for ever."""
+    """Ends this worker with its parent; otherwise it would finish its run and then wait for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -103,24 +104,24 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Gives a function that says whether SIGINT or SIGTERM has come; a second one ends everything at once."""
-    came: list[int] = []
+    """Yields a function that tells whether SIGINT or SIGTERM has arrived; a second signal ends everything at once."""
+    received: list[int] = []
 
     def handle(number: int, _: FrameType | None) -> None:
-        if came:
+        if received:
             for process in multiprocessing.active_children():
                 process.kill()
-            os.write(2, b"stopped at once; the same command goes on from the last checkpoints\n")
+            os.write(2, b"stopped at once; the same command continues from the last checkpoints\n")
             os._exit(INTERRUPTED)
-        came.append(number)
-        os.write(2, b"\nstopping: runs write a checkpoint first; once more stops at once\n")
+        received.append(number)
+        os.write(2, b"\nstopping after the next checkpoint of each run; press Ctrl-C again to stop at once\n")
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False  # only the main thread may handle signals
         return
     before = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
-        yield lambda: bool(came)
+        yield lambda: bool(received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

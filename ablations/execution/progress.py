@@ -1,4 +1,4 @@
-"""How far the runs of one command are: lines that read well in a log file, and a bar below them on a terminal."""
+"""The progress of one command: lines that read well in a log file, and a bar below them on a terminal."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -11,92 +11,94 @@ from ablations.records.schema import RunRecord, Status
 from ablations.records.storage import load_status
 from ablations.records.summary import duration, headline
 
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_UPDATES = 1.0
 QUIET_SECONDS = 60.0
-"""After so long without a line, one says what is being done; on a terminal the bar does."""
+"""After so long without a line, one says what is running; on a terminal the bar does."""
 
 
-class Progress:
-    """One line for each finished task, with the time that is left.
+class ProgressReporter:
+    """Prints a line for each finished job, with an estimate of the time that remains.
 
-    total, already: how many runs there are and how many are done; places: how many are done at a time.
+    num_runs, num_done: runs in all, and those that were done before
+    num_slots:          how many run at a time
+    print_line:         where lines go
     """
 
-    def __init__(self, total: int, already: int, places: int, report: Callable[[str], None]) -> None:
-        self.total, self.finished, self.places, self.report = total, already, places, report
-        self.began = self.looked = self.spoke = time.monotonic()
+    def __init__(self, num_runs: int, num_done: int, num_slots: int, print_line: Callable[[str], None]) -> None:
+        self.num_runs, self.num_done, self.num_slots, self.print_line = num_runs, num_done, num_slots, print_line
+        self.began = self.updated = self.printed = time.monotonic()
         self.seconds: list[float] = []  # of each finished run
-        self.projected: list[float] = []  # of each run at hand, by its pace, while none is finished
-        # A single run echoes its own log. `disable=None`: not where the output is no terminal.
+        self.projected: list[float] = []  # of each running one, from its pace: used until one is finished
+        # A single run echoes its own log. `disable=None` leaves the bar out where the output is not a terminal.
         self.bar = tqdm(
-            total=total,
-            initial=already,
+            total=num_runs,
+            initial=num_done,
             bar_format="{bar:20} {desc}",
             leave=False,
             dynamic_ncols=True,
-            disable=True if total == 1 else None,
+            disable=True if num_runs == 1 else None,
         )
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "ProgressReporter":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
 
-    def say(self, line: str) -> None:
-        """A line above the bar."""
+    def write(self, line: str) -> None:
+        """Prints a line above the bar."""
         self.bar.clear()
-        self.report(line)
+        self.print_line(line)
         self.bar.refresh()
-        self.spoke = time.monotonic()
+        self.printed = time.monotonic()
 
-    def done(self, name: str, record: RunRecord | None = None) -> None:
-        """A stage, or with its record a run, is done."""
+    def job_done(self, name: str, record: RunRecord | None = None) -> None:
+        """Reports that a stage or an exhibit or, with its record, a run is done."""
         clock = f"[{time.monotonic() - self.began:5.0f} s]"
         if record is None:
-            self.say(f"{clock} {name} ready")
+            self.write(f"{clock} {name} ready")
             return
-        self.finished += 1
+        self.num_done += 1
         self.seconds.append(record.cost["train_seconds"] + record.cost["eval_seconds"])
-        left = self._left(self.total - self.finished)
-        self.say(f"{clock} run {self.finished} of {self.total}: {name}: {headline(record)}; {left}")
+        remaining = self._time_for(self.num_runs - self.num_done)
+        self.write(f"{clock} run {self.num_done} of {self.num_runs}: {name}: {headline(record)}; {remaining}")
 
-    def look(self, folders: Iterable[Path]) -> None:
-        """Brings the bar up to date from the status files of what is being done; called often."""
+    def update(self, folders: Iterable[Path]) -> None:
+        """Updates the bar from the status files of the running jobs; called often."""
         now = time.monotonic()
-        if self.total == 1 or now - self.looked < SECONDS_BETWEEN_LOOKS:
+        if self.num_runs == 1 or now - self.updated < SECONDS_BETWEEN_UPDATES:
             return
-        self.looked = now
+        self.updated = now
         statuses = [status for folder in folders if (status := load_status(folder / "status.json")) is not None]
-        runs = [status for status in statuses if status.state == "running"]
-        self.projected = [seconds for status in runs if (seconds := projected_seconds(status)) is not None]
-        begun = sum(status.step / status.steps for status in runs if status.steps and not _is_stage(status))
-        left = self._left(self.total - self.finished - begun)
-        doing = ", ".join(f"{status.name.rpartition(': ')[2]} {where(status)}" for status in runs)
-        text = f"{self.finished} of {self.total} runs; {left}: {doing}"
+        running = [status for status in statuses if status.state == "running"]
+        self.projected = [seconds for status in running if (seconds := projected_seconds(status)) is not None]
+        begun = sum(status.step / status.steps for status in running if status.steps and not _is_stage(status))
+        remaining = self._time_for(self.num_runs - self.num_done - begun)
+        phases = ", ".join(f"{status.name.rpartition(': ')[2]} {phase(status)}" for status in running)
+        text = f"{self.num_done} of {self.num_runs} runs; {remaining}: {phases}"
         if not self.bar.disable:
-            self.bar.n = self.finished + begun
+            self.bar.n = self.num_done + begun
             self.bar.set_description_str(text)
-        elif now - self.spoke >= QUIET_SECONDS and doing:
-            self.say(f"[{now - self.began:5.0f} s] {text}")
+        elif now - self.printed >= QUIET_SECONDS and phases:
+            self.write(f"[{now - self.began:5.0f} s] {text}")
 
-    def _left(self, runs: float) -> str:
+    def _time_for(self, runs: float) -> str:
         seconds = self.seconds or self.projected
         if not seconds:
             return "time left not known yet"
-        return f"about {duration(runs * sum(seconds) / len(seconds) / self.places)} left"
+        return f"about {duration(runs * sum(seconds) / len(seconds) / self.num_slots)} left"
 
 
 def projected_seconds(status: Status) -> float | None:
-    """What a run's training takes in all at the pace of its steps so far; None where that cannot be told."""
+    """The time that a run's whole training takes at its pace so far; None where that is not known."""
     if _is_stage(status) or status.message != "training" or status.step <= status.resumed:
         return None
     elapsed = (datetime.fromisoformat(status.updated) - datetime.fromisoformat(status.started)).total_seconds()
     return elapsed * status.steps / (status.step - status.resumed) if elapsed > 0 else None
 
 
-def where(status: Status) -> str:
-    """How far a run or stage is, in a few words."""
+def phase(status: Status) -> str:
+    """What a run or stage is doing, in a few words."""
     if status.message == "training" and status.steps:
         return f"at step {status.step} of {status.steps}"
     return status.message

@@ -1,44 +1,61 @@
-"""A run that another study has finished already is taken over, not trained again.
+"""Finished runs: which of them still hold, why others do not, and where those go when they are run again.
 
-Studies share arms: RoIAlign at stride 16 with sigmoid masks stands in most of them. The same settings on the same
-stages give the same run, whatever study and arm it is filed under.
+Studies share arms: RoIAlign at stride 16 with sigmoid masks is in most of them. The same settings on the same stages
+give the same run, whatever study and arm it is filed under, so a run that another study has finished is reused.
 """
 
 import dataclasses
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
+from ablations.config.schema import Config
 from ablations.config.study import Run
-from ablations.execution.finished import REPLACED, finished, set_aside
+from ablations.errors import RecordError
+from ablations.records.code_version import code_version
 from ablations.records.schema import RunRecord
-from ablations.records.storage import LOCK, TEMPORARY, save
-from ablations.stages.store import Stages
+from ablations.records.storage import LOCK, TEMPORARY, load_run, save
+from ablations.stages.store import stages_of
 
-OWN = ("run.json", "log.txt", "status.json", LOCK)
-"""What a run has of its own; all else in its folder is only ever replaced, never written into: both can own it."""
+ARCHIVE = "replaced"
+"""The folder, in that of a study, of runs that were run again."""
+
+OWN_FILES = ("run.json", "log.txt", "status.json", LOCK)
+"""The files that a reused run does not share with its original. All others are only ever replaced, never written
+into, so that one file can belong to both."""
 
 
-def take_over(run: Run, stages: Stages) -> RunRecord | None:
+def finished_record(run: Run) -> RunRecord | None:
+    """The record of this run if it is done with these settings, on these stages, by this code; else None."""
+    return _check(run.folder, run.config)[0]
+
+
+def outdated_reason(run: Run) -> str:
+    """Why the record in the run's folder is not this run's; "" if it is, or if there is none."""
+    return _check(run.folder, run.config)[1]
+
+
+def reuse_finished_run(run: Run) -> RunRecord | None:
     """Files a finished run with the same settings and stages under `run`'s study and arm; None if there is none.
 
-    Runs that were replaced are looked through too: with the old settings come back the old runs.
-    The caller holds the lock of run.folder.
+    Archived runs count too, so that going back to old settings brings their runs back. The caller holds the lock of
+    run.folder.
     """
     outputs, seed = Path(run.config.outputs), f"seed{run.config.seed}"
-    for path in [*outputs.glob(f"*/*/{seed}/run.json"), *outputs.glob(f"*/{REPLACED}/*/{seed}-*/run.json")]:
+    for path in [*outputs.glob(f"*/*/{seed}/run.json"), *outputs.glob(f"*/{ARCHIVE}/*/{seed}-*/run.json")]:
         source = path.parent
         if source == run.folder:
             continue
-        record = finished(source, run.config, stages)
+        record, _ = _check(source, run.config)
         if record is None or not (source / "model.safetensors").exists():
             continue
-        set_aside(run.folder)
+        archive_run(run.folder)
         try:
             for file in source.iterdir():
-                if file.is_file() and file.name not in OWN:
+                if file.is_file() and file.name not in OWN_FILES:
                     _link(file, run.folder / file.name)
-        except FileNotFoundError:  # another process does that run again: this one trains its own
+        except FileNotFoundError:  # another process is archiving that run: this one is trained
             continue
         origin = record.taken_from or f"{record.study}/{record.arm}"
         origin = "" if origin == f"{run.study}/{run.arm}" else origin
@@ -48,8 +65,59 @@ def take_over(run: Run, stages: Stages) -> RunRecord | None:
     return None
 
 
+def archive_run(folder: Path) -> Path | None:
+    """Moves a run's files to <study>/replaced/<arm>/seed<k>-<n>. Returns that folder, or None if there is no record.
+
+    run.json is moved last: after a kill, the next call continues with the same folder.
+    """
+    if not (folder / "run.json").exists():
+        return None
+    parent = folder.parent.parent / ARCHIVE / folder.parent.name
+    number = 1
+    while (parent / f"{folder.name}-{number}" / "run.json").exists():
+        number += 1
+    target = parent / f"{folder.name}-{number}"
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == "run.json"):
+        if path.name != LOCK:
+            os.replace(path, target / path.name)
+    return target
+
+
+def _check(folder: Path, config: Config) -> tuple[RunRecord | None, str]:
+    """The record in a folder if it is of a run with this configuration; else None, and why it is not."""
+    path = folder / "run.json"
+    if not path.exists():
+        return None, ""
+    try:
+        record = load_run(path)
+    except (RecordError, OSError):
+        return None, "its record cannot be read"
+    if record.config_hash != config.hash():
+        return None, f"settings changed: {_changes(record.config, config.settings())}"
+    if record.stages != stages_of(config).keys:
+        return None, "the data or the stages that it depends on changed"
+    if config.code == "redo" and record.provenance.get("code") != code_version():
+        return None, "the code has changed (code=keep accepts runs of other versions)"
+    return record, ""
+
+
+def _changes(old: Any, new: dict[str, Any]) -> str:
+    """The first few settings that differ, with both values."""
+    before, after = _flat(old), _flat(new)
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    shown = [f"{key} {before.get(key)} -> {after.get(key)}" for key in keys[:3]]
+    return ", ".join(shown) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(content, dict):
+        return {prefix.removesuffix("."): list(content) if isinstance(content, tuple) else content}
+    return {key: value for name, part in content.items() for key, value in _flat(part, f"{prefix}{name}.").items()}
+
+
 def _link(source: Path, target: Path) -> None:
-    """Both names for one file where the file system can do that, else a copy; `target` is never half there."""
+    """Makes `target` a second name of `source` where the file system can, else a copy; it is never incomplete."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}{TEMPORARY}")
     temporary.unlink(missing_ok=True)
     try:

@@ -1,9 +1,8 @@
-"""Carries out runs and the stages that they share, on all cores, and says how far it is."""
+"""Executes runs and the stages that they share: whatever is not done yet, in parallel, with progress reported."""
 
-import functools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,52 +10,30 @@ from typing import Any
 
 from ablations.config.study import Run
 from ablations.errors import Stopped, WorkerLost
-from ablations.execution.exhibits import Exhibit, make_exhibit
-from ablations.execution.finished import finished, outdated, set_aside
-from ablations.execution.launchers import Engine, start
+from ablations.execution.exhibits import Exhibit
+from ablations.execution.jobs import WORK, Job, RunningElsewhere, job_name, plan, plan_exhibits, run_job
+from ablations.execution.launchers import Launcher, make_launcher
 from ablations.execution.local import stop_signals
-from ablations.execution.progress import Progress
-from ablations.execution.reuse import take_over
-from ablations.execution.run import run_arm
-from ablations.machine import one_thread
-from ablations.records.run_log import RunLog, explain, mark_failed
-from ablations.records.schema import ExhibitRecord, RunRecord
-from ablations.records.storage import LOCK, clear_temporaries
-from ablations.stages.make import make_backbone, make_data, make_proposals
-from ablations.stages.store import CHECKPOINT, Stages, stages_of
+from ablations.execution.progress import ProgressReporter
+from ablations.execution.reuse import ARCHIVE, finished_record, outdated_reason, reuse_finished_run
+from ablations.records.run_log import explain, mark_failed
+from ablations.records.schema import RunRecord
+from ablations.records.storage import LOCK
+from ablations.stages.store import CHECKPOINT, stages_of
 from ablations.training import distributed
 from data.folders import clear_abandoned, held, locked
 
 POLL = 0.2
-"""Seconds between looks at what other processes and signals have brought."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """Something that a worker does once what it needs is done; called with its RunLog.
-
-    folder: where its log, status and lock are
-    run:    set for runs, which are counted
-    """
-
-    name: str
-    folder: Path
-    function: Callable[[RunLog], Any]
-    needs: frozenset[str]
-    run: Run | None = None
-
-
-class Elsewhere(Exception):
-    """Another process is doing this task."""
+"""Seconds between checks for signals and for jobs that other processes have finished."""
 
 
 @dataclass
 class Outcome:
-    """What came of it.
+    """What became of the runs.
 
     records:     by run folder
-    failures:    by task: what went wrong
-    interrupted: it was asked to stop, and did before all was done
+    failures:    by job: what went wrong
+    interrupted: whether a stop was requested before everything was done
     """
 
     records: dict[Path, RunRecord] = field(default_factory=dict)
@@ -64,178 +41,144 @@ class Outcome:
     interrupted: bool = False
 
 
-def plan(runs: list[Run]) -> list[Task]:
-    """The runs and, once each, the stages that they stand on."""
-    tasks: dict[str, Task] = {}
-    for run in runs:
-        stages = stages_of(run.config)
-        data = _stage(make_data, stages, f"data {stages.data_key}", [])
-        backbone = f"backbone stride {run.config.stride} {stages.backbone_key}"
-        steps = [data, _stage(make_backbone, stages, backbone, [data])]
-        if stages.shares_proposals:
-            proposals = f"proposals stride {run.config.stride} {stages.rpn_key}"
-            steps.append(_stage(make_proposals, stages, proposals, steps[-1:]))
-        for step in steps:
-            tasks.setdefault(step.name, step)
-        work = functools.partial(run_arm, run)
-        tasks[_name(run)] = Task(_name(run), run.folder, work, frozenset({steps[-1].name}), run)
-    return list(tasks.values())
+def execute(
+    runs: list[Run],
+    exhibits: Sequence[Exhibit] = (),
+    print_line: Callable[[str], None] = print,
+    launch: Callable[..., Launcher] = make_launcher,
+    work: Mapping[str, Callable[..., Any]] = WORK,
+) -> Outcome:
+    """Executes the runs that are not done yet, and then the exhibits of them that are not up to date.
 
-
-def plan_exhibits(exhibits: Sequence[Exhibit]) -> list[Task]:
-    """One after another once all runs are done: an exhibit that takes times must be alone."""
-    tasks: list[Task] = []
-    for exhibit in exhibits:
-        needs = frozenset(map(_name, exhibit.runs)) | {task.name for task in tasks[-1:]}
-        folder = exhibit.path.parent / "work" / exhibit.name
-        name = f"{exhibit.runs[0].study}: exhibit {exhibit.name}"
-        tasks.append(Task(name, folder, functools.partial(_exhibit, exhibit), needs))
-    return tasks
-
-
-def execute(runs: list[Run], report: Callable[[str], None] = print, exhibits: Sequence[Exhibit] = ()) -> Outcome:
-    """Carries out what is not done yet, `exhibits` of the runs last. A failure stops only what stands on it."""
+    A failed job stops only those that need it. `launch` and `work` are arguments for tests.
+    """
     outcome = Outcome()
-    left = take_stock(runs, outcome, report)
-    tasks = plan(left)
-    tasks += plan_exhibits([exhibit for exhibit in exhibits if left or not exhibit.is_current()])
-    if not tasks:
+    remaining = find_finished(runs, outcome, print_line)
+    jobs = plan(remaining, work)
+    jobs += plan_exhibits([exhibit for exhibit in exhibits if remaining or not exhibit.is_current()])
+    if not jobs:
         return outcome
     root = stages_of(runs[0].config).root
     for parent in (root, root / "data"):
         clear_abandoned(parent, keep=lambda partial: (partial / CHECKPOINT).exists())
-    done = {_name(run) for run in runs if run.folder in outcome.records}
-    with stop_signals() as stop_came:
-        engine = start(runs[0].config, len(runs), stop_came)
+    done = {job_name(run) for run in runs if run.folder in outcome.records}
+    with stop_signals() as stop_requested:
+        launcher = launch(runs[0].config, len(runs), stop_requested)
         try:
-            with Progress(len(runs), len(outcome.records), engine.count, report) as progress:
-                _carry_out_all(tasks, done, engine, stop_came, outcome, progress, echo=len(runs) == 1)
+            with ProgressReporter(len(runs), len(outcome.records), launcher.num_slots, print_line) as progress:
+                Scheduler(jobs, done, launcher, progress, outcome, echo=len(runs) == 1).run(stop_requested)
         finally:
-            engine.close()
+            launcher.close()
     return outcome
 
 
-def take_stock(runs: list[Run], outcome: Outcome, report: Callable[[str], None]) -> list[Run]:
-    """The runs that are left to do; the finished ones and those of other studies go into `outcome`."""
+def find_finished(runs: list[Run], outcome: Outcome, print_line: Callable[[str], None]) -> list[Run]:
+    """The runs that remain to be done. Records of the others, from this study or another, go into `outcome`."""
     reasons: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        stages = stages_of(run.config)
-        record = None if run.config.force else finished(run.folder, run.config, stages)
+        record = None if run.config.force else finished_record(run)
         if record is not None:
             outcome.records[run.folder] = record
         elif (run.folder / "run.json").exists():
-            reasons[outdated(run.folder, run.config, stages) or "force=true"].append(run)
+            reasons[outdated_reason(run) or "force=true"].append(run)
     if outcome.records:
-        report(f"{len(outcome.records)} of {len(runs)} runs are done already")
-    for reason, again in reasons.items():
-        names = ", ".join(map(str, again[:3])) + (f" and {len(again) - 3} more" if len(again) > 3 else "")
-        report(f"done again: {names}: {reason}; the old files are kept in {again[0].folder.parents[1] / 'replaced'}")
+        print_line(f"{len(outcome.records)} of {len(runs)} runs are done already")
+    for reason, outdated in reasons.items():
+        names = ", ".join(map(str, outdated[:3])) + (f" and {len(outdated) - 3} more" if len(outdated) > 3 else "")
+        folder = outdated[0].folder.parents[1] / ARCHIVE
+        print_line(f"running again: {names}: {reason}; the old files are kept in {folder}")
     for run in [run for run in runs if run.folder not in outcome.records and not run.config.force]:
         try:
             with locked(run.folder / LOCK, wait=False) as ours:
-                record = take_over(run, stages_of(run.config)) if ours else None
+                record = reuse_finished_run(run) if ours else None
         except OSError as error:
-            outcome.failures[_name(run)] = explain(error)
-            report(f"FAILED {_name(run)}: {explain(error)}")
+            outcome.failures[job_name(run)] = explain(error)
+            print_line(f"FAILED {job_name(run)}: {explain(error)}")
             continue
         if record is not None:
             outcome.records[run.folder] = record
-            report(f"{run}: taken over from {record.taken_from or 'replaced runs'}, which has the same settings")
-    return [run for run in runs if run.folder not in outcome.records and _name(run) not in outcome.failures]
+            print_line(f"{run}: reusing {record.taken_from or 'an archived run'}, which has the same settings")
+    return [run for run in runs if run.folder not in outcome.records and job_name(run) not in outcome.failures]
 
 
-def _carry_out_all(
-    waiting: list[Task],
-    done: set[str],
-    engine: Engine,
-    stop_came: Callable[[], bool],
-    outcome: Outcome,
-    progress: Progress,
-    echo: bool,
-) -> None:
-    """Gives the engine one task after another until all are done, or those begun when a stop is asked for."""
-    pending: dict[Future[Any], Task] = {}
-    waited_for: set[str] = set()
-    while waiting or pending:
-        if stop_came():
-            engine.ask_to_stop()
-            outcome.interrupted = True
-            waiting = []
-        # No more than there are places, so that runs start in the order of the plan: seed by seed.
-        ready = [task for task in waiting if task.needs <= done]
-        free = [task for task in ready if not held(task.folder / LOCK)]
-        for task in free[: engine.free]:
-            waiting.remove(task)
-            pending[engine.submit(_carry_out, task, echo)] = task
-        for task in ready if not pending else []:
-            if task.name not in waited_for:
-                waited_for.add(task.name)
-                progress.say(f"waiting for another process that is at {task.name}")
-        if not pending and not ready:
-            for task in waiting:
-                outcome.failures[task.name] = "not started, because something that it needs failed"
+class Scheduler:
+    """Gives jobs to a launcher, each once the jobs that it needs are done, and collects what they return.
+
+    done: names of the jobs that are done
+    echo: what jobs log is printed too
+    """
+
+    def __init__(
+        self,
+        jobs: list[Job],
+        done: set[str],
+        launcher: Launcher,
+        progress: ProgressReporter,
+        outcome: Outcome,
+        echo: bool = False,
+    ) -> None:
+        self.waiting, self.done, self.launcher = list(jobs), done, launcher
+        self.progress, self.outcome, self.echo = progress, outcome, echo
+        self.running: dict[Future[Any], Job] = {}
+        self.announced: set[str] = set()  # jobs that another process does and this one waits for
+
+    def run(self, stop_requested: Callable[[], bool]) -> None:
+        """Returns once all jobs are done or have failed or, after a stop is requested, once none is running."""
+        while self.waiting or self.running:
+            if stop_requested():
+                self.launcher.request_stop()
+                self.outcome.interrupted = True
+                self.waiting = []
+            ready = [job for job in self.waiting if job.needs <= self.done]
+            self.submit(ready)
+            if not self.running and not ready:
+                for job in self.waiting:
+                    self.outcome.failures[job.name] = "not started, because something that it needs failed"
+                return
+            if not self.running:
+                time.sleep(POLL)
+            self.progress.update(job.folder for job in self.running.values())
+            for future in wait(self.running, timeout=POLL, return_when=FIRST_COMPLETED).done:
+                self.collect(future)
+
+    def submit(self, ready: list[Job]) -> None:
+        """Fills the free slots, no more: jobs start in the order of the plan, so that seeds are finished in turn."""
+        startable = [job for job in ready if not held(job.folder / LOCK)]
+        for job in startable[: self.launcher.free_slots]:
+            self.waiting.remove(job)
+            self.running[self.launcher.submit(run_job, job, self.echo)] = job
+        for job in ready if not self.running else []:
+            if job.name not in self.announced:
+                self.announced.add(job.name)
+                self.progress.write(f"waiting for {job.name}, which another process is running")
+
+    def collect(self, future: Future[Any]) -> None:
+        """Notes what came of a job that has ended."""
+        job = self.running.pop(future)
+        try:
+            result = self.launcher.result(future)
+        except Stopped:
             return
-        if not pending:
-            time.sleep(POLL)
-        progress.look(task.folder for task in pending.values())
-        for future in wait(pending, timeout=POLL, return_when=FIRST_COMPLETED).done:
-            task = pending.pop(future)
-            try:
-                result = engine.result(future)
-            except Stopped:
-                continue
-            except Elsewhere:
-                waiting.append(task)
-                continue
-            except Exception as error:
-                outcome.failures[task.name] = explain(error)
-                try:
-                    progress.say(f"FAILED {task.name}: {explain(error)}")
-                finally:
-                    if distributed.desynchronised():
-                        distributed.abort_all_ranks()
-                if isinstance(error, WorkerLost):
-                    mark_failed(task.folder, explain(error))
-                continue
-            done.add(task.name)
-            if task.run is None:
-                progress.done(task.name)
-            else:
-                outcome.records[task.run.folder] = result
-                progress.done(str(task.run), result)
+        except RunningElsewhere:
+            self.waiting.append(job)
+            return
+        except Exception as error:
+            self.fail(job, error)
+            return
+        self.done.add(job.name)
+        if job.run is None:
+            self.progress.job_done(job.name)
+        else:
+            self.outcome.records[job.run.folder] = result
+            self.progress.job_done(str(job.run), result)
 
-
-def _name(run: Run) -> str:
-    return f"{run.study}: {run}"
-
-
-def _carry_out(task: Task, echo: bool) -> Any:
-    """In a worker: the task, unless another process is at it. echo: what it logs goes to the terminal too."""
-    with locked(task.folder / LOCK, wait=False) as ours:
-        if not ours:
-            raise Elsewhere
-        clear_temporaries(task.folder)
-        if task.run is not None and not task.run.config.force:
-            record = finished(task.run.folder, task.run.config, stages_of(task.run.config))
-            record = record or take_over(task.run, stages_of(task.run.config))
-            if record is not None:  # another process has finished it meanwhile, here or for another study
-                return record
-        if task.run is not None:
-            set_aside(task.run.folder)
-        with RunLog(task.folder, task.name, echo) as log:
-            return task.function(log)
-
-
-def _stage(make: Callable[[Stages, RunLog], None], stages: Stages, name: str, needs: list[Task]) -> Task:
-    work = functools.partial(_on_one_thread, make, stages)
-    return Task(name, stages.work_folder(name), work, frozenset(task.name for task in needs))
-
-
-def _on_one_thread(make: Callable[[Stages, RunLog], None], stages: Stages, log: RunLog) -> None:
-    """Stages are shared, so their bits must not depend on whether a study or a single run makes them: one thread."""
-    with one_thread():
-        make(stages, log)
-
-
-def _exhibit(exhibit: Exhibit, log: RunLog) -> ExhibitRecord:
-    return make_exhibit(exhibit)
+    def fail(self, job: Job, error: Exception) -> None:
+        """Notes that a job has failed, and why; ends all ranks if they are desynchronised."""
+        self.outcome.failures[job.name] = explain(error)
+        try:
+            self.progress.write(f"FAILED {job.name}: {explain(error)}")
+        finally:
+            if distributed.desynchronised():
+                distributed.abort_all_ranks()
+        if isinstance(error, WorkerLost):
+            mark_failed(job.folder, explain(error))

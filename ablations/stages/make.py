@@ -1,4 +1,8 @@
-"""Makes the stages that all arms of a study share: data, pretrained backbone, proposals. `store` says where they go."""
+"""Makes the stages that all arms of a study share: data, pretrained backbone, proposals. `store` says where they go.
+
+On a CPU the last bits of sums depend on the number of threads. Studies and single runs, which have different numbers of
+threads, share stages, so stages are made on one.
+"""
 
 from pathlib import Path
 
@@ -6,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from ablations.errors import ConfigError
+from ablations.machine import one_thread
 from ablations.records.code_version import code_version
 from ablations.records.run_log import RunLog
 from ablations.stages.pretraining import DenseNetwork, dense_losses
@@ -22,6 +27,7 @@ from models.initialise import initialise, stream
 from models.weights import imagenet_state
 
 
+@one_thread()
 def make_data(stages: Stages, log: RunLog) -> None:
     """Draws the images, or checks that they can be read and that both splits have the same classes."""
     train, val = stages.dataset("train"), stages.dataset("val")
@@ -30,6 +36,7 @@ def make_data(stages: Stages, log: RunLog) -> None:
     log(0, {"training_images": len(train), "validation_images": len(val)})
 
 
+@one_thread()
 def make_backbone(stages: Stages, log: RunLog) -> None:
     """Pretrains the trunk, or takes ImageNet's weights; what is kept has its batch normalisation folded."""
 
@@ -52,6 +59,7 @@ def make_backbone(stages: Stages, log: RunLog) -> None:
     make_once(stages, stages.backbone_folder, ["model.safetensors"], make)
 
 
+@one_thread()
 def make_proposals(stages: Stages, log: RunLog) -> None:
     """Trains the proposal network, then caches its proposals for all images."""
 

@@ -1,4 +1,4 @@
-"""What a user sees of runs that go on: the status command, and progress in a log file and on a terminal."""
+"""What a user sees of running jobs: the status command, and progress in a log file and on a terminal."""
 
 import dataclasses
 import io
@@ -8,7 +8,7 @@ import pytest
 
 from ablations import status
 from ablations.execution import progress
-from ablations.execution.progress import Progress
+from ablations.execution.progress import ProgressReporter
 from ablations.records.schema import Arm, RunRecord, Status, StudyRecord
 from ablations.records.storage import LOCK, save
 from data.folders import locked
@@ -72,19 +72,19 @@ def outputs(tmp_path):
     return tmp_path
 
 
-def test_status_tells_of_every_run_how_it_stands(outputs, capsys):
+def test_status_tells_the_state_of_every_run(outputs, capsys):
     with locked(outputs / "tiny/align/seed0" / LOCK):
         assert status.main(["--outputs", str(outputs)]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    # Five runs are left, of which 1.95 are behind them, a minute each.
+    # Five runs remain, of which 1.95 are done already, at a minute each.
     assert lines[0] == (
-        "tiny: 1 of 6 done, 1 running, 1 failed, 1 stopped, 1 killed, 1 missing; about 3 min to go with 1 at a time"
+        "tiny: 1 of 6 done, 1 running, 1 failed, 1 stopped, 1 killed, 1 missing; about 3 min left with 1 at a time"
     )
     expected = [
-        "running align seed 0 at step 50 of 100, 2 steps/s, about 25 s (process 1234 on here; resumed at step 10)",
+        "running align seed 0 at step 50 of 100, 2 steps/s, about 25 s left (process 1234 on here; resumed at step 10)",
         "failed align seed 1 the disk is full",
-        "stopped pool seed 2 at step 75 of 100; the same command goes on with it",
-        "killed pool seed 1 at step 20 of 100; the same command goes on with it",
+        "stopped pool seed 2 at step 75 of 100; the same command continues it",
+        "killed pool seed 1 at step 20 of 100; the same command continues it",
         "missing align seed 2",
         "done pool seed 0 mask AP 12.5",
     ]
@@ -92,9 +92,10 @@ def test_status_tells_of_every_run_how_it_stands(outputs, capsys):
     assert "weights 2.0 MB" in lines[-1]  # one file under two names
 
 
-def test_status_says_when_nobody_is_at_it_and_when_all_is_done(outputs, capsys):
+def test_status_says_when_a_study_is_not_running_and_when_it_is_complete(outputs, capsys):
     assert status.main(["tiny", "--outputs", str(outputs)]) == 0
-    assert "2 killed" in (told := capsys.readouterr().out) and "nobody is at it" in told
+    out = capsys.readouterr().out
+    assert "2 killed" in out and "not running" in out
     for arm in STUDY.arms:
         for seed in STUDY.seeds:
             save(dataclasses.replace(RUN, arm=arm, seed=seed), outputs / "tiny" / arm / f"seed{seed}/run.json")
@@ -102,23 +103,23 @@ def test_status_says_when_nobody_is_at_it_and_when_all_is_done(outputs, capsys):
     assert "tiny: 6 of 6 done; complete" in capsys.readouterr().out
 
 
-def test_status_of_what_is_not_there(tmp_path, capsys):
+def test_status_of_a_study_that_does_not_exist(tmp_path, capsys):
     assert status.main(["nothing", "--outputs", str(tmp_path)]) == 1
-    assert "nothing: no study that can be read" in capsys.readouterr().err
+    assert "nothing: expected a study under" in capsys.readouterr().err
     assert status.main(["--outputs", str(tmp_path / "none")]) == 0
 
 
-def test_a_log_file_gets_a_line_for_each_run_and_one_when_it_is_long_quiet(outputs, monkeypatch):
+def test_a_log_file_gets_a_line_for_each_run_and_one_after_a_long_silence(outputs, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     lines: list[str] = []
-    with Progress(4, 1, 2, lines.append) as shown:
-        shown.done("data 123")
-        shown.done("pool seed 0", RUN)
+    with ProgressReporter(4, 1, 2, lines.append) as reporter:
+        reporter.job_done("data 123")
+        reporter.job_done("pool seed 0", RUN)
         clock[0] = 59
-        shown.look([outputs / "tiny/align/seed0"])
+        reporter.update([outputs / "tiny/align/seed0"])
         clock[0] = 61
-        shown.look([outputs / "tiny/align/seed0"])
+        reporter.update([outputs / "tiny/align/seed0"])
     assert lines == [
         "[    0 s] data 123 ready",
         "[    0 s] run 2 of 4: pool seed 0: mask AP 12.5; about 60 s left",
@@ -126,7 +127,7 @@ def test_a_log_file_gets_a_line_for_each_run_and_one_when_it_is_long_quiet(outpu
     ]
 
 
-def test_a_terminal_gets_a_bar_that_goes_away(outputs, monkeypatch):
+def test_a_terminal_gets_a_bar_that_is_cleared_at_the_end(outputs, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -134,8 +135,8 @@ def test_a_terminal_gets_a_bar_that_goes_away(outputs, monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "120")
-    with Progress(4, 1, 2, lambda line: None) as shown:
-        shown.looked -= 2
-        shown.look([outputs / "tiny/align/seed0"])
+    with ProgressReporter(4, 1, 2, lambda line: None) as reporter:
+        reporter.updated -= 2
+        reporter.update([outputs / "tiny/align/seed0"])
     assert "1 of 4 runs; about 62 s left: align seed 0 at step 50 of 100" in terminal.getvalue()
-    assert not terminal.getvalue().rpartition("\r")[0].rpartition("\r")[2].strip()  # blank in the end
+    assert not terminal.getvalue().rpartition("\r")[0].rpartition("\r")[2].strip()  # blank at the end

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ablations.cli import cost
 from ablations.config.study import check_factors, compose_study, differences, single_run
 from ablations.errors import ConfigError
+from ablations.execution.command import cost
 
 CONF = Path(__file__).parents[3] / "conf"
 STUDIES = sorted(path.stem for path in (CONF / "study").glob("*.yaml") if path.stem != "none")

@@ -9,7 +9,7 @@ from ablations.config.study import compose_study
 from ablations.errors import ConfigError
 from ablations.execution import exhibits as execution
 from ablations.execution.exhibits import Exhibit, make_exhibit
-from ablations.execution.scheduler import plan, plan_exhibits
+from ablations.execution.jobs import plan, plan_exhibits
 from ablations.records.storage import load_exhibit, load_run, save
 from reports import exhibits as sections
 from tests.reports.conftest import run_record, study_record
@@ -35,9 +35,9 @@ def exhibit(compose, tmp_path, monkeypatch):
     return Exhibit("count", runs)
 
 
-def test_an_exhibit_is_made_of_all_runs_and_made_again_when_one_was(exhibit):
+def test_an_exhibit_is_made_of_all_runs_and_made_again_when_one_was(exhibit, log):
     assert not exhibit.is_current()
-    make_exhibit(exhibit)
+    make_exhibit(exhibit, log)
     record = load_exhibit(exhibit.path)
     assert record.content == {"made": 1, "runs": 2} and set(record.runs) == {"softmax/seed0", "sigmoid/seed0"}
     assert exhibit.is_current() and (exhibit.images / "picture.png").is_file()
@@ -46,29 +46,29 @@ def test_an_exhibit_is_made_of_all_runs_and_made_again_when_one_was(exhibit):
     run = load_run(path)
     save(dataclasses.replace(run, provenance=run.provenance | {"finished": "later"}), path)
     assert not exhibit.is_current()
-    make_exhibit(exhibit)
+    make_exhibit(exhibit, log)
     assert exhibit.is_current() and load_exhibit(exhibit.path).content["made"] == 2
 
 
-def test_an_exhibit_is_made_again_when_its_code_changed_unless_code_is_kept(exhibit, monkeypatch):
-    make_exhibit(exhibit)
+def test_an_exhibit_is_made_again_when_its_code_changed_unless_code_is_kept(exhibit, log, monkeypatch):
+    make_exhibit(exhibit, log)
     monkeypatch.setattr(execution, "version_of", lambda modules: "2")
     assert not exhibit.is_current()
     keeping = [dataclasses.replace(run, config=dataclasses.replace(run.config, code="keep")) for run in exhibit.runs]
     assert Exhibit("count", keeping).is_current()
 
 
-def test_a_failed_exhibit_leaves_no_record_of_the_old_one(exhibit, monkeypatch):
-    make_exhibit(exhibit)
+def test_a_failed_exhibit_leaves_no_record_of_the_old_one(exhibit, log, monkeypatch):
+    make_exhibit(exhibit, log)
     monkeypatch.setattr(exhibits, "maker", lambda name: lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        make_exhibit(exhibit)
+        make_exhibit(exhibit, log)
     assert not exhibit.path.exists() and not exhibit.is_current()
 
 
 def test_exhibits_are_made_last_and_one_after_another(exhibit):
     first, second = plan_exhibits([exhibit, dataclasses.replace(exhibit, name="other")])
-    runs = {task.name for task in plan(exhibit.runs) if task.run is not None}
+    runs = {job.name for job in plan(exhibit.runs) if job.run is not None}
     assert len(runs) == 2 and first.needs == runs and second.needs == runs | {first.name}
 
 

@@ -1,4 +1,4 @@
-"""Engines: who computes, on which GPU, and what comes back when a task fails or its process dies."""
+"""Launchers: where jobs run, on which GPU, and what comes back when one fails or its process dies."""
 
 import dataclasses
 import os
@@ -13,12 +13,12 @@ from ablations.config.loading import from_hydra
 from ablations.config.schema import LauncherConfig
 from ablations.errors import ConfigError, Stopped, TrainingError, WorkerLost
 from ablations.execution.cluster import POLL
-from ablations.execution.launchers import start
-from ablations.execution.local import Workers
+from ablations.execution.launchers import make_launcher
+from ablations.execution.local import LocalLauncher
 from ablations.machine import visible_gpus
 from ablations.training.stopping import check_stop
 
-ELSEWHERE = {"ray": LauncherConfig("ray", address="local"), "submitit": LauncherConfig("submitit", cluster="local")}
+CLUSTERS = {"ray": LauncherConfig("ray", address="local"), "submitit": LauncherConfig("submitit", cluster="local")}
 
 
 def gpu_of_a_worker(folder: Path, number: int) -> str | None:
@@ -30,7 +30,7 @@ def gpu_of_a_worker(folder: Path, number: int) -> str | None:
 
 
 def never() -> bool:
-    """Nobody has asked for a stop."""
+    """No stop is requested."""
     return False
 
 
@@ -38,8 +38,8 @@ def fail(message: str) -> None:
     raise TrainingError(message)
 
 
-def test_several_gpus_take_one_run_each(tmp_path):
-    workers = Workers(2, 1, ["3", "5"])
+def test_workers_share_the_gpus(tmp_path):
+    workers = LocalLauncher(2, 1, ["3", "5"])
     try:
         futures = [workers.submit(gpu_of_a_worker, tmp_path, number) for number in range(2)]
         assert {workers.result(future) for future in futures} == {"3", "5"}
@@ -47,7 +47,7 @@ def test_several_gpus_take_one_run_each(tmp_path):
         workers.close()
 
 
-def test_the_gpus_that_the_user_allows_are_shared_out(monkeypatch):
+def test_only_the_gpus_that_the_user_allows_are_used(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -58,44 +58,44 @@ def test_the_gpus_that_the_user_allows_are_shared_out(monkeypatch):
 
 
 def stop_if_asked() -> None:
-    """A task that ends when it is asked to, or after half a minute."""
+    """A job that ends when it is asked to, or after half a minute."""
     for _ in range(300):
         time.sleep(0.1)
         check_stop()
 
 
-@pytest.mark.parametrize("kind", ELSEWHERE)
-def test_a_task_elsewhere_gives_back_its_answer_its_error_or_its_end(kind, compose, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", CLUSTERS)
+def test_a_job_on_a_cluster_returns_its_result_its_error_or_its_loss(kind, compose, tmp_path, monkeypatch):
     pytest.importorskip(kind)
     monkeypatch.chdir(tmp_path)
     outputs = tmp_path / "outputs"
     outputs.mkdir()
-    config = dataclasses.replace(from_hydra(compose([])), launcher=ELSEWHERE[kind], outputs=str(outputs), threads=1)
-    engine = start(dataclasses.replace(config, workers=4), 4, never)
+    config = dataclasses.replace(from_hydra(compose([])), launcher=CLUSTERS[kind], outputs=str(outputs), threads=1)
+    launcher = make_launcher(dataclasses.replace(config, workers=4), 4, never)
     try:
         answer, error, end, asked = (
-            engine.submit(os.getcwd),
-            engine.submit(fail, "expected finite losses"),
-            engine.submit(os._exit, 1),
-            engine.submit(stop_if_asked),
+            launcher.submit(os.getcwd),
+            launcher.submit(fail, "expected finite losses"),
+            launcher.submit(os._exit, 1),
+            launcher.submit(stop_if_asked),
         )
-        assert engine.free == 0
-        assert engine.result(answer) == str(tmp_path)
+        assert launcher.free_slots == 0
+        assert launcher.result(answer) == str(tmp_path)
         with pytest.raises(TrainingError, match="^expected finite losses$"):
-            engine.result(error)
+            launcher.result(error)
         with pytest.raises(WorkerLost):
-            engine.result(end)
-        engine.ask_to_stop()
+            launcher.result(end)
+        launcher.request_stop()
         with pytest.raises(Stopped):
-            engine.result(asked)
-        assert engine.free == 4
+            launcher.result(asked)
+        assert launcher.free_slots == 4
     finally:
-        engine.close()
+        launcher.close()
     assert not list(outputs.glob(".stop*"))
 
 
 class Queued:
-    """A job of submitit's that Slurm has not begun, or about which it says nothing any more."""
+    """One of submitit's jobs, which Slurm has not begun or knows nothing about."""
 
     job_id, paths, cancelled = "7", SimpleNamespace(stderr="7_log.err"), False
 
@@ -115,57 +115,57 @@ class Queued:
 
 @pytest.fixture
 def slurm(compose, tmp_path, monkeypatch):
-    """With submitit's executor for this machine, whose submissions a test may replace."""
+    """A launcher with submitit's executor for this machine, whose submissions a test may replace."""
     pytest.importorskip("submitit")
     monkeypatch.chdir(tmp_path)
-    config = dataclasses.replace(from_hydra(compose([])), launcher=ELSEWHERE["submitit"], outputs=str(tmp_path))
-    engine = start(dataclasses.replace(config, workers=2), 2, never)
-    yield engine
-    engine.close()
+    config = dataclasses.replace(from_hydra(compose([])), launcher=CLUSTERS["submitit"], outputs=str(tmp_path))
+    launcher = make_launcher(dataclasses.replace(config, workers=2), 2, never)
+    yield launcher
+    launcher.close()
 
 
-def test_a_stop_takes_jobs_that_wait_out_of_the_queue(slurm, monkeypatch):
+def test_a_stop_cancels_jobs_that_wait_in_the_queue(slurm, monkeypatch):
     job = Queued()
     monkeypatch.setattr(slurm.submitter, "submit", lambda *_: job)
     future = slurm.submit(os.getcwd)
     with pytest.raises(TimeoutError):
         future.result(timeout=3 * POLL)
     assert not job.cancelled
-    slurm.ask_to_stop()
+    slurm.request_stop()
     with pytest.raises(Stopped):
         slurm.result(future)
-    assert job.cancelled and slurm.free == 2
+    assert job.cancelled and slurm.free_slots == 2
 
 
-def test_a_job_that_slurm_cannot_tell_of_is_lost_and_others_are_watched_on(slurm, monkeypatch):
+def test_a_job_that_slurm_does_not_know_is_lost_and_others_are_still_watched(slurm, monkeypatch):
     first, second = Queued("UNKNOWN"), Queued()
     jobs = iter([first, second])
     monkeypatch.setattr(slurm.submitter, "submit", lambda *_: next(jobs))
-    with pytest.raises(WorkerLost, match="job 7 gave no answer .*7_log.err"):
+    with pytest.raises(WorkerLost, match="Slurm job 7 returned nothing .*7_log.err"):
         slurm.result(slurm.submit(os.getcwd))
     deadline = time.monotonic() + 10
-    while slurm.jobs and time.monotonic() < deadline:
+    while slurm.slurm_jobs and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert first.cancelled  # or it would work on beside the one that takes its place
+    assert first.cancelled  # or it would run beside the one that replaces it
     waiting = slurm.submit(os.getcwd)
-    slurm.ask_to_stop()
+    slurm.request_stop()
     with pytest.raises(Stopped):
         slurm.result(waiting)
 
 
-def test_the_wish_to_stop_is_taken_back_also_where_jobs_cannot_be_cancelled(slurm, monkeypatch, tmp_path):
+def test_the_stop_file_is_removed_even_where_jobs_cannot_be_cancelled(slurm, monkeypatch, tmp_path):
     job = Queued()
     monkeypatch.setattr(slurm.submitter, "submit", lambda *_: job)
     slurm.submit(os.getcwd)
     slurm.closed.set()
     slurm.watcher.join()
-    slurm.ask_to_stop()
+    slurm.request_stop()
     job.state = "UNKNOWN"
     slurm.close()
     assert job.cancelled and not list(tmp_path.glob(".stop*"))
 
 
-def test_a_missing_engine_is_refused_with_the_command_that_installs_it(compose, monkeypatch):
+def test_a_missing_package_is_refused_with_the_command_that_installs_it(compose, monkeypatch):
     monkeypatch.setattr(validation.importlib.util, "find_spec", lambda name: None)
     extras = {"launcher=ray": "ray", "launcher=submitit": "slurm", "logger=tensorboard": "tensorboard"}
     for setting, extra in extras.items():
@@ -173,13 +173,13 @@ def test_a_missing_engine_is_refused_with_the_command_that_installs_it(compose, 
             from_hydra(compose([setting]))
 
 
-def test_slurm_where_there_is_none_is_refused(compose, tmp_path, monkeypatch):
+def test_launcher_submitit_without_slurm_is_refused(compose, tmp_path, monkeypatch):
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))
     config = from_hydra(compose(["launcher=submitit", f"outputs={tmp_path}"]))
     with pytest.raises(ConfigError, match="srun"):
-        start(config, 1, never)
+        make_launcher(config, 1, never)
 
 
-def test_the_launcher_decides_nothing_about_results(compose):
+def test_the_launcher_does_not_affect_the_config_hash(compose):
     assert from_hydra(compose(["launcher=submitit"])).hash() == from_hydra(compose([])).hash()

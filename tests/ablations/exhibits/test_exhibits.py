@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from ablations.cli import sample_indices, start_study
 from ablations.config.study import compose_study
+from ablations.execution.command import sample_indices, start_study
 from ablations.execution.exhibits import exhibits_of, make_exhibit
 from ablations.execution.run import run_arm
 from ablations.records.storage import load_exhibit, save
@@ -36,7 +36,7 @@ def exhibit(compose, tmp_path, log):
                 make_proposals(stages, log)
             run_arm(run, log)
         (only,) = exhibits_of(study, runs)
-        return make_exhibit(only).content
+        return make_exhibit(only, log).content
 
     return make
 

@@ -16,8 +16,10 @@ from safetensors.torch import load_file
 
 from ablations.config.loading import from_hydra
 from ablations.errors import ConfigError
-from ablations.execution import distributed_worker, scheduler
-from ablations.execution.launchers import Here
+from ablations.execution import distributed_worker
+from ablations.execution.jobs import Job
+from ablations.execution.launchers import InProcessLauncher
+from ablations.execution.scheduler import Outcome, Scheduler
 from ablations.training import distributed
 
 ROOT = Path(__file__).parents[3]
@@ -126,12 +128,13 @@ def test_rank_0_aborts_all_ranks_once_desynchronised_whatever_error_arrives(tmp_
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(distributed, "_desynchronised", False)
     monkeypatch.setattr(distributed, "abort_all_ranks", abort_all_ranks)
-    engine, outcome = Here(SimpleNamespace(threads=0), lambda: False), scheduler.Outcome()
-    task = scheduler.Task("a task", tmp_path, fail_in_a_collective, frozenset())
-    progress = SimpleNamespace(look=lambda folders: None, say=full)
+    outcome = Outcome()
+    job = Job("a job", tmp_path, fail_in_a_collective, frozenset())
+    progress = SimpleNamespace(update=lambda folders: None, write=full)
+    scheduler = Scheduler([job], set(), InProcessLauncher(None, lambda: False), progress, outcome)
     with pytest.raises(SystemExit):
-        scheduler._carry_out_all([task], set(), engine, lambda: False, outcome, progress, echo=False)
-    assert outcome.failures["a task"].startswith("the disk is full (metrics.jsonl)")
+        scheduler.run(lambda: False)
+    assert outcome.failures["a job"].startswith("the disk is full (metrics.jsonl)")
 
 
 def test_aborting_works_on_a_full_disk(monkeypatch):

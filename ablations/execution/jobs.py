@@ -1,0 +1,97 @@
+"""Jobs: which runs, stages and exhibits a command consists of, what each of them needs, and how a worker does one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ablations.config.study import Run
+from ablations.execution.exhibits import Exhibit, make_exhibit
+from ablations.execution.reuse import archive_run, finished_record, reuse_finished_run
+from ablations.execution.run import run_arm
+from ablations.records.run_log import RunLog
+from ablations.records.storage import LOCK, clear_temporaries
+from ablations.stages.make import make_backbone, make_data, make_proposals
+from ablations.stages.store import stages_of
+from data.folders import locked
+
+WORK: Mapping[str, Callable[..., Any]] = {
+    "data": make_data,
+    "backbone": make_backbone,
+    "proposals": make_proposals,
+    "run": run_arm,
+}
+"""The function that does the work of each kind of job; called with its Stages or Run, and its RunLog."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something that a worker does once the jobs that it needs are done.
+
+    name:   unique, and readable
+    folder: of its log, status and lock
+    work:   called with its RunLog
+    needs:  names of other jobs
+    run:    set for runs, which are counted and have records
+    """
+
+    name: str
+    folder: Path
+    work: Callable[[RunLog], Any]
+    needs: frozenset[str]
+    run: Run | None = None
+
+
+class RunningElsewhere(Exception):
+    """Another process is doing this job."""
+
+
+def plan(runs: Sequence[Run], work: Mapping[str, Callable[..., Any]] = WORK) -> list[Job]:
+    """The runs, in their order, each after the stages that it depends on; a stage that several need is there once."""
+    jobs: dict[str, Job] = {}
+    for run in runs:
+        stages, stride = stages_of(run.config), run.config.stride
+        names = {"data": f"data {stages.data_key}", "backbone": f"backbone stride {stride} {stages.backbone_key}"}
+        if stages.shares_proposals:
+            names["proposals"] = f"proposals stride {stride} {stages.rpn_key}"
+        needs: frozenset[str] = frozenset()
+        for kind, name in names.items():
+            jobs.setdefault(name, Job(name, stages.work_folder(name), partial(work[kind], stages), needs))
+            needs = frozenset({name})
+        jobs[job_name(run)] = Job(job_name(run), run.folder, partial(work["run"], run), needs, run)
+    return list(jobs.values())
+
+
+def plan_exhibits(exhibits: Sequence[Exhibit]) -> list[Job]:
+    """One after another once all runs are done: an exhibit that measures times must not share the machine."""
+    jobs: list[Job] = []
+    for exhibit in exhibits:
+        needs = frozenset(map(job_name, exhibit.runs)) | {job.name for job in jobs[-1:]}
+        folder = exhibit.path.parent / "work" / exhibit.name
+        name = f"{exhibit.runs[0].study}: exhibit {exhibit.name}"
+        jobs.append(Job(name, folder, partial(make_exhibit, exhibit), needs))
+    return jobs
+
+
+def job_name(run: Run) -> str:
+    return f"{run.study}: {run}"
+
+
+def run_job(job: Job, echo: bool) -> Any:
+    """Does a job, in a worker; returns what its work returns. Raises RunningElsewhere if another process is doing it.
+
+    echo: what it logs is printed too.
+    """
+    with locked(job.folder / LOCK, wait=False) as ours:
+        if not ours:
+            raise RunningElsewhere
+        clear_temporaries(job.folder)
+        if job.run is not None:
+            if not job.run.config.force:
+                record = finished_record(job.run) or reuse_finished_run(job.run)
+                if record is not None:  # another process has finished it meanwhile, here or for another study
+                    return record
+            archive_run(job.run.folder)
+        with RunLog(job.folder, job.name, echo) as log:
+            return job.work(log)
