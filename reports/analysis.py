@@ -49,7 +49,7 @@ class Analysis:
         return self._estimates[key]
 
     def paper(self, weights: Weights, metric: str) -> float | None:
-        """The same contrast of the paper's figures; None unless the paper gives one for every arm."""
+        """The same contrast of the paper's values; None unless the paper gives one for every arm."""
         return contrasts.paper_contrast(self.study, weights, metric)
 
     def label(self, weights: Weights) -> str:

@@ -61,12 +61,12 @@ class StudyResults:
         return next((seed for seed, count in done.items() if count == most), None) if most else None
 
     def value(self, arm: str, seed: int, metric: str) -> float | None:
-        """A run's figure, such as "segm.AP75" or "segm.AP75 - segm.AP50"; None where it is not defined."""
+        """A run's value of a metric such as "segm.AP75" or "segm.AP75 - segm.AP50"; None where it is not defined."""
         run = self.runs.get((arm, seed))
         return None if run is None else run.metric(metric)
 
     def values(self, arm: str, metric: str) -> dict[int, float]:
-        """Seed -> figure, over the arm's finished runs in which the figure is defined."""
+        """Seed -> value of a metric, over the arm's finished runs in which it is defined."""
         found = {seed: self.value(arm, seed, metric) for seed in self.record.seeds}
         return {seed: value for seed, value in found.items() if value is not None}
 

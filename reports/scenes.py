@@ -32,7 +32,7 @@ class Scene:
 
     masks: of the objects, [H, W] bool; names: of their classes.
     found: (arm, seed) -> for each object the best detection of its class; None where it was missed.
-    others: (arm, seed) -> how many detections there are besides: of the same object, of the wrong class, of nothing.
+    others: (arm, seed) -> how many other detections there are: of the same object, of the wrong class, of nothing.
     """
 
     image_id: int

@@ -10,7 +10,7 @@ from reports.figures.style import ArmStyle, Figures, arm_styles, figure
 from reports.load import StudyResults
 
 PANELS_IN_A_ROW = 3
-NO_LOSSES = {"step", "lr", "seconds", "time"}  # what a line of the log holds besides
+NO_LOSSES = {"step", "lr", "seconds", "time"}  # what else a line of the log holds
 
 
 def curves(study: StudyResults, figures: Figures, name: str = "curves") -> bool:

@@ -164,7 +164,7 @@ class ImageBootstrap:
         return np.sum([weight * value for weight, value in terms if value is not None], axis=0)
 
     def value(self, arm: str, seed: int, metric: str) -> np.ndarray | None:
-        """[1 + R]: a run's figure on the images as they are and on each resample; None as in `noise`."""
+        """[1 + R]: a run's value on the images as they are and on each resample; None as in `noise`."""
         if DIFFERENCE in metric:
             minuend, subtrahend = (self.value(arm, seed, part) for part in metric.rsplit(DIFFERENCE, 1))
             return None if minuend is None or subtrahend is None else minuend - subtrahend

@@ -33,14 +33,14 @@ def contrast_of(study: StudyResults, weights: Weights, metric: str) -> Estimate:
 
 
 def paper_contrast(study: StudyResults, weights: Weights, metric: str) -> float | None:
-    """The same contrast of the paper's figures, where the paper has them for every arm."""
+    """The same contrast of the paper's values, where the paper gives them for every arm."""
     if DIFFERENCE in metric:
-        parts = [paper_contrast(study, weights, part) for part in metric.rsplit(DIFFERENCE, 1)]
-        return None if parts[0] is None or parts[1] is None else round(parts[0] - parts[1], 6)
-    figures = [(weight, study.record.arms[arm].paper.get(metric)) for arm, weight in weights.items()]
-    if any(figure is None for _, figure in figures):
+        minuend, subtrahend = (paper_contrast(study, weights, term) for term in metric.rsplit(DIFFERENCE, 1))
+        return None if minuend is None or subtrahend is None else round(minuend - subtrahend, 6)
+    values = [(weight, study.record.arms[arm].paper.get(metric)) for arm, weight in weights.items()]
+    if any(value is None for _, value in values):
         return None
-    return round(sum(weight * figure for weight, figure in figures if figure is not None), 6)
+    return round(sum(weight * value for weight, value in values if value is not None), 6)
 
 
 def verdicts(study: StudyResults) -> list[Verdict]:

@@ -110,7 +110,7 @@ def displacement(box: list[float], size: tuple[int, int], bins: int, stride: int
 def resized(truth: dict[str, Any], data: dict[str, Any]) -> tuple[dict[int, tuple[int, int]], list[dict[str, Any]]]:
     """Image id -> width and height, and the objects with an area, both as the network gets them.
 
-    data: the recorded settings of the data; drawn images, which have no `image_size`, stay as they are.
+    data: the recorded settings of the data; synthetic images, which have no `image_size`, stay as they are.
     """
     sizes, factors = {}, {}
     for image in truth["images"]:
@@ -136,7 +136,7 @@ def _choose(
 ) -> int | None:
     """Index of the box on a sample image whose size and displacements, over all strides, are nearest the medians.
 
-    Boxes narrower than a cell come last: RoIAlign stretches them to one, which is not what is to be shown.
+    Boxes narrower than a cell come last: RoIAlign stretches them to one, which is not what the picture is about.
     """
     best, least = None, (True, math.inf)
     for index, item in enumerate(boxes):

@@ -1,4 +1,4 @@
-"""Small hand-made records of a study: four arms, drawn discs and boxes, detections that are shifted ground truths."""
+"""Small hand-made records of a study: four arms, images of discs and boxes, shifted ground truths as detections."""
 
 import json
 from pathlib import Path

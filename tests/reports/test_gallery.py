@@ -1,4 +1,4 @@
-"""What is published: complete studies of committed code, with the records that their figures come from."""
+"""What is published: complete studies of committed code, with the records that their numbers come from."""
 
 import json
 
@@ -44,14 +44,14 @@ def test_a_complete_study_is_published_with_its_records(tmp_path):
     assert "RoIAlign beats RoIPool in mask AP at stride 16: **+" in front
 
 
-def test_an_incomplete_study_is_not(tmp_path, capsys):
+def test_an_incomplete_study_is_refused(tmp_path, capsys):
     write_study(tmp_path / "outputs", seeds=2, skip=(("align16", 1),))
     assert publish(tmp_path) == 1
     assert "align16 seed 1: missing" in capsys.readouterr().err
     assert not (tmp_path / "gallery/roialign").exists()
 
 
-def test_nor_is_one_in_place_of_what_was_written_by_hand(tmp_path, capsys):
+def test_files_written_by_hand_are_not_replaced(tmp_path, capsys):
     write_study(tmp_path / "outputs", seeds=2)
     (tmp_path / "gallery/roialign").mkdir(parents=True)
     (tmp_path / "gallery/roialign/README.md").write_text("by hand")
@@ -60,7 +60,7 @@ def test_nor_is_one_in_place_of_what_was_written_by_hand(tmp_path, capsys):
     assert [path.name for path in (tmp_path / "gallery/roialign").iterdir()] == ["README.md"]
 
 
-def test_nor_is_one_of_uncommitted_code(tmp_path, capsys):
+def test_a_study_of_uncommitted_code_is_refused(tmp_path, capsys):
     path = write_study(tmp_path / "outputs", seeds=2) / "align16/seed0/run.json"
     record = json.loads(path.read_text())
     record["provenance"]["git"]["dirty"] = True

@@ -1,4 +1,4 @@
-"""Reports stand on records alone."""
+"""Reports need records alone."""
 
 import subprocess
 import sys

@@ -23,7 +23,7 @@ def test_a_complete_study(outputs):
     assert [image for image, _ in study.sample_images()] == [1, 5]
 
 
-def test_every_kind_of_trouble_is_told_apart(tmp_path):
+def test_every_kind_of_problem_is_told_apart(tmp_path):
     folder = write_study(tmp_path, seeds=3, skip=(("pool16", 1),))
     (folder / "align16" / "seed0" / "run.json").write_text("{ half a rec")
     renamed = folder / "pool32" / "seed2" / "run.json"
@@ -82,7 +82,7 @@ def test_a_study_record_that_cannot_be_read(tmp_path):
         read_study(tmp_path, "roialign")
 
 
-def test_figures_that_are_no_numbers_count_as_undefined(tmp_path):
+def test_values_that_are_not_finite_count_as_undefined(tmp_path):
     folder = write_study(tmp_path, seeds=2)
     path = folder / "pool16" / "seed0" / "run.json"
     record = json.loads(path.read_text())

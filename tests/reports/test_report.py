@@ -1,4 +1,4 @@
-"""Whole reports from fixed records: what they say, that they stand alone, and that the same records give the same."""
+"""Whole reports from fixed records: what they say, and that the same records give the same bytes."""
 
 import dataclasses
 import json
@@ -46,7 +46,7 @@ def edit(path: Path, change) -> None:
     path.write_text(json.dumps(record))
 
 
-def test_the_answer_comes_first_with_interval_seeds_and_the_papers_figure(report):
+def test_the_answer_comes_first_with_interval_seeds_and_the_papers_value(report):
     text = read(report)
     assert text.startswith("# RoIPool against RoIAlign\n\n**What does it cost")
     assert text.index("**+14.3 points**") < text.index("figures/paired.png") < text.index("## Claims")
@@ -112,7 +112,7 @@ def test_the_same_records_give_the_same_bytes(outputs, report, tmp_path):
     assert first.keys() == second.keys() and all(first[name] == second[name] for name in first)
 
 
-def test_the_tables_hold_every_figure(outputs, report):
+def test_the_csv_files_hold_every_value(outputs, report):
     runs = pd.read_csv(report / "runs.csv")
     study = read_study(outputs, "roialign")
     assert len(runs.groupby(["arm", "seed"])) == 20
@@ -145,7 +145,7 @@ def test_fewer_than_two_seeds_get_no_verdict(tmp_path, undrawn, seeds):
     assert "A verdict needs the same metric from at least 2 seeds in every arm" in text
 
 
-def test_equal_undefined_and_damaged_figures_do_not_stop_a_report(tmp_path, undrawn):
+def test_equal_undefined_and_damaged_values_do_not_stop_a_report(tmp_path, undrawn):
     folder = write_study(tmp_path / "outputs", seeds=2)
     for path in sorted(folder.glob("*/seed*/run.json")):
         edit(
@@ -165,7 +165,7 @@ def test_equal_undefined_and_damaged_figures_do_not_stop_a_report(tmp_path, undr
     assert "RoIAlign beats RoIPool in box AP at stride 32: no complete seed" in text
 
 
-def test_an_undeclared_difference_is_shouted(tmp_path, undrawn):
+def test_an_undeclared_difference_is_flagged(tmp_path, undrawn):
     folder = write_study(tmp_path / "outputs", seeds=2)
     edit(folder / "align16" / "seed1" / "run.json", lambda record: record["config"].update(lr=0.02))
     edit(folder / "align32" / "seed0" / "run.json", lambda record: record["provenance"]["git"].update(dirty=True))
@@ -175,7 +175,7 @@ def test_an_undeclared_difference_is_shouted(tmp_path, undrawn):
     assert "uncommitted changes" in text and "nothing else differs" not in text
 
 
-def test_runs_of_another_study_are_named_as_such(tmp_path, undrawn):
+def test_runs_reused_from_another_study_are_named(tmp_path, undrawn):
     folder = write_study(tmp_path / "outputs", seeds=2)
     edit(folder / "align16" / "seed1" / "run.json", lambda record: record.update(taken_from="roiops/align-ave"))
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path)
@@ -209,7 +209,7 @@ def test_a_study_of_another_kind(tmp_path, undrawn):
     assert "the paper gives no value" in text and "In brackets" not in text and "RoI" not in text
 
 
-def test_what_the_images_noise_is_not_known_of_is_said(tmp_path, undrawn):
+def test_metrics_without_image_noise_are_named(tmp_path, undrawn):
     folder = write_study(tmp_path / "outputs", seeds=2)
     edit(folder / "study.json", lambda record: record["hypotheses"][0].update(metric="segm.APm"))
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path, resamples=5)
@@ -225,7 +225,7 @@ def test_the_command(outputs, tmp_path, capsys, undrawn):
     assert "no study has records" in capsys.readouterr().err
 
 
-def test_parameters_stand_beside_the_figures_where_arms_differ_in_them(outputs, undrawn, tmp_path):
+def test_parameters_are_given_where_arms_differ_in_them(outputs, undrawn, tmp_path):
     write_study(tmp_path / "outputs")
     for path in (tmp_path / "outputs").glob("roialign/*/seed*/run.json"):
         edit(path, lambda record: record.update(num_parameters=812_345))

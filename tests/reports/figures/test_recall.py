@@ -62,7 +62,7 @@ def test_a_level_that_is_missed_is_contradicted(study):
     assert verdicts(dataclasses.replace(study, record=record))[0].kind == "contradicted"
 
 
-def test_the_report_holds_curves_and_no_empty_rooms(study, tmp_path, monkeypatch):
+def test_the_report_shows_recall_and_no_empty_sections(study, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(Figures, "save", lambda self, figure, name, **_: drawn.append(name) or plt.close(figure))
     render(study, tmp_path / "report", page=False)
