@@ -1,4 +1,4 @@
-"""Detections to COCO's average precision, with pycocotools."""
+"""From detections to COCO results, and from those to average precision, with pycocotools."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,9 +19,9 @@ SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "A
 
 
 def coco_results(detections: Detections, batch: Batch) -> Iterator[dict[str, Any]]:
-    """One COCO result for each detection: box as xywh, mask as compressed RLE, in the original image's pixels.
+    """One COCO result for each detection: box as xywh, mask as compressed RLE, in pixels of the original image.
 
-    Labels are COCO category ids already: see data.dataset.
+    Labels are used as COCO category ids: see data/dataset.py.
     """
     scale = (batch.original_sizes / batch.sizes).to(detections.boxes).flip(-1).repeat(1, 2)  # [B, 4]
     for i, (image_id, size) in enumerate(zip(batch.image_ids.tolist(), batch.original_sizes.tolist(), strict=True)):
@@ -45,12 +45,12 @@ def _encode(probabilities: Tensor, boxes: Tensor, height: int, width: int) -> li
 
 
 def average_precision(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> dict[str, float | None]:
-    """COCO's twelve figures in points, for kind "segm" or "bbox"; None where there is nothing to find.
+    """COCO's twelve figures in points, for kind "segm" or "bbox"; None where the ground truth has no object to count.
 
-    truth is a COCO JSON dictionary. Without any detection every figure that is defined is 0.
+    truth is a COCO JSON dictionary. Without detections every figure that is defined is 0.
     """
     coco = index(truth)
-    if kind == "segm":  # where there is a box too, COCO.loadRes takes its area for the mask's
+    if kind == "segm":  # given a box too, COCO.loadRes would use its area instead of the mask's
         results = [{key: value for key, value in result.items() if key != "bbox"} for result in results]
     with quietly():
         evaluation = COCOeval(coco, with_results(coco, results), kind)

@@ -1,19 +1,19 @@
 """How overlap hurts instance masks: measures of this project's own, from COCO ground truth and stored detections.
 
-The paper shows in pictures (figure 6) that FCIS has trouble where objects overlap, and gives no number for it. These
-are ours; neither the paper nor COCO knows them:
+The paper shows in pictures (figure 6) that FCIS has trouble where objects overlap, and gives no number for it. Neither
+the paper nor COCO has these measures:
 
 - **AP by overlap.** An object's *overlap degree* is the share of its bounding box that lies on other objects' visible
-  masks: how much of what its RoI sees belongs to somebody else. Boxes that merely cross are no trouble as long as no
-  neighbour's pixel is inside, so boxes do not count. Mask AP is then taken for objects of each bin alone, the others
-  ignored, exactly as COCO does for sizes: a detection that matches no object counts in the bin of the object that its
-  box overlaps most, and with the non-overlapping ones if there is none.
-- **Leakage.** The share of a predicted mask that lies on other objects than its own, over objects that overlap.
+  masks: how much of its RoI belongs to other objects. Boxes that cross do no harm as long as no pixel of a neighbour is
+  inside, so boxes do not count. Mask AP is computed for the objects of each bin, with all others ignored, exactly as
+  COCO does for sizes: a detection that matches no object counts in the bin of the object that its box overlaps most,
+  or with the objects without overlap if it overlaps none.
+- **Leakage.** The share of a predicted mask that lies on objects other than its own, over objects that overlap.
 - **Seams.** How much of a predicted mask's edge lies along the borders of 7 x 7 parts of its box, where the object has
   no edge: see `seams`.
 
-Leakage and seams look at the detection of each object that `matches` finds by box and class, whatever its mask is, so
-that no mask is left out for being bad. Numpy and pycocotools only: reports compute the same from the records.
+Leakage and seams are measured on the detection that `matches` assigns to each object by box and class, whatever its
+mask, so that no mask is excluded for being bad. Numpy and pycocotools only: reports compute the same from the records.
 
 Letters: G objects and D detections of an image, H and W its sides. Boxes are xyxy in image pixels.
 """
@@ -33,20 +33,20 @@ from scipy.ndimage import maximum_filter
 from ablations.evaluation.cocoapi import index, quietly, with_results
 
 MUCH = 0.15
-"""Degree from which an object overlaps much. Chosen from the drawn validation objects before any detector was seen:
-the median of those that overlap at all, and the two halves have boxes of the same median side."""
+"""Degree above which an object overlaps much. Fixed before any detector was trained: it is the median of the drawn
+validation objects that overlap at all, and the boxes of both halves have the same median side."""
 
 BINS = {"apart": (0, 0), "none": (0, 1), "some": (2, 2), "much": (3, 3)}
-"""First and last level (see `Scene.levels`) of each bin. "apart": in images without any overlap, a part of "none"."""
+"""First and last level (see `Scene.levels`) of each bin. "apart" is the part of "none" in images without overlap."""
 
 PARTS = 7
 """Parts of a box along each side, as in FCIS's score maps."""
 
 LEAST_PART = 4
-"""Pixels that a part must measure both ways for seams: below, an edge on a border and one beside it look the same."""
+"""Least side of a part, in pixels, for seams: in smaller ones an edge on a border and one beside it look the same."""
 
 MATCH = 0.5
-"""Box IoU from which a detection belongs to an object."""
+"""Least box IoU at which a detection is matched to an object."""
 
 
 @dataclass(frozen=True)
@@ -81,22 +81,22 @@ class Scene:
         return np.where(degrees == 0, none, np.where(degrees <= MUCH, 2, 3))
 
     def others(self, index: int) -> np.ndarray:
-        """bool [H, W]: where other objects than this one are seen."""
+        """bool [H, W]: the pixels of all objects but this one."""
         return self._counts > self.masks[index]
 
     @cached_property
     def _counts(self) -> np.ndarray:
-        """[H, W]: how many objects each pixel shows; more than one only where annotations overlap themselves."""
+        """[H, W]: how many objects cover each pixel; more than one only where annotated masks overlap."""
         return self.masks.sum(axis=0, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
-class Found:
-    """An object of an image and the detection that was matched to it.
+class MatchedObject:
+    """An object of an image and the detection that is matched to it.
 
-    degree:      of the object's overlap
+    degree:      the object's overlap degree
     iou:         of the two masks
-    leakage:     share of the predicted mask on other objects; None where nothing was predicted
+    leakage:     share of the predicted mask on other objects; None where that mask is empty
     false_edges: see `false_edges`
     """
 
@@ -117,47 +117,47 @@ class Found:
 def overlap_metrics(truth: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, float | None]:
     """All measures in points: mask AP and AP50 of each of BINS, "leakage", "seams"; None where nothing defines them.
 
-    truth is a COCO JSON dictionary, results are COCO results; those without masks are left out.
+    truth is a COCO JSON dictionary, results are COCO results; results without masks are ignored.
     """
     evaluation = evaluate(truth, results, list(BINS))
     with quietly():
         evaluation.accumulate()
     precision = evaluation.eval["precision"][:, :, :, :, 0]  # [thresholds, recalls, classes, bins]
     metrics: dict[str, float | None] = {}
-    for place, name in enumerate(BINS):
-        for key, values in (("AP", precision[..., place]), ("AP50", precision[:1, ..., place])):
+    for column, name in enumerate(BINS):
+        for key, values in (("AP", precision[..., column]), ("AP50", precision[:1, ..., column])):
             defined = values[values > -1]
             metrics[f"{key}_{name}"] = 100 * float(defined.mean()) if len(defined) else None
-    found = list(found_objects(truth, results))
-    return metrics | {name: mean_of(found, name) for name in ("leakage", "seams")}
+    matched = list(matched_objects(truth, results))
+    return metrics | {name: mean_of(matched, name) for name in ("leakage", "seams")}
 
 
-def mean_of(found: list[Found], name: str) -> float | None:
+def mean_of(matched: list[MatchedObject], name: str) -> float | None:
     """The mean of "leakage" or "seams" over the objects that define it, in points."""
-    values = [value for item in found if (value := value_of(item, name)) is not None]
+    values = [value for item in matched if (value := value_of(item, name)) is not None]
     return 100 * float(np.mean(values)) if values else None
 
 
-def value_of(item: Found, name: str) -> float | None:
-    """What an object adds to the mean of "leakage" or "seams"; an object without overlap has no say in leakage."""
+def value_of(item: MatchedObject, name: str) -> float | None:
+    """An object's "leakage" or "seams"; None where the mean leaves it out: leakage is of objects that overlap."""
     if name == "leakage":
         return item.leakage if item.degree > 0 else None
     return item.seams
 
 
 def evaluate(truth: dict[str, Any], results: list[dict[str, Any]], bins: list[str]) -> COCOeval:
-    """COCO's evaluation of masks, matched but not accumulated, with these bins in the place of its area ranges."""
+    """COCO's evaluation of masks, matched but not accumulated, with these bins in place of its area ranges."""
     coco = index({**truth, "annotations": [dict(item) for item in truth["annotations"]]})
-    found = with_results(coco, [result for result in results if "segmentation" in result])
+    coco_results = with_results(coco, [result for result in results if "segmentation" in result])
     with quietly():
-        # Where COCO keeps an area, and ignores what is outside the range of areas at hand, the level is put.
-        for image_id, scene in ((item.image_id, item) for item in scenes(truth)):
-            for number, level in zip(scene.ids, scene.levels.tolist(), strict=True):
-                coco.anns[number]["area"] = level
-            detections = found.imgToAnns[image_id]
+        # The level takes the place of the area, by which COCO ignores what is outside the area range at hand.
+        for scene in scenes(truth):
+            for annotation_id, level in zip(scene.ids, scene.levels.tolist(), strict=True):
+                coco.anns[annotation_id]["area"] = level
+            detections = coco_results.imgToAnns[scene.image_id]
             for detection, level in zip(detections, levels_of(detections, scene), strict=True):
                 detection["area"] = level
-        evaluation = COCOeval(coco, found, "segm")
+        evaluation = COCOeval(coco, coco_results, "segm")
         evaluation.params.imgIds, evaluation.params.catIds = sorted(coco.getImgIds()), sorted(coco.getCatIds())
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(BINS[name]) for name in bins], bins
         evaluation.params.maxDets = [100]
@@ -166,7 +166,7 @@ def evaluate(truth: dict[str, Any], results: list[dict[str, Any]], bins: list[st
 
 
 def levels_of(detections: list[dict[str, Any]], scene: Scene) -> list[int]:
-    """For each detection the level of the object that its box overlaps most; that of no overlap if there is none."""
+    """For each detection the level of the object that its box overlaps most, or the level of no overlap."""
     levels = scene.levels
     none = 1 if levels.any() else 0
     overlaps = box_iou(boxes_of(detections), scene.boxes)
@@ -176,7 +176,7 @@ def levels_of(detections: list[dict[str, Any]], scene: Scene) -> list[int]:
 
 
 def scenes(truth: dict[str, Any]) -> Iterator[Scene]:
-    """The images of a COCO JSON dictionary, one at a time, with their objects; crowds are left out."""
+    """The images of a COCO JSON dictionary, one at a time, with their objects; crowd regions are left out."""
     coco = index(truth)
     for image_id in sorted(coco.imgs):
         yield scene_of(coco, image_id)
@@ -196,12 +196,12 @@ def scene_of(coco: COCO, image_id: int) -> Scene:
     )
 
 
-def found_objects(
+def matched_objects(
     truth: dict[str, Any], results: list[dict[str, Any]], known: Mapping[int, Scene] | None = None
-) -> Iterator[Found]:
-    """Every object that a detection with a mask was matched to, image by image.
+) -> Iterator[MatchedObject]:
+    """Every object that a detection with a mask is matched to, image by image.
 
-    known: the scenes of `truth` by image, for a caller that has them from an earlier run.
+    known: the scenes of `truth` by image, for a caller that has them already.
     """
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for result in results:
@@ -209,13 +209,13 @@ def found_objects(
             by_image[result["image_id"]].append(result)
     for scene in scenes(truth) if known is None else known.values():
         degrees = scene.degrees.tolist()
-        for place, result in matches(scene, by_image[scene.image_id]).items():
-            mask, own, others = rle.decode(result["segmentation"]).astype(bool), scene.masks[place], scene.others(place)
+        for g, result in matches(scene, by_image[scene.image_id]).items():
+            mask, own, others = rle.decode(result["segmentation"]).astype(bool), scene.masks[g], scene.others(g)
             area = int(mask.sum())
-            yield Found(
+            yield MatchedObject(
                 image_id=scene.image_id,
-                object_id=scene.ids[place],
-                degree=degrees[place],
+                object_id=scene.ids[g],
+                degree=degrees[g],
                 result=result,
                 iou=int((mask & own).sum()) / max(1, int((mask | own).sum())),
                 leakage=int((mask & others & ~own).sum()) / area if area else None,
@@ -224,17 +224,18 @@ def found_objects(
 
 
 def matches(scene: Scene, results: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
-    """Object -> its detection: by falling score, each takes the free object of its class with the greatest box IoU.
+    """Index of an object -> its detection: by descending score, each detection takes the object of its class that is
+    not taken yet and has the greatest box IoU with it.
 
-    The rule is COCO's for boxes at IoU 0.5: a mask does not lose its object by being bad.
+    The rule is COCO's for boxes at IoU 0.5, so that an object keeps its detection however bad the mask is.
     """
     ranked = sorted(results, key=lambda result: -result["score"])
     overlaps = box_iou(boxes_of(ranked), scene.boxes)
     taken: dict[int, dict[str, Any]] = {}
     for result, row in zip(ranked, overlaps, strict=True):
-        free = scene.labels == result["category_id"]
-        free[list(taken)] = False
-        row = np.where(free, row, 0)
+        candidates = scene.labels == result["category_id"]
+        candidates[list(taken)] = False
+        row = np.where(candidates, row, 0)
         if row.size and row.max() >= MATCH:
             taken[int(row.argmax())] = result
     return dict(sorted(taken.items()))
@@ -244,52 +245,52 @@ def seams(mask: np.ndarray, truth: np.ndarray, box: np.ndarray) -> float | None:
     """How much of a predicted mask's edge is due to the borders between the 7 x 7 parts of its box.
 
     mask, truth: bool [H, W], predicted and true; box [4], the detection's.
-    -> excess as a share of the mask's edge inside the box; None for an empty mask or parts under LEAST_PART pixels.
+    -> `excess`, a share of the mask's edge inside the box; None for an empty mask or parts under LEAST_PART pixels.
 
-    False edges (see `false_edges`) are expected anywhere; one at distance u from the nearest part border, in parts,
-    counts cos(2 pi u): +1 on a border, -1 midway. Edges that lie evenly add up to 0, and so do those that prefer the
-    cell borders of an output grid of 14, 21, 28, ... cells, whose 2, 3, 4, ... cells a part lie at even distances:
-    only the parts themselves, which have a border in every seventh of the box and none between, are left. So a smooth
-    predictor scores about 0 whatever its grid, and one whose every edge is a seam 1.
+    False edges (see `false_edges`) occur anywhere; one at distance u from the nearest part border, in parts, counts
+    cos(2 pi u): +1 on a border, -1 midway. Evenly spread edges add up to 0, and so do edges on the cell borders of an
+    output grid of 14, 21, 28, ... cells, because the borders of its 2, 3, 4, ... cells per part are evenly spaced. Only
+    edges on the borders of the parts themselves remain. So a smooth predictor scores about 0 whatever its grid, and
+    one whose every edge is a seam scores 1.
     """
-    found = false_edges(mask, truth, box)
-    return None if found is None else excess(*found)
+    edges = false_edges(mask, truth, box)
+    return None if edges is None else excess(*edges)
 
 
-def excess(places: np.ndarray, length: int) -> float:
-    """How many more of `length` pixels of edge are false and on part borders than would be if they lay evenly."""
-    return float(np.cos(2 * np.pi * places).sum()) / length if length else 0.0
+def excess(positions: np.ndarray, length: int) -> float:
+    """The share of an edge of `length` pixels that is false and on part borders, less that of evenly spread edges."""
+    return float(np.cos(2 * np.pi * positions).sum()) / length if length else 0.0
 
 
 def false_edges(mask: np.ndarray, truth: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, int] | None:
     """The pieces of a mask's edge, each a pixel long, that are false: the object has no edge within half a part.
 
-    -> their places [E], in parts from the box's left or upper border, and the length of all of the mask's edges; both
-    without the outermost half part, where the box cuts masks off: places are 0.5 to 6.5. None as in `seams`.
+    -> their positions [E], in parts from the box's left or upper border, and the length of all of the mask's edges;
+    both without the outermost half part, where the box cuts masks off: positions are 0.5 to 6.5. None as in `seams`.
     """
     half = (box[2:] - box[:2]) / PARTS / 2  # a part, across and down
     if not mask.any() or half.min() < LEAST_PART / 2:
         return None
     reach = np.ceil(half).astype(int)
-    corner = (np.floor(box[:2]).astype(int) - reach - 1).clip(min=0)  # what is further out decides nothing
+    corner = (np.floor(box[:2]).astype(int) - reach - 1).clip(min=0)  # nothing further out matters
     around = np.concatenate([corner, box[2:] + reach + 1])
     mask, truth, (x1, y1, x2, y2) = window(mask, around), window(truth, around), (box - np.tile(corner, 2)).tolist()
     near = maximum_filter(_edge_pixels(truth), size=(2 * reach[1] - 1, 2 * reach[0] - 1))
-    places, length = [], 0
-    upright, lying = (mask, near, (x1, x2), (y1, y2)), (mask.T, near.T, (y1, y2), (x1, x2))
-    for lined, close, (left, right), (top, bottom) in (upright, lying):
-        place = (np.arange(1, lined.shape[1]) - left) / (right - left) * PARTS  # of what is between two columns
-        rows = np.arange(lined.shape[0]) + 0.5
-        inside = ((rows >= top) & (rows < bottom))[:, None] & (place >= 0.5) & (place < PARTS - 0.5)
-        edges = (lined[:, 1:] != lined[:, :-1]) & inside
+    positions, length = [], 0
+    vertical, horizontal = (mask, near, (x1, x2), (y1, y2)), (mask.T, near.T, (y1, y2), (x1, x2))
+    for turned, close, (left, right), (top, bottom) in (vertical, horizontal):
+        position = (np.arange(1, turned.shape[1]) - left) / (right - left) * PARTS  # of the lines between columns
+        rows = np.arange(turned.shape[0]) + 0.5
+        inside = ((rows >= top) & (rows < bottom))[:, None] & (position >= 0.5) & (position < PARTS - 0.5)
+        edges = (turned[:, 1:] != turned[:, :-1]) & inside
         false = edges & ~close[:, 1:] & ~close[:, :-1]
-        places.append(np.broadcast_to(place, false.shape)[false])
+        positions.append(np.broadcast_to(position, false.shape)[false])
         length += int(edges.sum())
-    return np.concatenate(places), length
+    return np.concatenate(positions), length
 
 
 def _edge_pixels(mask: np.ndarray) -> np.ndarray:
-    """bool [H, W]: the pixels on either side of a mask's edge."""
+    """bool [H, W]: the pixels on both sides of a mask's edge."""
     edge = np.zeros(mask.shape, bool)
     across, down = mask[:, 1:] != mask[:, :-1], mask[1:] != mask[:-1]
     edge[:, 1:] |= across
@@ -306,7 +307,7 @@ def boxes_of(items: list[dict[str, Any]]) -> np.ndarray:
 
 
 def box_iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """[D, 4] and [G, 4] -> [D, G]."""
+    """IoU of boxes [D, 4] with boxes [G, 4] -> [D, G]."""
     sides = np.minimum(one[:, None, 2:], other[None, :, 2:]) - np.maximum(one[:, None, :2], other[None, :, :2])
     shared = sides.clip(min=0).prod(axis=-1)
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=-1) for boxes in (one, other)]
@@ -315,7 +316,7 @@ def box_iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def window(mask: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The pixels of `mask` [H, W] that a box touches, one at least."""
+    """The pixels of `mask` [H, W] that a box touches, at least one."""
     x1, y1 = np.floor(box[:2]).astype(int).clip(min=0)
     x2, y2 = np.ceil(box[2:]).astype(int)
     return mask[min(y1, len(mask) - 1) : max(y1 + 1, y2), min(x1, mask.shape[1] - 1) : max(x1 + 1, x2)]

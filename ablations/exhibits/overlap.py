@@ -1,4 +1,4 @@
-"""What overlap does to masks under each arm: where false edges lie, what mask voting does, and pairs by a rule."""
+"""How overlap hurts the masks of each arm: where false edges are, what mask voting changes, and pairs to look at."""
 
 import dataclasses
 import json
@@ -15,9 +15,9 @@ from ablations.evaluation.overlap import (
     LEAST_PART,
     MUCH,
     PARTS,
-    Found,
+    MatchedObject,
     Scene,
-    found_objects,
+    matched_objects,
     overlap_metrics,
     scenes,
     value_of,
@@ -27,13 +27,13 @@ from ablations.stages.store import stages_of
 from ablations.tasks.detection import detect, trained_model
 from models.fcis import FCIS
 
-PLACES = 24
-"""Equal stretches of a part, from midway before a border to midway behind it, in which false edges are counted."""
+NUM_POSITIONS = 24
+"""Equal intervals of a part, from midway before a border to midway after it, in which false edges are counted."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """A scene without its masks. sides [G]: of the boxes, as the square root of the area; the rest as in Scene."""
+    """A scene without its masks. sides [G]: square roots of the boxes' areas; the rest as in Scene."""
 
     image_id: int
     ids: list[int]
@@ -43,15 +43,15 @@ class Layout:
 
     def in_bin(self, first: int, last: int) -> list[int]:
         """The ids of the objects of these levels."""
-        chosen = (self.levels >= first) & (self.levels <= last)
-        return [number for number, holds in zip(self.ids, chosen.tolist(), strict=True) if holds]
+        inside = (self.levels >= first) & (self.levels <= last)
+        return [object_id for object_id, chosen in zip(self.ids, inside.tolist(), strict=True) if chosen]
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """Two objects of an image, of which the first overlaps much, with the other above all.
+    """Two objects of an image. The first overlaps much; the second is the one that it overlaps most.
 
-    share: of the first object's box on the second; overlaps: arm -> IoU of the predicted masks with the true ones.
+    share: of the first object's box on the second; overlaps: arm -> IoU of each predicted mask with the true one.
     """
 
     image_id: int
@@ -61,31 +61,31 @@ class Pair:
 
 
 def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
-    """How many objects each bin holds, what each run found of them, its false edges, and pairs to look at.
+    """How many objects each bin has, how many each run detects, its false edges, and pairs to look at.
 
-    Runs of FCIS are measured once more without mask voting, which may hide what its score maps do.
+    Runs of FCIS are measured a second time without mask voting, which may hide what its score maps do.
 
-    The pairs are of the first seed: for each arm the one with the worst masks and the one with the median masks.
+    The pairs are of the first seed: for each arm the pair with the worst masks and the pair with the median masks.
     """
     val = stages_of(runs[0].config).dataset("val")
-    layouts, shown = list(map(layout, scenes(val.coco))), min(run.config.seed for run in runs)
+    layouts, shown = list(map(layout_of, scenes(val.coco))), min(run.config.seed for run in runs)
     measured: dict[str, dict[str, Any]] = defaultdict(dict)
     unvoted: dict[str, dict[str, Any]] = defaultdict(dict)
-    of_shown: dict[str, dict[int, Found]] = {}
+    matched_by_arm: dict[str, dict[int, MatchedObject]] = {}  # of the seed that is shown, by id
     for run in runs:
         results = json.loads((run.folder / "detections.json").read_text())
-        found = list(found_objects(val.coco, results))
-        measured[run.arm][str(run.config.seed)] = _measured(found) | {"found": _found(layouts, found)}
+        matched = list(matched_objects(val.coco, results))
+        measured[run.arm][str(run.config.seed)] = _edges(matched) | {"found": _by_bin(layouts, matched)}
         if run.config.system.kind == "fcis":
             results = without_voting(run)
-            alone = _measured(list(found_objects(val.coco, results)))
-            unvoted[run.arm][str(run.config.seed)] = alone | {"metrics": overlap_metrics(val.coco, results)}
+            edges = _edges(list(matched_objects(val.coco, results)))
+            unvoted[run.arm][str(run.config.seed)] = edges | {"metrics": overlap_metrics(val.coco, results)}
         if run.config.seed == shown:
-            of_shown[run.arm] = {item.object_id: item for item in found}
-    candidates = pairs(layouts, of_shown)
-    chosen = {arm: choose(candidates, arm) for arm in of_shown} if candidates else {}
+            matched_by_arm[run.arm] = {item.object_id: item for item in matched}
+    candidates = pairs(layouts, matched_by_arm)
+    chosen = {arm: choose(candidates, arm) for arm in matched_by_arm} if candidates else {}
     ids = sorted(image["id"] for image in val.coco["images"])
-    for pair in (pair for of_arm in chosen.values() for pair in of_arm.values()):
+    for pair in (pair for ranked in chosen.values() for pair in ranked.values()):
         val[ids.index(pair.image_id)].picture().save(folder / f"{pair.image_id}.png")
     by_id = {item["id"]: item for item in val.coco["annotations"]}
     return {
@@ -93,8 +93,8 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
         "parts": PARTS,
         "least_part": LEAST_PART,
         "num_images": len(layouts),
-        "num_apart": sum(not one.levels.any() for one in layouts),
-        "bins": {name: _described(layouts, *levels) for name, levels in BINS.items()},
+        "num_apart": sum(not layout.levels.any() for layout in layouts),
+        "bins": {name: _describe(layouts, *levels) for name, levels in BINS.items()},
         "runs": dict(measured),
         "unvoted": dict(unvoted),
         "seed": shown,
@@ -104,75 +104,79 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
                 "arm": arm,
                 "rank": rank,
                 **dataclasses.asdict(pair),
-                "truth": [by_id[number]["segmentation"] for number in pair.objects],
+                "truth": [by_id[object_id]["segmentation"] for object_id in pair.objects],
                 "masks": {
-                    name: [found[number].result["segmentation"] for number in pair.objects]
-                    for name, found in of_shown.items()
+                    name: [matched[object_id].result["segmentation"] for object_id in pair.objects]
+                    for name, matched in matched_by_arm.items()
                 },
             }
-            for arm, of_arm in chosen.items()
-            for rank, pair in of_arm.items()
+            for arm, ranked in chosen.items()
+            for rank, pair in ranked.items()
         ],
     }
 
 
 def without_voting(run: Run) -> list[dict[str, Any]]:
-    """What a run of FCIS detects when a detection's mask is its own RoI's and no other RoI has a vote."""
+    """What a run of FCIS detects when a detection's mask comes from its own RoI alone, without votes of others."""
     model = trained_model(run)
     assert isinstance(model, FCIS)
     model.fcis = dataclasses.replace(model.fcis, vote_iou=1.0)
     return detect(model, stages_of(run.config))
 
 
-def _measured(found: list[Found]) -> dict[str, Any]:
-    """Of one run: objects that leakage and seams are means over, the length of all edges, and of false ones by place.
-
-    places: PLACES lengths, by the distance from the nearest part border, -1/2 to 1/2.
-    """
-    edges = [item.false_edges for item in found if item.false_edges is not None]
-    places = np.concatenate([places for places, _ in edges]) if edges else np.zeros(0)
-    stretch = np.floor((places + 0.5) % 1 * PLACES).astype(int).clip(max=PLACES - 1)
+def _edges(matched: list[MatchedObject]) -> dict[str, Any]:
+    """Of one run: the numbers of objects that leakage and seams are means over, the length of all edges of the masks,
+    and "places": the lengths of false edges in NUM_POSITIONS intervals of the distance from the nearest part border,
+    -1/2 to 1/2 parts."""
+    edges = [item.false_edges for item in matched if item.false_edges is not None]
+    positions = np.concatenate([positions for positions, _ in edges]) if edges else np.zeros(0)
+    interval = np.floor((positions + 0.5) % 1 * NUM_POSITIONS).astype(int).clip(max=NUM_POSITIONS - 1)
     return {
-        "leakage": sum(value_of(item, "leakage") is not None for item in found),
+        "leakage": sum(value_of(item, "leakage") is not None for item in matched),
         "seams": len(edges),
         "edges": sum(length for _, length in edges),
-        "places": np.bincount(stretch, minlength=PLACES).tolist(),
+        "places": np.bincount(interval, minlength=NUM_POSITIONS).tolist(),
     }
 
 
-def _found(layouts: list[Layout], found: list[Found]) -> dict[str, Any]:
-    """Of one run, bin by bin: the objects that it found, and the mean IoU of their masks in points."""
-    overlaps = {item.object_id: item.iou for item in found}
-    tables = {}
+def _by_bin(layouts: list[Layout], matched: list[MatchedObject]) -> dict[str, Any]:
+    """Of one run, bin by bin: the number of objects detected, and the mean IoU of their masks in points."""
+    overlaps = {item.object_id: item.iou for item in matched}
+    bins = {}
     for name, levels in BINS.items():
-        values = [overlaps[number] for one in layouts for number in one.in_bin(*levels) if number in overlaps]
-        tables[name] = {"objects": len(values), "iou": 100 * statistics.fmean(values) if values else None}
-    return tables
+        ids = [object_id for layout in layouts for object_id in layout.in_bin(*levels)]
+        values = [overlaps[object_id] for object_id in ids if object_id in overlaps]
+        bins[name] = {"objects": len(values), "iou": 100 * statistics.fmean(values) if values else None}
+    return bins
 
 
-def layout(scene: Scene) -> Layout:
-    """What is kept of a scene: the masks of a whole set would fill the memory."""
+def layout_of(scene: Scene) -> Layout:
+    """A scene without its masks: those of a whole set would fill the memory."""
     sides = np.sqrt((scene.boxes[:, 2:] - scene.boxes[:, :2]).prod(axis=1))
     return Layout(scene.image_id, scene.ids, sides, scene.levels, scene.shares)
 
 
-def _described(layouts: list[Layout], first: int, last: int) -> dict[str, Any]:
+def _describe(layouts: list[Layout], first: int, last: int) -> dict[str, Any]:
     """How many objects a bin has, and the median side of their boxes in pixels."""
-    side_of = {number: side for one in layouts for number, side in zip(one.ids, one.sides.tolist(), strict=True)}
-    sides = [side_of[number] for one in layouts for number in one.in_bin(first, last)]
+    sides: list[float] = []
+    for layout in layouts:
+        inside = (layout.levels >= first) & (layout.levels <= last)
+        sides += layout.sides[inside].tolist()
     return {"objects": len(sides), "side": statistics.median(sides) if sides else None}
 
 
-def pairs(layouts: list[Layout], found: dict[str, dict[int, Found]]) -> list[Pair]:
-    """Each object that overlaps much with the one that fills most of its box, where every arm found both."""
+def pairs(layouts: list[Layout], matched_by_arm: dict[str, dict[int, MatchedObject]]) -> list[Pair]:
+    """Each object that overlaps much and the one that covers most of its box, where every arm detects both."""
     candidates = []
-    for one in layouts:
-        for place in np.flatnonzero(one.levels == BINS["much"][0]).tolist():
-            other = int(one.shares[place].argmax())
-            objects = one.ids[place], one.ids[other]
-            if all(number in of_arm for of_arm in found.values() for number in objects):
-                overlaps = {arm: (of_arm[objects[0]].iou, of_arm[objects[1]].iou) for arm, of_arm in found.items()}
-                candidates.append(Pair(one.image_id, objects, float(one.shares[place, other]), overlaps))
+    for layout in layouts:
+        for g in np.flatnonzero(layout.levels == BINS["much"][0]).tolist():
+            other = int(layout.shares[g].argmax())
+            objects = layout.ids[g], layout.ids[other]
+            if all(object_id in matched for matched in matched_by_arm.values() for object_id in objects):
+                overlaps = {
+                    arm: (matched[objects[0]].iou, matched[objects[1]].iou) for arm, matched in matched_by_arm.items()
+                }
+                candidates.append(Pair(layout.image_id, objects, float(layout.shares[g, other]), overlaps))
     return candidates
 
 

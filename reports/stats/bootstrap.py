@@ -191,7 +191,7 @@ class ImageBootstrap:
             values |= {metric: precisions[key] for key, metric in named.items()}
         means = [metric for metric in metrics if metric in MEANS]
         if means:
-            objects = list(overlap.found_objects(self.study.ground_truth or {}, results, self.truth.scenes()))
+            objects = list(overlap.matched_objects(self.study.ground_truth or {}, results, self.truth.scenes()))
             values |= {metric: self._mean(objects, metric.partition(".")[2]) for metric in means}
         return values
 
@@ -202,7 +202,7 @@ class ImageBootstrap:
         ]
         return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in keys}
 
-    def _mean(self, objects: list[overlap.Found], name: str) -> np.ndarray:
+    def _mean(self, objects: list[overlap.MatchedObject], name: str) -> np.ndarray:
         """Of "leakage" or "seams": of all objects in the images drawn, an image's as often as it was drawn."""
         number = {image_id: index for index, image_id in enumerate(self.truth.image_ids if self.truth else [])}
         sums, counts = np.zeros(self.num_images), np.zeros(self.num_images)

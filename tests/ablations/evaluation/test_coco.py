@@ -44,44 +44,44 @@ def result(x: int, y: int, side: int, score: float) -> dict:
 @pytest.mark.parametrize("kind", ["segm", "bbox"])
 def test_perfect_detections_reach_100(kind):
     objects = [(10, 10, 40), (60, 60, 20)]
-    found = [result(*s, score=0.9) for s in objects]
-    figures = average_precision(truth(*objects), found, kind)
+    results = [result(*s, score=0.9) for s in objects]
+    figures = average_precision(truth(*objects), results, kind)
     assert figures["AP"] == figures["AP50"] == figures["AP75"] == pytest.approx(100)
     assert figures["APs"] == figures["APm"] == pytest.approx(100)
     assert figures["APl"] is None  # no object is larger than 96 x 96
 
 
 @pytest.mark.parametrize("kind", ["segm", "bbox"])
-def test_one_of_two_found_is_worth_the_recall_levels_up_to_a_half(kind):
+def test_one_object_of_two_gives_the_recall_levels_up_to_a_half(kind):
     """Precision 1 up to recall 0.5: 51 of COCO's 101 recall levels."""
     figures = average_precision(truth((10, 10, 40), (60, 60, 20)), [result(10, 10, 40, 0.9)], kind)
     assert figures["AP"] == pytest.approx(100 * 51 / 101)
 
 
 @pytest.mark.parametrize("kind", ["segm", "bbox"])
-def test_overlap_decides_at_which_thresholds_a_detection_counts(kind):
+def test_the_iou_decides_at_which_thresholds_a_detection_counts(kind):
     """A 40 x 40 square shifted by 5: IoU = 35 * 40 / (2 * 1600 - 1400) = 0.777, so it counts at 0.5 to 0.75."""
     figures = average_precision(truth((10, 10, 40)), [result(15, 10, 40, 0.9)], kind)
     assert figures["AP50"] == figures["AP75"] == pytest.approx(100)
     assert figures["AP"] == pytest.approx(100 * 6 / 10)
 
 
-def test_a_false_positive_above_a_true_one_halves_precision():
+def test_a_false_positive_with_a_higher_score_halves_precision():
     figures = average_precision(truth((10, 10, 40)), [result(55, 55, 40, 0.9), result(10, 10, 40, 0.8)], "segm")
     assert figures["AP"] == pytest.approx(50)
 
 
-def test_a_mask_is_as_large_as_its_own_area():
-    """Above a small and a medium object that are found lies a false diagonal: 50 pixels in a box of 50 x 50."""
+def test_the_size_of_a_mask_is_its_own_area_not_its_boxs():
+    """A false diagonal, 50 pixels in a box of 50 x 50, has a higher score than a small and a medium true mask."""
     diagonal = annotation(1, 1, 1, square(50, 50, 50) * np.eye(100, dtype=np.uint8))
     false = result(50, 50, 50, 0.9) | {"segmentation": diagonal["segmentation"]}
-    objects, found = [(5, 5, 20), (55, 5, 40)], [false, result(5, 5, 20, 0.8), result(55, 5, 40, 0.7)]
-    masks, boxes = (average_precision(truth(*objects), found, kind) for kind in ("segm", "bbox"))
+    objects, results = [(5, 5, 20), (55, 5, 40)], [false, result(5, 5, 20, 0.8), result(55, 5, 40, 0.7)]
+    masks, boxes = (average_precision(truth(*objects), results, kind) for kind in ("segm", "bbox"))
     assert (masks["APs"], masks["APm"]) == pytest.approx((50, 100))
     assert (boxes["APs"], boxes["APm"]) == pytest.approx((100, 50))
 
 
-def test_no_detections_at_all_is_zero_not_a_crash():
+def test_without_detections_every_figure_is_0():
     figures = average_precision(truth((10, 10, 40)), [], "segm")
     assert figures["AP"] == figures["AR100"] == 0
 
@@ -103,15 +103,15 @@ def crowded_images() -> tuple[dict, list[dict]]:
             truth["annotations"].append(item)
             for _ in range(int(rng.integers(0, 3))):  # none, one, or one and a duplicate
                 moved = np.clip((x, y) + rng.integers(-side // 8, side // 8 + 1, 2), 0, 200 - side).tolist()
-                found = annotation(1, image, label, square(*moved, side, 200))
+                detection = annotation(1, image, label, square(*moved, side, 200))
                 keys = ("image_id", "category_id", "bbox", "segmentation")
-                results.append({key: found[key] for key in keys} | {"score": round(float(rng.random()), 3)})
+                results.append({key: detection[key] for key in keys} | {"score": round(float(rng.random()), 3)})
     return truth, results
 
 
 @pytest.mark.parametrize("kind", ["segm", "bbox"])
-def test_the_twelve_figures_are_those_that_pycocotools_prints(kind, tmp_path, capsys):
-    """It prints each with its IoU, area and number of detections, so that none can be taken for another."""
+def test_the_twelve_figures_are_what_pycocotools_prints(kind, tmp_path, capsys):
+    """It prints each with its IoU, area and number of detections, so that no two can be confused."""
     truth, results = crowded_images()
     (tmp_path / "truth.json").write_text(json.dumps({"info": {}} | truth))
     (tmp_path / "results.json").write_text(json.dumps(results))
@@ -121,16 +121,16 @@ def test_the_twelve_figures_are_those_that_pycocotools_prints(kind, tmp_path, ca
     evaluation.accumulate()
     evaluation.summarize()
     line = re.compile(r"\((A[PR])\) @\[ IoU=(\S+) *\| area= *(\w+) *\| maxDets= *(\d+) \] = (\S+)")
-    found = [match.groups() for match in map(line.search, capsys.readouterr().out.splitlines()) if match]
+    lines = [match.groups() for match in map(line.search, capsys.readouterr().out.splitlines()) if match]
     printed = {}
-    for what, iou, area, most, figure in found:
+    for what, iou, area, most, figure in lines:
         detail = "" if area == "all" else area[0]
         if what == "AR" and area == "all":
             detail = most
         elif iou != "0.50:0.95":
             detail = str(round(100 * float(iou)))
         printed[what + detail] = 100 * float(figure)
-    assert len(printed) == len(set(printed.values())) == 12, "the case must tell all twelve apart"
+    assert len(printed) == len(set(printed.values())) == 12, "all twelve must differ in this case"
     assert average_precision(truth, results, kind) == pytest.approx(printed, abs=0.05 + 1e-9)
 
 
@@ -153,8 +153,8 @@ def test_results_are_in_the_original_images_pixels():
         labels=torch.tensor([[2, 0]]),
         masks=torch.ones(1, 2, 14, 14),
     )
-    (found,) = coco_results(detections, batch)  # the padded detection is left out
-    assert (found["image_id"], found["category_id"], found["score"]) == (7, 2, 0.75)
-    assert found["bbox"] == [16, 8, 32, 32]
-    mask = rle.decode(found["segmentation"])
+    (result,) = coco_results(detections, batch)  # without the padding
+    assert (result["image_id"], result["category_id"], result["score"]) == (7, 2, 0.75)
+    assert result["bbox"] == [16, 8, 32, 32]
+    mask = rle.decode(result["segmentation"])
     assert mask.shape == (64, 128) and mask.sum() == 32 * 32 and mask[8:40, 16:48].all()

@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as rle
 
 from ablations.evaluation.coco import average_precision
-from ablations.evaluation.overlap import MUCH, found_objects, matches, overlap_metrics, scenes, seams
+from ablations.evaluation.overlap import MUCH, matched_objects, matches, overlap_metrics, scenes, seams
 from data.dataset import annotation
 
 SIDE = 100
@@ -51,15 +51,15 @@ def test_the_degree_is_the_share_of_the_box_on_other_objects():
     assert scene.shares[0].tolist() == [0, 0.25, 0]
 
 
-def test_levels_tell_images_without_overlap_and_some_from_much():
+def test_levels_distinguish_images_without_overlap_and_some_overlap_from_much():
     apart, touching = scenes(truth([block(0, 0, 10, 10), block(10, 0, 10, 10)], [CORNER, block(48, 30, 10, 20)]))
     assert apart.levels.tolist() == [0, 0]  # boxes that only touch do not overlap
     assert touching.degrees.tolist() == [40 / 1600, 0] and MUCH > 40 / 1600
     assert touching.levels.tolist() == [2, 1]
 
 
-def test_each_bins_ap_is_that_of_its_own_objects():
-    """The overlapped object is missed in one image, the alone-standing one is found; elsewhere it is the reverse."""
+def test_the_ap_of_a_bin_is_that_of_its_own_objects():
+    """First the overlapped object is missed and the isolated one detected, then the reverse."""
     ground = truth([CORNER, FILLING], [block(0, 0, 30, 30)])
     figures = overlap_metrics(ground, [result(1, FILLING), result(2, block(0, 0, 30, 30))])
     assert [figures["AP_none"], figures["AP_apart"]] == pytest.approx([100, 100])
@@ -68,8 +68,8 @@ def test_each_bins_ap_is_that_of_its_own_objects():
     assert figures["AP_none"] == figures["AP_apart"] == 0 and figures["AP_much"] == pytest.approx(100)
 
 
-def test_a_false_detection_counts_where_it_stands():
-    """A second, better scored detection of the L that covers the block: wrong among what overlaps, and only there."""
+def test_a_false_detection_counts_in_the_bin_of_the_object_that_it_covers():
+    """A detection of the L with a higher score that covers the block too is false in the bin "much" only."""
     ground = truth([CORNER, FILLING], [block(0, 0, 30, 30)])
     right = [result(1, CORNER), result(1, FILLING), result(2, block(0, 0, 30, 30))]
     figures = overlap_metrics(ground, [*right, result(1, block(10, 10, 40, 40), score=0.95)])
@@ -80,20 +80,20 @@ def test_a_false_detection_counts_where_it_stands():
     assert figures["AP_apart"] == pytest.approx(50) and figures["AP_none"] == pytest.approx(100 * 2 / 3)
 
 
-def test_without_any_overlap_it_is_cocos_ap():
+def test_without_any_overlap_the_ap_is_cocos():
     ground = truth([block(0, 0, 30, 30), block(50, 50, 20, 40)], [block(5, 5, 60, 60)])
-    found = [result(1, block(2, 0, 30, 30)), result(1, block(50, 52, 20, 40), 0.5), result(2, block(40, 40, 50, 50))]
-    figures, plain = overlap_metrics(ground, found), average_precision(ground, found, "segm")
+    results = [result(1, block(2, 0, 30, 30)), result(1, block(50, 52, 20, 40), 0.5), result(2, block(40, 40, 50, 50))]
+    figures, plain = overlap_metrics(ground, results), average_precision(ground, results, "segm")
     assert 0 < plain["AP"] == figures["AP_none"] == figures["AP_apart"] and plain["AP50"] == figures["AP50_none"]
     assert figures["AP_much"] is figures["leakage"] is None
 
 
 def test_leakage_is_the_share_of_the_mask_on_the_neighbour():
     ground = truth([CORNER, FILLING])
-    (found,) = found_objects(ground, [result(1, block(10, 10, 40, 40))])  # the whole box: 1600 pixels, 400 leak
-    assert (found.object_id, found.degree, found.leakage, found.iou) == (1, 0.25, 0.25, 0.75)
+    (matched,) = matched_objects(ground, [result(1, block(10, 10, 40, 40))])  # the whole box: 1600 pixels, 400 leak
+    assert (matched.object_id, matched.degree, matched.leakage, matched.iou) == (1, 0.25, 0.25, 0.75)
     figures = overlap_metrics(ground, [result(1, block(10, 10, 40, 40)), result(1, FILLING)])
-    assert figures["leakage"] == pytest.approx(25)  # the block does not overlap, so it has no say
+    assert figures["leakage"] == pytest.approx(25)  # the block does not overlap, so it does not count
     assert overlap_metrics(ground, [result(1, CORNER), result(1, FILLING)])["leakage"] == 0
 
 
@@ -102,20 +102,20 @@ def test_an_object_keeps_its_detection_however_bad_the_mask():
     (scene,) = scenes(truth([CORNER, FILLING]))
     bad = result(1, block(90, 90, 5, 5), 0.9, box=(10, 10, 40, 40))
     taken = matches(scene, [result(1, CORNER, 0.5), bad, result(1, CORNER, 0.99, label=DISC), result(1, FILLING, 0.3)])
-    assert {place: item["score"] for place, item in taken.items()} == {0: 0.9, 1: 0.3}
-    empty = list(found_objects(truth([CORNER, FILLING]), [result(1, block(0, 0, 0, 0), box=(10, 10, 40, 40))]))
+    assert {g: item["score"] for g, item in taken.items()} == {0: 0.9, 1: 0.3}
+    empty = list(matched_objects(truth([CORNER, FILLING]), [result(1, block(0, 0, 0, 0), box=(10, 10, 40, 40))]))
     assert empty[0].leakage is None and empty[0].seams is None
 
 
 def chequered(cells: int, side: int) -> np.ndarray:
     """A chequerboard with every edge of a grid of cells x cells over [side, side] pixels."""
-    place = np.arange(side) * cells // side
-    return (place[:, None] + place[None]) % 2 == 1
+    cell = np.arange(side) * cells // side
+    return (cell[:, None] + cell[None]) % 2 == 1
 
 
 @pytest.mark.parametrize(("cells", "expected"), [(7, 1), (14, 0), (21, 0), (28, 0)])
 def test_only_edges_on_part_borders_are_seams(cells, expected):
-    """Whatever an output grid's own cell borders: as long as parts are not special among them, they add up to 0."""
+    """Edges on the cell borders of an output grid add up to 0 unless its cells are the parts."""
     board = chequered(cells, 168)
     assert seams(board, np.ones_like(board), np.array([0, 0, 168, 168])) == pytest.approx(expected, abs=1e-9)
 
@@ -127,16 +127,16 @@ def test_a_single_seam_by_hand():
     on_border, midway = block(0, 0, 40, 100).astype(bool), block(0, 0, 45, 100).astype(bool)
     assert seams(on_border, whole, box) == pytest.approx(1)
     assert seams(midway, whole, box) == pytest.approx(-1)
-    assert seams(on_border, on_border, box) == 0  # the object ends there too
-    assert seams(on_border, block(0, 0, 46, 100).astype(bool), box) == pytest.approx(1)  # or does, but 6 pixels on
-    assert seams(on_border, midway, box) == 0  # half a part is near enough
+    assert seams(on_border, on_border, box) == 0  # the object has an edge there too
+    assert seams(on_border, block(0, 0, 46, 100).astype(bool), box) == pytest.approx(1)  # it has one, but 6 pixels away
+    assert seams(on_border, midway, box) == 0  # within half a part
     assert seams(on_border | block(0, 60, 100, 40).astype(bool), whole, box) == pytest.approx((40 + 40) / (40 + 40))
     both = block(0, 0, 100, 100).astype(bool)
     both[:, 40:45] = False  # an edge on the border and one midway cancel
     assert seams(both, whole, box) == pytest.approx(0, abs=1e-9)
 
 
-def test_smooth_masks_have_no_seams_whatever_their_place():
+def test_smooth_masks_have_no_seams_wherever_they_are():
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:200, :200] + 0.5
     scores = []
@@ -148,7 +148,7 @@ def test_smooth_masks_have_no_seams_whatever_their_place():
     assert abs(np.mean(scores)) < 0.02 and np.std(scores) > 0.02
 
 
-def test_parts_too_small_to_tell_and_masks_without_edges():
+def test_small_parts_and_empty_masks_have_no_seams_and_masks_without_edges_score_0():
     whole = np.ones((100, 100), bool)
     assert seams(chequered(7, 100), whole, np.array([0, 0, 27.9, 100])) is None
     assert seams(whole, whole, np.array([0, 0, 100, 100])) == 0
@@ -158,14 +158,14 @@ def test_parts_too_small_to_tell_and_masks_without_edges():
 def test_no_detections_and_detections_without_masks():
     ground = truth([CORNER, FILLING])
     boxes_only = [{"image_id": 1, "category_id": SQUARE, "score": 0.9, "bbox": [10, 10, 40, 40]}]
-    for found in ([], boxes_only):
-        figures = overlap_metrics(ground, found)
+    for results in ([], boxes_only):
+        figures = overlap_metrics(ground, results)
         assert figures["AP_much"] == figures["AP_none"] == 0
         assert figures["AP_apart"] is figures["leakage"] is figures["seams"] is None
     assert set(overlap_metrics(truth([], []), []).values()) == {None}
 
 
-def test_the_ground_truth_is_left_as_it_is():
+def test_the_ground_truth_is_not_modified():
     ground = truth([CORNER, FILLING])
     areas = [item["area"] for item in ground["annotations"]]
     overlap_metrics(ground, [result(1, FILLING)])

@@ -3,7 +3,7 @@
 import pytest
 
 from ablations.evaluation.coco import average_precision
-from ablations.evaluation.overlap import found_objects, overlap_metrics
+from ablations.evaluation.overlap import matched_objects, overlap_metrics
 from ablations.evaluation.recall import recall
 from data.coco import load
 from tests.data.odd_sets import ODD_SETS, good, perfect_results, write, write_odd
@@ -21,7 +21,7 @@ def check(truth):
     bins = [value for name, value in by_overlap.items() if name.startswith("AP") and value is not None]
     assert bins and bins == pytest.approx([100] * len(bins))
     assert not by_overlap["leakage"]
-    assert len(list(found_objects(truth, results))) == len(results)
+    assert len(list(matched_objects(truth, results))) == len(results)
     assert recall(truth, [{**result, "category_id": 1} for result in results], 50)["AR@50"] == pytest.approx(100)
 
 
