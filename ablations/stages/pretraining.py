@@ -1,9 +1,10 @@
-"""What a trunk is pretrained on where there is no ImageNet: a dense task that knows nothing of RoIs.
+"""The task that the toy trunk is pretrained on in place of ImageNet: a dense one, without RoIs.
 
-At every cell the network describes the image around it: which class is seen and where outlines run, on a grid of
-FINE pixels, and how far the sides of the object at the cell's centre are.
+At each cell of the trunk the network predicts what the image shows around it: the class and the outlines at positions
+FINE pixels apart, and the distances to the sides of the object at the cell's centre.
 
 Letters: B images, K classes, G padded ground truths, h and w cells, n and m fine positions (h * stride / FINE).
+Boxes are xyxy in image pixels.
 """
 
 import torch
@@ -15,14 +16,14 @@ from models.backbone import Trunk
 from models.initialise import set_initial_std
 
 FINE = 4
-"""Pixels between the positions at which classes and outlines are predicted."""
+"""Distance in pixels between the positions at which classes and outlines are predicted."""
 
 SIDE_UNIT = 32.0
-"""Pixels by which distances to an object's sides are divided, so that the loss is of order one."""
+"""Pixels that distances to an object's sides are divided by, so that their loss is of order 1."""
 
 
 class DenseNetwork(nn.Module):
-    """A trunk and one 1x1 convolution, whose channels are spread over the pixels that a cell stands for."""
+    """A trunk and two 1x1 convolutions; the channels of one are spread over the fine positions of a cell."""
 
     def __init__(self, trunk: Trunk, num_classes: int) -> None:
         super().__init__()
@@ -40,39 +41,40 @@ class DenseNetwork(nn.Module):
 
 
 def dense_losses(network: DenseNetwork, batch: Batch) -> dict[str, Tensor]:
+    """Class and outline at every fine position; sides at the cells that have an object at their centre."""
     classes, outlines, sides = (output.float() for output in network(batch.images))
     stride = network.trunk.stride
-    places = _places(batch, -stride // 2 + FINE // 2, FINE, classes.shape[-2:])  # [B, n, m]
-    centres = _places(batch, 0, stride, sides.shape[-2:])  # [B, h, w]
-    labels = F.pad(batch.labels, (1, 0)).gather(1, places.flatten(1)).view_as(places)
+    objects = _object_at(batch, -stride // 2 + FINE // 2, FINE, classes.shape[-2:])  # [B, n, m]
+    centres = _object_at(batch, 0, stride, sides.shape[-2:])  # [B, h, w]
+    labels = F.pad(batch.labels, (1, 0)).gather(1, objects.flatten(1)).view_as(objects)
     distance, inside = _sides(batch, centres, stride)
     return {
         "dense_class": F.cross_entropy(classes, labels),
-        "dense_outline": F.binary_cross_entropy_with_logits(outlines, _outlines(places).to(outlines.dtype)),
+        "dense_outline": F.binary_cross_entropy_with_logits(outlines, _outlines(objects).to(outlines.dtype)),
         "dense_sides": (F.smooth_l1_loss(sides, distance, reduction="none") * inside).sum() / inside.sum().clamp(min=1),
     }
 
 
-def _places(batch: Batch, first: int, step: int, shape: tuple[int, int]) -> Tensor:
-    """[B, *shape]: which ground truth (from 1) is seen at pixels first + step * i, 0 for background."""
-    at = lambda count, side: (first + step * torch.arange(count, device=batch.masks.device)).clamp(0, side - 1)  # noqa: E731
-    rows, columns = at(shape[0], batch.masks.shape[2]), at(shape[1], batch.masks.shape[3])
-    seen = batch.masks[:, :, rows][..., columns].long()  # [B, G, *shape], at most one of G
-    place = torch.arange(1, seen.shape[1] + 1, device=seen.device)
-    return (seen * place[:, None, None]).amax(1)
+def _object_at(batch: Batch, first: int, step: int, shape: tuple[int, int]) -> Tensor:
+    """[B, *shape]: the ground truth (1..G) whose mask covers pixel first + step * i, 0 for background."""
+    pixels = lambda count, side: (first + step * torch.arange(count, device=batch.masks.device)).clamp(0, side - 1)  # noqa: E731
+    rows, columns = pixels(shape[0], batch.masks.shape[2]), pixels(shape[1], batch.masks.shape[3])
+    covered = batch.masks[:, :, rows][..., columns].long()  # [B, G, *shape], at most one of G
+    number = torch.arange(1, covered.shape[1] + 1, device=covered.device)
+    return (covered * number[:, None, None]).amax(1)
 
 
-def _outlines(places: Tensor) -> Tensor:
-    """[B, n, m]: whether something else is seen at the next position to the right or below."""
-    right = F.pad(places[:, :, 1:] != places[:, :, :-1], (0, 1))
-    below = F.pad(places[:, 1:] != places[:, :-1], (0, 0, 0, 1))
+def _outlines(objects: Tensor) -> Tensor:
+    """[B, n, m]: whether another object, or the background, is at the next position to the right or below."""
+    right = F.pad(objects[:, :, 1:] != objects[:, :, :-1], (0, 1))
+    below = F.pad(objects[:, 1:] != objects[:, :-1], (0, 0, 0, 1))
     return right | below
 
 
 def _sides(batch: Batch, centres: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """Distances [B, 4, h, w] from each cell's centre to its object's left, top, right and bottom side, in SIDE_UNIT,
-    and [B, 1, h, w]: where there is an object at all."""
-    boxes = F.pad(batch.boxes, (0, 0, 1, 0))  # a box without area for the background
+    """Distances [B, 4, h, w] from each cell's centre to the left, top, right and bottom side of the object there, in
+    units of SIDE_UNIT, and [B, 1, h, w]: whether there is an object."""
+    boxes = F.pad(batch.boxes, (0, 0, 1, 0))  # the background gets an empty box
     box = boxes.gather(1, centres.flatten(1)[..., None].expand(-1, -1, 4)).unflatten(1, centres.shape[1:])
     y = stride * torch.arange(centres.shape[1], device=box.device)[:, None]
     x = stride * torch.arange(centres.shape[2], device=box.device)[None, :]

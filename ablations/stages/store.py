@@ -29,20 +29,20 @@ from models.detector import Proposals
 from models.weights import weights_digest
 
 STAGE_VERSION = 1
-"""Raised when the code of a stage changes what it produces."""
+"""To be increased when the code of a stage changes what it produces."""
 
 RPN_FIELDS = (
     "freeze", "anchor_sizes", "anchor_ratios", "anchors_per_image", "proposals_before", "proposals",
     "smallest_proposal", "pyramid", "whole_pixel_anchors",
 )  # fmt: skip
-"""Settings of the model that its proposals depend on, as far as it has them."""
+"""Settings of the model that its proposals depend on; not every model has all of them."""
 
 CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
 class Stages:
-    """Where a run's shared stages are, and the keys that name what they depend on."""
+    """The shared stages of a run: their folders, and the keys that say what they depend on."""
 
     root: Path
     config: Config
@@ -80,21 +80,21 @@ class Stages:
 
     @property
     def keys(self) -> dict[str, str]:
-        """The stages that this run stands on."""
+        """The keys of the stages that this run depends on."""
         keys = {"backbone": self.backbone_key}
         if self.shares_proposals:
             return keys | {"rpn": self.rpn_key}
-        # A ResNet's weights are from elsewhere: without shared proposals nothing else would tell of the data.
+        # A ResNet's weights come from elsewhere: without shared proposals no other key would depend on the data.
         return keys | {"data": self.data_key} if isinstance(self.config.model, ResNetConfig) else keys
 
     @property
     def shares_proposals(self) -> bool:
-        """Whether the run stands on the proposals of the shared network."""
+        """Whether the run depends on the proposals of the shared network."""
         return self.config.task == "detection" and self.config.rpn == "separate"
 
-    def work_folder(self, task: str) -> Path:
-        """Where a stage's log and status are."""
-        return self.root / "work" / task.replace(" ", "-")
+    def work_folder(self, name: str) -> Path:
+        """The folder of a stage's log and status while it is being made."""
+        return self.root / "work" / name.replace(" ", "-")
 
     @property
     def backbone_folder(self) -> Path:
@@ -120,17 +120,17 @@ def stages_of(config: Config) -> Stages:
 
 @functools.lru_cache(maxsize=2)
 def _dataset(spec: Any, split: str, folder: Path) -> InstanceSet:
-    """Both splits are kept: a worker that opened them anew for each run would map their pixels many times over."""
+    """Keeps both splits open: reopening them for each run would map their pixels into memory again and again."""
     return build(spec, split, cache_dir=folder)
 
 
 def make_once(stages: Stages, folder: Path, files: list[str], make: Callable[[Path], None]) -> None:
-    """Calls make(partial folder) and moves the result to `folder`, unless these files are there already.
+    """Calls make(partial folder) and moves the result to `folder`, unless that has these files already.
 
-    They count as there if they can be read and the code that decides them is still the same.
+    They are used if they can be read and were made by the same code, or by any code if code=keep.
     """
 
-    def good(folder: Path) -> bool:
+    def usable(folder: Path) -> bool:
         try:
             for name in files:
                 with safe_open(folder / name, "pt"):
@@ -146,4 +146,4 @@ def make_once(stages: Stages, folder: Path, files: list[str], make: Callable[[Pa
         clear_temporaries(partial)
         (partial / "code.txt").write_text(f"{code_version()}\n", encoding="utf-8")
 
-    complete(folder, make_signed, good)
+    complete(folder, make_signed, usable)

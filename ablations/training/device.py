@@ -1,4 +1,4 @@
-"""Where a run computes, and why."""
+"""The device that a run computes on, and how networks and their weights get there and back."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from ablations.errors import ConfigError
 
 
 def choose_device(wanted: str) -> tuple[torch.device, str]:
-    """The device for `wanted` (auto, cpu or cuda) and the reason, in words. Raises ConfigError for a missing GPU."""
+    """The device for `wanted` (auto, cpu or cuda) and the reason, in words. Raises ConfigError if there is no GPU."""
     if wanted == "cpu":
         return torch.device("cpu"), "device=cpu was asked for"
     if torch.cuda.is_available():
@@ -18,9 +18,9 @@ def choose_device(wanted: str) -> tuple[torch.device, str]:
 
 
 def compile_parts(network: nn.Module, backend: str = "inductor") -> None:
-    """Compiles each part of a network when it is first called (config.compile); its names and weights stay.
+    """Compiles each child module of a network when it is first called (config.compile); names and weights stay.
 
-    What happens between the parts, matching, sampling and suppression, has shapes that depend on the images.
+    The steps between them, matching, sampling and suppression, are left out: their shapes depend on the images.
     """
     for part in network.children():
         part.compile(backend=backend)
