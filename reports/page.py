@@ -19,6 +19,8 @@ from markdown.extensions import Extension
 from markdown.preprocessors import Preprocessor
 from markdown.treeprocessors import Treeprocessor
 
+from reports.text.labels import NOTHING
+
 TEMPLATES = Path(__file__).parent / "templates"
 CLASSES = {"✔": "reproduced", "✘": "contradicted", "○": "open", "◐": "open", "–": "open"}
 MIME = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".csv": "text/csv"}
@@ -242,8 +244,11 @@ def _label_cells(element: etree.Element) -> None:
     for row in element.findall("tbody/tr"):
         for name, cell in zip(names, row, strict=False):
             cell.set("data-label", name)
-            if len("".join(cell.itertext())) > 30:
-                cell.set("class", f"{cell.get('class', '')} long".strip())  # long texts wrap, numbers do not
+            text = "".join(cell.itertext())
+            # Long texts wrap, numbers do not; blocks leave out what is not defined.
+            kind = "long" if len(text) > 30 else "nothing" if text == NOTHING else ""
+            if kind:
+                cell.set("class", f"{cell.get('class', '')} {kind}".strip())
 
 
 def _mark_verdicts(element: etree.Element) -> None:
