@@ -1,4 +1,4 @@
-"""What competing for each pixel does to masks. True boxes and classes are given, so only the mask branch speaks.
+"""How competition between classes changes masks. Boxes and classes are the true ones, so only the mask branch counts.
 
 Letters: N objects, K classes, M mask side. Channel 0 of a softmax is the background, channels 1..K the classes.
 """
@@ -40,7 +40,7 @@ class Objects:
 
 
 def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
-    """Mask AP under each test rule, where the object's pixels go in both arms, and one object's probabilities."""
+    """Mask AP under each test rule, what objects' pixels are lost to in both arms, and one object's probabilities."""
     softmax = [run for run in runs if run.config.mask_loss.kind == "softmax"]
     sigmoid = [run for run in runs if run.config.mask_loss.kind == "sigmoid"]
     shown = min(run.config.seed for run in runs)
@@ -50,10 +50,11 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     for run in softmax + sigmoid:
         model, seed, kind = trained_model(run), run.config.seed, run.config.mask_loss.kind
         assert isinstance(model, MaskRCNN), "the losses are those of Mask R-CNN's mask branch"
-        found = true_box_logits(model, run)
-        lost[kind][str(seed)] = lost_pixels(found, kind == "softmax")
+        all_objects = true_box_logits(model, run)
+        lost[kind][str(seed)] = lost_pixels(all_objects, kind == "softmax")
         if seed == shown:
-            objects[kind] = found.select(torch.isin(found.image_ids, torch.tensor(study.sample_image_ids)))
+            sampled = torch.isin(all_objects.image_ids, torch.tensor(study.sample_image_ids))
+            objects[kind] = all_objects.select(sampled)
         if kind == "softmax":
             for rule in rules:
                 rules[rule][str(seed)] = ap_under(rule, model, run)
@@ -62,9 +63,9 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
 
 
 def ap_under(rule: Rule, model: MaskRCNN, run: Run) -> dict[str, float | None]:
-    """Mask AP, AP50 and AP75 of the same weights when the class must beat other rivals."""
+    """Mask AP, AP50 and AP75 of the same weights under another rule: which rivals the class must beat."""
     config = dataclasses.replace(run.config, mask_loss=dataclasses.replace(run.config.mask_loss, rule=rule))
-    stages = stages_of(config)  # under torchrun the other processes build the network from it
+    stages = stages_of(config)  # under torchrun the other ranks build the network from it
     classes = len(stages.dataset("val").classes)
     model.mask_objective = SoftmaxMask(classes, run.config.mask_class.kind == "agnostic", rule)
     results = detect(model, stages)
@@ -74,27 +75,27 @@ def ap_under(rule: Rule, model: MaskRCNN, run: Run) -> dict[str, float | None]:
 
 @torch.no_grad()
 def true_box_logits(model: MaskRCNN, run: Run) -> Objects:
-    """The mask branch's answers for all objects of the validation images, given their boxes."""
+    """The mask branch's logits for all objects of the validation images, given their boxes."""
     stages = stages_of(run.config)
     batches = evaluation_batches(stages.dataset("val"))
-    parts = [_of_batch(model, batch.to(stages.device)) for batch in batches]
-    columns = zip(*(part.__dict__.values() for part in parts), strict=True)
+    by_batch = [_batch_logits(model, batch.to(stages.device)) for batch in batches]
+    columns = zip(*(objects.__dict__.values() for objects in by_batch), strict=True)
     return Objects(*(torch.cat(column).cpu() for column in columns))
 
 
-def _of_batch(model: MaskRCNN, batch: Batch) -> Objects:
-    there = batch.labels.flatten() > 0
-    logits = model.mask_logits(model.backbone(batch.images), batch.boxes)[there]
-    boxes, labels = batch.boxes.flatten(0, 1)[there], batch.labels.flatten()[there]
-    targets = crop_masks(batch.masks.flatten(0, 1)[there], boxes, logits.shape[-1])
-    image_ids = batch.image_ids[:, None].expand_as(batch.labels).flatten()[there]
+def _batch_logits(model: MaskRCNN, batch: Batch) -> Objects:
+    real = batch.labels.flatten() > 0
+    logits = model.mask_logits(model.backbone(batch.images), batch.boxes)[real]
+    boxes, labels = batch.boxes.flatten(0, 1)[real], batch.labels.flatten()[real]
+    targets = crop_masks(batch.masks.flatten(0, 1)[real], boxes, logits.shape[-1])
+    image_ids = batch.image_ids[:, None].expand_as(batch.labels).flatten()[real]
     return Objects(logits, targets, labels, boxes, image_ids)
 
 
 def lost_pixels(objects: Objects, competing: bool) -> dict[str, float]:
-    """Shares of the objects' cells, in percent: that the mask leaves out, and which of them another class leads.
+    """Shares of the objects' cells, in percent: those that the mask misses, and what has the largest logit in them.
 
-    Averaged over objects, so that each counts alike.
+    Averaged over objects, so that all count equally.
     """
     inside = objects.targets > 0.5
     area = inside.sum((1, 2))
@@ -102,22 +103,22 @@ def lost_pixels(objects: Objects, competing: bool) -> dict[str, float]:
     def share(cells: Tensor) -> float:
         return 100 * float(((cells & inside).sum((1, 2))[area > 0] / area[area > 0]).mean())
 
-    out = own_probabilities(objects, competing) < 0.5
+    missed = own_probabilities(objects, competing) < 0.5
     if not competing:
-        return {"left_out": share(out)}
+        return {"left_out": share(missed)}
     leader = objects.logits.argmax(1)
-    other = (leader != 0) & (leader != objects.labels[:, None, None])
     undecided = leader == objects.labels[:, None, None]
+    other_class = (leader != 0) & ~undecided
     return {
-        "left_out": share(out),
-        "to_background": share(out & (leader == 0)),
-        "to_classes": share(out & other),
-        "undecided": share(out & undecided),
+        "left_out": share(missed),
+        "to_background": share(missed & (leader == 0)),
+        "to_classes": share(missed & other_class),
+        "undecided": share(missed & undecided),
     }
 
 
 def own_probabilities(objects: Objects, competing: bool) -> Tensor:
-    """[N, M, M]: of the object's own class, as the arm uses it."""
+    """[N, M, M]: the probability of the object's own class, as the arm computes it."""
     rows = torch.arange(len(objects.labels))
     if competing:
         return objects.logits.softmax(1)[rows, objects.labels]
@@ -125,11 +126,11 @@ def own_probabilities(objects: Objects, competing: bool) -> Tensor:
 
 
 def typical(objects: dict[str, Objects], classes: list[str]) -> dict[str, Any]:
-    """The object of the sample images whose loss of overlap, sigmoid against softmax, is the median of theirs."""
+    """The object of the sample images whose difference in mask IoU, sigmoid minus softmax, is the median of theirs."""
     softmax, sigmoid = objects["softmax"], objects["sigmoid"]
-    gap = overlap(sigmoid, competing=False) - overlap(softmax, competing=True)
+    gap = mask_iou(sigmoid, competing=False) - mask_iou(softmax, competing=True)
     chosen = int(gap.argsort(stable=True)[len(gap) // 2])
-    plain = lambda values: [[round(value, 4) for value in row] for row in values.tolist()]  # noqa: E731
+    rounded = lambda values: [[round(value, 4) for value in row] for row in values.tolist()]  # noqa: E731
     channels = ["background", *classes]
     return {
         "image_id": int(softmax.image_ids[chosen]),
@@ -137,13 +138,13 @@ def typical(objects: dict[str, Objects], classes: list[str]) -> dict[str, Any]:
         "class": classes[int(softmax.labels[chosen]) - 1],
         "gap": float(gap[chosen]),
         "num_objects": len(gap),
-        "target": plain(softmax.targets[chosen]),
-        "softmax": dict(zip(channels, map(plain, softmax.logits[chosen].softmax(0)), strict=True)),
-        "sigmoid": dict(zip(classes, map(plain, sigmoid.logits[chosen].sigmoid()), strict=True)),
+        "target": rounded(softmax.targets[chosen]),
+        "softmax": dict(zip(channels, map(rounded, softmax.logits[chosen].softmax(0)), strict=True)),
+        "sigmoid": dict(zip(classes, map(rounded, sigmoid.logits[chosen].sigmoid()), strict=True)),
     }
 
 
-def overlap(objects: Objects, competing: bool) -> Tensor:
+def mask_iou(objects: Objects, competing: bool) -> Tensor:
     """[N]: intersection over union, in cells, of each mask with its target."""
     mask, target = own_probabilities(objects, competing) >= 0.5, objects.targets > 0.5
     return (mask & target).sum((1, 2)) / (mask | target).sum((1, 2)).clamp(min=1)

@@ -1,8 +1,8 @@
 """What the mask branch costs at test time: parameters, arithmetic, and time per image with and without masks.
 
-The rule of section 3.1 is that masks are computed for the best boxes only. Here the same trained weights detect without
-masks, with masks by that rule, and with a mask for every proposal; the arms without a mask branch stand beside.
-Times are of this machine and this moment; the rest is the same when it is repeated.
+Section 3.1 of the paper computes masks for the best boxes only. Here the same trained weights detect without masks,
+with masks by that rule, and with a mask for every proposal, beside the arms without a mask branch. Times depend on the
+machine and on what else runs on it; everything else is reproducible.
 """
 
 import statistics
@@ -26,7 +26,7 @@ from models.detector import Proposals
 from models.mask_rcnn import MaskRCNN
 
 IMAGES = 200
-"""Validation images that are timed, one at a time, as the paper's times are per image."""
+"""Number of validation images that are timed, one at a time, as the paper's times are per image."""
 
 WARM_UP = 5
 
@@ -53,7 +53,7 @@ def without_masks(model: MaskRCNN, batch: Batch, proposals: Proposals) -> int:
 
 @torch.inference_mode()
 def with_best_masks(model: MaskRCNN, batch: Batch, proposals: Proposals) -> int:
-    """As detectors do: masks of the boxes that are left after suppression, at most `detections_per_image`."""
+    """As detectors do: masks of the boxes that remain after suppression, at most `detections_per_image`."""
     masks = model.detect(batch.images, batch.sizes, proposals).masks
     assert masks is not None
     return masks.shape[1]
@@ -61,7 +61,7 @@ def with_best_masks(model: MaskRCNN, batch: Batch, proposals: Proposals) -> int:
 
 @torch.inference_mode()
 def with_all_masks(model: MaskRCNN, batch: Batch, proposals: Proposals) -> int:
-    """A mask for every proposal as well, from a RoI of its own, as many as there would be without the rule."""
+    """A mask for every proposal, pooled from its own RoI: what inference would compute without the rule."""
     features = model.backbone(batch.images)
     model.detect_boxes(model.box_features(features, proposals.boxes), batch.sizes, proposals)
     labels = torch.ones(proposals.scores.shape, dtype=torch.long, device=batch.images.device)
@@ -73,13 +73,13 @@ MASKS: dict[str, Detect] = {"none": without_masks, "best": with_best_masks, "all
 
 
 def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
-    """The first seed's networks on the first validation images, interleaved image by image in one process."""
+    """Measures the first seed's networks on the first validation images, image by image in turn, in one process."""
     seed = min(run.config.seed for run in runs)
     chosen = {run.arm: run for run in runs if run.config.seed == seed}
     models: dict[str, MaskRCNN] = {}
     for arm, run in chosen.items():
         model = trained_model(run)
-        assert isinstance(model, MaskRCNN) and model.rpn is None, "the branch is Mask R-CNN's, proposals are shared"
+        assert isinstance(model, MaskRCNN) and model.rpn is None, "expected Mask R-CNN on shared proposals"
         models[arm] = model
     variants = [
         Variant(arm, name, model, detect)
@@ -117,7 +117,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
 
 
 def measure(variants: list[Variant], stages: Stages) -> tuple[list[list[int]], list[list[float]]]:
-    """Masks and seconds of each variant on each image. Variants take turns, another one first on every image."""
+    """Number of masks and seconds of each variant on each image. Variants take turns in being first."""
     cached = stages.proposals("val")
     masks: list[list[int]] = [[] for _ in variants]
     seconds: list[list[float]] = [[] for _ in variants]
@@ -127,41 +127,41 @@ def measure(variants: list[Variant], stages: Stages) -> tuple[list[list[int]], l
         proposals = proposals_of(cached, batch, stages.device)
         batch = batch.to(stages.device)
         for turn in range(len(variants)):
-            which = (index + turn) % len(variants)
-            variant = variants[which]
+            chosen = (index + turn) % len(variants)
+            variant = variants[chosen]
             for _ in range(WARM_UP if index == 0 else 0):
                 variant.detect(variant.model, batch, proposals)
-            _wait(stages.device)
+            _synchronize(stages.device)
             began = time.perf_counter()
             count = variant.detect(variant.model, batch, proposals)
-            _wait(stages.device)
-            seconds[which].append(time.perf_counter() - began)
-            masks[which].append(count)
+            _synchronize(stages.device)
+            seconds[chosen].append(time.perf_counter() - began)
+            masks[chosen].append(count)
     return masks, seconds
 
 
 def arithmetic(model: MaskRCNN, batch: Batch, proposals: Proposals) -> dict[str, float]:
-    """Floating-point operations of one image without masks, and of each mask that is added.
+    """Floating-point operations of one image without masks, and of each additional mask.
 
-    Counted are the convolutions and matrix products of the networks' layers, a multiplication and an addition as two.
-    The RoI operator is left out: what would be counted of it depends on how it is computed.
+    They are those of the convolutions and matrix products in the networks' layers; a multiply-add is two. The RoI
+    operator is not counted: its number of operations depends on the implementation.
     """
     boxes = _flops(lambda: without_masks(model, batch, proposals))
     if not model.predicts_masks:
         return {"without_masks": boxes}
     counts: list[int] = []
-    every = _flops(lambda: counts.append(with_all_masks(model, batch, proposals)))
-    return {"without_masks": boxes, "per_mask": (every - boxes) / counts[0]}
+    boxes_and_masks = _flops(lambda: counts.append(with_all_masks(model, batch, proposals)))
+    return {"without_masks": boxes, "per_mask": (boxes_and_masks - boxes) / counts[0]}
 
 
-def _flops(work: Callable[[], object]) -> int:
+def _flops(call: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter:
-        work()
+        call()
     by_module = counter.get_flop_counts()
     return sum(sum(by_module[name].values()) for name in by_module if name != "Global" and "." not in name)
 
 
-def _wait(device: torch.device) -> None:
-    """A GPU's work is only launched when a call returns."""
+def _synchronize(device: torch.device) -> None:
+    """Waits for the GPU: when a call returns, its work is only launched."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

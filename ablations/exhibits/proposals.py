@@ -1,6 +1,6 @@
-"""The anchors at one place, and on the sample images what the proposal network scores and proposes.
+"""The anchors at one cell, and the proposal network's scores and proposals on the sample images.
 
-Boxes are xyxy in the pixels of the original image, as in the sample images and the ground truth.
+Boxes are xyxy in pixels of the original image, as in the sample images and the ground truth.
 """
 
 from pathlib import Path
@@ -18,11 +18,11 @@ from data.dataset import Batch
 from data.loaders import eval_batches
 
 SHOWN = 10
-"""Proposals of an image that are kept, best first."""
+"""Number of proposals kept for each image, best first."""
 
 
 def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
-    """For each arm, with its first seed."""
+    """What `of_run` gives for the first seed of each arm."""
     seed = min(run.config.seed for run in runs)
     arms = {run.arm: of_run(run, study.sample_image_ids) for run in runs if run.config.seed == seed}
     return {"seed": seed, "arms": arms}
@@ -30,9 +30,10 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def of_run(run: Run, image_ids: list[int]) -> dict[str, Any]:
-    """Anchors around a cell's place, and for each image its objectness [h, w] and best proposals.
+    """The anchors around the centre of a cell, and for each image its objectness [h, w] and best proposals.
 
-    Cell i stands on pixel stride x i of the network's image; scale: original pixels for one of those, across and down.
+    Cell i is centred on pixel stride x i of the network's image. scale: size of a pixel of that image in original
+    pixels, across and down.
     """
     stages = stages_of(run.config)
     network = proposal_network(stages, run.config.seed)
@@ -47,24 +48,24 @@ def of_run(run: Run, image_ids: list[int]) -> dict[str, Any]:
         boxes = proposals["boxes"][index, :SHOWN] * _scale(batch)
         kept = proposals["scores"][index, :SHOWN] > 0
         features = network.trunk(batch.images.to(stages.device))
-        assert isinstance(features, Tensor), "trunks that are compared by their stride have one map"
+        assert isinstance(features, Tensor), "expected a trunk with one map, not a pyramid"
         scores = network.head(features)[0].sigmoid().view(*features.shape[-2:], -1).amax(-1)  # the best anchor's
         images.append(
             {
                 "image_id": int(batch.image_ids),
                 "scale": _scale(batch)[:2].tolist(),
-                "objectness": _plain(scores, 4),
-                "proposals": _plain(boxes[kept], 1),
+                "objectness": _rounded(scores, 4),
+                "proposals": _rounded(boxes[kept], 1),
                 "scores": [round(score, 4) for score in proposals["scores"][index, :SHOWN][kept].tolist()],
             }
         )
-    return {"stride": run.config.stride, "cell_anchors": _plain(network.head.cell_anchors[0], 2), "images": images}
+    return {"stride": run.config.stride, "cell_anchors": _rounded(network.head.cell_anchors[0], 2), "images": images}
 
 
 def _scale(batch: Batch) -> Tensor:
-    """Original pixels for each pixel of the network's image, for x, y, x, y."""
+    """[4], for x, y, x, y: the size of a pixel of the network's image in original pixels."""
     return (batch.original_sizes / batch.sizes)[0].flip(0).repeat(2)
 
 
-def _plain(values: Tensor, digits: int) -> list[list[float]]:
+def _rounded(values: Tensor, digits: int) -> list[list[float]]:
     return [[round(value, digits) for value in row] for row in values.tolist()]

@@ -1,4 +1,4 @@
-"""Where an object's pixels go, on masks that can be counted by hand."""
+"""What an object's pixels are lost to, on masks that can be counted by hand."""
 
 from types import SimpleNamespace
 
@@ -7,7 +7,7 @@ import torch
 
 from ablations.config.loading import from_hydra
 from ablations.exhibits import competition
-from ablations.exhibits.competition import Objects, lost_pixels, overlap, typical
+from ablations.exhibits.competition import Objects, lost_pixels, mask_iou, typical
 from reports.exhibits.competition import strongest_rival
 
 SHARES = [
@@ -25,24 +25,29 @@ def objects(shares, target=(1, 1, 1, 1), labels=(1,), image=1):
     return Objects(logits, target, torch.tensor(labels), torch.tensor([[0.0, 0, 8, 8]]), torch.tensor([image]))
 
 
-def test_every_lost_cell_is_put_down_to_one_cause():
-    found = lost_pixels(objects(SHARES), competing=True)
-    assert found == {"left_out": 75.0, "to_background": 25.0, "to_classes": 25.0, "undecided": 25.0}
+def test_every_lost_cell_has_one_cause():
+    lost = lost_pixels(objects(SHARES), competing=True)
+    assert lost == {
+        "left_out": 75.0,
+        "to_background": 25.0,
+        "to_classes": 25.0,
+        "undecided": 25.0,
+    }
 
 
 def test_cells_outside_the_object_do_not_count():
-    found = lost_pixels(objects(SHARES, target=(1, 1, 0, 0)), competing=True)
-    assert found == {"left_out": 50.0, "to_background": 50.0, "to_classes": 0.0, "undecided": 0.0}
+    lost = lost_pixels(objects(SHARES, target=(1, 1, 0, 0)), competing=True)
+    assert lost == {"left_out": 50.0, "to_background": 50.0, "to_classes": 0.0, "undecided": 0.0}
 
 
 def test_sigmoid_masks_are_read_at_the_objects_class_only():
     logits = torch.tensor([[3.0, 3.0, -3.0, 3.0], [9.0, 9.0, 9.0, 9.0]]).reshape(1, 2, 2, 2)
-    found = Objects(logits, torch.ones(1, 2, 2), torch.tensor([1]), torch.tensor([[0.0, 0, 8, 8]]), torch.tensor([1]))
-    assert lost_pixels(found, competing=False) == {"left_out": 25.0}
-    assert overlap(found, competing=False).tolist() == [0.75]
+    read = Objects(logits, torch.ones(1, 2, 2), torch.tensor([1]), torch.tensor([[0.0, 0, 8, 8]]), torch.tensor([1]))
+    assert lost_pixels(read, competing=False) == {"left_out": 25.0}
+    assert mask_iou(read, competing=False).tolist() == [0.75]
 
 
-def test_the_typical_object_is_the_median_of_the_losses():
+def test_the_typical_object_has_the_median_difference_in_iou():
     good, bad = [[0.05, 0.9, 0.05]] * 4, [[0.9, 0.05, 0.05]] * 4
     parts = [objects(shares, image=image) for image, shares in enumerate([good, SHARES, bad])]
     softmax = Objects(*(torch.cat(values) for values in zip(*(p.__dict__.values() for p in parts), strict=True)))
@@ -53,16 +58,16 @@ def test_the_typical_object_is_the_median_of_the_losses():
     assert strongest_rival(shown) == "disk"
 
 
-def test_processes_that_help_are_told_the_rule(compose, monkeypatch):
-    """They build their network from the configuration; the leader's own objective never reaches them."""
-    told = []
+def test_other_ranks_get_the_rule_too(compose, monkeypatch):
+    """They build their network from the configuration; the objective that rank 0 sets never reaches them."""
+    detected = []
     val = SimpleNamespace(classes=["star", "disk"], coco=None)
     stages_of = lambda config: SimpleNamespace(dataset=lambda split: val, config=config)  # noqa: E731
     monkeypatch.setattr(competition, "stages_of", stages_of)
-    monkeypatch.setattr(competition, "detect", lambda model, stages: told.append((model, stages.config)))
+    monkeypatch.setattr(competition, "detect", lambda model, stages: detected.append((model, stages.config)))
     monkeypatch.setattr(competition, "average_precision", lambda *_: dict.fromkeys(competition.FIGURES))
     run = SimpleNamespace(config=from_hydra(compose(["mask_loss=softmax"])))
     competition.ap_under("background", SimpleNamespace(mask_objective=None), run)
-    ((model, config),) = told
+    ((model, config),) = detected
     assert model.mask_objective.rule == config.mask_loss.rule == "background" != run.config.mask_loss.rule
     assert config.mask_loss.kind == "softmax"
