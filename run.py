@@ -1,7 +1,7 @@
 """Trains and evaluates one setting, or all arms of a study.
 
 python run.py roi=pool stride=32                 one run; prints its AP table and where its files are
-python run.py study=roialign                     all arms and seeds; give it again after a kill and it goes on
+python run.py study=roialign                     all arms and seeds; after an interruption, the same command continues
 python run.py study=roialign launcher=ray        the same on a Ray cluster; launcher=submitit: as Slurm jobs
 python run.py -m roi=pool,align seed=0,1,2       a sweep of single runs, side by side
 python run.py --help                             every setting and every group's options

@@ -1,4 +1,4 @@
-"""What a user runs, on Linux or macOS: file locks and the accounting of memory are theirs."""
+"""The experiments. They need Linux or macOS, for file locks and for the measurement of memory."""
 
 import sys
 

@@ -1,10 +1,10 @@
-"""Packs a study so that somebody else can write the same report from it, and unpacks what others packed.
+"""Packs a study into an archive from which others can write the same report, and unpacks such archives.
 
 python -m ablations.export STUDY [--out FILE.zip] [--weights]     records, detections, samples, exhibits and the report
 python -m ablations.export --unpack FILE.zip [--outputs FOLDER]   for `python -m reports STUDY`
 
-The same records give the same bytes. Nothing is executed or unpickled on the way in: an archive may hold only the files
-that a study consists of, and its records only plain text.
+The same records give the same bytes. Unpacking executes and unpickles nothing: an archive may hold only the files that
+a study consists of, and its records only plain text.
 """
 
 import argparse
@@ -33,16 +33,16 @@ WEIGHTS = "*/seed*/model.safetensors"
 REPORT = "report"
 
 NAME = re.compile(r"[A-Za-z0-9_=,-][A-Za-z0-9_.=,-]*")
-"""What folders and files may be called."""
+"""Permitted names of folders and files."""
 SUFFIXES = {".json", ".jsonl", ".yaml", ".png", ".jpg", ".safetensors", ".md", ".html", ".csv", ".svg"}
 MARKUP = re.compile(r"<[A-Za-z/!?]|\]\(|javascript:", re.IGNORECASE)
-"""What must not stand in a record from others, whose text goes into the report's page."""
+"""Not permitted in records from others, whose text goes into the page of a report."""
 TIME = (1980, 1, 1, 0, 0, 0)
 MOST_FILES = 200_000
 
 
 class ExportError(ValueError):
-    """A study that cannot be packed or unpacked: what was expected, what came, what to do."""
+    """A study that cannot be packed or unpacked: what was expected, what was given, what to do."""
 
 
 def pack(study: Path, archive: Path, weights: bool = False, report: Path | None = None) -> int:
@@ -51,8 +51,8 @@ def pack(study: Path, archive: Path, weights: bool = False, report: Path | None 
     patterns = (*PATTERNS, WEIGHTS) if weights else PATTERNS
     files = {path.relative_to(study).as_posix(): path for pattern in patterns for path in study.glob(pattern)}
     if report is not None:
-        found = (path for path in report.rglob("*") if path.is_file())
-        files |= {f"{REPORT}/{path.relative_to(report).as_posix()}": path for path in found}
+        pages = (path for path in report.rglob("*") if path.is_file())
+        files |= {f"{REPORT}/{path.relative_to(report).as_posix()}": path for path in pages}
     archive.parent.mkdir(parents=True, exist_ok=True)
     partial = archive.with_name(f".{archive.name}.tmp")
     try:
@@ -70,7 +70,7 @@ def pack(study: Path, archive: Path, weights: bool = False, report: Path | None 
 
 
 def _content(path: Path) -> bytes:
-    """A file as it is packed: a status without the machine that it is of."""
+    """The content to pack of a file: a status is packed without the name of the machine."""
     status = load_status(path) if path.name == "status.json" else None
     if status is None:
         return path.read_bytes()
@@ -78,7 +78,7 @@ def _content(path: Path) -> bytes:
 
 
 def unpack(archive: Path, outputs: Path, most_bytes: int) -> Path:
-    """Unpacks a study into `outputs`, where none of its name may be yet; returns its folder.
+    """Unpacks a study into `outputs`, which must not have one of that name; returns its folder.
 
     Raises ExportError, and leaves nothing behind, if the archive holds anything but a study or more than `most_bytes`.
     """
@@ -93,12 +93,12 @@ def unpack(archive: Path, outputs: Path, most_bytes: int) -> Path:
             outputs.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(outputs).free
             if sum(entry.file_size for entry in source.infolist()) > free:
-                raise ExportError(f"{archive}: unpacked it does not fit on the disk ({free / 1e9:.1f} GB free)")
+                raise ExportError(f"{archive}: expected room on the disk, got {free / 1e9:.1f} GB; make room")
             partial = Path(tempfile.mkdtemp(prefix=".unpack-", dir=outputs))
             try:
                 for entry in source.infolist():
                     if entry.filename.startswith(f"{name}/{REPORT}/"):
-                        continue  # others' pages are not opened here: the records give the same report
+                        continue  # pages from others are not unpacked: the records give the same report
                     path = partial / entry.filename
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with source.open(entry) as packed, path.open("wb") as file:
@@ -113,16 +113,16 @@ def unpack(archive: Path, outputs: Path, most_bytes: int) -> Path:
 
 
 def _checked(source: zipfile.ZipFile, most_bytes: int) -> str:
-    """The name of the study that the archive holds. Raises ExportError if anything else is in it."""
+    """The name of the study that the archive holds. Raises ExportError if it holds anything else."""
     entries = source.infolist()
     size = sum(entry.file_size for entry in entries)
     if len(entries) > MOST_FILES or size > most_bytes:
         expected = f"at most {MOST_FILES} files and {most_bytes / 1e9:.1f} GB"
         raise ExportError(f"expected {expected}, got {len(entries)} and {size / 1e9:.1f} GB; --limit allows more")
     if len({entry.filename.lower() for entry in entries}) < len(entries):
-        raise ExportError("expected every name once, got one several times")
+        raise ExportError("expected each name only once, got one several times; nothing was unpacked")
     for entry in entries:
-        # A zip's entries are of a file (0 where the packing system had no modes), or could be a link to anywhere.
+        # An entry is a regular file (mode 0 if the packing system has no modes), or it could be a link to anywhere.
         regular = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG)
         path = PurePosixPath(entry.filename)
         plain = entry.filename == str(path) and all(NAME.fullmatch(part) for part in path.parts)
@@ -135,7 +135,7 @@ def _checked(source: zipfile.ZipFile, most_bytes: int) -> str:
 
 
 def _check_records(folder: Path) -> None:
-    """Raises ExportError or RecordError unless the records can be read and name nothing outside of their study."""
+    """Raises ExportError or RecordError unless the records can be read and name nothing outside their study."""
     study = load_study(folder / "study.json")
     names = [study.name, *study.arms, *study.exhibits]
     strange: list[object] = [name for name in names if not (isinstance(name, str) and NAME.fullmatch(name))]
@@ -160,7 +160,7 @@ def _parsed(path: Path) -> Any:
 
 
 def _texts(content: Any) -> Iterator[str]:
-    """Every text in parsed JSON, keys included, as a report would read it."""
+    """All strings in parsed JSON, keys included."""
     if isinstance(content, str):
         yield content
     elif isinstance(content, dict):
@@ -173,13 +173,13 @@ def _texts(content: Any) -> Iterator[str]:
 
 
 def _records(folder: Path) -> Iterator[Path]:
-    """The files whose text goes into a report."""
+    """The records whose text goes into a report."""
     for pattern in ("study.json", "exhibits/*.json", "*/seed*/run.json", "*/seed*/status.json"):
         yield from folder.glob(pattern)
 
 
 def write_report(study: Path, folder: Path) -> None:
-    """Writes the report of the study in folder `study` into `folder`, in a process of its own. Raises ExportError."""
+    """Writes the report of the study in folder `study` to `folder`, in another process. Raises ExportError."""
     command = [sys.executable, "-m", "reports", study.name, "--outputs", str(study.parent.absolute()), "--out"]
     with tempfile.TemporaryDirectory() as out:
         done = subprocess.run([*command, out], cwd=ROOT, capture_output=True, text=True)
@@ -195,10 +195,10 @@ def main(arguments: list[str] | None = None) -> int:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("study", nargs="?", help="the study to pack")
     what.add_argument("--unpack", type=Path, metavar="FILE", help="the archive to unpack")
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="where studies are")
-    parser.add_argument("--out", type=Path, help="the archive to write; STUDY.zip by default")
-    parser.add_argument("--weights", action="store_true", help="with the trained weights")
-    parser.add_argument("--limit", type=float, default=4.0, metavar="GB", help="the most that is unpacked")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder of the studies")
+    parser.add_argument("--out", type=Path, help="the archive to write (default: STUDY.zip)")
+    parser.add_argument("--weights", action="store_true", help="include the trained weights")
+    parser.add_argument("--limit", type=float, default=4.0, metavar="GB", help="refuse to unpack more than this")
     options = parser.parse_args(arguments)
     try:
         if options.unpack:

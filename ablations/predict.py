@@ -1,10 +1,10 @@
-"""What a trained model sees in images: pictures with masks, boxes, labels and scores, and COCO results.
+"""Detects objects in images with a trained model: draws masks, boxes, labels and scores, and writes COCO results.
 
 python -m ablations.predict CHECKPOINT IMAGE... [--out FOLDER] [--threshold SCORE]
 
 CHECKPOINT is the folder of a run (outputs/<study>/<arm>/seed<k>), or a file with the weights of torchvision's
 maskrcnn_resnet50_fpn or fasterrcnn_resnet50_fpn (.pth or .safetensors; nothing in it is executed).
-FOLDER gets a picture for each image, results.json (COCO results) and images.json (which image has which id).
+FOLDER gets a drawing for each image, results.json (COCO results) and images.json (the id of each image).
 """
 
 import argparse
@@ -44,24 +44,33 @@ from models.torchvision_weights import COCO_V1_EPSILON, detect_as_torchvision, f
 from models.weights import read_state
 
 TORCHVISION_SIZES = (800, 1333)
-"""Shorter side, and limit of the longer one, that torchvision's detectors resize images to."""
+"""Pixels of the shorter side, and at most of the longer one, to which torchvision's detectors resize images."""
 
-LONGEST = 2
-"""An image given to a model of drawn, square ones may be this many times as long as it is wide at full resolution."""
+MAX_ASPECT = 2
+"""Models of drawn images, which are square, get an image with its shorter side as long as theirs and its longer side at
+most this many times as long."""
 
-COLOURS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442"]  # told apart by colour-blind
+COLOURS = [
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#F0E442",
+]  # colour-blind safe
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictor:
-    """find(image, image_id): COCO results in the image's own pixels; categories: names by id."""
+    """detect(image, image_id): COCO results in pixels of the image; categories: names by id."""
 
-    find: Callable[[Image.Image, int], list[dict[str, Any]]]
+    detect: Callable[[Image.Image, int], list[dict[str, Any]]]
     categories: dict[int, str]
 
 
 def load_predictor(checkpoint: Path, device: torch.device, epsilon: float | None = None) -> Predictor:
-    """Raises ConfigError where there is nothing that predicts."""
+    """The model in a run's folder or a file of weights. Raises ConfigError if there is none."""
     if checkpoint.is_dir():
         return run_predictor(checkpoint, device)
     try:
@@ -69,7 +78,7 @@ def load_predictor(checkpoint: Path, device: torch.device, epsilon: float | None
         if not is_torchvision(state):
             raise ValueError(
                 f"{checkpoint}: expected the folder of a run, or weights of torchvision's maskrcnn_resnet50_fpn or "
-                "fasterrcnn_resnet50_fpn, got other weights; of a run give the folder, not the file in it"
+                "fasterrcnn_resnet50_fpn, got other weights; for a run, give its folder, not the file in it"
             )
         return torchvision_predictor(state, device, 1e-5 if epsilon is None else epsilon)
     except ValueError as error:
@@ -77,37 +86,38 @@ def load_predictor(checkpoint: Path, device: torch.device, epsilon: float | None
 
 
 def torchvision_predictor(state: dict[str, torch.Tensor], device: torch.device, epsilon: float) -> Predictor:
-    """Resizes, detects and pastes masks as torchvision does."""
+    """Resizes images, detects and pastes masks as torchvision does."""
     network = from_torchvision(state, epsilon).to(device)
     num_classes = len(state["roi_heads.box_predictor.cls_score.bias"]) - 1
     shorter, longest = TORCHVISION_SIZES
     transform = GeneralizedRCNNTransform(shorter, longest, list(IMAGE_MEAN), list(IMAGE_STD))
 
-    def find(image: Image.Image, image_id: int) -> list[dict[str, Any]]:
-        found = detect_as_torchvision(network, [to_tensor(image).to(device)], transform)[0]
-        boxes = torch.cat([found["boxes"][:, :2], found["boxes"][:, 2:] - found["boxes"][:, :2]], dim=1).tolist()
+    def detect(image: Image.Image, image_id: int) -> list[dict[str, Any]]:
+        detections = detect_as_torchvision(network, [to_tensor(image).to(device)], transform)[0]
+        corners = detections["boxes"]
+        boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1).tolist()
         results = []
-        for i, (box, label, score) in enumerate(zip(boxes, found["labels"], found["scores"], strict=True)):
+        for i, (box, label, score) in enumerate(zip(boxes, detections["labels"], detections["scores"], strict=True)):
             result = {"image_id": image_id, "category_id": label.item(), "bbox": box, "score": score.item()}
-            if "masks" in found:
-                pixels = (found["masks"][i, 0] >= 0.5).cpu().numpy().astype(np.uint8)
+            if "masks" in detections:
+                pixels = (detections["masks"][i, 0] >= 0.5).cpu().numpy().astype(np.uint8)
                 encoded = rle.encode(np.asfortranarray(pixels))
                 result["segmentation"] = {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}
             results.append(result)
         return results
 
     names = _COCO_CATEGORIES[1:] if num_classes == len(_COCO_CATEGORIES) - 1 else _numbered(num_classes)
-    return Predictor(find, dict(enumerate(names, start=1)))
+    return Predictor(detect, dict(enumerate(names, start=1)))
 
 
 def run_predictor(folder: Path, device: torch.device) -> Predictor:
-    """Prepares images as the run's own; proposals come from the network that the run stood on."""
+    """Prepares images like those of the run; proposals come from the proposal network that the run used."""
     for name in ("config.yaml", "model.safetensors"):
         if not (folder / name).is_file():
             raise ConfigError(f"{folder}: expected the folder of a trained run, found no {name} in it")
     config = read_config(folder / "config.yaml")
     if config.task != "detection":
-        raise ConfigError(f"{folder}: expected a run that detects, got one of task={config.task}")
+        raise ConfigError(f"{folder}: expected a run that detects, got one with task={config.task}")
     classes = class_names(folder)
     parts = config.model, config.roi, config.mask_loss, config.mask_class, config.mask_head
     model = build_detector(config.system, *parts, config.stride, len(classes), joint_rpn=config.rpn == "joint")
@@ -115,12 +125,12 @@ def run_predictor(folder: Path, device: torch.device) -> Predictor:
     model = model.to(device).to(memory_format=torch.channels_last).eval()
     network = None if model.rpn is not None else proposal_network(folder, config, device)
 
-    def find(image: Image.Image, image_id: int) -> list[dict[str, Any]]:
+    def detect(image: Image.Image, image_id: int) -> list[dict[str, Any]]:
         batch = batch_of(image, image_id, config).to(device)
         proposals = None if network is None else Proposals(*propose_batch(network, batch, config.model))
         return list(coco_results(model.detect(batch.images, batch.sizes, proposals), batch))
 
-    return Predictor(find, dict(enumerate(classes, start=1)))
+    return Predictor(detect, dict(enumerate(classes, start=1)))
 
 
 def read_config(path: Path) -> Config:
@@ -135,7 +145,7 @@ def read_config(path: Path) -> Config:
 
 
 def class_names(folder: Path) -> list[str]:
-    """As the run's record lists them; without a record, numbers, as many as the weights have."""
+    """The names of the classes in the run's record; without a record, numbers for as many as the weights have."""
     if (folder / "run.json").is_file():
         return load_run(folder / "run.json").data["classes"]
     scores = read_state(folder / "model.safetensors").get("box_head.scores.bias")
@@ -145,15 +155,15 @@ def class_names(folder: Path) -> list[str]:
 
 
 def proposal_network(folder: Path, config: Config, device: torch.device) -> ProposalNetwork:
-    """The one of the shared stages, beside the studies: the run has no proposals of its own."""
+    """The proposal network in the shared stages, beside the studies: the run has none of its own."""
     root = folder.resolve().parents[2] / "stages"
     record = folder / "run.json"
     known = record.is_file() and load_run(record).stages.get("rpn")
     stage = root / f"rpn-{known}" if known else Stages(root, config).rpn_folder
     if not (stage / "model.safetensors").is_file():
         raise ConfigError(
-            f"{folder}: expected the network that made the run's proposals in {stage}, found none; "
-            "keep the run in its folder outputs, or train with rpn=joint, whose runs stand alone"
+            f"{folder}: expected the proposal network of the run in {stage}, found none; "
+            "leave the run in its outputs folder, or train with rpn=joint, which needs no other files"
         )
     trunk = build_trunk(config.model, config.stride)
     network = ProposalNetwork(trunk, build_rpn_head(config.model, trunk.out_channels, config.stride))
@@ -170,10 +180,10 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
 
 
 def batch_of(image: Image.Image, image_id: int, config: Config) -> Batch:
-    """The image as the run's own images are prepared, without objects."""
+    """The image, prepared like the images of the run, without objects."""
     data = config.data
     if isinstance(data, ShapesSpec):
-        shorter, longest = data.image_side, LONGEST * data.image_side
+        shorter, longest = data.image_side, MAX_ASPECT * data.image_side
     else:
         shorter, longest = data.image_size, data.max_size
     height, width = fitted_size(image.height, image.width, shorter, longest)
@@ -185,7 +195,7 @@ def batch_of(image: Image.Image, image_id: int, config: Config) -> Batch:
 
 
 def draw(image: Image.Image, results: list[dict[str, Any]], categories: dict[int, str]) -> Image.Image:
-    """The image with each result's mask, box, label and score; the best result lies on top."""
+    """The image with the mask, box, label and score of each result; those with higher scores lie on top."""
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     if not results:
         return image
@@ -202,7 +212,7 @@ def draw(image: Image.Image, results: list[dict[str, Any]], categories: dict[int
 
 
 def image_ids(paths: list[Path]) -> list[int]:
-    """COCO's, where all files are named by numbers, as COCO's are; else 1, 2, ..."""
+    """The numbers in the files' names, if all are named by different numbers as COCO's are; else 1, 2, ..."""
     if all(path.stem.isdecimal() for path in paths) and len({int(path.stem) for path in paths}) == len(paths):
         return [int(path.stem) for path in paths]
     return list(range(1, len(paths) + 1))
@@ -211,9 +221,9 @@ def image_ids(paths: list[Path]) -> list[int]:
 def predict(
     checkpoint: Path, paths: list[Path], out: Path, threshold: float, device: str, epsilon: float | None
 ) -> int:
-    """Writes everything; images that cannot be read are told and left out. Returns how many there were of those."""
+    """Writes drawings and results. Images that cannot be read are reported and skipped; returns their number."""
     predictor = load_predictor(checkpoint, choose_device(device)[0], epsilon)
-    found: list[dict[str, Any]] = []
+    all_results: list[dict[str, Any]] = []
     images, unreadable = [], 0
     for path, image_id in zip(paths, image_ids(paths), strict=True):
         try:
@@ -222,7 +232,7 @@ def predict(
             print(f"error: {error}", file=sys.stderr)
             unreadable += 1
             continue
-        results = predictor.find(image, image_id)
+        results = predictor.detect(image, image_id)
         shown = [result for result in results if result["score"] >= threshold]
         picture = out / f"{image_id}-{path.stem}.png"
         picture.parent.mkdir(parents=True, exist_ok=True)
@@ -232,10 +242,10 @@ def predict(
             for result in sorted(shown, key=lambda result: -result["score"])
         )
         print(f"{path}: {len(shown)} of {len(results)} above {threshold:g}: {best or 'nothing'}; {picture}")
-        found += results
+        all_results += results
         images.append({"id": image_id, "file_name": path.name, "height": image.height, "width": image.width})
     categories = [{"id": number, "name": name} for number, name in predictor.categories.items()]
-    write_atomically(out / "results.json", json.dumps(found))
+    write_atomically(out / "results.json", json.dumps(all_results))
     write_atomically(out / "images.json", json.dumps({"images": images, "categories": categories}, indent=1))
     return unreadable
 
@@ -252,13 +262,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
-    parser.add_argument("--out", type=Path, default=Path("predictions"), help="where everything goes (predictions)")
-    parser.add_argument("--threshold", type=float, default=0.5, help="least score that is drawn (0.5)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("predictions"), help="folder for all output (default: predictions)"
+    )
+    parser.add_argument("--threshold", type=float, default=0.5, help="lowest score that is drawn (default: 0.5)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument(
         "--coco-v1",
         action="store_true",
-        help="CHECKPOINT is one that torchvision publishes as COCO_V1, made with no epsilon in batch normalisation",
+        help="CHECKPOINT is one of torchvision's COCO_V1 weights, which have no epsilon in batch normalisation",
     )
     options = parser.parse_args(arguments)
     epsilon = COCO_V1_EPSILON if options.coco_v1 else None

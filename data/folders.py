@@ -1,4 +1,4 @@
-"""Folders that several processes want: locks that die with their owner, and folders that appear only when complete."""
+"""Folders that processes share: locks that end with their owner, and folders that appear only when complete."""
 
 import fcntl
 import os
@@ -10,9 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def locked(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Holds the lock file `path`; gives whether it is ours, which only wait=False leaves open.
+    """Holds the lock file `path`. Yields whether it is ours; with wait=False, another process may hold it.
 
-    The system gives the lock back when the process ends, however it ends. Raises OSError where nothing can be written.
+    The system releases the lock when the process ends, however it ends. Raises OSError where nothing can be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
@@ -23,9 +23,9 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
             os.close(handle)
             yield False
             return
-        if _is_still(path, handle):
+        if _is_same_file(path, handle):
             break
-        os.close(handle)  # whoever held it took the file away meanwhile: others lock the new one
+        os.close(handle)  # its last owner has removed the file meanwhile: others lock a new one
     try:
         yield True
     finally:
@@ -50,8 +50,8 @@ def held(path: Path) -> bool:
 def complete(folder: Path, make: Callable[[Path], None], good: Callable[[Path], bool] = Path.is_dir) -> None:
     """Calls make(partial folder) and moves the result to `folder`, unless a good one is there already.
 
-    One process makes it while others wait. What a killed one left in the partial folder is there when `make` is called
-    again, to be used or overwritten. A folder that is not good is kept in `replaced` beside it.
+    One process makes it while others wait. What a killed process left in the partial folder is still there when `make`
+    is called again, to be used or overwritten. A folder that is not good is kept in `replaced` beside it.
     """
     if good(folder):
         return
@@ -62,8 +62,8 @@ def complete(folder: Path, make: Callable[[Path], None], good: Callable[[Path], 
         if folder.exists():
             replaced = folder.parent / "replaced"
             replaced.mkdir(exist_ok=True)
-            taken = sum(1 for _ in replaced.glob(f"{folder.name}-*"))
-            os.rename(folder, replaced / f"{folder.name}-{taken + 1}")
+            count = sum(1 for _ in replaced.glob(f"{folder.name}-*"))
+            os.rename(folder, replaced / f"{folder.name}-{count + 1}")
         partial = folder.parent / f".partial-{folder.name}"
         partial.mkdir(exist_ok=True)
         make(partial)
@@ -72,7 +72,7 @@ def complete(folder: Path, make: Callable[[Path], None], good: Callable[[Path], 
 
 
 def clear_abandoned(parent: Path, keep: Callable[[Path], bool]) -> None:
-    """Removes the partial folders in `parent` that nobody is working on, but for those that are worth going on with."""
+    """Removes the partial folders in `parent` that no process is working on, except those that `keep` names."""
     for partial in parent.glob(".partial-*"):
         lock = parent / f".{partial.name.removeprefix('.partial-')}.lock"
         with locked(lock, wait=False) as ours:
@@ -82,7 +82,7 @@ def clear_abandoned(parent: Path, keep: Callable[[Path], bool]) -> None:
                 lock.unlink(missing_ok=True)
 
 
-def _is_still(path: Path, handle: int) -> bool:
+def _is_same_file(path: Path, handle: int) -> bool:
     try:
         return os.path.samestat(os.stat(path), os.fstat(handle))
     except FileNotFoundError:

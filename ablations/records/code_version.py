@@ -1,4 +1,4 @@
-"""Which version of the code a result is of: a digest of the modules that decide it, as Python reads them."""
+"""The version of the code behind a result: a digest of the modules that decide it, as Python reads them."""
 
 import ast
 import functools
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 STARTS = ("ablations.stages.make", "ablations.execution.run")
 LAYERS = ("ablations", "data", "models", "ops")
 
-# Imported on the way, but only about files, messages and settings (settings are compared by themselves).
+# Imported too, but they deal only with files, messages, the machine and settings (which are compared by themselves).
 INDIFFERENT = (
     "ablations.config",
     "ablations.errors",
@@ -25,16 +25,16 @@ INDIFFERENT = (
 
 @functools.cache
 def code_version() -> str:
-    """A short name for the code: it changes with whatever may change a result, not with comments or docstrings."""
+    """A short name for the code, which changes with anything that may change a result, but not with comments."""
     return version_of(deciding_modules())
 
 
 def version_of(modules: Iterable[str]) -> str:
-    """The same of these modules alone."""
+    """The same for these modules only."""
     digest = hashlib.sha256()
     for name in modules:
         digest.update(f"{name}\n{meaning(parsed(name))}\n".encode())
-        kernel = (ROOT / name.replace(".", "/")).with_suffix(".c")  # a module that builds the file beside it
+        kernel = (ROOT / name.replace(".", "/")).with_suffix(".c")  # compiled by the module beside it
         if kernel.exists():
             digest.update(kernel.read_bytes())
     return digest.hexdigest()[:12]
@@ -72,7 +72,7 @@ def meaning(tree: ast.Module) -> str:
     """The source without comments, docstrings and layout."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            # Strings that stand alone do nothing: docstrings, and those below a constant.
+            # A string as a statement does nothing: docstrings, also those below a constant.
             body = [line for line in node.body if not (isinstance(line, ast.Expr) and _is_text(line.value))]
             node.body = body or [ast.Pass()]
     return ast.unparse(tree)

@@ -94,14 +94,15 @@ class RunRecord:
              defined (no such objects) is None. Models with masks add "overlap", this project's own measures (see
              ablations.evaluation.overlap). Studies may add kinds of their own, in points.
     losses:  the mean of each loss over the last tenth of training.
-    stages:  key of each shared stage that the run stands on.
+    stages:  key of each shared stage that the run depends on.
     cost:    train_seconds (of all attempts), eval_seconds, seconds_per_step (of the last), threads, and
              peak_memory_bytes: of this run where the system can tell, else of its process so far.
     parameters: how many of num_parameters each part of the model has ({"backbone": ..., "mask_head": ...}).
-    provenance: git, code (the version of the deciding modules), versions, machine, resumed (the steps from which the
-             run went on after an interruption), compile (as set), started and finished (ISO 8601, UTC, of the last
-             attempt).
-    taken_from: "study/arm" that this run was made for, when another study had it already; its files are the same.
+    provenance: git, code (the version of the deciding modules), versions, machine, resumed (the steps at which
+             the run was resumed after an interruption), compile (as set), started and finished (ISO 8601, UTC, of the
+             last attempt).
+    status: always "done"; older reports read it.
+    taken_from: "study/arm" for which this run was executed, if it is reused from another study; its files are the same.
     """
 
     study: str
@@ -144,7 +145,7 @@ class RunRecord:
 class ExhibitRecord:
     """What was made once of all runs of a study: see ablations/exhibits.
 
-    runs:    "<arm>/seed<k>" -> the identity of the run that it stands on.
+    runs:    "<arm>/seed<k>" -> the identity of the run that it was made from.
     content: the exhibit's own data. Times in it are of one machine and one moment.
     code:    the version of the exhibit's own module.
     """

@@ -17,17 +17,17 @@ from ablations.errors import RecordError
 from ablations.records.schema import SCHEMA, Arm, ExhibitRecord, Hypothesis, RunRecord, Status, StudyRecord
 
 LOCK = ".lock"
-"""Beside a status: the process that keeps it holds this file. A status "running" beside a free one is of a process that
-was killed."""
+"""The lock file beside a status, held by the process that works there. A status "running" beside a free lock is that of
+a process that was killed."""
 
 TEMPORARY = ".tmp"
-"""How the names of files end that are still being written: one that is older than its process can be removed."""
+"""Suffix of files that are still being written. One that a killed process left behind can be removed."""
 
 
 def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> None:
     """Writes so that `path` holds either its old content or all of the new one, whatever happens.
 
-    durable: even when the power fails; without, only whatever happens to the process.
+    durable: even if the power fails; without it, only if the process is killed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
@@ -47,7 +47,7 @@ def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> 
 
 
 def clear_temporaries(folder: Path) -> None:
-    """Removes what a killed process was writing in `folder`; nobody may be writing there."""
+    """Removes what a killed process was writing in `folder`; no process may be writing there."""
     for path in folder.glob(f".*{TEMPORARY}"):
         path.unlink(missing_ok=True)
 
@@ -65,7 +65,7 @@ def load_exhibit(path: Path) -> ExhibitRecord:
 
 
 def load_status(path: Path) -> Status | None:
-    """None where there is none that can be read: it only tells how things stand and decides nothing."""
+    """None if there is none that can be read: a status informs people and decides nothing."""
     try:
         return _build(Status, _read(path, Status), path)
     except (OSError, RecordError):
@@ -82,9 +82,7 @@ def load_study(path: Path) -> StudyRecord:
     study: StudyRecord = _build(StudyRecord, content, path)
     unknown = {arm for hypothesis in study.hypotheses for arm in hypothesis.contrast} - set(study.arms)
     if unknown:
-        raise RecordError(
-            f"{path}: hypotheses name arms that are not there: {sorted(unknown)}; delete it and run again"
-        )
+        raise RecordError(f"{path}: hypotheses name unknown arms {sorted(unknown)}; delete it and run the study again")
     return study
 
 

@@ -1,4 +1,4 @@
-"""A run's figures as text on a terminal, in points: one line, or a table. And how durations are written."""
+"""The metrics of a run, in points, and durations, as text for a terminal."""
 
 from ablations.records.schema import RunRecord
 
@@ -7,15 +7,15 @@ Rows = dict[str, dict[str, float | None]]
 
 
 def headline(record: RunRecord) -> str:
-    """The figures that a run is first judged by."""
-    found = [f"{title} AP {_figure(figures['AP'])}" for title, figures in _precisions(record).items()]
+    """The main metrics of a run, in one line."""
+    parts = [f"{title} AP {_figure(figures['AP'])}" for title, figures in _precisions(record).items()]
     for number, value in list(_recalls(record).get("AR", {}).items())[-1:]:
-        found.append(f"average recall {_figure(value)} with {number} proposals")
-    return ", ".join(found)
+        parts.append(f"average recall {_figure(value)} with {number} proposals")
+    return ", ".join(parts)
 
 
 def table(record: RunRecord) -> str:
-    """All figures of a run."""
+    """All metrics of a run, as a table."""
     return "\n".join(_lines(_precisions(record)) + _lines(_recalls(record)))
 
 
@@ -24,8 +24,7 @@ def _precisions(record: RunRecord) -> Rows:
 
 
 def _recalls(record: RunRecord) -> Rows:
-    """A row for each threshold, such as R50, and a column for each number of proposals: see
-    evaluation.recall."""
+    """A row for each IoU threshold, such as R50, and a column for each number of proposals: see evaluation.recall."""
     rows: Rows = {}
     for name, value in record.metrics.get("recall", {}).items():
         row, _, number = name.partition("@")

@@ -1,4 +1,4 @@
-"""The losses of a run on their way: metrics.jsonl and the tracker."""
+"""Writes the losses of a run to metrics.jsonl and to a tracker."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from ablations.tracking.trackers import Tracker
 
 
 class Curves:
-    """Both get the lines of earlier attempts at the start, so that an interruption cannot be seen in them."""
+    """Both first get the lines of earlier attempts, so that they do not show interruptions."""
 
     def __init__(self, path: Path, logged: list[tuple[int, dict[str, float]]], tracker: Tracker) -> None:
         write_atomically(path, "".join(_line(step, values) for step, values in logged))

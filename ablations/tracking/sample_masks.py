@@ -16,7 +16,7 @@ SCORE = 0.5
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleImage:
     """A validation image that was chosen before training.
 
     image: [H, W, 3] uint8; truth, detections: [H, W] uint8, the category at each pixel, 0 for none;
@@ -30,8 +30,8 @@ class Sample:
     classes: dict[int, str]
 
 
-def samples_of(folder: Path) -> list[Sample]:
-    """The samples of the study that the run in `folder` is of; none for single runs, or runs without masks."""
+def samples_of(folder: Path) -> list[SampleImage]:
+    """The sample images of the study that the run in `folder` belongs to; none for single runs or without masks."""
     images = sorted((folder.parents[1] / "samples").glob("*.png"), key=lambda path: int(path.stem))
     if not images or not (folder / "detections.json").exists():
         return []
@@ -42,13 +42,13 @@ def samples_of(folder: Path) -> list[Sample]:
     samples = []
     for path in images:
         image, number = np.asarray(Image.open(path).convert("RGB")), int(path.stem)
-        objects, found = (_layer(items, number, image.shape[:2]) for items in (truth["annotations"], certain))
-        samples.append(Sample(number, image, objects, found, classes))
+        objects, detections = (_layer(items, number, image.shape[:2]) for items in (truth["annotations"], certain))
+        samples.append(SampleImage(number, image, objects, detections, classes))
     return samples
 
 
-def painted(sample: Sample) -> np.ndarray:
-    """[H, 2W, 3] uint8: the ground truth and, beside it, the detections, a colour for each category."""
+def painted(sample: SampleImage) -> np.ndarray:
+    """[H, 2W, 3] uint8: the ground truth and, beside it, the detections, with a colour for each category."""
     views = []
     for layer in (sample.truth, sample.detections):
         view = sample.image.astype(float)

@@ -1,7 +1,7 @@
-"""Where a run's curves go besides metrics.jsonl: Weights & Biases or TensorBoard. A run never fails because of it.
+"""Trackers show a run's curves: Weights & Biases or TensorBoard. A run never fails because of its tracker.
 
-What goes there is what the records hold: settings, curves, figures, sample masks, the report. Nothing of the
-environment, the command line, the checkout or the machine does.
+Trackers get what the records hold: settings, curves, metrics, sample masks and the report; and nothing from the
+environment, the command line, the checkout or the machine.
 """
 
 import logging
@@ -17,7 +17,7 @@ import yaml
 
 from ablations.config.schema import Config
 from ablations.export import write_report
-from ablations.tracking.sample_masks import Sample, painted, samples_of
+from ablations.tracking.sample_masks import SampleImage, painted, samples_of
 
 Metrics = dict[str, dict[str, float | None]]
 
@@ -28,10 +28,10 @@ class Tracker(Protocol):
     def log(self, step: int, values: dict[str, float]) -> None: ...
 
     def finish(self, metrics: Metrics) -> None:
-        """The run is done: its figures in points, and the masks that it draws on the study's samples."""
+        """Sends the metrics in points, and the masks on the study's sample images; the run is done."""
 
 
-class Nothing:
+class NullTracker:
     """logger=none."""
 
     def log(self, step: int, values: dict[str, float]) -> None:
@@ -42,7 +42,7 @@ class Nothing:
 
 
 class TensorBoard:
-    """logger=tensorboard: event files in the run's folder. `tensorboard --logdir outputs` shows all runs."""
+    """logger=tensorboard: event files in the run's folder; `tensorboard --logdir outputs` shows all runs."""
 
     def __init__(self, study: str, arm: str, config: Config, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter  # optional
@@ -68,9 +68,9 @@ class TensorBoard:
 
 
 class WandB:
-    """logger=wandb: a run grouped by its study and arm; kept offline in its folder without an account or a network."""
+    """logger=wandb: runs grouped by study and arm; without an account or network they stay offline in their folders."""
 
-    unreachable = False  # once this process has waited for the service in vain
+    unreachable = False  # set once this process has waited for the service in vain
 
     def __init__(self, study: str, arm: str, config: Config, folder: Path) -> None:
         self.folder = folder
@@ -87,7 +87,7 @@ class WandB:
 
     @classmethod
     def start(cls, **about: Any) -> Any:
-        import wandb  # takes a second to import, and most runs do without
+        import wandb  # optional, and takes a second to import
 
         settings = wandb.Settings(
             init_timeout=20,
@@ -100,14 +100,14 @@ class WandB:
             x_disable_machine_info=True,
             silent=True,
         )
-        # A worker takes one run after another: without `reinit` the second would be the first one again.
+        # A worker executes one run after another: without `reinit` the second would continue the first.
         about |= {"settings": settings, "reinit": "finish_previous"}
         if os.environ.get("WANDB_MODE") or (has_account() and not cls.unreachable):
             try:
                 return wandb.init(**about)
             except wandb.errors.CommError as error:
                 cls.unreachable = True
-                logger.warning("W&B cannot be reached (%s): runs stay offline; `wandb sync` sends them later", error)
+                logger.warning("W&B cannot be reached (%s): runs stay offline; `wandb sync` uploads them later", error)
         return wandb.init(mode="offline", **about)
 
     def log(self, step: int, values: dict[str, float]) -> None:
@@ -126,7 +126,7 @@ class WandB:
         (self.folder / IDENTITY).unlink(missing_ok=True)
 
     @staticmethod
-    def _image(wandb: Any, sample: Sample) -> Any:
+    def _image(wandb: Any, sample: SampleImage) -> Any:
         layers = {"ground truth": sample.truth, "detections": sample.detections}
         masks = {name: {"mask_data": layer, "class_labels": sample.classes} for name, layer in layers.items()}
         return wandb.Image(sample.image, masks=masks, caption=f"image {sample.image_id}")
@@ -136,18 +136,18 @@ IDENTITY = "wandb-id.txt"
 
 
 def identity(folder: Path) -> str:
-    """The run's name at W&B: kept in its folder until it is done, so that a resumed run goes on with its own."""
+    """The run's id at W&B, kept in its folder until it is done, so that a resumed run continues under it."""
     path = folder / IDENTITY
     if not path.exists():
         path.write_text(secrets.token_hex(4))
     return path.read_text().strip()
 
 
-class Safe:
-    """Any tracker; the first time that it raises, it is given up with a warning."""
+class SafeTracker:
+    """A wrapper for any tracker: the first time that it raises, it is dropped with a warning."""
 
     def __init__(self, make: Callable[[], Tracker]) -> None:
-        self.tracker: Tracker = Nothing()
+        self.tracker: Tracker = NullTracker()
         self._try(lambda: setattr(self, "tracker", make()))
 
     def log(self, step: int, values: dict[str, float]) -> None:
@@ -161,21 +161,22 @@ class Safe:
             action()
         except Exception as error:  # whatever a service's client may raise: the run matters more
             what = f"{type(error).__name__}: {error}"
-            logger.warning("tracking stopped: %s; the run goes on, its curves are in metrics.jsonl", what)
-            self.tracker = Nothing()
+            logger.warning("tracking stopped: %s; the run continues, and its curves are in metrics.jsonl", what)
+            self.tracker = NullTracker()
 
 
 TRACKERS: dict[str, Callable[[str, str, Config, Path], Tracker]] = {"wandb": WandB, "tensorboard": TensorBoard}
 
 
-def start(study: str, arm: str, config: Config, folder: Path) -> Tracker:
+def make_tracker(study: str, arm: str, config: Config, folder: Path) -> Tracker:
+    """The tracker of config.logger for a run whose files are in `folder`."""
     if config.logger.kind == "none":
-        return Nothing()
-    return Safe(lambda: TRACKERS[config.logger.kind](study, arm, config, folder))
+        return NullTracker()
+    return SafeTracker(lambda: TRACKERS[config.logger.kind](study, arm, config, folder))
 
 
 def publish_report(study: str, config: Config) -> None:
-    """logger=wandb: writes the report of a study and hands it over as an artefact of the study's group."""
+    """With logger=wandb, writes the report of a study and uploads it as an artifact of the study's group."""
     if config.logger.kind != "wandb":
         return
     folder = Path(config.outputs) / study
@@ -185,12 +186,12 @@ def publish_report(study: str, config: Config) -> None:
 
         name = f"{study}-report"
         run = WandB.start(project=config.logger.project, group=study, job_type="report", name=name, dir=folder)
-        artefact = wandb.Artifact(name, type="report")
-        artefact.add_dir(str(folder / "report"))
-        run.log_artifact(artefact)
+        artifact = wandb.Artifact(name, type="report")
+        artifact.add_dir(str(folder / "report"))
+        run.log_artifact(artifact)
         run.finish()
     except Exception as error:  # whatever a service's client may raise: the records matter more
-        logger.warning("the report did not go to W&B: %s: %s", type(error).__name__, error)
+        logger.warning("the report was not uploaded to W&B: %s: %s", type(error).__name__, error)
 
 
 def has_account() -> bool:

@@ -1,4 +1,4 @@
-"""Prediction on files: the same detections as in evaluation, results that COCO's tools read, and clear mistakes."""
+"""Prediction on files: the same detections as in evaluation, results that COCO's tools read, and clear errors."""
 
 import json
 
@@ -29,7 +29,7 @@ TINY = [
 
 
 def write_run(folder, config, num_classes=8):
-    """What a run leaves that was stopped before its evaluation; returns its network."""
+    """Writes the files of a run that was stopped before its evaluation; returns its network."""
     parts = config.model, config.roi, config.mask_loss, config.mask_class, config.mask_head
     model = build_detector(config.system, *parts, config.stride, num_classes, joint_rpn=config.rpn == "joint")
     initialise(model, 0)
@@ -46,23 +46,23 @@ def joint(tmp_path, compose):
     return folder, config, write_run(folder, config)
 
 
-def test_settings_come_back_from_what_a_run_writes_down(compose):
+def test_settings_survive_being_written_and_read(compose):
     for overrides in ([], ["model=r50_fpn", "system=mask_rcnn"], ["system=fcis"]):
         config = from_hydra(compose(overrides))
         assert from_settings(yaml.safe_load(yaml.safe_dump(config.settings()))).hash() == config.hash()
 
 
-def test_an_image_of_the_set_gives_what_evaluation_gives(joint):
+def test_an_image_of_the_data_set_gives_the_same_results_as_evaluation(joint):
     folder, config, model = joint
     sample = draw(config.data, "val")[0]
     batch = collate([sample])
     expected = list(coco_results(model.detect(batch.images, batch.sizes, None), batch))
     picture = Image.fromarray(sample.image.permute(1, 2, 0).numpy())
     assert expected
-    assert run_predictor(folder, torch.device("cpu")).find(picture, sample.image_id) == expected
+    assert run_predictor(folder, torch.device("cpu")).detect(picture, sample.image_id) == expected
 
 
-def test_results_are_cocos_and_pictures_have_the_images_size(joint, tmp_path, capsys):
+def test_results_are_in_coco_format_and_drawings_have_the_size_of_the_image(joint, tmp_path, capsys):
     folder, _, _ = joint
     rng = np.random.default_rng(0)
     paths = [tmp_path / "grey.png", tmp_path / "wide.jpg"]
@@ -86,7 +86,7 @@ def test_results_are_cocos_and_pictures_have_the_images_size(joint, tmp_path, ca
     assert (np.array(Image.open(drawn)) != np.array(Image.open(paths[1]))).any()
 
 
-def test_a_run_on_shared_proposals_takes_the_network_that_made_them(tmp_path, compose):
+def test_a_run_on_shared_proposals_uses_the_network_that_made_them(tmp_path, compose):
     config = from_hydra(compose(TINY))
     folder = tmp_path / "outputs" / "single" / "default" / "seed0"
     write_run(folder, config)
@@ -98,15 +98,15 @@ def test_a_run_on_shared_proposals_takes_the_network_that_made_them(tmp_path, co
     stage = Stages(tmp_path / "outputs" / "stages", config).rpn_folder
     stage.mkdir(parents=True)
     save_file(cpu_state_dict(network.state_dict()), stage / "model.safetensors")
-    assert run_predictor(folder, torch.device("cpu")).find(Image.new("RGB", (256, 256)), 1)
+    assert run_predictor(folder, torch.device("cpu")).detect(Image.new("RGB", (256, 256)), 1)
 
 
-def test_files_named_by_numbers_keep_them_as_ids(tmp_path):
+def test_files_named_by_numbers_have_them_as_ids(tmp_path):
     assert predict.image_ids([tmp_path / "000000000139.jpg", tmp_path / "7.jpg"]) == [139, 7]
     assert predict.image_ids([tmp_path / "a.jpg", tmp_path / "7.jpg"]) == [1, 2]
 
 
-def test_an_image_that_cannot_be_read_is_told_and_the_others_are_done(joint, tmp_path, capsys):
+def test_an_image_that_cannot_be_read_is_reported_and_the_others_are_processed(joint, tmp_path, capsys):
     folder, _, _ = joint
     Image.new("RGB", (64, 64)).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_text("no picture")
@@ -118,7 +118,7 @@ def test_an_image_that_cannot_be_read_is_told_and_the_others_are_done(joint, tmp
     ]
 
 
-def test_what_is_no_checkpoint_is_refused(joint, tmp_path, capsys):
+def test_anything_but_a_checkpoint_is_refused(joint, tmp_path, capsys):
     folder, _, _ = joint
     (tmp_path / "text.pth").write_text("no weights")
     torch.save({"code": print}, tmp_path / "code.pth")
@@ -128,7 +128,7 @@ def test_what_is_no_checkpoint_is_refused(joint, tmp_path, capsys):
         tmp_path / "text.pth": "expected a file of weights",
         tmp_path / "code.pth": "expected a file of weights",
         tmp_path / "empty": "found no config.yaml",
-        folder / "model.safetensors": "give the folder",
+        folder / "model.safetensors": "give its folder",
     }
     for checkpoint, message in cases.items():
         assert main([str(checkpoint), "image.png"]) == 2

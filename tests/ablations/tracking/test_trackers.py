@@ -1,4 +1,4 @@
-"""Tracking: what it shows, offline without an account, nothing secret, and never the reason for a run to fail."""
+"""Tracking shows what it should, works offline, sends nothing secret and never makes a run fail."""
 
 import dataclasses
 import json
@@ -28,8 +28,8 @@ def folder(tmp_path):
     left = {"size": [8, 8], "counts": [0, 32, 32]}  # columns first, as COCO counts them
     truth = {"categories": [{"id": 3, "name": "cat"}], "annotations": [], "images": [{"id": 7}]}
     (tmp_path / "study/ground_truth.json").write_text(json.dumps(truth))
-    found = [{"image_id": 7, "category_id": 3, "score": score, "segmentation": left} for score in (0.9, 0.1)]
-    (folder / "detections.json").write_text(json.dumps(found))
+    results = [{"image_id": 7, "category_id": 3, "score": score, "segmentation": left} for score in (0.9, 0.1)]
+    (folder / "detections.json").write_text(json.dumps(results))
     return folder
 
 
@@ -38,7 +38,7 @@ def config_with(compose, kind):
 
 
 def kept_by_wandb(folder, *expected):
-    """All that it left on disk, once the expected words are there: its own process writes, a little later."""
+    """All files of W&B, once they contain the expected words: its own process writes them a little later."""
     for _ in range(200):
         content = b"".join(path.read_bytes() for path in (folder / "wandb").rglob("*") if path.is_file())
         if all(word in content for word in expected):
@@ -47,7 +47,7 @@ def kept_by_wandb(folder, *expected):
     raise AssertionError(f"expected {expected}, got {len(content)} bytes without one of them")
 
 
-def test_samples_show_what_was_detected_with_some_certainty(folder):
+def test_sample_images_show_detections_above_a_score(folder):
     (sample,) = sample_masks.samples_of(folder)
     assert sample.image_id == 7 and sample.classes == {3: "cat"}
     assert (sample.detections == np.repeat([[3] * 4 + [0] * 4], 8, axis=0)).all() and not sample.truth.any()
@@ -55,7 +55,7 @@ def test_samples_show_what_was_detected_with_some_certainty(folder):
     assert picture.shape == (8, 16, 3) and (picture[:, :8] == 100).all() and (picture[:, 8:12] != 100).any()
 
 
-def test_wandb_without_an_account_keeps_runs_offline_and_tells_nothing_secret(compose, folder, monkeypatch):
+def test_wandb_without_an_account_keeps_runs_offline_and_stores_nothing_secret(compose, folder, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
     monkeypatch.setenv("SOME_TOKEN", SECRET)
     monkeypatch.setattr(sys, "argv", ["run.py", SECRET])
@@ -64,7 +64,7 @@ def test_wandb_without_an_account_keeps_runs_offline_and_tells_nothing_secret(co
     config = config_with(compose, "wandb")
     names = []
     for _ in range(2):
-        tracker = trackers.start("study", "arm", config, folder)
+        tracker = trackers.make_tracker("study", "arm", config, folder)
         assert isinstance(tracker.tracker, trackers.WandB)
         names.append(tracker.tracker.run.id)
         assert tracker.tracker.run.group == "study" and tracker.tracker.run.job_type == "arm"
@@ -77,7 +77,7 @@ def test_wandb_without_an_account_keeps_runs_offline_and_tells_nothing_secret(co
     assert SECRET.encode() not in content
 
 
-def test_the_report_is_an_artefact_and_a_report_that_fails_only_warns(compose, folder, monkeypatch, caplog):
+def test_the_report_is_an_artifact_and_a_failing_report_only_warns(compose, folder, monkeypatch, caplog):
     def write_report(study, target):
         target.mkdir()
         (target / "report.md").write_text("found")
@@ -86,17 +86,17 @@ def test_the_report_is_an_artefact_and_a_report_that_fails_only_warns(compose, f
     monkeypatch.setattr(trackers, "write_report", write_report)
     config = dataclasses.replace(config_with(compose, "wandb"), outputs=str(folder.parents[2]))
     trackers.publish_report("study", config)
-    assert "did not go" not in caplog.text
+    assert "was not uploaded" not in caplog.text
     kept_by_wandb(folder.parents[1], b"study-report")
     trackers.publish_report("study", config)  # the folder is there: it raises
-    assert "did not go to W&B: FileExistsError" in caplog.text
+    assert "was not uploaded to W&B: FileExistsError" in caplog.text
 
 
-def test_a_run_that_was_not_finished_goes_on_under_its_name(tmp_path):
+def test_an_unfinished_run_keeps_its_wandb_id(tmp_path):
     assert trackers.identity(tmp_path) == trackers.identity(tmp_path)
 
 
-def test_no_account_or_no_network_means_offline(compose, folder, monkeypatch, caplog):
+def test_without_an_account_or_a_network_runs_stay_offline(compose, folder, monkeypatch, caplog):
     for name in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(folder))
@@ -120,15 +120,15 @@ def test_no_account_or_no_network_means_offline(compose, folder, monkeypatch, ca
     assert "stay offline" in caplog.text
 
 
-def test_tensorboard_shows_curves_figures_and_masks_and_a_resumed_run_once(compose, folder):
+def test_tensorboard_shows_curves_metrics_and_masks_and_a_resumed_run_once(compose, folder):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = config_with(compose, "tensorboard")
-    killed = trackers.start("study", "arm", config, folder)
+    killed = trackers.make_tracker("study", "arm", config, folder)
     killed.log(0, {"mask": 0.9})
     killed.tracker.writer.close()
-    tracker = trackers.start("study", "arm", config, folder)
+    tracker = trackers.make_tracker("study", "arm", config, folder)
     for step, value in ((0, 0.75), (10, 0.5)):
         tracker.log(step, {"mask": value})
     tracker.finish(METRICS)
@@ -139,16 +139,16 @@ def test_tensorboard_shows_curves_figures_and_masks_and_a_resumed_run_once(compo
     assert events.Tags()["images"] == ["samples/7"]
 
 
-def test_a_tracker_that_fails_is_given_up_with_a_warning(caplog):
-    class Broken(trackers.Nothing):
+def test_a_failing_tracker_is_dropped_with_a_warning(caplog):
+    class Broken(trackers.NullTracker):
         def log(self, step, values):
             raise ConnectionError("no network")
 
-    tracker = trackers.Safe(Broken)
+    tracker = trackers.SafeTracker(Broken)
     tracker.log(0, {"mask": 0.7})
     tracker.log(1, {"mask": 0.6})
     tracker.finish({})
     assert "ConnectionError: no network" in caplog.text and caplog.text.count("tracking stopped") == 1
-    failing = trackers.Safe(lambda: 1 / 0)
+    failing = trackers.SafeTracker(lambda: 1 / 0)
     failing.log(0, {})
     assert "ZeroDivisionError" in caplog.text
