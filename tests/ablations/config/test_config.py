@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from ablations.config.loading import from_hydra, from_settings
+from ablations.config.schema import STAGES, ScheduleConfig
 from ablations.errors import ConfigError
 from ablations.stages.store import Stages
 from data.specs import CocoSpec, ShapesSpec
 from models.config import FCISConfig, MaskRCNNConfig, ResNetConfig, ToyConfig
 
+CONF = Path(__file__).parents[3] / "conf"
 MASK_HEADS = ("fcn", "mlp", "mlp3")
 
 
@@ -160,6 +163,15 @@ def test_resnets_come_with_the_stride_of_their_map(compose, depth):
     assert len({key["backbone"] for key in keys}) == 1  # ImageNet's weights are the same for all three
     assert len({key["rpn"] for key in keys}) == 3
     assert from_hydra(compose(["model=r50_c4"])).model == ResNetConfig()
+
+
+def test_a_schedule_is_written_once_and_is_no_choice_of_a_group():
+    schedule = {"steps", *OmegaConf.load(CONF / "_schedule.yaml")}
+    assert schedule == {field.name for field in dataclasses.fields(ScheduleConfig)}
+    for path in (CONF / "budget").glob("*.yaml"):
+        assert not path.name.startswith("_")
+        budget = OmegaConf.load(path)
+        assert all(budget[stage].keys() <= schedule for stage in STAGES)
 
 
 def test_unknown_options_of_a_group_are_listed(compose):
