@@ -1,44 +1,42 @@
-"""ResNet-50 with a feature pyramid beside torchvision's own: the same weights, a training step and inference.
+"""ResNet-50 with a feature pyramid, beside torchvision's: a training step and inference with the same weights.
 
     python -m ablations.bench.resnet [--side 400] [--images 2] [--threads N] [--rounds N] [--out FOLDER]
 
-Same work on both sides: 1,000 proposals, 512 RoIs an image, the same images and objects, the same frozen stages and
-normalisation, AdamW. Both take turns in one process. Beside the time that passes, which other programs on the machine
-disturb, the processor time that each took is given.
+Both sides do the same work: 1,000 proposals and 512 RoIs an image, the same images and objects, the same frozen stages
+and normalisation, AdamW. They take turns in one process. Beside the wall time, which other programs on the machine
+disturb, the record has the processor time of each.
 """
 
 import argparse
-import json
-import statistics
-import time
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
-from ablations.bench.step import as_list, training_step
-from ablations.records.provenance import provenance
-from ablations.training.batches import uniform
+from ablations.bench.common import (
+    as_list,
+    compare,
+    comparison_table,
+    make_parser,
+    run_benchmark,
+    take_turns,
+    training_steps,
+)
 from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, Sample, collate
-from models.detector import GroundTruth
 from models.torchvision_weights import detect_as_torchvision, from_torchvision
 
 CLASSES = 80
 OBJECTS = 6
 RESIDUAL = 0.2
-"""What a block adds to its input at first: random weights without normalisation would grow from block to block."""
+"""Initial weight of what a block adds to its input: without it, activations of random weights grow block by block."""
 
 SHARPNESS = 30
-"""By how much class scores are spread, so that inference has detections to draw masks of."""
+"""Factor on the weights of class scores, so that inference has detections, and so masks to predict."""
 
 
-def torchvisions(side: int) -> TorchvisionMaskRCNN:
+def torchvision_network(side: int) -> TorchvisionMaskRCNN:
     backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=3)
     for name, module in backbone.named_modules():
         if isinstance(module, FrozenBatchNorm2d) and name.endswith("bn3"):
@@ -59,15 +57,15 @@ def torchvisions(side: int) -> TorchvisionMaskRCNN:
 
 
 def photographs(count: int, side: int) -> Batch:
-    """Noise with coloured discs: `count` images of this side, each with a few objects."""
+    """`count` images [3, side, side] of noise with coloured discs as objects."""
     generator = torch.Generator().manual_seed(0)
     samples = []
-    places = torch.arange(side)
+    positions = torch.arange(side)
     for index in range(count):
         image = torch.randint(0, 80, (3, side, side), generator=generator, dtype=torch.uint8)
         centres = torch.rand(OBJECTS, 2, generator=generator) * side
         radii = side * (0.05 + 0.15 * torch.rand(OBJECTS, generator=generator))
-        x, y = (centres[:, i, None, None] - places.view(shape) for i, shape in ((0, (1, 1, -1)), (1, (1, -1, 1))))
+        x, y = (centres[:, i, None, None] - positions.view(shape) for i, shape in ((0, (1, 1, -1)), (1, (1, -1, 1))))
         masks = (x**2 + y**2 < radii[:, None, None] ** 2).to(torch.uint8)
         for mask in masks:
             image[:, mask.bool()] = torch.randint(80, 255, (3, 1), generator=generator, dtype=torch.uint8)
@@ -78,89 +76,49 @@ def photographs(count: int, side: int) -> Batch:
     return collate(samples, size=(padded, padded))
 
 
-def take_turns(works: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, list[float]]]:
-    """For each work the seconds that passed and those that processors spent, round by round, after one to warm up."""
-    spent: dict[str, dict[str, list[float]]] = {name: {"wall": [], "processor": []} for name in works}
-    for work in works.values():
-        work()
-    for _ in range(rounds):
-        for name, work in works.items():
-            wall, processor = time.perf_counter(), time.process_time()
-            work()
-            spent[name]["wall"].append(time.perf_counter() - wall)
-            spent[name]["processor"].append(time.process_time() - processor)
-    return spent
-
-
-def measure(side: int, count: int, rounds: int) -> dict[str, object]:
-    theirs = torchvisions(side)
-    mine = from_torchvision(theirs.state_dict())
-    batch = photographs(count, side)
-    truth = GroundTruth(batch.boxes, batch.labels, batch.masks, batch.crowds)
-    listed, targets = as_list(batch)
-
-    def my_losses() -> dict[str, Tensor]:
-        return mine.losses(batch.images, batch.sizes, truth, None, lambda name, shape: uniform(shape, 0, name))
-
-    trained = [sum(p.numel() for p in network.parameters() if p.requires_grad) for network in (mine, theirs)]
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    torchvision = torchvision_network(options.side)
+    ours = from_torchvision(torchvision.state_dict())
+    batch = photographs(options.images, options.side)
+    images, _ = as_list(batch)
     inference = {
-        "ours": lambda: detect_as_torchvision(mine, listed, theirs.transform),
-        "torchvision": lambda: theirs(listed),
+        "ours": lambda: detect_as_torchvision(ours, images, torchvision.transform),
+        "torchvision": lambda: torchvision(images),
     }
-    mine.eval(), theirs.eval()
+    ours.eval(), torchvision.eval()
     with torch.inference_mode():
-        detections = {name: [len(image["boxes"]) for image in work()] for name, work in inference.items()}
-        found = take_turns(inference, rounds)
-    mine.train(), theirs.train()
-    steps = {
-        "ours": training_step(mine, my_losses),
-        "torchvision": training_step(theirs, lambda: theirs(listed, targets)),
-    }
-    seconds = {"training step": take_turns(steps, rounds), "inference": found}
-    medians = {
-        work: {who: {kind: statistics.median(values) for kind, values in kinds.items()} for who, kinds in sides.items()}
-        for work, sides in seconds.items()
-    }
-    ratios = {
-        work: {kind: sides["torchvision"][kind] / sides["ours"][kind] for kind in ("wall", "processor")}
-        for work, sides in medians.items()
-    }
-    return {
-        "seconds": medians,
-        "all_seconds": seconds,
-        "ratio": ratios,
+        detections = {side: [len(image["boxes"]) for image in detect()] for side, detect in inference.items()}
+        inference_seconds = take_turns(inference, options.rounds, warm_up=1)
+    ours.train(), torchvision.train()
+    training_seconds = take_turns(training_steps(ours, torchvision, batch), options.rounds, warm_up=1)
+    trained = [sum(p.numel() for p in network.parameters() if p.requires_grad) for network in (ours, torchvision)]
+    return compare({"training step": training_seconds, "inference": inference_seconds}) | {
         "trained_parameters": trained,
         "detections": detections,
+        "side": options.side,
+        "images": options.images,
+        "threads": options.threads,
     }
 
 
-def table(record: dict) -> str:
-    lines = [f"{'seconds':28}{'ours':>10}{'torchvision':>14}{'ratio':>8}"]
-    for work, sides in record["seconds"].items():
-        for kind, title in (("wall", "passed"), ("processor", "of processors")):
-            ours, theirs = sides["ours"][kind], sides["torchvision"][kind]
-            lines.append(f"{work + ', ' + title:28}{ours:10.2f}{theirs:14.2f}{record['ratio'][work][kind]:7.2f}x")
-    return "\n".join(lines)
+def table(record: dict[str, Any]) -> str:
+    rows = []
+    for phase, sides in record["seconds"].items():
+        for kind in ("wall", "processor"):
+            ours, torchvision = sides["ours"][kind], sides["torchvision"][kind]
+            rows.append((f"{phase}, {kind} time", ours, torchvision, record["ratio"][phase][kind]))
+    return comparison_table(rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--side", type=int, default=400, help="of the images, in pixels (400)")
-    parser.add_argument("--images", type=int, default=2, help="a step (2)")
-    parser.add_argument("--threads", type=int, default=1, help="of both sides (1)")
-    parser.add_argument("--rounds", type=int, default=5, help="after one to warm up (5)")
-    parser.add_argument("--out", type=Path, default=Path("reports/out/bench"), help="where resnet.json goes")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    started = datetime.now(UTC)
-    record = measure(options.side, options.images, options.rounds)
-    record |= {"side": options.side, "images": options.images, "threads": options.threads}
-    record["provenance"] = provenance(started)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "resnet.json").write_text(json.dumps(record, indent=1) + "\n")
-    print(table(record))
-    print(f"\nrecord: {options.out / 'resnet.json'}")
+    parser = make_parser(__doc__)
+    parser.add_argument("--side", type=int, default=400, help="side of the images in pixels (400)")
+    parser.add_argument("--images", type=int, default=2, help="images a step (2)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of both sides (1)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds, after one to warm up (5)")
+    run_benchmark("resnet", parser, measure, table)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,18 @@
-"""The toy network's training step and inference beside torchvision's own Mask R-CNN, in one run, as ratios.
+"""The toy network's training step and inference, beside torchvision's Mask R-CNN in the same process.
 
     make bench        or        python -m ablations.bench.step [--threads N] [--out FOLDER]
 
-Same work on both sides: the same trunk with the same frozen stages and folded normalisation, the same layers in the
-heads, the same anchors, numbers of anchors, proposals and RoIs, the same images and objects, float32, one joint RPN.
-What differs is how it is done: torchvision works image by image on lists, resizes every image (here: to its own
-size), pools masks' RoIs a second time and runs the shared convolutions on them again.
+Both sides do the same work: the same trunk with the same frozen stages and folded normalisation, the same layers in
+the heads, the same anchors, numbers of anchors, proposals and RoIs, the same images and objects, float32, a joint RPN.
+They differ in how they do it: torchvision works on lists, image by image, resizes every image (here to the size it
+has), pools RoIs a second time for masks and runs the shared convolutions on them again.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +21,8 @@ from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
-from ablations.records.provenance import provenance
-from ablations.training.batches import uniform
+from ablations.bench import common
+from ablations.bench.common import as_list, compare, comparison_table, make_parser, run_benchmark, take_turns
 from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, collate
 from data.scene import CLASSES, ShapesSpec
 from data.shapes import draw
@@ -39,9 +37,10 @@ from models.masks import paste_masks
 STRIDE = 16
 IMAGES = 8
 ROUNDS = 7
+WARM_UP = 2
 
 
-def ours(model: ToyConfig) -> MaskRCNN:
+def our_network(model: ToyConfig) -> MaskRCNN:
     network = build_mask_rcnn(
         model, RoIConfig(), MaskLossConfig(), MaskClassConfig(), MaskHeadConfig(), STRIDE, len(CLASSES), joint_rpn=True
     )
@@ -50,7 +49,7 @@ def ours(model: ToyConfig) -> MaskRCNN:
 
 
 class Hidden(nn.Module):
-    """The shared convolutions and the hidden layer, as torchvision's `box_head` wants them."""
+    """The shared convolutions and the hidden layer, in the form of torchvision's `box_head`."""
 
     def __init__(self, shared: nn.Module, box: BoxHead) -> None:
         super().__init__()
@@ -61,7 +60,7 @@ class Hidden(nn.Module):
 
 
 class Predictor(nn.Module):
-    """Scores and deltas, background first, as torchvision's `box_predictor` wants them."""
+    """Scores and deltas, background first, in the form of torchvision's `box_predictor`."""
 
     def __init__(self, hidden: int, num_classes: int) -> None:
         super().__init__()
@@ -74,7 +73,7 @@ class Predictor(nn.Module):
         return self.scores(x), self.deltas(x)
 
 
-def torchvisions(model: ToyConfig) -> TorchvisionMaskRCNN:
+def torchvision_network(model: ToyConfig) -> TorchvisionMaskRCNN:
     """torchvision's Mask R-CNN on the same trunk, heads, anchors and numbers."""
     trunk = build_trunk(model, STRIDE)
     classes = len(CLASSES)
@@ -111,57 +110,20 @@ def torchvisions(model: ToyConfig) -> TorchvisionMaskRCNN:
     return network.to(memory_format=torch.channels_last)
 
 
-def as_list(batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """The batch in torchvision's form: images of 0..1 and dictionaries of what they contain."""
-    std, mean = torch.tensor(IMAGE_STD)[:, None, None], torch.tensor(IMAGE_MEAN)[:, None, None]
-    sizes = batch.sizes.tolist()
-    images = [(image[:, :h, :w] * std + mean).contiguous() for image, (h, w) in zip(batch.images, sizes, strict=True)]
-    real = [labels > 0 for labels in batch.labels]
-    targets = [
-        {"boxes": batch.boxes[i][keep], "labels": batch.labels[i][keep], "masks": batch.masks[i][keep][:, :h, :w]}
-        for i, (keep, (h, w)) in enumerate(zip(real, sizes, strict=True))
-    ]
-    return images, targets
-
-
-def training_step(network: nn.Module, losses: Callable[[], dict[str, Tensor]]) -> Callable[[], None]:
-    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-4, fused=True)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        torch.stack(list(losses().values())).sum().backward()
-        optimizer.step()
-
-    return step
-
-
-def side_by_side(works: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Seconds of each work, taken in turns so that what disturbs the machine disturbs all."""
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for work in works.values():
-        work()
-        work()
-    for _ in range(ROUNDS):
-        for name, work in works.items():
-            start = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
 def matrix_rate() -> float:
-    """Multiply-adds, times two, per second that this machine reaches on large float32 matrices."""
+    """Floating-point operations per second that this machine reaches on large float32 matrices; a multiply-add is 2."""
     a, b = torch.randn(1536, 1536), torch.randn(1536, 1536)
-    best = min(side_by_side({"mm": lambda: a @ b})["mm"])
-    return 2 * 1536**3 / best
+    seconds = take_turns({"mm": lambda: a @ b}, ROUNDS, WARM_UP)
+    return 2 * 1536**3 / min(seconds["mm"]["wall"])
 
 
-def parts(network: MaskRCNN, batch: Batch, truth: GroundTruth) -> dict[str, float]:
-    """Seconds of the forward pass by part, the backward pass and the optimiser, of one typical step (medians)."""
+def seconds_by_part(network: MaskRCNN, batch: Batch) -> dict[str, float]:
+    """Median seconds of a training step: the parts of the forward pass, the backward pass and the optimiser."""
+    truth = GroundTruth(batch.boxes, batch.labels, batch.masks, batch.crowds)
     spent: dict[str, list[float]] = {}
 
-    def timed(name: str, function: Callable) -> Callable:
-        def call(*arguments, **options):
+    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
             start = time.perf_counter()
             result = function(*arguments, **options)
             spent.setdefault(name, []).append(time.perf_counter() - start)
@@ -169,7 +131,7 @@ def parts(network: MaskRCNN, batch: Batch, truth: GroundTruth) -> dict[str, floa
 
         return call
 
-    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-4, fused=True)
+    optimizer = common.adamw(network)
     names = {"backbone": "trunk", "rpn": "RPN head", "shared_head": "shared head", "box_head": "box head"}
     for attribute, name in names.items():
         module = getattr(network, attribute)
@@ -178,7 +140,7 @@ def parts(network: MaskRCNN, batch: Batch, truth: GroundTruth) -> dict[str, floa
     setattr(network, "mask_loss", timed("mask branch", network.mask_loss))  # noqa: B010
     setattr(network, "_propose", timed("proposals", network._propose))  # noqa: B010
     for _ in range(ROUNDS):
-        losses = timed("forward", network.losses)(batch.images, batch.sizes, truth, None, _draw)
+        losses = timed("forward", network.losses)(batch.images, batch.sizes, truth, None, common.draw)
         total = torch.stack(list(losses.values())).sum()
         timed("backward", total.backward)()
         timed("optimiser", optimizer.step)()
@@ -189,79 +151,62 @@ def parts(network: MaskRCNN, batch: Batch, truth: GroundTruth) -> dict[str, floa
     return seconds
 
 
-def _draw(name: str, shape: tuple[int, ...]) -> Tensor:
-    return uniform(shape, 0, name)
-
-
-def measure(model: ToyConfig) -> dict[str, object]:
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
     images = draw(ShapesSpec(num_train=IMAGES, num_val=1), "train")
     batch = collate([images[i] for i in range(IMAGES)], images.max_objects)
-    truth = GroundTruth(batch.boxes, batch.labels, batch.masks, batch.crowds)
-    listed, targets = as_list(batch)
-    mine, theirs = ours(model), torchvisions(model)
-
-    def my_losses() -> dict[str, Tensor]:
-        return mine.losses(batch.images, batch.sizes, truth, None, _draw)
-
-    step = training_step(mine, my_losses)
-    their_step = training_step(theirs, lambda: theirs(listed, targets))
-    training = side_by_side({"ours": step, "torchvision": their_step})
+    ours, torchvision = our_network(ToyConfig()), torchvision_network(ToyConfig())
+    steps = common.training_steps(ours, torchvision, batch)
+    training = take_turns(steps, ROUNDS, WARM_UP)
     with FlopCounterMode(display=False) as counter:
-        step()
-    flops = counter.get_total_flops()
+        steps["ours"]()
 
-    mine.eval(), theirs.eval()
-    side = batch.images.shape[-1]
+    ours.eval(), torchvision.eval()
+    side, (listed, _) = batch.images.shape[-1], as_list(batch)
 
     def detect() -> object:
-        found = mine.detect(batch.images, batch.sizes, None)
-        assert found.masks is not None
-        return [paste_masks(m, b, side, side) for m, b in zip(found.masks, found.boxes, strict=True)]
+        detections = ours.detect(batch.images, batch.sizes, None)
+        assert detections.masks is not None
+        return [paste_masks(m, b, side, side) for m, b in zip(detections.masks, detections.boxes, strict=True)]
 
     with torch.inference_mode():
-        inference = side_by_side({"ours": detect, "torchvision": lambda: theirs(listed)})
+        inference = take_turns({"ours": detect, "torchvision": lambda: torchvision(listed)}, ROUNDS, WARM_UP)
+    phases = {"training step": training, "inference": inference}
+    record = compare({phase: {side: kinds["wall"] for side, kinds in sides.items()} for phase, sides in phases.items()})
     rate = matrix_rate()
-    medians = {name: {who: statistics.median(values) for who, values in seconds.items()}
-               for name, seconds in (("training step", training), ("inference", inference))}  # fmt: skip
-    return {
-        "seconds": medians,
-        "all_seconds": {"training step": training, "inference": inference},
-        "ratio": {name: who["torchvision"] / who["ours"] for name, who in medians.items()},
-        "parts": parts(mine.train(), batch, truth),
+    return record | {
+        "parts": seconds_by_part(ours.train(), batch),
         "matrix_rate": rate,
-        "fraction_of_matrix_rate": flops / medians["training step"]["ours"] / rate,
+        "fraction_of_matrix_rate": counter.get_total_flops() / record["seconds"]["training step"]["ours"] / rate,
+        "threads": options.threads,
+        "images": IMAGES,
+        "stride": STRIDE,
     }
 
 
-def table(record: dict) -> str:
-    lines = [f"{'':16}{'ours':>10}{'torchvision':>14}{'ratio':>8}"]
-    for name, who in record["seconds"].items():
-        ratio = record["ratio"][name]
-        lines.append(f"{name:16}{1e3 * who['ours']:8.0f} ms{1e3 * who['torchvision']:11.0f} ms{ratio:7.1f}x")
+def table(record: dict[str, Any]) -> str:
+    rows = [
+        (phase, sides["ours"], sides["torchvision"], record["ratio"][phase])
+        for phase, sides in record["seconds"].items()
+    ]
     total = sum(record["parts"].values())
-    lines.append("\nour training step by part")
-    lines += [f"  {name:28}{1e3 * s:7.1f} ms {s / total:6.1%}" for name, s in record["parts"].items()]
-    lines.append(
-        f"\n{record['fraction_of_matrix_rate']:.0%} of the {record['matrix_rate'] / 1e9:.0f} GFLOP/s "
-        f"that this machine reaches on large matrices with {record['threads']} thread(s)"
+    parts = [f"  {name:28}{1e3 * s:7.1f} ms {s / total:6.1%}" for name, s in record["parts"].items()]
+    return "\n".join(
+        [
+            comparison_table(rows),
+            "\nour training step by part",
+            *parts,
+            f"\n{record['fraction_of_matrix_rate']:.0%} of the {record['matrix_rate'] / 1e9:.0f} GFLOP/s "
+            f"that this machine reaches on large matrices with {record['threads']} thread(s)",
+        ]
     )
-    return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=1, help="threads of both sides (default 1: as runs of a study)")
-    parser.add_argument("--out", type=Path, default=Path("reports/out/bench"), help="where step.json goes")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
-    started = datetime.now(UTC)
-    record = measure(ToyConfig()) | {"threads": arguments.threads, "images": IMAGES, "stride": STRIDE}
-    record["provenance"] = provenance(started)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "step.json").write_text(json.dumps(record, indent=1) + "\n")
-    print(table(record))
-    print(f"\nrecord: {arguments.out / 'step.json'}")
+    parser = make_parser(__doc__)
+    parser.add_argument("--threads", type=int, default=1, help="threads of both sides (1, as in runs of a study)")
+    run_benchmark("step", parser, measure, table)
 
 
 if __name__ == "__main__":

@@ -1,30 +1,29 @@
-"""What a study costs besides its training: how well its runs share the cores, and what checkpoints take.
+"""What a study costs besides its training: how well its runs share the cores, and how long checkpoints take.
 
     python -m ablations.bench.study [--runs 6] [--steps 60] [--rounds 2] [--out FOLDER]
 
-The same runs are carried out by two workers of one thread each, and one after another on one thread and on two. Stages
-are made beforehand, and times are from the first run's start to the last one's end, without the workers' imports.
-Checkpoints are written between the steps of one training, taken in turns with steps, at the interval of the defaults.
+The same runs are executed by two workers with one thread each, by one worker with one thread, and by one with two. The
+stages are made beforehand; the time is from the start of the first run to the end of the last, without the workers'
+imports. Checkpoints are timed in turns with the steps of one training; their share is that at the default interval.
 """
 
 import argparse
 import dataclasses
-import json
 import statistics
 import tempfile
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
 
+from ablations.bench.common import adamw, make_parser, run_benchmark
 from ablations.config.loading import from_hydra
 from ablations.config.schema import CheckpointConfig, Config
 from ablations.config.study import Run
 from ablations.execution.scheduler import execute
-from ablations.records.provenance import provenance
 from ablations.records.run_log import RunLog
 from ablations.records.storage import load_status
 from ablations.stages.store import stages_of
@@ -37,7 +36,7 @@ CHECKPOINTS = 5
 
 
 def configuration(outputs: Path, steps: int) -> Config:
-    """The laptop's runs, shorter: few images, because only training is of interest."""
+    """Runs on few images, because only training matters here."""
     overrides = [
         f"outputs={outputs}",
         "device=cpu",
@@ -50,7 +49,7 @@ def configuration(outputs: Path, steps: int) -> Config:
 
 
 def seconds_of(config: Config, workers: int, threads: int, count: int, name: str) -> float:
-    """From the start of the first run to the end of the last: from their statuses, which leave the imports out."""
+    """From the start of the first run to the end of the last, by their statuses, which exclude the workers' imports."""
     config = dataclasses.replace(config, workers=workers, threads=threads, force=True)
     runs = [Run(name, "arm", dataclasses.replace(config, seed=seed)) for seed in range(count)]
     outcome = execute(runs, print_line=lambda _: None)
@@ -60,7 +59,7 @@ def seconds_of(config: Config, workers: int, threads: int, count: int, name: str
     spent = [record.cost["train_seconds"] + record.cost["eval_seconds"] for record in outcome.records.values()]
     times = [(_moment(status.started), _moment(status.updated)) for status in statuses if status is not None]
     elapsed = max(end for _, end in times) - min(start for start, _ in times)
-    return max(elapsed, sum(spent) / workers)  # statuses are in whole seconds
+    return max(elapsed, sum(spent) / workers)  # statuses have whole seconds only
 
 
 def _moment(text: str) -> float:
@@ -68,9 +67,9 @@ def _moment(text: str) -> float:
 
 
 def checkpoint_cost(config: Config, folder: Path) -> dict[str, float]:
-    """Seconds of a step and of a checkpoint of this run's training, and the share that checkpoints take of the time."""
+    """Seconds of a step and of a checkpoint of this run's training, and the checkpoints' share of the time."""
     spec = build_task(stages_of(config)).training
-    optimizer = torch.optim.AdamW([p for p in spec.model.parameters() if p.requires_grad], lr=1e-4, fused=True)
+    optimizer = adamw(spec.model)
     log = RunLog(folder, "bench")
     checkpoint = Checkpoint(folder / "checkpoint.safetensors", "bench", CheckpointConfig(), log)
     steps, writes = [], []
@@ -94,20 +93,20 @@ def checkpoint_cost(config: Config, folder: Path) -> dict[str, float]:
     }
 
 
-def measure(count: int, steps: int, rounds: int) -> dict[str, Any]:
+def measure(options: argparse.Namespace) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        config = configuration(folder, steps)
-        seconds_of(config, 2, 1, 2, "warm-up")  # makes the stages that all others stand on
-        for _ in range(rounds):
+        config = configuration(folder, options.steps)
+        seconds_of(config, 2, 1, 2, "warm-up")  # makes the stages that all others depend on
+        for _ in range(options.rounds):
             for way, (workers, threads) in WAYS.items():
-                seconds[way].append(seconds_of(config, workers, threads, count, "study"))
+                seconds[way].append(seconds_of(config, workers, threads, options.runs, "study"))
         checkpoints = checkpoint_cost(config, folder / "checkpoints")
     two, one, both = (statistics.median(seconds[way]) for way in WAYS)
     return {
-        "runs": count,
-        "steps": steps,
+        "runs": options.runs,
+        "steps": options.steps,
         "seconds": seconds,
         "ratio_to_one_thread": one / two,
         "ratio_to_two_threads": both / two,
@@ -131,18 +130,11 @@ def table(record: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=60, help="training steps of each run")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("reports/out/bench"), help="where study.json goes")
-    arguments = parser.parse_args()
-    started = datetime.now(UTC)
-    record = measure(arguments.runs, arguments.steps, arguments.rounds) | {"provenance": provenance(started)}
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "study.json").write_text(json.dumps(record, indent=1) + "\n")
-    print(table(record))
-    print(f"\nrecord: {arguments.out / 'study.json'}")
+    parser = make_parser(__doc__)
+    parser.add_argument("--runs", type=int, default=6, help="runs of the study (6)")
+    parser.add_argument("--steps", type=int, default=60, help="training steps of each run (60)")
+    parser.add_argument("--rounds", type=int, default=2, help="times that each way is taken (2)")
+    run_benchmark("study", parser, measure, table)
 
 
 if __name__ == "__main__":
