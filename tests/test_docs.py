@@ -1,5 +1,6 @@
 """What the documentation names exists, and what it claims is what the records say."""
 
+import ast
 import csv
 import importlib.util
 import json
@@ -63,6 +64,58 @@ def test_options_in_the_table_of_settings_exist():
         if group.is_dir():
             for option in re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", row[1])):
                 assert (group / f"{option}.yaml").exists(), f"{row[0]}={option}"
+
+
+def test_every_step_of_the_walk_is_defined_in_the_file_named():
+    """Rows of docs/architecture.md such as | `models/build.py` | `build_detector` | ... |"""
+    steps = re.findall(
+        r"^\| `([\w/]+\.(?:py|c))` \| `([\w.]+)` \|", text_of(ROOT / "docs/architecture.md"), re.MULTILINE
+    )
+    assert len(steps) > 10
+    for path, name in steps:
+        text = text_of(ROOT / path)
+        if path.endswith(".c"):
+            assert re.search(rf"\b{name}\(", text), f"{path}: {name}"
+            continue
+        nodes = ast.parse(text).body
+        for part in name.split("."):
+            found = [node for node in nodes if part in defined_by(node)]
+            assert found, f"{path}: {name}"
+            nodes = getattr(found[0], "body", [])
+
+
+def defined_by(node):
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return {target.id for target in targets if isinstance(target, ast.Name)}
+    return {getattr(node, "name", None)}
+
+
+def test_the_table_of_allowed_imports_covers_the_code():
+    """Rows of docs/architecture.md such as | `records` | `errors`, `machine` |"""
+    table = text_of(ROOT / "docs/architecture.md").partition("## Allowed imports")[2].partition("\n## ")[0]
+    allowed = {
+        name: set(re.findall(r"`(\w+)`", row[1]))
+        for row in re.findall(r"^\| (`.+?) \| (.+) \|$", table, flags=re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row[0])
+    }
+    rooms = {path.stem for path in (ROOT / "ablations").iterdir() if not path.name.startswith("__")}
+    assert rooms == allowed.keys()
+    for path in (ROOT / "ablations").rglob("*.py"):
+        room = path.relative_to(ROOT / "ablations").parts[0].removesuffix(".py")
+        for name in imported_rooms(path) - {room, "__init__"} if room != "__init__" else ():
+            assert name in allowed[room], f"{named(path)} imports ablations.{name}"
+
+
+def imported_rooms(path):
+    """The packages and modules directly in `ablations` that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(text_of(path))):
+        if isinstance(node, ast.ImportFrom) and node.module == "ablations":
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ablations."):
+            names.add(node.module.split(".")[1])
+    return names
 
 
 def hypotheses():
