@@ -1,4 +1,4 @@
-"""The ground truth handed over as detections: AP and recall are 100 on every set that the loader accepts."""
+"""With the ground truth as detections, AP and recall are 100 on every set that the loader accepts."""
 
 import pytest
 
@@ -31,8 +31,8 @@ def test_perfect_detections_have_an_ap_of_100(tmp_path, name):
 
 
 @pytest.mark.parametrize("ids", [[0, 1, 2, 3], ["a", "b", "c", "d"], [5, 5, 5, 5], [None] * 4, [-1, 0.5, 10**30, 1]])
-def test_whatever_ids_a_ground_truth_has(tmp_path, ids):
-    """Records come from others too."""
+def test_annotations_may_have_any_ids(tmp_path, ids):
+    """Records may come from other people."""
     truth = load(write(tmp_path, good()), "val").coco
     check(
         {**truth, "annotations": [{**entry, "id": key} for entry, key in zip(truth["annotations"], ids, strict=True)]}

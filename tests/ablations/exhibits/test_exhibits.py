@@ -41,7 +41,7 @@ def exhibit(compose, tmp_path, log):
     return make
 
 
-def test_what_masks_cost(exhibit, tmp_path):
+def test_the_cost_of_masks(exhibit, tmp_path):
     content = exhibit("multitask")
     variants = {(item["arm"], item["masks"]): item for item in content["variants"]}
     assert set(variants) == {

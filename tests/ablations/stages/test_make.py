@@ -1,4 +1,4 @@
-"""What the stages leave for the networks that build on them."""
+"""What the stages leave for the networks that use them."""
 
 import torch
 from torchvision.models import resnet50
@@ -10,7 +10,7 @@ from ablations.stages.store import Stages
 from ablations.tasks.detection import build_model
 
 
-def test_a_resnets_pretraining_is_to_take_its_weights(compose, tmp_path):
+def test_a_resnets_backbone_has_the_given_weights(compose, tmp_path):
     network = resnet50(weights=None)
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     overrides = ["model=r50_c4", f"model.weights={tmp_path / 'weights.pth'}", "budget=smoke", "budget.train_images=1"]

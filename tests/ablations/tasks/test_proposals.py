@@ -13,7 +13,7 @@ from ablations.stages.make import make_backbone, make_proposals
 from ablations.stages.store import stages_of
 
 
-def test_a_run_of_seed_0_is_the_shared_proposal_network_and_another_seed_is_not(compose, tmp_path, log):
+def test_seed_0_gives_the_shared_proposal_network_and_another_seed_does_not(compose, tmp_path, log):
     tiny = ["budget=smoke", "budget.train_images=8", "budget.val_images=4", "budget.rpn.steps=2"]
     tiny += ["budget.backbone.steps=1", f"outputs={tmp_path}", "device=cpu"]
     shared = stages_of(from_hydra(compose(tiny)))
@@ -29,12 +29,12 @@ def test_a_run_of_seed_0_is_the_shared_proposal_network_and_another_seed_is_not(
         assert set(record.stages) == {"backbone"} and record.steps == 2
         assert "average recall" in headline(record) and "R50" in table(record)
         runs[seed] = load_file(run.folder / "model.safetensors")
-    found = load_file(tmp_path / "rpn/arm/seed0/proposals.safetensors")
+    saved = load_file(tmp_path / "rpn/arm/seed0/proposals.safetensors")
     assert all(torch.equal(runs[0][name], network[name]) for name in network)
-    assert torch.equal(found["boxes"], cached.boxes) and torch.equal(found["scores"], cached.scores)
+    assert torch.equal(saved["boxes"], cached.boxes) and torch.equal(saved["scores"], cached.scores)
     assert not all(torch.equal(runs[0][name], runs[1][name]) for name in network)
 
 
-def test_proposals_alone_are_not_trained_jointly(compose):
+def test_a_joint_rpn_is_refused(compose):
     with pytest.raises(ConfigError, match="rpn: expected separate, got joint"):
         from_hydra(compose(["task=proposals", "rpn=joint"]))

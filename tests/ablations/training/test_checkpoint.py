@@ -1,4 +1,4 @@
-"""Training that goes on from a checkpoint ends as if nothing had happened; a checkpoint that is no good is said so."""
+"""A training that resumes from a checkpoint ends like an uninterrupted one; an unusable checkpoint is reported."""
 
 import dataclasses
 import errno
@@ -23,20 +23,20 @@ EVERY_STEP = CheckpointConfig(steps=1)
 
 
 @pytest.fixture(autouse=True)
-def nobody_asks_to_stop():
+def reset_stopping():
     yield
     stopping.stop_when(lambda: False)
 
 
 def network():
-    """With batch normalisation, dropout and channels last: all kinds of state that training has."""
+    """With batch normalisation, dropout and channels last: every kind of state that training has."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.Dropout(0.3), nn.Flatten()]
     return nn.Sequential(*layers, nn.Linear(64, 2)).to(memory_format=torch.channels_last).train()
 
 
 def train(path, log, owner="me", precision="float32", stop_after=None, every=EVERY_STEP, optimizer="adamw"):
-    """(weights, Fit, logged lines, Checkpoint) of a training that is stopped after so many steps, or never."""
+    """(weights, Fit, logged lines, Checkpoint) of a training; stop_after: steps after which it is asked to stop."""
     model, lines = network(), []
     images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     steps = []
@@ -63,7 +63,7 @@ def train(path, log, owner="me", precision="float32", stop_after=None, every=EVE
     [("adamw", "float32"), ("adamw", "bfloat16"), ("adamw", "float16"), ("sgd", "float32"), ("sgd", "float16")],
 )
 @pytest.mark.parametrize("stops", [[1], [4], [7], [8], [2, 3, 1]])
-def test_an_interrupted_training_ends_bit_for_bit_like_an_undisturbed_one(tmp_path, log, optimizer, precision, stops):
+def test_an_interrupted_training_ends_bit_for_bit_like_an_uninterrupted_one(tmp_path, log, optimizer, precision, stops):
     settings = {"optimizer": optimizer, "precision": precision}
     expected, whole, lines, _ = train(tmp_path / "a", log, **settings)
     for stop in stops:
@@ -75,7 +75,7 @@ def test_an_interrupted_training_ends_bit_for_bit_like_an_undisturbed_one(tmp_pa
     assert f"resuming at step {sum(stops)}" in log.file.getvalue()
 
 
-def test_one_checkpoint_is_kept_and_none_when_it_is_removed(tmp_path, log):
+def test_there_is_one_checkpoint_and_none_after_it_is_removed(tmp_path, log):
     *_, checkpoint = train(tmp_path / "c", log, stop_after=5)
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["c"]
     checkpoint.remove()
@@ -93,7 +93,7 @@ class Bomb:
         return os.mkdir, (str(self.path),)
 
 
-def cut(path, _):
+def truncated(path, _):
     path.write_bytes(path.read_bytes()[:-100])
 
 
@@ -120,8 +120,8 @@ def of_another_owner(path, log):
     train(path, log, owner="somebody else", stop_after=5)
 
 
-@pytest.mark.parametrize("damage", [cut, flipped, emptied, pickled, of_another_kind, of_another_owner])
-def test_a_checkpoint_that_is_no_good_is_named_and_training_starts_anew(tmp_path, log, damage):
+@pytest.mark.parametrize("damage", [truncated, flipped, emptied, pickled, of_another_kind, of_another_owner])
+def test_an_unusable_checkpoint_is_reported_and_training_starts_from_the_beginning(tmp_path, log, damage):
     expected, *_ = train(tmp_path / "a", log)
     train(tmp_path / "b", log, stop_after=4)
     damage(tmp_path / "b", log)
@@ -131,7 +131,7 @@ def test_a_checkpoint_that_is_no_good_is_named_and_training_starts_anew(tmp_path
     assert len(lines) == 4 and not (tmp_path / "exploded").exists()
 
 
-def test_a_full_disk_costs_checkpoints_but_not_the_run(tmp_path, log, monkeypatch):
+def test_on_a_full_disk_training_continues_without_new_checkpoints(tmp_path, log, monkeypatch):
     expected, *_ = train(tmp_path / "a", log)
     train(tmp_path / "b", log, stop_after=3)
     before = (tmp_path / "b").read_bytes()
@@ -146,7 +146,7 @@ def test_a_full_disk_costs_checkpoints_but_not_the_run(tmp_path, log, monkeypatc
     assert (tmp_path / "b").read_bytes() == before and not list(tmp_path.glob(".*.tmp"))
 
 
-def test_checkpoints_come_by_time_and_never_take_much_of_it(tmp_path, log, monkeypatch):
+def test_checkpoints_are_written_by_time_and_take_a_small_share_of_it(tmp_path, log, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     checkpoint = Checkpoint(tmp_path / "c", "me", CheckpointConfig(seconds=30), log)
@@ -162,7 +162,7 @@ def test_checkpoints_come_by_time_and_never_take_much_of_it(tmp_path, log, monke
     assert [step for step in range(1, 11) if Checkpoint(tmp_path / "c", "me", by_steps, log).due(step)] == [5, 10]
 
 
-def test_a_clock_that_jumps_changes_nothing(tmp_path, log, monkeypatch):
+def test_a_clock_that_jumps_changes_no_result(tmp_path, log, monkeypatch):
     expected, *_ = train(tmp_path / "a", log)
     hours = iter([0, 10**6, -(10**6), 5, -7] * 10**4)
     monkeypatch.setattr(time, "time", lambda: 1.8e9 + 3600 * next(hours))

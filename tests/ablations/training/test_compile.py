@@ -1,4 +1,4 @@
-"""compile=true: the networks' parts are compiled, and the training is the same."""
+"""compile=true: the networks' children are compiled, and training gives the same results."""
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ def trained(compiled: bool) -> tuple[list[float], dict[str, torch.Tensor], int]:
     return losses, network.state_dict(), graphs
 
 
-def test_compiled_parts_train_what_plain_ones_do():
+def test_a_compiled_network_trains_like_a_plain_one():
     (plain, weights, none), (losses, same, graphs) = trained(False), trained(True)
     assert none == 0 and graphs >= 4  # trunk, proposals, box and mask branch
     assert losses == pytest.approx(plain, rel=1e-4) and plain[-1] < plain[0]
@@ -58,7 +58,7 @@ def test_compiled_parts_train_what_plain_ones_do():
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_the_setting_reaches_both_networks(compiled, compose, monkeypatch, tmp_path):
+def test_the_setting_applies_to_both_networks(compiled, compose, monkeypatch, tmp_path):
     monkeypatch.setattr(machine.shutil, "which", lambda name: "/usr/bin/" + name)
     monkeypatch.setattr(Stages, "backbone", lambda self: {})
     for module in ("tasks.detection", "stages.proposals"):
@@ -70,8 +70,8 @@ def test_the_setting_reaches_both_networks(compiled, compose, monkeypatch, tmp_p
         assert len(parts) >= 2 and all((part._compiled_call_impl is not None) == compiled for part in parts)
 
 
-def test_a_missing_compiler_is_said_beforehand(compose, monkeypatch):
-    """And with one the setting changes nothing that tells runs apart."""
+def test_a_missing_compiler_is_reported_before_any_work(compose, monkeypatch):
+    """With a compiler the setting does not change the hash that identifies a run."""
     monkeypatch.setattr(machine.shutil, "which", lambda name: None)
     with pytest.raises(ConfigError, match="compile=true: on a CPU it needs a C.. compiler, found no .*; install it or"):
         from_hydra(compose(["compile=true", "device=cpu"]))

@@ -1,4 +1,4 @@
-"""The training loop: its schedule, and stopping on losses that are not finite."""
+"""The training loop: schedule, micro batches, precision, and losses that are not finite."""
 
 import pytest
 import torch
@@ -15,21 +15,21 @@ def ignore(step, values):
     """A log that keeps nothing."""
 
 
-def test_the_learning_rate_rises_once_and_falls_to_nothing():
+def test_the_learning_rate_rises_once_and_falls_to_zero():
     factors = [learning_rate_factor(step, ScheduleConfig(steps=100)) for step in range(100)]
     peak = factors.index(max(factors))
     assert factors[:peak] == sorted(factors[:peak]) and factors[peak:] == sorted(factors[peak:], reverse=True)
     assert max(factors) == pytest.approx(1, abs=0.1) and factors[-1] < 0.01 and 5 <= peak <= 20
 
 
-def test_the_papers_learning_rate_falls_to_a_tenth():
+def test_with_steps_the_learning_rate_falls_to_a_tenth_at_each_milestone():
     schedule = ScheduleConfig(steps=160, warmup=0.05, decay="steps", milestones=[0.75])
     factors = [learning_rate_factor(step, schedule) for step in range(160)]
     assert factors[8:120] == [1.0] * 112 and factors[120:] == [pytest.approx(0.1)] * 40
     assert factors[:8] == sorted(factors[:8]) and factors[0] < 0.2
 
 
-def test_the_linear_scaling_rule_keeps_the_number_of_images():
+def test_the_linear_scaling_rule_keeps_the_total_number_of_images():
     paper = ScheduleConfig(steps=160_000, images_per_step=4, lr=0.02, scaled_from=16)
     scaled = paper.scaled()
     assert scaled.lr == pytest.approx(0.005) and scaled.steps == 640_000
@@ -37,7 +37,7 @@ def test_the_linear_scaling_rule_keeps_the_number_of_images():
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_micro_batches_add_up_to_the_step(optimizer):
+def test_micro_batches_train_like_the_whole_batch(optimizer):
     x = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
 
     def trained(parts):
@@ -53,7 +53,7 @@ def test_micro_batches_add_up_to_the_step(optimizer):
     assert loss == pytest.approx(same)
 
 
-def test_fit_descends_and_reports_the_end():
+def test_fit_reduces_the_loss_and_returns_its_mean_at_the_end():
     layer = nn.Linear(3, 1)
     x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
     y = x @ torch.tensor([[1.0], [-2.0], [0.5]])
@@ -67,7 +67,7 @@ def test_fit_descends_and_reports_the_end():
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_float16_leaves_out_steps_that_overflow_until_the_scale_fits(optimizer, tmp_path, log):
+def test_float16_skips_steps_that_overflow_until_the_scale_fits(optimizer, tmp_path, log):
     """A gradient of 8 times the first scale, 65,536, is beyond float16's 65,504; from a scale of 4,096 on it fits."""
 
     def trained(precision):
@@ -89,13 +89,13 @@ def test_float16_leaves_out_steps_that_overflow_until_the_scale_fits(optimizer, 
     assert all(torch.equal(weight, halved[0]) for weight in halved[:5])
     steps = [(a - b).mean().item() for a, b in zip(halved[4:], halved[5:], strict=False)]
     assert all(0 < step < 0.1 for step in steps)
-    if optimizer == "sgd":  # its first step has no momentum yet, also where steps were left out before
+    if optimizer == "sgd":  # its first step has no momentum yet, even after skipped steps
         rate = [learning_rate_factor(step, ScheduleConfig(steps=12, warmup=0)) for step in (0, 4)]
         first = (whole[0] - whole[1]).mean().item()
         assert steps[0] / rate[1] == pytest.approx(first / rate[0], rel=1e-3)
 
 
-def test_float16_learns_what_float32_does():
+def test_float16_reaches_the_loss_of_float32():
     x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
     y = x @ torch.tensor([[1.0], [-2.0], [0.5]])
 
@@ -109,7 +109,7 @@ def test_float16_learns_what_float32_does():
     assert loss("float16") == pytest.approx(loss("float32"), abs=0.02)
 
 
-def test_pretrained_parts_learn_more_slowly():
+def test_the_pretrained_part_learns_more_slowly():
     def change(slower):
         torch.manual_seed(0)
         network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
@@ -122,7 +122,7 @@ def test_pretrained_parts_learn_more_slowly():
     assert change(slower=True) == pytest.approx(0.1 * change(slower=False), rel=1e-3)
 
 
-def test_a_loss_that_is_not_finite_stops_with_all_losses_named():
+def test_a_loss_that_is_not_finite_stops_training_and_all_losses_are_named():
     layer = nn.Linear(1, 1)
     nn.init.ones_(layer.weight)  # its sign decides the sign of the infinity
     losses = lambda step, part: {  # noqa: E731

@@ -1,9 +1,8 @@
-"""A training step never waits for a GPU: nothing in it asks for a value or a shape that the GPU has yet to compute.
+"""A training step never waits for the GPU: it reads no value and no shape that the GPU has not computed yet.
 
-On a GPU torch itself raises an error where something waits. Without one the same losses are computed of tensors that
-have a shape and a device but no values, which refuse the same things (gradients cannot be had of them). What has to
-wait is said here: suppression, which only a joint proposal network needs, keeps a number of boxes that nobody knows
-beforehand.
+On a GPU torch itself raises an error at a synchronisation. Without one the losses are computed from fake tensors, which
+have a shape and a device but no values and so refuse the same operations (they have no gradients). The exception is
+suppression, which only a joint RPN needs in training: how many boxes it keeps is not known beforehand.
 """
 
 import math
@@ -103,7 +102,7 @@ def passes_for_a_gpu(monkeypatch):
 
 @needs_triton
 @pytest.mark.parametrize("case", CASES)
-def test_a_step_asks_for_no_value_of_a_gpu(case, passes_for_a_gpu, monkeypatch):
+def test_a_step_reads_no_value_from_the_gpu(case, passes_for_a_gpu, monkeypatch):
     def suppress(boxes, scores, classes, threshold, num_kept):
         return tuple(each.new_empty(len(each), num_kept, *each.shape[2:]) for each in (boxes, scores, classes))
 
@@ -117,7 +116,7 @@ def test_a_step_asks_for_no_value_of_a_gpu(case, passes_for_a_gpu, monkeypatch):
 
 
 @needs_triton
-def test_what_waits_is_noticed(passes_for_a_gpu, monkeypatch):
+def test_a_synchronisation_is_detected(passes_for_a_gpu, monkeypatch):
     with torch.device("meta"):
         joint, align, crop_masks = network_of("joint"), network_of("align"), detector.crop_masks
     with passes_for_a_gpu:
@@ -146,7 +145,7 @@ def waiting(mode: str):
 @on_a_gpu
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_training_on_a_gpu_waits_only_where_it_logs(case, precision, monkeypatch):
+def test_a_training_on_a_gpu_synchronises_only_where_it_logs(case, precision, monkeypatch):
     suppress = rpn.suppress
 
     def may_wait(*arguments):

@@ -1,0 +1,57 @@
+"""The code version changes with what may change a result, and with nothing else."""
+
+import pytest
+
+from ablations.records import code_version
+
+
+def test_comments_docstrings_and_layout_do_not_count():
+    text = '"""Doc."""\nimport x\n\ndef f(a):\n    """Doc."""\n    # why\n    return a + 1\n\nA = 1\n"""What A is."""\n'
+    same = "import x\ndef f(a):\n    return (a +\n 1)  # other\nA = 1\n"
+    meaning = lambda source: code_version.meaning(code_version.ast.parse(source))  # noqa: E731
+    assert meaning(text) == meaning(same) != meaning(same.replace("1)", "2)"))
+    assert len(code_version.code_version()) == 12
+
+
+def test_files_and_messages_do_not_decide():
+    assert not set(code_version.deciding_modules()) & {
+        "ablations.cli",
+        "ablations.execution.scheduler",
+        "ablations.tracking.trackers",
+        "data.download",
+        "ops.bench.cases",
+    }
+
+
+@pytest.mark.parametrize(
+    "folder", ["ablations/evaluation", "ablations/stages", "ablations/tasks", "ablations/training"]
+)
+def test_every_module_that_makes_a_result_decides(folder):
+    """A module that neither a stage nor a run imports could change unnoticed."""
+    paths = [path for path in (code_version.ROOT / folder).glob("*.py") if path.name != "__init__.py"]
+    modules = {f"{folder.replace('/', '.')}.{path.stem}" for path in paths}
+    assert modules
+    assert {name for name in modules - set(code_version.deciding_modules())} <= set(code_version.INDIFFERENT)
+
+
+def test_models_data_and_operators_decide():
+    modules = set(code_version.deciding_modules())
+    assert {
+        "models.mask_rcnn",
+        "models.fcis",
+        "models.initialise",
+        "ops.roi_align",
+        "data.shapes",
+        "data.coco",
+    } <= modules
+
+
+def test_a_change_to_a_c_kernel_changes_the_code_version(monkeypatch, tmp_path):
+    assert "ops.cpu.compiled" in code_version.deciding_modules() and (code_version.ROOT / "ops/cpu/compiled.c").exists()
+    (tmp_path / "pool.py").write_text("SOURCE = 'pool.c'")
+    monkeypatch.setattr(code_version, "ROOT", tmp_path)
+    versions = []
+    for kernel in ("int one;", "int two;", "int one;"):
+        (tmp_path / "pool.c").write_text(kernel)
+        versions.append(code_version.version_of(["pool"]))
+    assert versions[0] == versions[2] != versions[1]
