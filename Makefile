@@ -16,7 +16,7 @@ ABLATIONS := $(addprefix ablation-,$(STUDIES))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # targets share one virtual environment and, in studies, all cores
-.PHONY: help setup setup-dev check test torture smoke $(ABLATIONS) ablations status report claims gallery coco \
+.PHONY: help setup setup-dev check test test-fast torture smoke $(ABLATIONS) ablations status report claims gallery coco \
 	bench bench-resnet bench-study bench-ops figures lock clean
 
 help: ## print this list
@@ -84,6 +84,9 @@ setup-dev: $(INSTALLED_DEV) ## create .venv with all of it: also tests, linters,
 
 test: $(INSTALLED_DEV) ## run all tests
 	$(PY) -m pytest -n auto
+
+test-fast: $(INSTALLED_DEV) ## run the tests that take no more than a second or so each, for the loop of daily work
+	$(PY) -m pytest -n auto -m "not slow"
 
 check: $(INSTALLED_DEV) ## check formatting, lint and types
 	$(VENV)/bin/ruff check .

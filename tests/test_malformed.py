@@ -103,6 +103,7 @@ def composed():
         }
 
 
+@pytest.mark.slow
 @DAMAGE
 @given(st.data())
 def test_a_damaged_configuration_is_refused_or_works(composed, data):

@@ -10,6 +10,8 @@ import pytest
 from ablations.records.storage import load_status
 from tests import torture
 
+pytestmark = pytest.mark.slow
+
 # Runs that would take minutes: none of them is let to its end.
 LONG = [*torture.STUDY, "budget.train.steps=5000", "budget.log_every=1"]
 

@@ -39,6 +39,7 @@ def test_bits_are_those_of_any_other_machine():
     assert content(draw(SPEC, "train")) == GOLDEN
 
 
+@pytest.mark.slow
 def test_an_image_depends_on_its_index_alone(drawn):
     few = draw(dataclasses.replace(SPEC, num_train=3), "train")
     assert np.array_equal(few.pixels, drawn.pixels[:3])
@@ -74,6 +75,7 @@ def test_every_field_that_changes_pixels_changes_the_digest():
         assert dataclasses.replace(SPEC, **{name: value}).digest("train") != SPEC.digest("train")
 
 
+@pytest.mark.slow
 def test_sizes_follow_coco_up_to_the_median(drawn):
     table = size_table(drawn)
     for percentile, tolerance in ((10, 0.25), (25, 0.4), (50, 0.5)):
@@ -247,6 +249,7 @@ def test_values_out_of_range_are_refused(change, message):
         dataclasses.replace(SPEC, **change).validate()
 
 
+@pytest.mark.slow
 def test_too_many_large_objects_are_refused_rather_than_tried_for_ever():
     spec = ShapesSpec(min_objects=20, max_objects=20, size_cells=(10.0, 12.0), min_visible=0.9)
     with pytest.raises(ValueError, match="lower min_objects"):

@@ -54,6 +54,7 @@ def their_maps(network, images):
     return maps
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_maps_are_torchvisions(theirs, state):
     images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))

@@ -7,6 +7,8 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn, maskrcnn_resne
 
 from models.torchvision_weights import detect_as_torchvision, from_torchvision, is_torchvision
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 6  # with the background
 SIZES = {"min_size": 96, "max_size": 150}  # padded to 128 x 160, so that P6 has a spacing of 53 pixels in torchvision
 

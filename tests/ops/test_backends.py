@@ -98,6 +98,7 @@ def test_torchvision_serves_on_request():
     assert torch.equal(roi_pool(feature, boxes, 2, backend="torchvision"), roi_pool(feature, boxes, 2))
 
 
+@pytest.mark.slow
 def test_the_table_is_printed():
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-m", "ops"], cwd=root, capture_output=True, text=True, check=True)

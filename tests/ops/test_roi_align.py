@@ -41,7 +41,7 @@ def test_ramp_by_hand(backend):
 
 
 @pytest.mark.parametrize(("ratio", "aligned"), SETTINGS)
-@pytest.mark.parametrize("shape", [SMALL, LARGE])
+@pytest.mark.parametrize("shape", [SMALL, pytest.param(LARGE, marks=pytest.mark.slow)])
 def test_parity_with_torchvision(backend, shape, ratio, aligned):
     feature = random_map(shape)
     side = 16.0 * shape[2]
@@ -55,7 +55,7 @@ def test_parity_with_torchvision(backend, shape, ratio, aligned):
 
 @pytest.mark.parametrize("operator", [roi_align, roi_warp])
 @pytest.mark.parametrize("reduce", ["ave", "max"])
-@pytest.mark.parametrize("shape", [SMALL, LARGE])
+@pytest.mark.parametrize("shape", [SMALL, pytest.param(LARGE, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("ratio", [2, 0])
 def test_float64_reference(fast_backend, operator, reduce, shape, ratio):
     feature = random_map(shape) + torch.rand(shape, generator=torch.Generator().manual_seed(1))

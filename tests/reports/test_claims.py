@@ -37,6 +37,7 @@ def test_the_page_needs_nothing_from_elsewhere(ledger):
     assert links == {"../roialign/report.html"}
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_bytes(outputs, ledger, tmp_path):
     render_claims(outputs, tmp_path)
     files = [path.relative_to(ledger) for path in ledger.rglob("*") if path.is_file()]
@@ -71,6 +72,7 @@ def test_a_verdict_that_is_turned_round_says_so(ledger):
     assert "**✘ Speaks against the slide.** RoIAlign beats RoIPool in box AP" in slide
 
 
+@pytest.mark.slow
 def test_pictures_of_a_report_beside_it_are_used(outputs, tmp_path):
     render(read_study(outputs, "roialign"), tmp_path / "roialign", resamples=0)
     text = render_claims(outputs, tmp_path / "claims", tmp_path).read_text(encoding="utf-8")

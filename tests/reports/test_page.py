@@ -106,6 +106,7 @@ def test_marked_text_stays_markdown():
     assert table(["a|b"], [["c|d"]]) == "| a\\|b |\n|:--|\n| c\\|d |"
 
 
+@pytest.mark.slow
 def test_a_report_of_hostile_records(tmp_path):
     """The hostile texts stand wherever a record holds text."""
     folder = write_study(tmp_path / "outputs", seeds=2, skip=(("pool32", 1),))

@@ -103,6 +103,7 @@ def test_the_page_needs_nothing_from_elsewhere(report):
     assert all(f'id="{anchor}"' in page for anchor in anchors)
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_bytes(outputs, report, tmp_path):
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "stale.png").write_bytes(b"")
@@ -135,6 +136,7 @@ def test_missing_runs_are_listed_and_the_rest_is_provisional(tmp_path, undrawn):
     assert "n = 3 seeds" in text and "n = 2 seeds" in text  # each contrast uses the seeds that its own arms share
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [0, 1])
 def test_fewer_than_two_seeds_get_no_verdict(tmp_path, undrawn, seeds):
     skip = () if seeds else tuple((arm, 0) for arm in ARMS)
@@ -188,6 +190,7 @@ def test_a_clean_study_proves_that_only_its_factors_differ(report):
     assert "| `roi.op` | pool | align | pool | align |" in text
 
 
+@pytest.mark.slow
 def test_a_study_of_another_kind(tmp_path, undrawn):
     """One factor, no paper figures, an equivalence, no RoI operator: nothing of RoIAlign is left in the page."""
     folder = write_study(tmp_path / "outputs", seeds=3)
@@ -225,6 +228,7 @@ def test_the_command(outputs, tmp_path, capsys, undrawn):
     assert "no study has records" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_parameters_are_given_where_arms_differ_in_them(outputs, undrawn, tmp_path):
     write_study(tmp_path / "outputs")
     for path in (tmp_path / "outputs").glob("roialign/*/seed*/run.json"):

@@ -38,6 +38,7 @@ def fail(message: str) -> None:
     raise TrainingError(message)
 
 
+@pytest.mark.slow
 def test_workers_share_the_gpus(tmp_path):
     workers = LocalLauncher(2, 1, ["3", "5"])
     try:
@@ -64,6 +65,7 @@ def stop_if_asked() -> None:
         check_stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CLUSTERS)
 def test_a_job_on_a_cluster_returns_its_result_its_error_or_its_loss(kind, compose, tmp_path, monkeypatch):
     pytest.importorskip(kind)

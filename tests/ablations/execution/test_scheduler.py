@@ -151,6 +151,19 @@ def test_going_back_to_old_settings_brings_their_runs_back(lab):
     assert len(list(lab.outputs.glob("study/replaced/a/seed0-*/run.json"))) == 2
 
 
+def test_a_run_that_another_study_has_finished_is_reused(lab):
+    lab.go()
+    run = dataclasses.replace(lab.runs()[0], study="other", arm="c")
+    outcome = execute([run], print_line=lab.printed.append, launch=lab.launch, work=lab.work)
+    record = load_run(run.folder / "run.json")
+    assert outcome.records == {run.folder: record} and lab.made == ["a", "b"]
+    assert lab.printed[-1] == "c seed 0: reusing study/a, which has the same settings"
+    assert (record.study, record.arm, record.taken_from) == ("other", "c", "study/a")
+    assert dataclasses.replace(record, study="study", arm="a", taken_from="") == record_of(lab, "a")
+    assert (run.folder / "model.safetensors").samefile(lab.outputs / "study/a/seed0/model.safetensors")
+    assert not (run.folder / "log.txt").exists()
+
+
 def test_archiving_a_run_continues_after_a_kill(tmp_path):
     folder = tmp_path / "study" / "a" / "seed0"
     folder.mkdir(parents=True)

@@ -41,6 +41,7 @@ def exhibit(compose, tmp_path, log):
     return make
 
 
+@pytest.mark.slow
 def test_the_cost_of_masks(exhibit, tmp_path):
     content = exhibit("multitask")
     variants = {(item["arm"], item["masks"]): item for item in content["variants"]}
@@ -69,6 +70,7 @@ def test_the_cost_of_masks(exhibit, tmp_path):
     assert (tmp_path / "figures/inference_cost.png").is_file()
 
 
+@pytest.mark.slow
 def test_anchors_and_proposals(exhibit, tmp_path):
     content = exhibit("rpn")
     assert {name: arm["stride"] for name, arm in content["arms"].items()} == {"stride-16": 16, "stride-32": 32}

@@ -1,5 +1,6 @@
 """What the stages leave for the networks that use them."""
 
+import pytest
 import torch
 from torchvision.models import resnet50
 
@@ -10,6 +11,7 @@ from ablations.stages.store import Stages
 from ablations.tasks.detection import build_model
 
 
+@pytest.mark.slow
 def test_a_resnets_backbone_has_the_given_weights(compose, tmp_path):
     network = resnet50(weights=None)
     torch.save(network.state_dict(), tmp_path / "weights.pth")

@@ -55,6 +55,7 @@ def test_sample_images_show_detections_above_a_score(folder):
     assert picture.shape == (8, 16, 3) and (picture[:, :8] == 100).all() and (picture[:, 8:12] != 100).any()
 
 
+@pytest.mark.slow
 def test_wandb_without_an_account_keeps_runs_offline_and_stores_nothing_secret(compose, folder, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
     monkeypatch.setenv("SOME_TOKEN", SECRET)

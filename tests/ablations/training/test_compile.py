@@ -48,6 +48,7 @@ def trained(compiled: bool) -> tuple[list[float], dict[str, torch.Tensor], int]:
     return losses, network.state_dict(), graphs
 
 
+@pytest.mark.slow
 def test_a_compiled_network_trains_like_a_plain_one():
     (plain, weights, none), (losses, same, graphs) = trained(False), trained(True)
     assert none == 0 and graphs >= 4  # trunk, proposals, box and mask branch

@@ -64,6 +64,7 @@ def result(outputs):
     return lines, json.loads(path.read_text()), json.loads((path.parent / "detections.json").read_text())
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path):
     """45 validation images are three batches of 20, so that the two processes' shares differ in length."""
     alone = run(*TINY, *SHARED, f"outputs={tmp_path / 'one'}")
@@ -87,6 +88,7 @@ def test_two_processes_train_what_one_does(tmp_path):
         assert (whole["scores"] - shared["scores"]).abs().max() < 2e-3
 
 
+@pytest.mark.slow
 def test_ranks_share_the_proposals_and_an_error_of_rank_0_ends_all_and_is_recorded(tmp_path):
     (tmp_path / "notes").mkdir()
     script = tmp_path / "witness.py"

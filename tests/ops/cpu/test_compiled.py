@@ -96,6 +96,7 @@ def test_cells_of_weight_zero_are_not_read(channels):
     assert not gradient.isnan().any() and int(gradient.isinf().sum()) == 4 * channels
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiler")
 def test_tracing_sees_operators_and_no_kernels(monkeypatch):
     feature, boxes = crowded()

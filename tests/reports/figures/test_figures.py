@@ -27,6 +27,7 @@ def published(folder: Path, tmp_path: Path):
     return read_study(tmp_path, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
 def test_figures_of_the_gallery(folder, tmp_path):
     measured = Measured()
@@ -35,6 +36,7 @@ def test_figures_of_the_gallery(folder, tmp_path):
     assert measured.faults == {}
 
 
+@pytest.mark.slow
 def test_figures_with_pictures(outputs):
     measured = Measured()
     content(analyse(read_study(outputs, "roialign"), resamples=0), measured)
@@ -42,6 +44,7 @@ def test_figures_with_pictures(outputs):
     assert measured.faults == {}
 
 
+@pytest.mark.slow
 def test_figures_of_the_ledger(tmp_path):
     analyses = {
         folder.name: analyse(published(folder, tmp_path), resamples=0)

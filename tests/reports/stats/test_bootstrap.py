@@ -91,6 +91,7 @@ def test_contrasts_are_paired_by_image(study):
     assert bootstrap.noise({"align16": 1, "pool16": -1}, "segm.APm") is None
 
 
+@pytest.mark.slow
 def test_processes_of_their_own_find_the_same(study, monkeypatch):
     weights, metric = {"align16": 1, "pool16": -1}, "segm.AP"
     alone = ImageBootstrap(study, [metric], resamples=20)
