@@ -85,7 +85,7 @@ setup-dev: $(INSTALLED_DEV) ## create .venv with all of it: also tests, linters,
 test: $(INSTALLED_DEV) ## run all tests
 	$(PY) -m pytest -n auto
 
-test-fast: $(INSTALLED_DEV) ## run the tests that take no more than a second or so each, for the loop of daily work
+test-fast: $(INSTALLED_DEV) ## run the quick tests only, for daily work
 	$(PY) -m pytest -n auto -m "not slow"
 
 check: $(INSTALLED_DEV) ## check formatting, lint and types
