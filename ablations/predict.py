@@ -218,11 +218,8 @@ def image_ids(paths: list[Path]) -> list[int]:
     return list(range(1, len(paths) + 1))
 
 
-def predict(
-    checkpoint: Path, paths: list[Path], out: Path, threshold: float, device: str, epsilon: float | None
-) -> int:
+def predict(predictor: Predictor, paths: list[Path], out: Path, threshold: float) -> int:
     """Writes drawings and results. Images that cannot be read are reported and skipped; returns their number."""
-    predictor = load_predictor(checkpoint, choose_device(device)[0], epsilon)
     all_results: list[dict[str, Any]] = []
     images, unreadable = [], 0
     for path, image_id in zip(paths, image_ids(paths), strict=True):
@@ -275,8 +272,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     epsilon = COCO_V1_EPSILON if options.coco_v1 else None
     try:
-        paths = options.checkpoint, options.images, options.out
-        return 1 if predict(*paths, options.threshold, options.device, epsilon) else 0
+        predictor = load_predictor(options.checkpoint, choose_device(options.device)[0], epsilon)
+        return 1 if predict(predictor, options.images, options.out, options.threshold) else 0
     except (ConfigError, RecordError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

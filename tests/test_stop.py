@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, once and twice, and a worker that is killed: with real processes, as a user has them."""
+"""Ctrl-C and SIGTERM, once and twice, and a killed worker, with real processes."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from tests import torture
 
 pytestmark = pytest.mark.slow
 
-# Runs that would take minutes: none of them is let to its end.
+# Runs that would take minutes: all of them are interrupted.
 LONG = [*torture.STUDY, "budget.train.steps=5000", "budget.log_every=1"]
 
 
@@ -28,8 +28,8 @@ def until(holds, process):
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for worker processes in /proc")
-def test_a_study_is_stopped_by_signals_and_outlives_a_killed_worker(tmp_path):
-    said = tmp_path / "said.txt"
+def test_a_study_stops_on_signals_and_survives_a_killed_worker(tmp_path):
+    output = tmp_path / "output.txt"
     process = torture.start(LONG, tmp_path)
     try:
         until(lambda: states(tmp_path).count("running") == 2, process)
@@ -40,11 +40,11 @@ def test_a_study_is_stopped_by_signals_and_outlives_a_killed_worker(tmp_path):
         )
         os.kill(pid, signal.SIGKILL)  # as the system does when memory runs out
         until(lambda: sorted(states(tmp_path)) == ["failed", "running", "running"], process)
-        assert "its process died" in said.read_text()
+        assert "its process died" in output.read_text()
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal, which reaches the workers too
         assert process.wait(300) == 130
         assert sorted(states(tmp_path)) == ["failed", "stopped", "stopped"]
-        assert "give the same command again to continue" in said.read_text()
+        assert "give the same command again to continue" in output.read_text()
 
         process = torture.start(LONG, tmp_path)
         logs = lambda: [path.read_text() for path in tmp_path.glob("roialign/*/seed0/log.txt")]  # noqa: E731
@@ -52,7 +52,7 @@ def test_a_study_is_stopped_by_signals_and_outlives_a_killed_worker(tmp_path):
         for number in (signal.SIGTERM, signal.SIGINT):  # two of one kind at once would count as one
             process.send_signal(number)
         assert process.wait(60) == 130
-        text = said.read_text()
+        text = output.read_text()
         assert "stopped at once" in text and "Traceback" not in text
     finally:
         if process.poll() is None:

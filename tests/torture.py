@@ -1,10 +1,10 @@
-"""python -m tests.torture [--kills 50] [--seed 0]: kills a tiny study again and again, and counts what it survives.
+"""python -m tests.torture [--kills 50] [--seed 0]: kills a tiny study again and again, and checks that nothing is lost.
 
-A study runs in a process group of its own. At a random moment the whole group gets SIGKILL, and the same command is
-given again, until the study is done; then another one starts, until there were so many kills. Half of the moments are
-random times, half random numbers of steps in the study's work: on a busy machine times alone would meet little but its
-start. At each kill, runs that were finished must still be there, untouched; at the end of each study, everything must
-be as in one left in peace.
+A study runs in its own process group. At a random moment the whole group gets SIGKILL, and the same command is given
+again, until the study is done; then another study starts, until there were enough kills. Half of the moments are random
+times, and half come after a random number of changes of status, because on a busy machine random times would mostly hit
+the start. After each kill, finished runs must still be there, unchanged; at the end of each study, everything must be
+the same as in a study that was never killed.
 """
 
 import argparse
@@ -25,27 +25,27 @@ ROOT = Path(__file__).parent.parent
 STUDY = ["study=roialign", "budget=smoke", "budget.seeds=1", "budget.train_images=16", "budget.val_images=6"]
 STUDY += ["budget.train.steps=10", "budget.backbone.steps=10", "checkpoint.steps=1"]
 
-# Changes of what a study says it is at, until it is killed: an undisturbed one has some forty.
+# Changes of status until a study is killed: an undisturbed one has some forty.
 MOST_CHANGES = 20
 
-# What a repeated run must have to the byte; run.json is compared without times and machine.
+# Files of a repeated run that must have the same bytes; run.json is compared without times and machine.
 SAME_BYTES = ("config.yaml", "metrics.jsonl", "detections.json", "model.safetensors")
 
 
 def start(arguments: list[str], outputs: Path) -> subprocess.Popen:
-    """The study, as the leader of a process group of its own."""
+    """Starts the study in its own process group, of which it is the leader."""
     outputs.mkdir(parents=True, exist_ok=True)
-    with (outputs / "said.txt").open("a") as said:
+    with (outputs / "output.txt").open("a") as output:
         command = [sys.executable, "run.py", *arguments, f"outputs={outputs}"]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
-            command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
         )
 
 
-def kill_when(process: subprocess.Popen, ripe: Callable[[], bool]) -> bool:
-    """SIGKILL for the whole group once ripe() is true; False if the study ended before that."""
-    while not ripe():
+def kill_when(process: subprocess.Popen, ready: Callable[[], bool]) -> bool:
+    """Sends SIGKILL to the whole group once ready() is true; False if the study ended before that."""
+    while not ready():
         if process.poll() is not None:
             return False
         time.sleep(0.02)
@@ -54,76 +54,76 @@ def kill_when(process: subprocess.Popen, ripe: Callable[[], bool]) -> bool:
     return True
 
 
-def at_a_time(rng: random.Random, duration: float) -> Callable[[], bool]:
-    """Ripe at a random moment of as much time as an undisturbed study takes."""
+def after_a_time(rng: random.Random, duration: float) -> Callable[[], bool]:
+    """Ready at a random moment within the time that an undisturbed study takes."""
     deadline = time.monotonic() + rng.uniform(0.1, duration)
     return lambda: time.monotonic() >= deadline
 
 
-def amid_its_work(rng: random.Random, outputs: Path) -> Callable[[], bool]:
-    """Ripe at a random moment of the second after a random number of changes of what the study is at."""
-    left, wait, last = rng.randint(1, MOST_CHANGES), rng.random(), doing(outputs)
+def after_changes(rng: random.Random, outputs: Path) -> Callable[[], bool]:
+    """Ready at a random moment of the second after a random number of changes of status."""
+    remaining, wait, last = rng.randint(1, MOST_CHANGES), rng.random(), phase(outputs)
     deadline = math.inf
 
-    def ripe() -> bool:
-        nonlocal left, last, deadline
-        now = doing(outputs)
+    def ready() -> bool:
+        nonlocal remaining, last, deadline
+        now = phase(outputs)
         if now != last:
-            left, last = left - 1, now
-            if left == 0:
+            remaining, last = remaining - 1, now
+            if remaining == 0:
                 deadline = time.monotonic() + wait
         return time.monotonic() >= deadline
 
-    return ripe
+    return ready
 
 
 def records(outputs: Path) -> dict[Path, tuple[bytes, int]]:
-    """The finished runs: what their records say and when they were written."""
+    """The records of finished runs, and the times when they were written."""
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in outputs.glob("*/*/seed*/run.json")}
 
 
 def timeless(path: Path) -> dict:
-    """A record without what is allowed to differ when a run is repeated."""
+    """A record without what may differ when a run is repeated."""
     record = json.loads(path.read_text())
     del record["cost"], record["provenance"]
     return record
 
 
 def differences(outputs: Path, expected: Path) -> list[str]:
-    """What is not in `outputs` as in `expected`, in words; leftovers of what was killed included."""
-    there = [{path.relative_to(folder) for path in records(folder)} for folder in (outputs, expected)]
-    found = [f"{path}: only in one of them" for path in there[0] ^ there[1]]
-    for path in sorted(there[0] & there[1]):
+    """The differences of `outputs` from `expected`, in words, including files that killed processes left behind."""
+    paths = [{path.relative_to(folder) for path in records(folder)} for folder in (outputs, expected)]
+    problems = [f"{path}: only in one of them" for path in paths[0] ^ paths[1]]
+    for path in sorted(paths[0] & paths[1]):
         if timeless(outputs / path) != timeless(expected / path):
-            found.append(f"{path}: another record")
+            problems.append(f"{path}: different record")
         for name in SAME_BYTES:
             if (outputs / path.parent / name).read_bytes() != (expected / path.parent / name).read_bytes():
-                found.append(f"{path.parent / name}: other bytes")
+                problems.append(f"{path.parent / name}: different bytes")
     for pattern in ("**/.*.tmp", "**/.partial-*", "**/checkpoint.safetensors"):
-        found += [f"{path.relative_to(outputs)}: left over" for path in outputs.glob(pattern)]
-    return found
+        problems += [f"{path.relative_to(outputs)}: left over" for path in outputs.glob(pattern)]
+    return problems
 
 
-def doing(outputs: Path) -> str:
-    """What the study was at when it was killed: what the last status says that was written."""
+def phase(outputs: Path) -> str:
+    """What the study was doing when it was killed, according to the status that was written last."""
     written = [path for pattern in ("stages/work/*", "*/*/seed*") for path in outputs.glob(f"{pattern}/status.json")]
     if not written:
         return "starting"
     last = max(written, key=lambda path: path.stat().st_mtime_ns)
     status = json.loads(last.read_text())
     if status["state"] == "done":
-        return "between two tasks"
+        return "between two jobs"
     kind = "a run" if last.parent.parent.name != "work" else f"the {last.parent.name.split('-')[0]} stage"
     return f"{kind}, {status['message']}"
 
 
 def torture(kills: int, seed: int, folder: Path) -> int:
-    """Prints counts; 0 if nothing was lost, done twice or other than it should be."""
+    """Prints counts; returns 0 if nothing was lost, repeated or different."""
     rng = random.Random(seed)
     expected = folder / "undisturbed"
     began = time.monotonic()
     if start(STUDY, expected).wait() != 0:
-        print((expected / "said.txt").read_text())
+        print((expected / "output.txt").read_text())
         return 1
     duration = time.monotonic() - began
     print(f"an undisturbed study: {duration:.0f} s, {len(records(expected))} runs")
@@ -136,44 +136,44 @@ def torture(kills: int, seed: int, folder: Path) -> int:
         outputs = folder / f"killed{count['studies']}"
         while True:
             before, began = records(outputs), time.monotonic()
-            ripe = at_a_time(rng, duration) if rng.random() < 0.5 else amid_its_work(rng, outputs)
+            ready = after_a_time(rng, duration) if rng.random() < 0.5 else after_changes(rng, outputs)
             count["starts"] += 1
             process = start(STUDY, outputs)
             if count["kills"] < kills:
-                killed = kill_when(process, ripe)
+                killed = kill_when(process, ready)
             else:
                 killed, _ = False, process.wait()
             after = records(outputs)
             count["finished runs lost"] += sum(path not in after for path in before)
-            count["finished runs done again"] += sum(path in after and after[path] != before[path] for path in before)
+            count["finished runs repeated"] += sum(path in after and after[path] != before[path] for path in before)
             if not killed:
-                if not before:  # left in peace by chance: the machine is quicker now than it was at first
+                if not before:  # never killed, by chance: the machine is faster now than at first
                     duration = min(duration, time.monotonic() - began)
                 break
             count["kills"] += 1
-            moments[doing(outputs)] += 1
+            moments[phase(outputs)] += 1
         if process.returncode != 0:
-            wrong.append(f"{outputs}: exit code {process.returncode}: {(outputs / 'said.txt').read_text()[-2000:]}")
-        found = differences(outputs, expected)
-        count["differences from the undisturbed study"] += len(found)
-        wrong += [f"{outputs.name}: {text}" for text in found]
+            wrong.append(f"{outputs}: exit code {process.returncode}: {(outputs / 'output.txt').read_text()[-2000:]}")
+        problems = differences(outputs, expected)
+        count["differences from the undisturbed study"] += len(problems)
+        wrong += [f"{outputs.name}: {problem}" for problem in problems]
         done = [json.loads(content) for content, _ in records(outputs).values()]
         count["runs finished"] += len(done)
         count["of these, from a checkpoint"] += sum(bool(record["provenance"]["resumed"]) for record in done)
         print(f"{count['kills']} kills so far, {count['studies']} studies done", flush=True)
     for what in ("kills", "starts", "studies", "runs finished", "of these, from a checkpoint"):
         print(f"{count[what]:4d} {what}")
-    for what in ("finished runs lost", "finished runs done again", "differences from the undisturbed study"):
+    for what in ("finished runs lost", "finished runs repeated", "differences from the undisturbed study"):
         print(f"{count[what]:4d} {what}")
     print("killed during: " + ", ".join(f"{what} {number}" for what, number in moments.most_common()))
     print("\n".join(wrong))
-    return 1 if wrong or count["finished runs lost"] or count["finished runs done again"] else 0
+    return 1 if wrong or count["finished runs lost"] or count["finished runs repeated"] else 0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments (default 0)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
         return torture(arguments.kills, arguments.seed, Path(folder))

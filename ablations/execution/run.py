@@ -38,7 +38,7 @@ def run_arm(run: Run, log: RunLog) -> RunRecord:
     model = task.training.model
     owner = f"{config.hash()} {stages.keys} {code_version()}"
     checkpoint = Checkpoint(folder / CHECKPOINT, owner, config.checkpoint, log)
-    tracker = trackers.make_tracker(run.study, run.arm, config, folder)
+    tracker = trackers.make_tracker(run)
     fitted = train(run, task, checkpoint, tracker, log)
     write_atomically(folder / "model.safetensors", serialised(cpu_state_dict(model.state_dict())))
 

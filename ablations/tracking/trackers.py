@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import yaml
 
 from ablations.config.schema import Config
+from ablations.config.study import Run
 from ablations.export import write_report
 from ablations.tracking.sample_masks import SampleImage, painted, samples_of
 
@@ -44,13 +45,14 @@ class NullTracker:
 class TensorBoard:
     """logger=tensorboard: event files in the run's folder; `tensorboard --logdir outputs` shows all runs."""
 
-    def __init__(self, study: str, arm: str, config: Config, folder: Path) -> None:
+    def __init__(self, run: Run) -> None:
         from torch.utils.tensorboard import SummaryWriter  # optional
 
-        self.folder = folder
-        shutil.rmtree(folder / "tensorboard", ignore_errors=True)  # a resumed run logs its earlier steps again
-        self.writer = SummaryWriter(folder / "tensorboard")
-        text = yaml.safe_dump(config.settings(), sort_keys=False)
+        self.folder = run.folder
+        events = run.folder / "tensorboard"
+        shutil.rmtree(events, ignore_errors=True)  # a resumed run logs its earlier steps again
+        self.writer = SummaryWriter(events)
+        text = yaml.safe_dump(run.config.settings(), sort_keys=False)
         self.writer.add_text("settings", "\n".join(f"    {line}" for line in text.splitlines()))
 
     def log(self, step: int, values: dict[str, float]) -> None:
@@ -72,16 +74,16 @@ class WandB:
 
     unreachable = False  # set once this process has waited for the service in vain
 
-    def __init__(self, study: str, arm: str, config: Config, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, run: Run) -> None:
+        config, self.folder = run.config, run.folder
         self.run = self.start(
             project=config.logger.project,
-            group=study,
-            job_type=arm,
-            name=f"{arm}-seed{config.seed}",
+            group=run.study,
+            job_type=run.arm,
+            name=f"{run.arm}-seed{config.seed}",
             config=config.settings(),
-            dir=folder,
-            id=identity(folder),
+            dir=run.folder,
+            id=identity(run.folder),
             resume="allow",
         )
 
@@ -165,14 +167,14 @@ class SafeTracker:
             self.tracker = NullTracker()
 
 
-TRACKERS: dict[str, Callable[[str, str, Config, Path], Tracker]] = {"wandb": WandB, "tensorboard": TensorBoard}
+TRACKERS: dict[str, Callable[[Run], Tracker]] = {"wandb": WandB, "tensorboard": TensorBoard}
 
 
-def make_tracker(study: str, arm: str, config: Config, folder: Path) -> Tracker:
-    """The tracker of config.logger for a run whose files are in `folder`."""
-    if config.logger.kind == "none":
+def make_tracker(run: Run) -> Tracker:
+    """The tracker that the logger setting of a run asks for."""
+    if run.config.logger.kind == "none":
         return NullTracker()
-    return SafeTracker(lambda: TRACKERS[config.logger.kind](study, arm, config, folder))
+    return SafeTracker(lambda: TRACKERS[run.config.logger.kind](run))
 
 
 def publish_report(study: str, config: Config) -> None:

@@ -1,4 +1,4 @@
-"""Archives of studies: the same bytes for the same records, and nothing unpacked but a study."""
+"""Archives of studies: the same records give the same bytes, and nothing but a study is unpacked."""
 
 import dataclasses
 import json
@@ -51,12 +51,12 @@ def study(tmp_path):
     return folder
 
 
-def test_a_study_comes_back_without_weights_and_machines(study, tmp_path):
+def test_a_study_is_packed_without_weights_and_names_of_machines(study, tmp_path):
     archive = tmp_path / "tiny.zip"
     pack(study, archive)
     folder = unpack(archive, tmp_path / "others", LIMIT)
-    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    assert found == [
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert files == [
         "exhibits/cost.json",
         "exhibits/cost/1.png",
         "ground_truth.json",
@@ -81,14 +81,14 @@ def test_the_same_study_gives_the_same_bytes(study, tmp_path):
     assert "tiny/report/report.md" in zipfile.ZipFile(tmp_path / "one.zip").namelist()
 
 
-def test_weights_come_along_when_asked_for(study, tmp_path):
+def test_weights_are_packed_on_request(study, tmp_path):
     pack(study, tmp_path / "tiny.zip", weights=True)
     folder = unpack(tmp_path / "tiny.zip", tmp_path / "others", LIMIT)
     assert (folder / "pool/seed0/model.safetensors").exists()
     assert not list(folder.rglob("checkpoint*")) and not (folder / "pool/seed0/wandb").exists()
 
 
-def test_a_study_that_is_there_is_not_overwritten(study, tmp_path):
+def test_an_existing_study_is_not_overwritten(study, tmp_path):
     pack(study, tmp_path / "tiny.zip")
     with pytest.raises(ExportError, match="expected no study of that name"):
         unpack(tmp_path / "tiny.zip", study.parent, LIMIT)
@@ -123,7 +123,7 @@ def link(name):
         link("tiny/link.json"),
     ],
 )
-def test_names_that_a_study_does_not_have_are_refused_whole(study, tmp_path, name):
+def test_an_archive_with_other_names_is_refused_as_a_whole(study, tmp_path, name):
     pack(study, tmp_path / "tiny.zip")
     with zipfile.ZipFile(tmp_path / "tiny.zip", "a") as archive:
         archive.writestr(name, "{}")
@@ -146,7 +146,7 @@ def test_names_that_a_study_does_not_have_are_refused_whole(study, tmp_path, nam
         {"seeds": ["0/../../.."]},
     ],
 )
-def test_records_that_reach_outside_or_hold_markup_are_refused(study, tmp_path, changes):
+def test_records_that_name_other_folders_or_hold_markup_are_refused(study, tmp_path, changes):
     pack(study, tmp_path / "tiny.zip")
     damaged = json.dumps(dataclasses.asdict(dataclasses.replace(STUDY, **changes)))
     with zipfile.ZipFile(tmp_path / "tiny.zip") as good, zipfile.ZipFile(tmp_path / "bad.zip", "w") as bad:
@@ -157,7 +157,7 @@ def test_records_that_reach_outside_or_hold_markup_are_refused(study, tmp_path, 
     assert not list((tmp_path / "others").iterdir())
 
 
-def test_more_than_the_limit_is_not_unpacked(study, tmp_path):
+def test_an_archive_above_the_limit_is_not_unpacked(study, tmp_path):
     (study / "ground_truth.json").write_bytes(b" " * 2 * LIMIT)  # a bomb is small when packed
     pack(study, tmp_path / "tiny.zip")
     assert (tmp_path / "tiny.zip").stat().st_size < LIMIT / 10
@@ -165,7 +165,7 @@ def test_more_than_the_limit_is_not_unpacked(study, tmp_path):
         unpack(tmp_path / "tiny.zip", tmp_path / "others", LIMIT)
 
 
-def test_damaged_archives_and_missing_studies_get_one_clear_line(study, tmp_path, capsys):
+def test_damaged_archives_and_missing_studies_give_one_clear_line(study, tmp_path, capsys):
     archive = tmp_path / "tiny.zip"
     pack(study, archive)
     content = archive.read_bytes()

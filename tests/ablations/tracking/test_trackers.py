@@ -12,6 +12,7 @@ from PIL import Image
 
 from ablations.config.loading import from_hydra
 from ablations.config.schema import LoggerConfig
+from ablations.config.study import Run
 from ablations.tracking import sample_masks, trackers
 
 METRICS = {"segm": {"AP": 12.5, "APl": None}, "bbox": {"AP": 20.0, "APl": 3.0}}
@@ -33,8 +34,10 @@ def folder(tmp_path):
     return folder
 
 
-def config_with(compose, kind):
-    return dataclasses.replace(from_hydra(compose([])), logger=LoggerConfig(kind))
+def run_with(compose, folder, kind):
+    """The run whose files are in `folder`, with this logger."""
+    config = dataclasses.replace(from_hydra(compose([])), logger=LoggerConfig(kind), outputs=str(folder.parents[2]))
+    return Run("study", "arm", config)
 
 
 def kept_by_wandb(folder, *expected):
@@ -62,10 +65,10 @@ def test_wandb_without_an_account_keeps_runs_offline_and_stores_nothing_secret(c
     monkeypatch.setattr(sys, "argv", ["run.py", SECRET])
     monkeypatch.setattr(socket, "gethostname", lambda: SECRET)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    config = config_with(compose, "wandb")
+    run = run_with(compose, folder, "wandb")
     names = []
     for _ in range(2):
-        tracker = trackers.make_tracker("study", "arm", config, folder)
+        tracker = trackers.make_tracker(run)
         assert isinstance(tracker.tracker, trackers.WandB)
         names.append(tracker.tracker.run.id)
         assert tracker.tracker.run.group == "study" and tracker.tracker.run.job_type == "arm"
@@ -85,7 +88,7 @@ def test_the_report_is_an_artifact_and_a_failing_report_only_warns(compose, fold
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr(trackers, "write_report", write_report)
-    config = dataclasses.replace(config_with(compose, "wandb"), outputs=str(folder.parents[2]))
+    config = run_with(compose, folder, "wandb").config
     trackers.publish_report("study", config)
     assert "was not uploaded" not in caplog.text
     kept_by_wandb(folder.parents[1], b"study-report")
@@ -116,7 +119,7 @@ def test_without_an_account_or_a_network_runs_stay_offline(compose, folder, monk
     monkeypatch.setattr(wandb, "init", init)
     monkeypatch.setattr(trackers.WandB, "unreachable", False)
     for _ in range(2):
-        trackers.WandB("study", "arm", config_with(compose, "wandb"), folder)
+        trackers.WandB(run_with(compose, folder, "wandb"))
     assert modes == [None, "offline", "offline"]  # it waits for the service once
     assert "stay offline" in caplog.text
 
@@ -125,11 +128,11 @@ def test_tensorboard_shows_curves_metrics_and_masks_and_a_resumed_run_once(compo
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    config = config_with(compose, "tensorboard")
-    killed = trackers.make_tracker("study", "arm", config, folder)
+    run = run_with(compose, folder, "tensorboard")
+    killed = trackers.make_tracker(run)
     killed.log(0, {"mask": 0.9})
     killed.tracker.writer.close()
-    tracker = trackers.make_tracker("study", "arm", config, folder)
+    tracker = trackers.make_tracker(run)
     for step, value in ((0, 0.75), (10, 0.5)):
         tracker.log(step, {"mask": value})
     tracker.finish(METRICS)
