@@ -119,8 +119,7 @@ def run_predictor(folder: Path, device: torch.device) -> Predictor:
     if config.task != "detection":
         raise ConfigError(f"{folder}: expected a run that detects, got one with task={config.task}")
     classes = class_names(folder)
-    parts = config.model, config.roi, config.mask_loss, config.mask_class, config.mask_head
-    model = build_detector(config.system, *parts, config.stride, len(classes), joint_rpn=config.rpn == "joint")
+    model = build_detector(config.detector, len(classes))
     load_weights(model, folder / "model.safetensors")
     model = model.to(device).to(memory_format=torch.channels_last).eval()
     network = None if model.rpn is not None else proposal_network(folder, config, device)
@@ -128,7 +127,7 @@ def run_predictor(folder: Path, device: torch.device) -> Predictor:
     def detect(image: Image.Image, image_id: int) -> list[dict[str, Any]]:
         batch = batch_of(image, image_id, config).to(device)
         proposals = None if network is None else Proposals(*propose_batch(network, batch, config.model))
-        return list(coco_results(model.detect(batch.images, batch.sizes, proposals), batch))
+        return list(coco_results(model(batch.images, batch.sizes, proposals=proposals), batch))
 
     return Predictor(detect, dict(enumerate(classes, start=1)))
 

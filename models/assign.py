@@ -70,12 +70,12 @@ def sample_rois(
     num_rois: int,
     positive_fraction: float,
     slot_step: int,
-    keys: Tensor,
+    random_keys: Tensor,
 ) -> RoISample:
     """Draws each image's RoIs from its proposals and its ground truth boxes (section 3.1 of the paper).
 
     proposals [B, N, 4], their validity [B, N]; of the ground truth boxes [B, G, 4], labels [B, G], crowds [B, C, 4];
-    keys [B, N + G]: uniform random numbers that decide the draw, so that the same keys draw the same in every arm.
+    random_keys [B, N + G]: uniform in [0, 1), they decide the draw, so that the same keys draw the same in every arm.
     A RoI is positive when it overlaps an object by an IoU of 0.5 or more; at most `positive_fraction` of them are.
     Another in a crowd region is not drawn.
     slot_step: on a CPU there are only as many slots for positives as an image needs, rounded up to this many.
@@ -91,9 +91,9 @@ def sample_rois(
         most = int(positive.sum(dim=1).max())
         slots = min(slots, max(-(-most // slot_step), 1) * slot_step)
     # A positive's rank among its image's positives, in the order of the keys: the first `slots` are kept.
-    order = (keys + ~positive).argsort(dim=1).argsort(dim=1)
+    order = (random_keys + ~positive).argsort(dim=1).argsort(dim=1)
     chosen = positive & (order < slots)
-    priority = keys + 2.0 * chosen + 1.0 * negative  # chosen positives, then negatives, then the rest
+    priority = random_keys + 2.0 * chosen + 1.0 * negative  # chosen positives, then negatives, then the rest
     top, index = priority.topk(num_rois, dim=1)
 
     pick = lambda values: values.gather(1, index)  # noqa: E731
@@ -110,11 +110,11 @@ def sample_rois(
 
 
 def sample_anchors(
-    anchors: Tensor, boxes: Tensor, labels: Tensor, crowds: Tensor, num_anchors: int, keys: Tensor
+    anchors: Tensor, boxes: Tensor, labels: Tensor, crowds: Tensor, num_anchors: int, random_keys: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The anchors that a step of the proposal network is trained on (Faster R-CNN, section 3.1.2).
 
-    anchors [N, 4], boxes [B, G, 4], labels [B, G], crowds [B, C, 4], keys [B, N]
+    anchors [N, 4], boxes [B, G, 4], labels [B, G], crowds [B, C, 4], random_keys [B, N]
     -> positive [B, N], negative [B, N], matched [B, N].
     Positive: an IoU of 0.7 or more with an object, or the highest of all anchors for some object; negative: below 0.3
     and not in a crowd region.
@@ -127,13 +127,13 @@ def sample_anchors(
     positive = is_best | (overlaps >= 0.7)
     negative = ~positive & (overlaps < 0.3) & ~in_crowd(anchors, crowds)
 
-    positive = _first(positive, keys, torch.full_like(matched[:, :1], num_anchors // 2), num_anchors)
-    negative = _first(negative, keys, num_anchors - positive.sum(dim=1, keepdim=True), num_anchors)
+    positive = _first(positive, random_keys, torch.full_like(matched[:, :1], num_anchors // 2), num_anchors)
+    negative = _first(negative, random_keys, num_anchors - positive.sum(dim=1, keepdim=True), num_anchors)
     return positive, negative, matched
 
 
-def _first(members: Tensor, keys: Tensor, count: Tensor, at_most: int) -> Tensor:
-    """The `count` [B, 1], at most `at_most`, of the members [B, N] with the lowest keys in [0, 1)."""
-    ranked, index = (keys + ~members).topk(min(at_most, keys.shape[1]), dim=1, largest=False)
-    chosen = (ranked < 1) & (torch.arange(ranked.shape[1], device=keys.device) < count)
+def _first(members: Tensor, random_keys: Tensor, count: Tensor, at_most: int) -> Tensor:
+    """The `count` [B, 1], at most `at_most`, of the members [B, N] with the lowest keys."""
+    ranked, index = (random_keys + ~members).topk(min(at_most, members.shape[1]), dim=1, largest=False)
+    chosen = (ranked < 1) & (torch.arange(ranked.shape[1], device=members.device) < count)
     return torch.zeros_like(members).scatter(1, index, chosen)

@@ -6,12 +6,14 @@ Every stride here is made of 3x3 (or 7x7) convolutions padded symmetrically, so 
 centred on image pixel s * i: the convention of the original RoIAlign (`aligned=False`).
 """
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock
+from torchvision.ops import FrozenBatchNorm2d
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -100,11 +102,16 @@ def fold_batch_norm(module: Module) -> Module:
     Detectors freeze these statistics when they fine-tune (batches are too small to estimate them); a frozen
     normalisation is an affine map, and folding it saves a pass over each feature map.
     """
+    return join_batch_norm(module, lambda convolution, norm: fuse_conv_bn_eval(convolution.eval(), norm.eval()))
+
+
+def join_batch_norm(module: Module, join: Callable[[Any, Any], nn.Module]) -> Module:
+    """Puts join(convolution, norm) in place of each convolution and the batch normalisation after it, in place."""
     children = list(module.named_children())
     for (name, child), (next_name, following) in zip(children, children[1:], strict=False):
-        if isinstance(child, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
-            setattr(module, name, fuse_conv_bn_eval(child.eval(), following.eval()))
+        if isinstance(child, nn.Conv2d) and isinstance(following, (nn.BatchNorm2d, FrozenBatchNorm2d)):
+            setattr(module, name, join(child, following))
             setattr(module, next_name, nn.Identity())
     for child in module.children():
-        fold_batch_norm(child)
+        join_batch_norm(child, join)
     return module

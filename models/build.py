@@ -2,21 +2,22 @@
 
 from functools import partial
 
+import torch
 from torch import nn
 
 from models.backbone import Trunk, fold_batch_norm, toy_trunk
 from models.config import (
+    DetectorConfig,
     FCISConfig,
     MaskClassConfig,
     MaskHeadConfig,
     MaskLossConfig,
-    MaskRCNNConfig,
     ModelConfig,
     ResNetConfig,
     RoIConfig,
     ToyConfig,
 )
-from models.detector import Detector, RoISettings
+from models.detector import Detector
 from models.fcis import FCIS
 from models.heads import AveragedBoxHead, BoxHead, ConvHead, FCNMaskHead, MLPMaskHead
 from models.mask_objective import MaskObjective, SigmoidMask, SoftmaxMask
@@ -24,6 +25,7 @@ from models.mask_rcnn import MaskRCNN, RoIPooling
 from models.pooling import Pooling, PyramidAlign, PyramidPooling, RoIOperator
 from models.resnet import PYRAMID_STRIDES, PyramidTrunk, Res5, resnet, resnet_trunk
 from models.rpn import RPNHead
+from ops.backends import Need, choose
 from ops.roi_align import roi_align
 from ops.roi_pool import roi_pool
 from ops.roi_warp import roi_warp
@@ -100,65 +102,32 @@ def build_rpn_head(model: ModelConfig, in_channels: int, stride: int) -> RPNHead
     return RPNHead(in_channels, strides, sizes, list(model.anchor_ratios), whole_pixels)
 
 
-def build_roi_settings(model: ModelConfig) -> RoISettings:
-    return RoISettings(
-        rois_per_image=model.rois_per_image,
-        positive_fraction=model.positive_fraction,
-        # A small network gains more from meeting the same shapes again, a large one from computing no mask in vain.
-        slot_step=8 if isinstance(model, ToyConfig) else 1,
-        score_threshold=model.score_threshold,
-        nms_threshold=model.nms_threshold,
-        detections_per_image=model.detections_per_image,
-        anchors_per_image=model.anchors_per_image,
-        proposals_before=model.proposals_before,
-        proposals=model.proposals,
-        smallest_proposal=model.smallest_proposal,
-    )
+def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
+    """The system asked for, with weights still to be drawn (`initialise`) or loaded."""
+    if isinstance(config.system, FCISConfig):
+        return build_fcis(config, num_classes)
+    return build_mask_rcnn(config, num_classes)
 
 
-def build_detector(
-    system: MaskRCNNConfig | FCISConfig,
-    model: ModelConfig,
-    roi: RoIConfig,
-    mask_loss: MaskLossConfig,
-    mask_class: MaskClassConfig,
-    mask_head: MaskHeadConfig,
-    stride: int,
-    num_classes: int,
-    joint_rpn: bool = False,
-) -> Detector:
-    """The system asked for; the groups roi and mask_* are parts of Mask R-CNN only."""
-    if isinstance(system, FCISConfig):
-        return build_fcis(system, model, stride, num_classes, joint_rpn)
-    return build_mask_rcnn(model, roi, mask_loss, mask_class, mask_head, stride, num_classes, joint_rpn)
-
-
-def build_fcis(system: FCISConfig, model: ModelConfig, stride: int, num_classes: int, joint_rpn: bool = False) -> FCIS:
-    trunk = build_trunk(model, stride)
-    assert isinstance(trunk, Trunk), "validate refuses FCIS on a pyramid"
+def build_fcis(config: DetectorConfig, num_classes: int) -> FCIS:
+    assert isinstance(config.system, FCISConfig)
+    trunk = build_trunk(config.model, config.stride)
+    assert isinstance(trunk, Trunk), "validation refuses FCIS on a pyramid"
     return FCIS(
         backbone=trunk,
-        head=ConvHead(trunk.out_channels, system.head_channels, system.head_depth),
+        head=ConvHead(trunk.out_channels, config.system.head_channels, config.system.head_depth),
         num_classes=num_classes,
-        settings=build_roi_settings(model),
-        fcis=system,
-        rpn=build_rpn_head(model, trunk.out_channels, stride) if joint_rpn else None,
+        settings=config.model,
+        fcis=config.system,
+        rpn=build_rpn_head(config.model, trunk.out_channels, config.stride) if config.joint_rpn else None,
     )
 
 
-def build_mask_rcnn(
-    model: ModelConfig,
-    roi: RoIConfig,
-    mask_loss: MaskLossConfig,
-    mask_class: MaskClassConfig,
-    mask_head: MaskHeadConfig,
-    stride: int,
-    num_classes: int,
-    joint_rpn: bool = False,
-) -> MaskRCNN:
+def build_mask_rcnn(config: DetectorConfig, num_classes: int) -> MaskRCNN:
+    model, roi, stride = config.model, config.roi, config.stride
     trunk = build_trunk(model, stride)
     shared, channels, size = build_shared_head(model, trunk.out_channels)
-    objective = build_mask_objective(mask_loss, mask_class, num_classes)
+    objective = build_mask_objective(config.mask_loss, config.mask_class, num_classes)
     own_size = model.mask_pooled_size
     mask_size, mask_in = (own_size, trunk.out_channels) if own_size else (size, channels)
     return MaskRCNN(
@@ -166,9 +135,23 @@ def build_mask_rcnn(
         roi_pooling=build_roi_pooling(roi, model, model.pooled_size, stride),
         shared_head=shared,
         box_head=build_box_head(model, channels, size, num_classes),
-        mask_head=build_mask_head(mask_head, mask_in, mask_size, objective.num_channels),
+        mask_head=build_mask_head(config.mask_head, mask_in, mask_size, objective.num_channels),
         mask_objective=objective,
         mask_pooling=build_roi_pooling(roi, model, own_size, stride) if own_size else None,
-        settings=build_roi_settings(model),
-        rpn=build_rpn_head(model, trunk.out_channels, stride) if joint_rpn else None,
+        settings=model,
+        rpn=build_rpn_head(model, trunk.out_channels, stride) if config.joint_rpn else None,
     )
+
+
+def serving_backends(config: DetectorConfig, device: torch.device) -> dict[str, str]:
+    """Which backend serves the system's RoI operator on a device, by the operator's name: {"roi_align": "compiled"}.
+
+    Backends agree but for rounding, so that the last bits of a result depend on this. Raises ValueError where the one
+    that is asked for cannot serve.
+    """
+    if isinstance(config.system, FCISConfig):
+        operator, reduce, backend = "ps_roi_pool", "ave", "auto"
+    else:
+        operator, reduce, backend = f"roi_{config.roi.op}", config.roi.reduce, config.roi.backend
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    return {operator: choose(Need(operator, device, torch.float32, reduce, deterministic=deterministic), backend)}

@@ -7,7 +7,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Discriminator, Field
 from pydantic.dataclasses import dataclass
 
 FORBID = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -156,6 +156,11 @@ class ModelConfig:
         """The values of `stride` that this network can be built with."""
         return (16, 32)
 
+    @property
+    def slot_step(self) -> int:
+        """On a CPU, positive RoIs get slots in multiples of this: see `models.assign.sample_rois`."""
+        return 1  # a large network gains most from computing no mask in vain
+
     def rules_at(self, stride: int) -> Rules:
         """stride: one of `strides`."""
         per_image, most = self.rois_per_image, self.proposals
@@ -183,6 +188,10 @@ class ToyConfig(ModelConfig):
     shared_channels: Count = 48
     shared_depth: Annotated[int, Field(ge=0)] = 4
     box_depth: Count = 1
+
+    @property
+    def slot_step(self) -> int:
+        return 8  # a small network gains more from meeting the same shapes again
 
     def rules_at(self, stride: int) -> Rules:
         own, depth = self.mask_pooled_size is not None, {16: 3, 32: 4}[stride]
@@ -243,3 +252,22 @@ class ResNetConfig(ModelConfig):
                 f"a multiple of res5_stride = {self.res5_stride}",
             ),
         ]
+
+
+@dataclass(frozen=True, config=FORBID)
+class DetectorConfig:
+    """All that a detector is built from but the number of classes: the groups of these names.
+
+    system: the groups roi and mask_* are parts of Mask R-CNN only.
+    stride: image pixels from one cell to the next, of the map that RoIs are pooled from, or of a pyramid's finest.
+    joint_rpn: whether a proposal network is trained with the detector; otherwise proposals come from elsewhere.
+    """
+
+    model: Annotated[ToyConfig | ResNetConfig, Discriminator("name")]
+    system: Annotated[MaskRCNNConfig | FCISConfig, Discriminator("kind")] = MaskRCNNConfig()
+    roi: RoIConfig = RoIConfig()
+    mask_loss: MaskLossConfig = MaskLossConfig()
+    mask_class: MaskClassConfig = MaskClassConfig()
+    mask_head: MaskHeadConfig = MaskHeadConfig()
+    stride: int = 16
+    joint_rpn: bool = False

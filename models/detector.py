@@ -1,4 +1,4 @@
-"""What a detection system is asked for, whichever it is: what goes in, what comes out, which RoIs it trains on.
+"""What all detection systems have in common: what goes in, what comes out, which RoIs they are trained on.
 
 Letters: B images, N proposals of an image, R RoIs of an image, K classes, G padded ground truths, C padded crowd
 regions, D detections of an image, M mask side. Boxes are xyxy in image pixels.
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from models.assign import RoISample, sample_rois
 from models.backbone import Trunk
+from models.config import ModelConfig
 from models.masks import crop_masks
 from models.resnet import PyramidTrunk
 from models.rpn import RPNHead, propose, rpn_losses, suppress
@@ -41,6 +42,11 @@ class Proposals:
     boxes: Tensor
     scores: Tensor
 
+    @property
+    def valid(self) -> Tensor:
+        """[B, N]: False pads."""
+        return self.scores > 0
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -49,54 +55,73 @@ class Detections:
     boxes: Tensor
     scores: Tensor
     labels: Tensor
-    masks: Tensor | None
+    masks: Tensor | None = None
 
-
-@dataclass(frozen=True)
-class RoISettings:
-    """How many RoIs are trained on and kept (section 3.1); the last four only matter to a joint RPN.
-
-    slot_step: see `sample_rois`.
-    """
-
-    rois_per_image: int = 64
-    positive_fraction: float = 0.25
-    slot_step: int = 1
-    score_threshold: float = 0.05
-    nms_threshold: float = 0.5
-    detections_per_image: int = 100
-    anchors_per_image: int = 256
-    proposals_before: int = 1000
-    proposals: int = 300
-    smallest_proposal: float = 1.0
+    @property
+    def valid(self) -> Tensor:
+        """[B, D]: False pads."""
+        return self.scores > 0
 
 
 class Detector(nn.Module):
     """A two-stage detector: a trunk, proposals, and what a system makes of them. A system gives `losses` and `detect`.
 
-    backbone: images [B, 3, H, W] -> features; has `stride`.
+    backbone: images [B, 3, H, W] -> features: a map [B, C, h, w], or those of a pyramid; has `stride`.
     rpn:      trained jointly on the backbone's features; None when proposals come from elsewhere.
+    settings: how many anchors, proposals and RoIs are trained on and kept (section 3.1).
     """
 
     backbone: Trunk | PyramidTrunk
     rpn: RPNHead | None
-    settings: RoISettings
+    settings: ModelConfig
 
     @property
     def predicts_masks(self) -> bool:
         return True
 
+    def forward(
+        self,
+        images: Tensor,
+        sizes: Tensor,
+        truth: GroundTruth | None = None,
+        proposals: Proposals | None = None,
+        draw: Draw | None = None,
+    ) -> dict[str, Tensor] | Detections:
+        """Losses in training mode, detections in evaluation mode (`model.train()`, `model.eval()`).
+
+        Args:
+            images: [B, 3, H, W], normalised, padded to one size at the right and at the bottom.
+            sizes: [B, 2], each image's (height, width) in pixels before padding.
+            truth: the objects, for training: boxes [B, G, 4] in image pixels, labels [B, G], masks [B, G, H, W], and
+                crowd regions [B, C, 4].
+            proposals: boxes [B, N, 4] in image pixels and their scores [B, N]; None asks the joint RPN.
+            draw: for training, the random numbers that decide which RoIs (and anchors) are sampled.
+
+        Returns:
+            In training a dictionary of scalars, whose sum is the loss: "class", "box", with masks "mask", and with a
+            joint RPN "rpn_objectness" and "rpn_box".
+            In evaluation `Detections`, best first: boxes [B, D, 4], xyxy in the pixels of the images that were given
+            and within `sizes`; scores [B, D] in 0..1, 0 where an image has fewer than D detections; labels [B, D] in
+            1..K; masks [B, D, M, M], each pixel's probability on a grid over the detection's box (`models.masks` pastes
+            it into the image), or None. D is what the image of this batch with most detections needs.
+
+        Raises:
+            ValueError: in training mode without truth or draw.
+        """
+        if not self.training:
+            return self.detect(images, sizes, proposals)
+        if truth is None or draw is None:
+            raise ValueError("truth, draw: expected both in training mode, got None; call eval() first to detect")
+        return self.losses(images, sizes, truth, proposals, draw)
+
     def losses(
         self, images: Tensor, sizes: Tensor, truth: GroundTruth, proposals: Proposals | None, draw: Draw
     ) -> dict[str, Tensor]:
-        """The losses of a training step, by name, and the proposal network's own when it is joint.
-
-        images [B, 3, H, W]; sizes [B, 2] are (height, width) before padding; proposals None asks the joint RPN.
-        """
+        """The losses of a training step, by name; arguments and result as in `forward`."""
         raise NotImplementedError
 
     def detect(self, images: Tensor, sizes: Tensor, proposals: Proposals | None) -> Detections:
-        """What is found in images [B, 3, H, W]; the arguments are those of `losses`."""
+        """What is seen in images; arguments and result as in `forward`."""
         raise NotImplementedError
 
     def training_rois(
@@ -106,13 +131,13 @@ class Detector(nn.Module):
         settings, losses = self.settings, {}
         if proposals is None:
             scores, deltas, anchors = self._anchor_scores(features)
-            keys = draw("anchors", scores.shape)
+            random_keys = draw("anchors", scores.shape)
             objects = truth.boxes, truth.labels, truth.crowds
-            losses = rpn_losses(scores, deltas, anchors, *objects, settings.anchors_per_image, keys)
+            losses = rpn_losses(scores, deltas, anchors, *objects, settings.anchors_per_image, random_keys)
             proposals = self._propose(scores, deltas, anchors, sizes)
         rois = sample_rois(
             proposals.boxes,
-            proposals.scores > 0,
+            proposals.valid,
             truth.boxes,
             truth.labels,
             truth.crowds,
@@ -136,13 +161,11 @@ class Detector(nn.Module):
         count, before, smallest = settings.proposals, settings.proposals_before, settings.smallest_proposal
         return Proposals(*propose(scores, deltas, anchors, sizes, before, count, smallest))
 
-    def keep_best(
-        self, boxes: Tensor, probabilities: Tensor, valid: Tensor, sizes: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The detections among the boxes of each RoI and class [B, R, K, 4], given probabilities [B, R, K].
+    def keep_best(self, boxes: Tensor, probabilities: Tensor, valid: Tensor, sizes: Tensor) -> Detections:
+        """The detections, still without masks, among the boxes of each RoI and class [B, R, K, 4].
 
-        valid [B, R]: False pads -> boxes [B, D, 4], scores and labels [B, D] after suppression within classes, best
-        first. D is the largest number that an image of this batch needs, so that no mask is computed for nothing.
+        probabilities [B, R, K]; valid [B, R]: False pads. Boxes are suppressed within classes. D is the largest number
+        that an image of this batch needs, so that no mask is computed in vain.
         """
         boxes = clip_boxes(boxes.flatten(1, 2), sizes)  # [B, R * K, 4]
         candidate = (probabilities > self.settings.score_threshold) & valid[..., None]
@@ -153,8 +176,8 @@ class Detector(nn.Module):
         boxes, scores, labels = suppress(
             boxes, scores, classes, self.settings.nms_threshold, self.settings.detections_per_image
         )
-        used = max(int((scores > 0).sum(1).max()), 1)
-        return boxes[:, :used], scores[:, :used], labels[:, :used]
+        num_kept = max(int(Detections(boxes, scores, labels).valid.sum(1).max()), 1)
+        return Detections(boxes[:, :num_kept], scores[:, :num_kept], labels[:, :num_kept])
 
 
 def box_losses(

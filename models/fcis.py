@@ -8,6 +8,7 @@ Letters: B images, R RoIs of an image, N RoIs in all, C channels, k parts along 
 axis of a RoI (also its mask's side), D detections of an image. Boxes are xyxy in image pixels.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -16,8 +17,8 @@ from torch.nn import functional as F
 
 from models.assign import RoISample
 from models.backbone import Trunk
-from models.config import FCISConfig
-from models.detector import Detections, Detector, Draw, GroundTruth, Proposals, RoISettings, box_losses, mask_targets
+from models.config import FCISConfig, ModelConfig
+from models.detector import Detections, Detector, Draw, GroundTruth, Proposals, box_losses, mask_targets
 from models.heads import ConvHead
 from models.initialise import set_initial_std
 from models.mask_voting import vote, voting_weights
@@ -52,7 +53,7 @@ class FCIS(Detector):
         backbone: Trunk,
         head: ConvHead,
         num_classes: int,
-        settings: RoISettings,
+        settings: ModelConfig,
         fcis: FCISConfig,
         rpn: RPNHead | None = None,
     ) -> None:
@@ -77,9 +78,9 @@ class FCIS(Detector):
         features = self.backbone(images)
         rois, losses = self.training_rois(features, sizes, truth, proposals, draw)
         scores, deltas = self.pool(self.maps(self.head(features)), rois.boxes)
-        found = box_losses(class_logits(scores), deltas, rois, truth, DELTA_WEIGHTS)
-        losses["class"] = self.fcis.class_weight * found["class"]
-        losses["box"] = self.fcis.box_weight * found["box"]
+        unweighted = box_losses(class_logits(scores), deltas, rois, truth, DELTA_WEIGHTS)
+        losses["class"] = self.fcis.class_weight * unweighted["class"]
+        losses["box"] = self.fcis.box_weight * unweighted["box"]
         losses["mask"] = self.fcis.mask_weight * self.mask_loss(scores, rois, truth)
         return losses
 
@@ -107,18 +108,17 @@ class FCIS(Detector):
         second = self.pool(maps, refined)
 
         boxes = torch.cat([proposals.boxes, refined], dim=1)  # [B, 2 R, 4]
-        valid = (proposals.scores > 0).repeat(1, 2)
+        valid = proposals.valid.repeat(1, 2)
         read = [self.read(pooled.scores, proposals.scores.shape) for pooled in (first, second)]
-        probabilities, masks = (torch.cat(parts, dim=1) for parts in zip(*read, strict=True))
+        probabilities = torch.cat([of_classes for of_classes, _ in read], dim=1)  # [B, 2 R, K]
+        masks = torch.cat([of_pixels for _, of_pixels in read], dim=1)  # [B, 2 R, M, M]
         num_classes = probabilities.shape[-1]
-        found, scores, labels = self.keep_best(
-            boxes[:, :, None].expand(-1, -1, num_classes, -1), probabilities, valid, sizes
-        )
-        weights = voting_weights(found, labels, boxes, probabilities * valid[..., None], self.fcis.vote_iou)
-        weights = weights * (scores > 0)[..., None]
+        kept = self.keep_best(boxes[:, :, None].expand(-1, -1, num_classes, -1), probabilities, valid, sizes)
+        votes = probabilities * valid[..., None]
+        weights = voting_weights(kept.boxes, kept.labels, boxes, votes, self.fcis.vote_iou) * kept.valid[..., None]
         threshold = self.fcis.vote_threshold
-        share = vote(found, boxes, masks, weights, VOTED_SCALE * self.fcis.cells, threshold)
-        return Detections(found, scores, labels, (0.5 / threshold * share).clamp(max=1))
+        share = vote(kept.boxes, boxes, masks, weights, VOTED_SCALE * self.fcis.cells, threshold)
+        return replace(kept, masks=(0.5 / threshold * share).clamp(max=1))
 
     def read(self, scores: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """scores [N, K + 1, 2, M, M] -> probabilities of the K classes [B, R, K], and of being inside [B, R, M, M].

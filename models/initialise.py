@@ -15,7 +15,7 @@ def initialise(module: nn.Module, seed: int) -> None:
     for name, layer in module.named_modules():
         if not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             continue
-        generator = torch.Generator().manual_seed(stream(seed, name))
+        generator = torch.Generator().manual_seed(derive_seed(seed, name))
         fan_in = layer.weight[0].numel() if not isinstance(layer, nn.ConvTranspose2d) else layer.weight.shape[0]
         std = getattr(layer, "init_std", (2 / fan_in) ** 0.5)
         with torch.no_grad():
@@ -30,7 +30,7 @@ def set_initial_std(std: float, *layers: nn.Module) -> None:
         object.__setattr__(layer, "init_std", std)
 
 
-def stream(seed: int, *names: object) -> int:
+def derive_seed(seed: int, *names: object) -> int:
     """A 63-bit seed for an independent stream of random numbers, the same on every machine."""
     text = "/".join(str(part) for part in (seed, *names))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1

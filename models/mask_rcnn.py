@@ -5,6 +5,7 @@ D detections of an image. Boxes are xyxy in image pixels.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from models.assign import RoISample
 from models.backbone import Trunk
-from models.detector import Detections, Detector, Draw, GroundTruth, Proposals, RoISettings, box_losses, mask_targets
+from models.config import ModelConfig
+from models.detector import Detections, Detector, Draw, GroundTruth, Proposals, box_losses, mask_targets
 from models.mask_objective import MaskObjective
 from models.resnet import PyramidTrunk
 from models.rpn import RPNHead
@@ -45,7 +47,7 @@ class MaskRCNN(Detector):
         box_head: nn.Module,
         mask_head: nn.Module | None,
         mask_objective: MaskObjective,
-        settings: RoISettings,
+        settings: ModelConfig,
         mask_pooling: RoIPooling | None = None,
         rpn: RPNHead | None = None,
     ) -> None:
@@ -101,12 +103,13 @@ class MaskRCNN(Detector):
         features = self.backbone(images)
         proposals = self.proposals(features, sizes) if proposals is None else proposals
         x = self.box_features(features, proposals.boxes)
-        boxes, scores, labels = self.detect_boxes(x, sizes, proposals)
+        detections = self.detect_boxes(x, sizes, proposals)
         if self.mask_head is None:
-            return Detections(boxes, scores, labels, None)
-        logits = self.mask_logits(features, boxes)
+            return detections
+        labels = detections.labels
+        logits = self.mask_logits(features, detections.boxes)
         masks = self.mask_objective.probabilities(logits, labels.flatten())  # [B * D, M, M]
-        return Detections(boxes, scores, labels, masks.unflatten(0, labels.shape))
+        return replace(detections, masks=masks.unflatten(0, labels.shape))
 
     def box_features(self, features: Any, boxes: Tensor) -> Tensor:
         """What the box branch sees of boxes [B, R, 4], [B * R, C, P, P]."""
@@ -119,10 +122,10 @@ class MaskRCNN(Detector):
             return self.mask_head(self.box_features(features, boxes))
         return self.mask_head(self.mask_pooling(features, boxes))
 
-    def detect_boxes(self, x: Tensor, sizes: Tensor, proposals: Proposals) -> tuple[Tensor, Tensor, Tensor]:
-        """x [B * R, C, P, P] -> boxes [B, D, 4], scores and labels [B, D] after suppression within classes."""
+    def detect_boxes(self, x: Tensor, sizes: Tensor, proposals: Proposals) -> Detections:
+        """x [B * R, C, P, P] -> the detections after suppression within classes, still without masks."""
         logits, deltas = self.box_head(x)
         batch, num_rois = proposals.scores.shape
         probabilities = logits.softmax(-1)[:, 1:].unflatten(0, (batch, num_rois))  # [B, R, K]
         boxes = decode_boxes(deltas.unflatten(0, (batch, num_rois)), proposals.boxes[:, :, None], DELTA_WEIGHTS)
-        return self.keep_best(boxes, probabilities, proposals.scores > 0, sizes)
+        return self.keep_best(boxes, probabilities, proposals.valid, sizes)

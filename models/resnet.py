@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet50, resnet101
 from torchvision.models.resnet import ResNet
-from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
+from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from models.backbone import Pretrained, Trunk
+from models.backbone import Pretrained, Trunk, join_batch_norm
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -53,14 +53,7 @@ class FrozenConv2d(nn.Conv2d):
 
 def freeze_batch_norm(module: Module) -> Module:
     """Joins each convolution without a bias and the batch normalisation after it to a FrozenConv2d, in place."""
-    children = list(module.named_children())
-    for (name, child), (next_name, following) in zip(children, children[1:], strict=False):
-        if isinstance(child, nn.Conv2d) and isinstance(following, (nn.BatchNorm2d, FrozenBatchNorm2d)):
-            setattr(module, name, FrozenConv2d(child, following))
-            setattr(module, next_name, nn.Identity())
-    for child in module.children():
-        freeze_batch_norm(child)
-    return module
+    return join_batch_norm(module, FrozenConv2d)
 
 
 def resnet(depth: int, stride_in_1x1: bool = False) -> ResNet:
@@ -107,8 +100,8 @@ class Res5(Pretrained):
 
     def load_pretrained(self, state: dict[str, Tensor]) -> None:
         prefix = "stages.4."
-        found = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-        self.layer.load_state_dict(found)
+        of_stage = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        self.layer.load_state_dict(of_stage)
 
 
 class PyramidTrunk(nn.Module):

@@ -44,7 +44,7 @@ class RPNHead(nn.Module):
         self.objectness = nn.Conv2d(in_channels, num_anchors, 1)
         self.deltas = nn.Conv2d(in_channels, 4 * num_anchors, 1)
         set_initial_std(0.01, self.objectness, self.deltas)
-        shapes = torch.tensor([[(s * ratio**-0.5, s * ratio**0.5) for s in some for ratio in ratios] for some in sizes])
+        shapes = torch.tensor([[(s * r**-0.5, s * r**0.5) for s in of_level for r in ratios] for of_level in sizes])
         cell_anchors = torch.cat([-shapes, shapes], dim=2) / 2  # [L, A, 4]
         self.register_buffer("cell_anchors", cell_anchors.round() if whole_pixels else cell_anchors, persistent=False)
 
@@ -52,7 +52,7 @@ class RPNHead(nn.Module):
         """A map [B, C, h, w], or those of a pyramid -> scores [B, N] (logits), deltas [B, N, 4] and, map by map,
         anchors [A * h * w, 4] in image pixels."""
         maps = [features] if isinstance(features, Tensor) else features
-        hidden = [F.relu(self.conv(each), inplace=True) for each in maps]
+        hidden = [F.relu(self.conv(feature), inplace=True) for feature in maps]
         scores = [self.objectness(x).permute(0, 2, 3, 1).flatten(1) for x in hidden]
         deltas = [self.deltas(x).permute(0, 2, 3, 1).reshape(len(x), -1, 4) for x in hidden]
         # Boxes and losses are float32 under autocast too: bfloat16 tells positions apart by a pixel at best.
@@ -61,16 +61,16 @@ class RPNHead(nn.Module):
     def anchors(self, maps: list[Tensor]) -> list[Tensor]:
         """All anchors [A * h * w, 4] of each map, centred where its cells are: on pixels stride * i."""
         image_side = [self.strides[0] * side for side in maps[0].shape[-2:]]
-        found = []
-        for each, stride, cell_anchors in zip(maps, self.strides, self.cell_anchors, strict=True):
+        anchors = []
+        for feature, stride, cell_anchors in zip(maps, self.strides, self.cell_anchors, strict=True):
             steps = [stride, stride]
             if self.whole_pixels:
-                steps = [whole // side for whole, side in zip(image_side, each.shape[-2:], strict=True)]
-            sides = zip(each.shape[-2:], steps, strict=True)
-            y, x = (torch.arange(side, device=each.device) * step for side, step in sides)
+                steps = [whole // side for whole, side in zip(image_side, feature.shape[-2:], strict=True)]
+            sides = zip(feature.shape[-2:], steps, strict=True)
+            y, x = (torch.arange(side, device=feature.device) * step for side, step in sides)
             centres = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).repeat(1, 1, 2)  # x, y, x, y
-            found.append((centres[:, :, None] + cell_anchors).reshape(-1, 4))
-        return found
+            anchors.append((centres[:, :, None] + cell_anchors).reshape(-1, 4))
+        return anchors
 
 
 def rpn_losses(
@@ -81,20 +81,20 @@ def rpn_losses(
     labels: Tensor,
     crowds: Tensor,
     num_anchors: int,
-    keys: Tensor,
+    random_keys: Tensor,
 ) -> dict[str, Tensor]:
-    """Objectness and box losses over `num_anchors` sampled anchors an image; keys [B, N] decide the draw.
+    """Objectness and box losses over `num_anchors` sampled anchors an image; random_keys [B, N] decide the draw.
 
     scores [B, N], deltas [B, N, 4], anchors map by map; boxes, labels and crowds as in `models.detector.GroundTruth`.
     """
-    every = torch.cat(anchors)
-    positive, negative, matched = sample_anchors(every, boxes, labels, crowds, num_anchors, keys)
-    used = positive | negative
+    all_anchors = torch.cat(anchors)
+    positive, negative, matched = sample_anchors(all_anchors, boxes, labels, crowds, num_anchors, random_keys)
+    sampled = positive | negative
     objectness = F.binary_cross_entropy_with_logits(scores, positive.to(scores.dtype), reduction="none")
-    targets = encode_boxes(boxes.gather(1, matched[..., None].expand(-1, -1, 4)), every, DELTA_WEIGHTS)
+    targets = encode_boxes(boxes.gather(1, matched[..., None].expand(-1, -1, 4)), all_anchors, DELTA_WEIGHTS)
     box = F.smooth_l1_loss(deltas, targets, beta=1 / 9, reduction="none").sum(-1)
-    count = used.sum().clamp(min=1)
-    return {"rpn_objectness": (objectness * used).sum() / count, "rpn_box": (box * positive).sum() / count}
+    count = sampled.sum().clamp(min=1)
+    return {"rpn_objectness": (objectness * sampled).sum() / count, "rpn_box": (box * positive).sum() / count}
 
 
 @torch.no_grad()
@@ -113,17 +113,18 @@ def propose(
     [B, num_after] (probabilities, descending); missing ones have score 0 and an empty box.
     num_before: how many of each map take part; smallest: the least width and height in pixels.
     """
-    counts = [len(each) for each in anchors]
-    found, levels = [], []
-    for level, parts in enumerate(zip(scores.split(counts, 1), deltas.split(counts, 1), anchors, strict=True)):
-        of_map, moves, references = parts
-        top, index = of_map.sigmoid().topk(min(num_before, of_map.shape[1]), dim=1)
-        moves = moves.gather(1, index[..., None].expand(-1, -1, 4))
-        boxes = clip_boxes(decode_boxes(moves, references[index], DELTA_WEIGHTS), sizes)
-        found.append((boxes, top * ((boxes[..., 2:] - boxes[..., :2]).amin(-1) >= smallest)))
+    counts = [len(level_anchors) for level_anchors in anchors]
+    boxes, top_scores, levels = [], [], []
+    by_level = zip(scores.split(counts, 1), deltas.split(counts, 1), anchors, strict=True)
+    for level, (level_scores, level_deltas, level_anchors) in enumerate(by_level):
+        top, index = level_scores.sigmoid().topk(min(num_before, level_scores.shape[1]), dim=1)
+        top_deltas = level_deltas.gather(1, index[..., None].expand(-1, -1, 4))
+        proposed = clip_boxes(decode_boxes(top_deltas, level_anchors[index], DELTA_WEIGHTS), sizes)
+        boxes.append(proposed)
+        top_scores.append(top * ((proposed[..., 2:] - proposed[..., :2]).amin(-1) >= smallest))
         levels.append(torch.full_like(index, level))
-    boxes, best = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
-    return suppress(boxes, best, torch.cat(levels, dim=1), 0.7, num_after)[:2]
+    all_boxes, all_scores = torch.cat(boxes, dim=1), torch.cat(top_scores, dim=1)
+    return suppress(all_boxes, all_scores, torch.cat(levels, dim=1), 0.7, num_after)[:2]
 
 
 def suppress(
@@ -131,11 +132,12 @@ def suppress(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Non-maximum suppression within each class of each image, for the whole batch in one call.
 
-    boxes [B, N, 4], scores [B, N] (0 marks what is no candidate), classes [B, N] -> the best `num_kept` boxes
+    boxes [B, N, 4], scores [B, N] (0 pads), classes [B, N] -> the best `num_kept` boxes
     [B, num_kept, 4], scores and classes [B, num_kept], in falling order of score, padded with zeros.
     """
-    image, place = (scores > 0).nonzero().unbind(1)
-    flat_boxes, flat_scores, flat_classes = boxes[image, place], scores[image, place], classes[image, place]
+    valid = scores > 0
+    image, index = valid.nonzero().unbind(1)
+    flat_boxes, flat_scores, flat_classes = boxes[image, index], scores[image, index], classes[image, index]
     kept = batched_nms(flat_boxes, flat_scores, image * (classes.max() + 1) + flat_classes, threshold)
     kept = kept[image[kept].argsort(stable=True)]  # grouped by image, still in order of score
     image = image[kept]

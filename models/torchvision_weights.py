@@ -1,4 +1,4 @@
-"""torchvision's Mask R-CNN and Faster R-CNN with a pyramid: their weights in our network, which then finds the same.
+"""torchvision's Mask R-CNN and Faster R-CNN with a pyramid: their weights in our network, which then detects the same.
 
 `maskrcnn_resnet50_fpn`, `fasterrcnn_resnet50_fpn` and the same on a ResNet-101; tests compare the outputs.
 """
@@ -14,7 +14,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from models import mask_rcnn
 from models.build import build_mask_rcnn
-from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, ResNetConfig, RoIConfig
+from models.config import DetectorConfig, MaskHeadConfig, ResNetConfig
 from models.resnet import frozen_state
 
 COCO_V1_EPSILON = 0.0
@@ -56,8 +56,8 @@ def from_torchvision(state: dict[str, Tensor], epsilon: float = 1e-5) -> mask_rc
         if isinstance(module, FrozenBatchNorm2d):
             module.eps = epsilon
     head = MaskHeadConfig("fcn", 4, 256) if has_masks else MaskHeadConfig("none", 0, 1)
-    parts = settings(depth), RoIConfig(), MaskLossConfig(), MaskClassConfig(), head
-    ours = build_mask_rcnn(*parts, stride=4, num_classes=num_classes, joint_rpn=True)
+    config = DetectorConfig(settings(depth), mask_head=head, stride=4, joint_rpn=True)
+    ours = build_mask_rcnn(config, num_classes)
     ours.load_state_dict(_renamed(theirs, has_masks))
     return ours.eval().to(memory_format=torch.channels_last)
 
@@ -109,11 +109,11 @@ def detect_as_torchvision(
     """
     resized, _ = transform(images)
     sizes = torch.tensor(resized.image_sizes, device=resized.tensors.device)
-    found = network.detect(resized.tensors.contiguous(memory_format=torch.channels_last), sizes, None)
+    detections = network.detect(resized.tensors.contiguous(memory_format=torch.channels_last), sizes, None)
     results = []
-    for i, kept in enumerate(found.scores > 0):
-        result = {"boxes": found.boxes[i][kept], "labels": found.labels[i][kept], "scores": found.scores[i][kept]}
-        if found.masks is not None:
-            result["masks"] = found.masks[i][kept][:, None]
+    for i, valid in enumerate(detections.valid):
+        result = {name: getattr(detections, name)[i][valid] for name in ("boxes", "labels", "scores")}
+        if detections.masks is not None:
+            result["masks"] = detections.masks[i][valid][:, None]
         results.append(result)
     return transform.postprocess(results, resized.image_sizes, [(image.shape[-2], image.shape[-1]) for image in images])

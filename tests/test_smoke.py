@@ -46,6 +46,8 @@ def test_a_study_leaves_a_record_of_every_run(study):
         record = json.loads(path.read_text())
         assert record["metrics"]["segm"].keys() >= {"AP", "AP50", "AP75"}
         assert record["metrics"]["overlap"].keys() >= {"AP_none", "AP_some", "AP_much", "leakage", "seams"}
+        ((operator, backend),) = record["provenance"]["operators"].items()
+        assert operator == f"roi_{record['config']['roi']['op']}" and backend in ("compiled", "pytorch", "triton")
         for name in ("config.yaml", "metrics.jsonl", "detections.json", "model.safetensors", "log.txt"):
             assert (path.parent / name).stat().st_size > 0
     assert "run 8 of 8" in done.stdout

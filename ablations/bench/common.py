@@ -106,7 +106,7 @@ def training_steps(ours: Detector, torchvision: nn.Module, batch: Batch) -> dict
     truth = GroundTruth(batch.boxes, batch.labels, batch.masks, batch.crowds)
     images, targets = as_list(batch)
     return {
-        "ours": training_step(ours, lambda: ours.losses(batch.images, batch.sizes, truth, None, draw)),
+        "ours": training_step(ours, lambda: ours(batch.images, batch.sizes, truth, None, draw)),
         "torchvision": training_step(torchvision, lambda: torchvision(images, targets)),
     }
 

@@ -27,7 +27,7 @@ from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, collate
 from data.scene import CLASSES, ShapesSpec
 from data.shapes import draw
 from models.build import build_mask_rcnn, build_trunk
-from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, RoIConfig, ToyConfig
+from models.config import DetectorConfig, MaskHeadConfig, ToyConfig
 from models.detector import GroundTruth
 from models.heads import BoxHead, ConvHead, FCNMaskHead
 from models.initialise import initialise, set_initial_std
@@ -41,9 +41,7 @@ WARM_UP = 2
 
 
 def our_network(model: ToyConfig) -> MaskRCNN:
-    network = build_mask_rcnn(
-        model, RoIConfig(), MaskLossConfig(), MaskClassConfig(), MaskHeadConfig(), STRIDE, len(CLASSES), joint_rpn=True
-    )
+    network = build_mask_rcnn(DetectorConfig(model, stride=STRIDE, joint_rpn=True), len(CLASSES))
     initialise(network, 0)
     return network.to(memory_format=torch.channels_last)
 
@@ -140,7 +138,7 @@ def seconds_by_part(network: MaskRCNN, batch: Batch) -> dict[str, float]:
     setattr(network, "mask_loss", timed("mask branch", network.mask_loss))  # noqa: B010
     setattr(network, "_propose", timed("proposals", network._propose))  # noqa: B010
     for _ in range(ROUNDS):
-        losses = timed("forward", network.losses)(batch.images, batch.sizes, truth, None, common.draw)
+        losses = timed("forward", network)(batch.images, batch.sizes, truth, None, common.draw)
         total = torch.stack(list(losses.values())).sum()
         timed("backward", total.backward)()
         timed("optimiser", optimizer.step)()
@@ -166,8 +164,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     side, (listed, _) = batch.images.shape[-1], as_list(batch)
 
     def detect() -> object:
-        detections = ours.detect(batch.images, batch.sizes, None)
-        assert detections.masks is not None
+        detections = ours(batch.images, batch.sizes)
         return [paste_masks(m, b, side, side) for m, b in zip(detections.masks, detections.boxes, strict=True)]
 
     with torch.inference_mode():

@@ -17,6 +17,7 @@ from data.specs import CocoSpec, ShapesSpec
 from models.config import (
     FORBID,
     Count,
+    DetectorConfig,
     FCISConfig,
     MaskClassConfig,
     MaskHeadConfig,
@@ -157,6 +158,20 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
+
+    @property
+    def detector(self) -> DetectorConfig:
+        """What the network is built from."""
+        return DetectorConfig(
+            self.model,
+            self.system,
+            self.roi,
+            self.mask_loss,
+            self.mask_class,
+            self.mask_head,
+            self.stride,
+            joint_rpn=self.rpn == "joint",
+        )
 
     def settings(self) -> dict[str, Any]:
         """What decides the result, as plain data."""

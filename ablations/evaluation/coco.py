@@ -25,7 +25,7 @@ def coco_results(detections: Detections, batch: Batch) -> Iterator[dict[str, Any
     """
     scale = (batch.original_sizes / batch.sizes).to(detections.boxes).flip(-1).repeat(1, 2)  # [B, 4]
     for i, (image_id, size) in enumerate(zip(batch.image_ids.tolist(), batch.original_sizes.tolist(), strict=True)):
-        kept = detections.scores[i] > 0
+        kept = detections.valid[i]
         boxes = detections.boxes[i][kept] * scale[i]
         masks = [None] * len(boxes) if detections.masks is None else _encode(detections.masks[i][kept], boxes, *size)
         corners = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).double()

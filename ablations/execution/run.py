@@ -67,7 +67,8 @@ def run_arm(run: Run, log: RunLog) -> RunRecord:
         losses=fitted.losses,
         metrics=metrics,
         cost=cost,
-        provenance=provenance(started) | {"resumed": checkpoint.state.resumed, "compile": config.compile},
+        provenance=provenance(started)
+        | {"resumed": checkpoint.state.resumed, "compile": config.compile, "operators": task.operators},
     )
     tracker.finish(metrics)
     save(record, folder / "run.json")

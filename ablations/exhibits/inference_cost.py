@@ -54,7 +54,7 @@ def without_masks(model: MaskRCNN, batch: Batch, proposals: Proposals) -> int:
 @torch.inference_mode()
 def with_best_masks(model: MaskRCNN, batch: Batch, proposals: Proposals) -> int:
     """As detectors do: masks of the boxes that remain after suppression, at most `detections_per_image`."""
-    masks = model.detect(batch.images, batch.sizes, proposals).masks
+    masks = model(batch.images, batch.sizes, proposals=proposals).masks
     assert masks is not None
     return masks.shape[1]
 

@@ -23,7 +23,7 @@ from ablations.training.distributed import SharedTraining
 from ablations.training.loop import TrainingSpec, fit
 from models.backbone import fold_batch_norm, toy_trunk
 from models.config import ResNetConfig
-from models.initialise import initialise, stream
+from models.initialise import derive_seed, initialise
 from models.weights import imagenet_state
 
 
@@ -50,7 +50,7 @@ def make_backbone(stages: Stages, log: RunLog) -> None:
         network = DenseNetwork(trunk, len(dataset.classes))
         initialise(network, seed=0)
         network.to(stages.device).to(memory_format=torch.channels_last).train()
-        batches = MicroBatches(dataset, schedule, stream(0, "backbone"), 0)
+        batches = MicroBatches(dataset, schedule, derive_seed(0, "backbone"), 0)
         losses = lambda step, part: dense_losses(network, batches.batch(step, part).to(stages.device))  # noqa: E731
         checkpoint = stage_checkpoint(folder, stages.backbone_key, stages, log)
         train(TrainingSpec(network, losses, schedule, config.precision), checkpoint, stages, log)

@@ -14,7 +14,7 @@ from models.backbone import Trunk, load_pretrained, pretrained_parts
 from models.build import build_rpn_head, build_trunk
 from models.config import ModelConfig
 from models.detector import Proposals
-from models.initialise import initialise, stream
+from models.initialise import derive_seed, initialise
 from models.resnet import PyramidTrunk
 from models.rpn import RPNHead, propose, rpn_losses
 
@@ -48,14 +48,14 @@ def proposal_network(stages: Stages, seed: int) -> ProposalNetwork:
 def proposal_training(network: ProposalNetwork, stages: Stages, seed: int) -> TrainingSpec:
     """The network's training; images, mirroring and sampled anchors depend on the seed."""
     config = stages.config
-    batches = MicroBatches(stages.dataset("train"), config.budget.rpn, stream(seed, "rpn"), seed)
+    batches = MicroBatches(stages.dataset("train"), config.budget.rpn, derive_seed(seed, "rpn"), seed)
 
     def losses(step: int, part: int) -> dict[str, Tensor]:
         batch = batches.batch(step, part).to(stages.device)
         scores, deltas, anchors = network(batch.images)
-        keys = to_device(batches.uniform(scores.shape, "anchors", step, part), stages.device)
+        random_keys = to_device(batches.uniform(scores.shape, "anchors", step, part), stages.device)
         num_anchors = config.model.anchors_per_image
-        return rpn_losses(scores, deltas, anchors, batch.boxes, batch.labels, batch.crowds, num_anchors, keys)
+        return rpn_losses(scores, deltas, anchors, batch.boxes, batch.labels, batch.crowds, num_anchors, random_keys)
 
     return TrainingSpec(network, losses, config.budget.rpn, config.precision, pretrained_parts(network))
 

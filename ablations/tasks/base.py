@@ -1,7 +1,7 @@
 """A task: what a run trains and how it is evaluated."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ablations.training.loop import TrainingSpec
@@ -16,7 +16,9 @@ class Task:
 
     evaluate(folder): the metrics of the trained model on the validation images; what they are computed from is left in
     `folder`.
+    operators: which backend serves each RoI operator of the model, such as {"roi_align": "compiled"}.
     """
 
     training: TrainingSpec
     evaluate: Callable[[Path], Metrics]
+    operators: dict[str, str] = field(default_factory=dict)

@@ -22,7 +22,7 @@ from ablations.training.loop import TrainingSpec
 from ablations.training.stopping import check_stop
 from data.dataset import to_device
 from models.backbone import load_pretrained, pretrained_parts
-from models.build import build_detector
+from models.build import build_detector, serving_backends
 from models.detector import Detector, GroundTruth
 from models.initialise import initialise
 
@@ -41,23 +41,14 @@ def detection_task(stages: Stages) -> Task:
             metrics |= {"segm": average_precision(truth, results, "segm"), "overlap": overlap_metrics(truth, results)}
         return metrics
 
-    return Task(detection_training(model, stages), evaluate)
+    operators = serving_backends(stages.config.detector, stages.device)
+    return Task(detection_training(model, stages), evaluate, operators)
 
 
 def build_model(stages: Stages) -> Detector:
     """The arm's network: pretrained trunk, and heads whose first weights depend only on the seed and where they are."""
     config = stages.config
-    model = build_detector(
-        config.system,
-        config.model,
-        config.roi,
-        config.mask_loss,
-        config.mask_class,
-        config.mask_head,
-        config.stride,
-        len(stages.dataset("train").classes),
-        joint_rpn=config.rpn == "joint",
-    )
+    model = build_detector(config.detector, len(stages.dataset("train").classes))
     initialise(model, config.seed)
     load_pretrained(model, stages.backbone())
     if config.compile:
@@ -84,7 +75,7 @@ def detection_training(model: Detector, stages: Stages) -> TrainingSpec:
         batch = batch.to(device)
         truth = GroundTruth(batch.boxes, batch.labels, batch.masks, batch.crowds)
         draw = lambda name, shape: to_device(batches.uniform(shape, name, step, part), device)  # noqa: E731
-        return model.losses(batch.images, batch.sizes, truth, proposals, draw)
+        return model(batch.images, batch.sizes, truth, proposals, draw)
 
     return TrainingSpec(model, losses, config.budget.train, config.precision, pretrained_parts(model))
 
@@ -105,5 +96,5 @@ def detections_by_batch(model: Detector, stages: Stages) -> list[list[dict[str, 
             check_stop()
         proposals = None if cached is None else proposals_of(cached, batch, stages.device)
         batch = batch.to(stages.device)
-        results.append(list(coco_results(model.detect(batch.images, batch.sizes, proposals), batch)))
+        results.append(list(coco_results(model(batch.images, batch.sizes, proposals=proposals), batch)))
     return results

@@ -8,7 +8,7 @@ from torch import Tensor
 from ablations.config.schema import ScheduleConfig
 from data.dataset import Batch, InstanceSet
 from data.loaders import TrainBatches, eval_batches
-from models.initialise import stream
+from models.initialise import derive_seed
 
 EVAL_BATCH_SIZE, EVAL_BATCH_SIZE_OF_PHOTOGRAPHS = 20, 4
 """Images that go through a network at once in evaluation: fewer of photographs, which are larger."""
@@ -47,7 +47,7 @@ class MicroBatches:
 
 def uniform(shape: tuple[int, ...], seed: int, *names: object) -> Tensor:
     """Uniform random numbers in 0..1 that depend on the seed and the names only."""
-    generator = torch.Generator().manual_seed(stream(seed, *names))
+    generator = torch.Generator().manual_seed(derive_seed(seed, *names))
     return torch.rand(shape, generator=generator)
 
 

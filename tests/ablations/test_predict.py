@@ -30,8 +30,7 @@ TINY = [
 
 def write_run(folder, config, num_classes=8):
     """Writes the files of a run that was stopped before its evaluation; returns its network."""
-    parts = config.model, config.roi, config.mask_loss, config.mask_class, config.mask_head
-    model = build_detector(config.system, *parts, config.stride, num_classes, joint_rpn=config.rpn == "joint")
+    model = build_detector(config.detector, num_classes)
     initialise(model, 0)
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config.settings()))
@@ -56,7 +55,7 @@ def test_an_image_of_the_data_set_gives_the_same_results_as_evaluation(joint):
     folder, config, model = joint
     sample = draw(config.data, "val")[0]
     batch = collate([sample])
-    expected = list(coco_results(model.detect(batch.images, batch.sizes, None), batch))
+    expected = list(coco_results(model(batch.images, batch.sizes), batch))
     picture = Image.fromarray(sample.image.permute(1, 2, 0).numpy())
     assert expected
     assert run_predictor(folder, torch.device("cpu")).detect(picture, sample.image_id) == expected

@@ -23,8 +23,10 @@ def test_rois_are_a_quarter_positive_and_carry_their_class():
     near = TRUTH[:, torch.arange(40) % 2] + torch.rand(1, 40, 4, generator=generator)
     far = torch.tensor([[[100.0, 0.0, 120.0, 20.0]]]).expand(1, 60, 4)
     proposals = torch.cat([near, far], dim=1)
-    keys = torch.rand(1, 103, generator=generator)
-    rois = sample_rois(proposals, torch.ones(1, 100, dtype=torch.bool), TRUTH, LABELS, NO_CROWDS, 16, 0.25, 8, keys)
+    random_keys = torch.rand(1, 103, generator=generator)
+    rois = sample_rois(
+        proposals, torch.ones(1, 100, dtype=torch.bool), TRUTH, LABELS, NO_CROWDS, 16, 0.25, 8, random_keys
+    )
     assert rois.num_positive_slots == 4
     assert rois.positive[0].tolist() == [True] * 4 + [False] * 12
     assert rois.valid.all()
@@ -81,9 +83,9 @@ def test_the_same_keys_draw_the_same_rois_and_other_keys_others():
     proposals[..., 2:] += proposals[..., :2]
     truth = TRUTH.repeat(2, 1, 1), LABELS.repeat(2, 1), NO_CROWDS.repeat(2, 1, 1)
     arguments = (proposals, torch.ones(2, 50, dtype=torch.bool), *truth, 8, 0.25, 8)
-    keys = torch.rand(2, 53, generator=torch.Generator().manual_seed(2))
-    first, again = sample_rois(*arguments, keys), sample_rois(*arguments, keys.clone())
-    other = sample_rois(*arguments, keys.flip(1))
+    random_keys = torch.rand(2, 53, generator=torch.Generator().manual_seed(2))
+    first, again = sample_rois(*arguments, random_keys), sample_rois(*arguments, random_keys.clone())
+    other = sample_rois(*arguments, random_keys.flip(1))
     assert torch.equal(first.boxes, again.boxes)
     assert not torch.equal(first.boxes, other.boxes)
 

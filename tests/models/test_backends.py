@@ -10,11 +10,12 @@ from functools import cache
 import pytest
 import torch
 
-from models.build import build_mask_rcnn
-from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, RoIConfig, ToyConfig
+from models.build import build_detector, build_mask_rcnn, serving_backends
+from models.config import DetectorConfig, FCISConfig, MaskHeadConfig, RoIConfig, ToyConfig
 from models.detector import GroundTruth, Proposals
 from models.initialise import initialise
 from ops.backends import HAS_TRITON
+from tests.ops.cases import backend_of
 
 MODEL = ToyConfig(
     channels=[4, 8, 8, 16], blocks=[1, 1, 1], freeze=0, roi_channels=8, shared_channels=8, shared_depth=1,
@@ -30,7 +31,7 @@ def losses(op: str, backend: str, device: str) -> list[float]:
     """The sum of all losses at each step of a training on two images with an object each."""
     roi = RoIConfig(op, reduce="max" if op == "pool" else "ave", backend=backend)
     head = MaskHeadConfig("fcn", depth=0, channels=8)
-    model = build_mask_rcnn(MODEL, roi, MaskLossConfig(), MaskClassConfig(), head, stride=16, num_classes=2)
+    model = build_mask_rcnn(DetectorConfig(MODEL, roi=roi, mask_head=head), num_classes=2)
     initialise(model, 0)
     model.to(device).train()
     boxes = torch.tensor([[[8.0, 8, 40, 40]], [[20.0, 12, 60, 50]]])
@@ -49,7 +50,7 @@ def losses(op: str, backend: str, device: str) -> list[float]:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     recorded = []
     for _ in range(STEPS):
-        loss = sum(model.losses(images.to(device), sizes, truth, proposals, draw).values())
+        loss = sum(model(images.to(device), sizes, truth, proposals, draw).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -76,3 +77,27 @@ def test_training_ends_at_the_same_losses(op, backend):
     expected = losses(op, "reference", "cpu")
     assert expected[-1] < 0.9 * expected[0]
     assert losses(op, backend, DEVICE if backend == "triton" else "cpu") == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("config", "operator"),
+    [
+        (DetectorConfig(MODEL), "roi_align"),
+        (DetectorConfig(MODEL, roi=RoIConfig("align", reduce="max")), "roi_align"),
+        (DetectorConfig(MODEL, roi=RoIConfig("align", backend="pytorch")), "roi_align"),
+        (DetectorConfig(MODEL, roi=RoIConfig("warp", backend="reference")), "roi_warp"),
+        (DetectorConfig(MODEL, roi=RoIConfig("pool", reduce="max")), "roi_pool"),
+        (DetectorConfig(MODEL, roi=RoIConfig("pool", reduce="max", backend="torchvision")), "roi_pool"),
+        (DetectorConfig(MODEL, FCISConfig(parts=3, cells=9, head_channels=8, head_depth=1)), "ps_roi_pool"),
+    ],
+)
+def test_the_backend_that_a_record_names_is_the_one_that_pools(config, operator):
+    names = serving_backends(config, torch.device("cpu"))
+    assert names.keys() == {operator}
+    model = build_detector(config, num_classes=2).train()
+    boxes, features = torch.tensor([[[8.0, 8, 40, 40]]]), torch.rand(1, 8, 4, 4, requires_grad=True)
+    if operator == "ps_roi_pool":
+        out = model.pool(model.maps(features), boxes).scores
+    else:
+        out = model.roi_pooling(features, boxes)
+    assert names[operator] == backend_of(out)

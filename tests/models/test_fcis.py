@@ -8,7 +8,7 @@ from torchvision.ops import box_iou
 
 from models import detector
 from models.build import build_fcis
-from models.config import FCISConfig
+from models.config import DetectorConfig, FCISConfig
 from models.fcis import class_logits, mask_logits
 from models.initialise import initialise
 from tests.models.test_mask_rcnn import MODEL, K, draw, scene
@@ -18,7 +18,7 @@ SMALL = FCISConfig(parts=3, cells=9, head_channels=8, head_depth=1)
 
 
 def network(stride=16, joint=False, config=SMALL, model=MODEL):
-    fcis = build_fcis(config, model, stride, K, joint_rpn=joint)
+    fcis = build_fcis(DetectorConfig(model, config, stride=stride, joint_rpn=joint), K)
     initialise(fcis, 0)
     return fcis
 

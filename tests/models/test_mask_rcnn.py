@@ -7,7 +7,7 @@ import torch
 from torchvision.ops import box_iou
 
 from models.build import build_mask_rcnn
-from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, RoIConfig, ToyConfig
+from models.config import DetectorConfig, MaskClassConfig, MaskHeadConfig, MaskLossConfig, RoIConfig, ToyConfig
 from models.detector import GroundTruth, Proposals
 from models.initialise import initialise
 from models.rpn import suppress
@@ -22,9 +22,8 @@ K = 3
 def network(roi="align", loss="sigmoid", classes="specific", head=None, stride=16, joint=False, seed=0):
     mask_head = head or MaskHeadConfig("fcn", depth=0, channels=8)
     roi = RoIConfig(op=roi, reduce="max" if roi == "pool" else "ave")
-    model = build_mask_rcnn(
-        MODEL, roi, MaskLossConfig(loss), MaskClassConfig(classes), mask_head, stride, K, joint_rpn=joint
-    )
+    masks = {"mask_loss": MaskLossConfig(loss), "mask_class": MaskClassConfig(classes), "mask_head": mask_head}
+    model = build_mask_rcnn(DetectorConfig(MODEL, roi=roi, **masks, stride=stride, joint_rpn=joint), K)
     initialise(model, seed)
     return model
 
@@ -56,15 +55,30 @@ def draw(name, shape):
 def test_every_combination_trains_and_detects(roi, loss, classes):
     images, sizes, truth, proposals = scene()
     model = network(roi, loss, classes).train()
-    losses = model.losses(images, sizes, truth, proposals, draw)
+    losses = model(images, sizes, truth, proposals, draw)
     assert set(losses) == {"class", "box", "mask"}
     sum(losses.values()).backward()
     trained = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert {"mask_head.logits.weight", "box_head.scores.weight"} <= trained
     assert any(name.startswith("backbone.") for name in trained)
     assert not any(name.startswith(("backbone.stages.0", "backbone.stages.1")) for name in trained)  # frozen
-    found = model.eval().detect(images, sizes, proposals)
+    found = model.eval()(images, sizes, proposals=proposals)
     assert found.masks.shape == (*found.labels.shape, 14, 14)
+
+
+def test_calling_the_model_trains_or_detects_and_runs_hooks():
+    images, sizes, truth, proposals = scene()
+    model, seen = network(), []
+    model.register_forward_hook(lambda module, arguments, output: seen.append(output))
+    losses = model.train()(images, sizes, truth, proposals, draw)
+    detections = model.eval()(images, sizes, proposals=proposals)
+    assert seen == [losses, detections]
+    expected = model.train().losses(images, sizes, truth, proposals, draw)
+    assert losses.keys() == expected.keys() and all(torch.equal(losses[name], expected[name]) for name in losses)
+    assert torch.equal(detections.boxes, model.detect(images, sizes, proposals).boxes)
+    assert detections.valid.sum(1).amax() == detections.boxes.shape[1]
+    with pytest.raises(ValueError, match="truth, draw: expected both in training mode"):
+        model(images, sizes, proposals=proposals)
 
 
 def test_other_mask_heads():
@@ -79,9 +93,7 @@ def test_other_mask_heads():
 def separate(kind="fcn", depth=1, seed=0):
     """Heads as FPN has them."""
     parts = dataclasses.replace(MODEL, shared_depth=0, box_depth=2, mask_pooled_size=14)
-    model = build_mask_rcnn(
-        parts, RoIConfig(), MaskLossConfig(), MaskClassConfig(), MaskHeadConfig(kind, depth, 8), 16, K
-    )
+    model = build_mask_rcnn(DetectorConfig(parts, mask_head=MaskHeadConfig(kind, depth, 8)), K)
     initialise(model, seed)
     return model
 
@@ -167,8 +179,8 @@ def test_padded_ground_truth_and_padded_proposals_change_nothing():
     before = model.losses(images, sizes, truth, proposals, draw)
 
     def padded_draw(name, shape):
-        keys = draw(name, (2, 10))  # the same draw for what is real, anything for what pads
-        return torch.cat([keys[:, :8], torch.rand(2, 4), keys[:, 8:], torch.rand(2, 2)], dim=1)
+        random_keys = draw(name, (2, 10))  # the same draw for what is real, anything for what pads
+        return torch.cat([random_keys[:, :8], torch.rand(2, 4), random_keys[:, 8:], torch.rand(2, 2)], dim=1)
 
     more = Proposals(
         torch.cat([proposals.boxes, torch.zeros(2, 4, 4)], 1), torch.cat([proposals.scores, torch.zeros(2, 4)], 1)
@@ -215,4 +227,4 @@ def test_no_detection_at_all_is_an_empty_result():
     model = network().eval()
     model.settings = dataclasses.replace(model.settings, score_threshold=1.0)
     found = model.detect(images, sizes, proposals)
-    assert (found.scores == 0).all()
+    assert not found.valid.any()

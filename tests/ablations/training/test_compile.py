@@ -11,7 +11,7 @@ from ablations.stages.store import Stages, stages_of
 from ablations.tasks.detection import build_model
 from ablations.training.device import compile_parts
 from models.build import build_mask_rcnn
-from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, RoIConfig, ToyConfig
+from models.config import DetectorConfig, MaskHeadConfig, ToyConfig
 from models.detector import GroundTruth
 from models.initialise import initialise
 
@@ -23,8 +23,8 @@ MODEL = ToyConfig(
 
 def trained(compiled: bool) -> tuple[list[float], dict[str, torch.Tensor], int]:
     """Losses and weights of three steps with a joint RPN, and how many graphs were compiled."""
-    parts = MODEL, RoIConfig(), MaskLossConfig(), MaskClassConfig(), MaskHeadConfig("fcn", depth=0, channels=8)
-    network = build_mask_rcnn(*parts, stride=16, num_classes=2, joint_rpn=True)
+    head = MaskHeadConfig("fcn", depth=0, channels=8)
+    network = build_mask_rcnn(DetectorConfig(MODEL, mask_head=head, joint_rpn=True), num_classes=2)
     initialise(network, 0)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
@@ -40,7 +40,7 @@ def trained(compiled: bool) -> tuple[list[float], dict[str, torch.Tensor], int]:
     optimizer, losses = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.05), []
     for _ in range(3):
         optimizer.zero_grad()
-        loss = torch.stack(list(network.losses(images, sizes, truth, None, draw).values())).sum()
+        loss = torch.stack(list(network(images, sizes, truth, None, draw).values())).sum()
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))

@@ -19,7 +19,7 @@ from ablations.training.loop import TrainingSpec, fit
 from ablations.training.loss_history import LossHistory
 from models import detector, rpn
 from models.build import build_mask_rcnn
-from models.config import MaskClassConfig, MaskHeadConfig, MaskLossConfig, ResNetConfig, RoIConfig, ToyConfig
+from models.config import DetectorConfig, MaskHeadConfig, MaskLossConfig, ResNetConfig, RoIConfig, ToyConfig
 from models.detector import GroundTruth, Proposals
 from models.mask_rcnn import MaskRCNN
 from ops import backends
@@ -45,8 +45,8 @@ on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def network_of(case: str) -> MaskRCNN:
     model, roi, loss, stride, joint = CASES[case]
     head = MaskHeadConfig("fcn", depth=0, channels=8)
-    parts = model, roi, MaskLossConfig(loss), MaskClassConfig(), head
-    return build_mask_rcnn(*parts, stride, num_classes=5, joint_rpn=joint).train()
+    masks = {"mask_loss": MaskLossConfig(loss), "mask_head": head}
+    return build_mask_rcnn(DetectorConfig(model, roi=roi, **masks, stride=stride, joint_rpn=joint), 5).train()
 
 
 def losses_of(network: MaskRCNN) -> Callable[[], torch.Tensor]:
@@ -62,7 +62,7 @@ def losses_of(network: MaskRCNN) -> Callable[[], torch.Tensor]:
     draw = lambda name, shape: torch.rand(shape, device="cuda")  # noqa: E731
 
     def losses() -> torch.Tensor:
-        return torch.stack(list(network.losses(image, sizes, truth, proposals, draw).values())).sum()
+        return torch.stack(list(network(image, sizes, truth, proposals, draw).values())).sum()
 
     return losses
 
