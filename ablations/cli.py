@@ -1,15 +1,25 @@
-"""What `python run.py` was asked to do, checked before any work begins. Imports no torch: mistakes are told at once."""
+"""`python run.py`: reads what it is asked to do and checks it before any work begins.
 
+It imports no torch until there is something to execute, so that help and mistakes are told at once.
+"""
+
+import argparse
+import dataclasses
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
+import hydra
+from omegaconf import OmegaConf
 
+from ablations.config.loading import checked, decided
+from ablations.config.overrides import CONF, composer, group_options, overrides_of_runs
 from ablations.config.schema import Config
-from ablations.config.study import Compose, Run, Study, compose_study, single_run
-from ablations.errors import ConfigError
+from ablations.config.study import Compose, Run, Study, compose_study, key_of, single_run
+from ablations.config.usage import usage
+from ablations.errors import ConfigError, RecordError
 
 
 @dataclass(frozen=True)
@@ -19,16 +29,101 @@ class Request:
     runs: list[Run]
     study: Study | None = None
 
+    @property
+    def folder(self) -> Path:
+        """Where its files go."""
+        return self.runs[0].folder if self.study is None else self.runs[0].folder.parent.parent
 
-def prepare(composed: DictConfig, overrides: list[str], compose: Compose) -> Request:
-    """The request of a command line. Raises ConfigError if anything in it cannot work."""
+    def decided(self) -> "Request":
+        """The same for this machine: see loading.decided."""
+        runs = [dataclasses.replace(run, config=decided(run.config)) for run in self.runs]
+        return dataclasses.replace(self, runs=runs)
+
+
+def main(arguments: list[str], introduction: str) -> int:
+    """Does what a command line asks for; returns the exit code.
+
+    introduction: what --help says first.
+    """
+    options = parse(arguments)
+    if options.shell_completion:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(lambda composed: None)()
+        return 0
+    try:
+        groups = group_options(options.config_dir)
+        overrides = overrides_of_runs(options.overrides, options.multirun, groups)
+        with composer(groups, options.config_dir) as compose:
+            if options.help:
+                print(usage(introduction, overrides[0], compose, groups))
+                return 0
+            requests = prepare(overrides, compose)
+            if options.cfg:
+                print("\n".join(OmegaConf.to_yaml(compose(each), resolve=True) for each in overrides), end="")
+                return 0
+        for request in requests:
+            check_outputs(request.runs[0].config)
+        return execute([request.decided() for request in requests])
+    except (ConfigError, RecordError) as error:
+        return refuse(error)
+    except KeyboardInterrupt:  # before any run began: execute() handles it by itself
+        return 130
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options, named as Hydra names them, and the overrides."""
+    parser = argparse.ArgumentParser(
+        prog="python run.py",
+        usage="python run.py [-m] [SETTING=VALUE ...]; --help lists the settings",
+        add_help=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--cfg", "-c", choices=["job"])
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    parser.add_argument("--shell-completion", "-sc", action="store_true")
+    return parser.parse_intermixed_args(arguments)
+
+
+def prepare(overrides: list[list[str]], compose: Compose) -> list[Request]:
+    """A request for each run or study of a sweep. Raises ConfigError with one line for each mistake in any of them."""
+    requests, mistakes = [], []
+    for each in overrides:
+        try:
+            requests.append(prepare_one(each, compose))
+        except ConfigError as error:
+            mistakes += str(error).splitlines()
+    mistakes = mistakes or shared_folders(requests, overrides)
+    if mistakes:
+        raise ConfigError("\n".join(dict.fromkeys(mistakes)))
+    return requests
+
+
+def prepare_one(overrides: list[str], compose: Compose) -> Request:
+    """What one run or study is asked to be; its precision is not decided yet, or torch would have to be imported."""
+    composed = compose(overrides)
     if composed.study is None:
-        request = Request([single_run(composed, overrides)])
-    else:
-        study, runs = compose_study(composed, overrides, compose)
-        request = Request(runs, study)
-    check_outputs(request.runs[0].config)
-    return request
+        return Request([single_run(composed, overrides, checked)])
+    study, runs = compose_study(composed, overrides, compose, checked)
+    return Request(runs, study)
+
+
+def shared_folders(requests: Iterable[Request], overrides: Iterable[list[str]]) -> list[str]:
+    """A line for each request of a sweep whose files would lie where those of an earlier one do."""
+    owners: dict[str, list[str]] = {}
+    lines = []
+    for request, given in zip(requests, overrides, strict=True):
+        folder = os.path.abspath(request.folder)
+        if folder not in owners:
+            owners[folder] = given
+            continue
+        differing = ", ".join(key_of(override) for override in given if override not in owners[folder]) or "the sweep"
+        if request.study is None:
+            lines.append(f"{differing}: expected values that give different results, got the same run several times")
+        else:
+            lines.append(f"{differing}: expected one study in {request.folder}, got several; give each its own command")
+    return lines
 
 
 def check_outputs(config: Config) -> None:
@@ -44,8 +139,8 @@ def check_outputs(config: Config) -> None:
 
 
 def refuse(error: Exception) -> int:
-    """Prints what is wrong with a request; returns the exit code for it."""
-    print(f"error: {error}", file=sys.stderr)
+    """Prints what is wrong with a request, a line for each mistake; returns the exit code for it."""
+    print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
     return 2
 
 

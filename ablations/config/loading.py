@@ -15,7 +15,12 @@ from ablations.records.schema import flatten
 
 
 def from_hydra(composed: DictConfig) -> Config:
-    """The typed configuration, checked. Raises ConfigError with one line for each mistake."""
+    """The typed configuration, checked and decided. Raises ConfigError with one line for each mistake."""
+    return decided(checked(composed))
+
+
+def checked(composed: DictConfig) -> Config:
+    """The typed configuration, with precision=auto as it is. Raises ConfigError with one line for each mistake."""
     plain = to_plain(composed)
     plain.pop("study", None)
     groups, mistakes = _groups(plain)
@@ -25,7 +30,18 @@ def from_hydra(composed: DictConfig) -> Config:
     mistakes += validation.mistakes(groups)
     if mistakes:
         raise ConfigError("\n".join(mistakes))
-    return _resolved(Config(**groups))
+    return _derived(Config(**groups))
+
+
+def decided(config: Config) -> Config:
+    """The configuration with its precision decided for this machine, so that a record says which it was.
+
+    This asks torch for a GPU, which takes seconds to import.
+    """
+    if config.precision != "auto":
+        return config
+    fast = native_bfloat16(config.device != "cpu")
+    return dataclasses.replace(config, precision="bfloat16" if fast else "float32")
 
 
 def from_settings(settings: dict[str, Any]) -> Config:
@@ -48,7 +64,8 @@ def to_plain(composed: DictConfig) -> dict[str, Any]:
     try:
         return cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
     except OmegaConfBaseException as error:
-        raise ConfigError(f"the configuration does not resolve: {str(error).splitlines()[0]}") from error
+        place, reason = getattr(error, "full_key", None) or "the configuration", str(error).splitlines()[0]
+        raise ConfigError(f"{place}: expected ${{...}} to name another setting, got: {reason}") from error
 
 
 def typed(kind: type, values: Any, name: str = "") -> Any:
@@ -62,7 +79,8 @@ def typed(kind: type, values: Any, name: str = "") -> Any:
 def _groups(plain: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The fields of Config that are right, by name, and what is wrong with the others."""
     hints = get_type_hints(Config, include_extras=True)
-    groups, mistakes = {}, [no_such(name, [*hints, *flatten(plain)]) for name in plain if name not in hints]
+    known = [*hints, *(name for name in flatten(plain) if "." in name)]
+    groups, mistakes = {}, [no_such(name, known) for name in plain if name not in hints]
     for field in dataclasses.fields(Config):
         if field.name in plain:
             value, wrong = check(hints[field.name], plain[field.name], field.name)
@@ -76,12 +94,8 @@ def _groups(plain: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return groups, mistakes
 
 
-def _resolved(config: Config) -> Config:
-    """Everything that follows from other settings or from the machine, decided: a record says what it was."""
+def _derived(config: Config) -> Config:
+    """The configuration with the settings that follow from others."""
     budget = dataclasses.replace(config.budget, **{name: getattr(config.budget, name).scaled() for name in STAGES})
     counts: dict[str, Any] = {"num_train": budget.train_images, "num_val": budget.val_images}
-    data = dataclasses.replace(config.data, **counts)
-    precision = config.precision
-    if precision == "auto":
-        precision = "bfloat16" if native_bfloat16(config.device != "cpu") else "float32"
-    return dataclasses.replace(config, budget=budget, data=data, precision=precision)
+    return dataclasses.replace(config, budget=budget, data=dataclasses.replace(config.data, **counts))

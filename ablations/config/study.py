@@ -10,19 +10,20 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ablations import exhibits
+from ablations.config.idle import idle
 from ablations.config.loading import from_hydra, to_plain, typed
 from ablations.config.schema import INDIFFERENT, Config, digest
 from ablations.errors import ConfigError
 from ablations.records.schema import Arm, Hypothesis, flatten
 
 Compose = Callable[[list[str]], DictConfig]
+Read = Callable[[DictConfig], Config]
 
-# What a user may set on the command line without giving a single run another name.
 UNNAMED = ("seed", "study", *INDIFFERENT)
-
+"""What a user may set on the command line without giving a single run another name."""
 
 LONGEST_NAME = 200
-"""Characters of a single run's name, which is a folder's; file systems allow 255. Longer ones end in a digest."""
+"""Characters of a single run's name, which is a folder's; file systems allow 255."""
 
 
 @dataclass(frozen=True)
@@ -52,35 +53,68 @@ class Run:
         return f"{self.arm} seed {self.config.seed}"
 
 
-def single_run(composed: DictConfig, overrides: list[str]) -> Run:
-    """The run that a command line without a study asks for, named by what it sets."""
-    named = sorted(o for o in overrides if o.lstrip("+~").partition("=")[0].partition(".")[0] not in UNNAMED)
-    arm = re.sub(r"[^A-Za-z0-9_.=,-]+", "_", ",".join(named)) or "default"
-    if len(arm) > LONGEST_NAME:
-        arm = f"{arm[:LONGEST_NAME]}-{digest(named)}"
-    return Run("single", arm, from_hydra(composed))
+def key_of(override: str) -> str:
+    """The setting that an override sets: "roi" of "roi=pool"."""
+    return override.lstrip("+").partition("=")[0]
 
 
-def compose_study(composed: DictConfig, overrides: list[str], compose: Compose) -> tuple[Study, list[Run]]:
+def single_run(composed: DictConfig, overrides: list[str], read: Read = from_hydra) -> Run:
+    """The run that a command line without a study asks for, named by what it sets. Raises ConfigError."""
+    config = read(composed)
+    refuse_idle([config], overrides, study=False)
+    return Run("single", run_name(overrides), config)
+
+
+def run_name(overrides: list[str]) -> str:
+    """A folder's name for a run with these overrides. Other overrides have another name, whatever the file system.
+
+    A digest ends it where the overrides are not in it as they are, or file systems without capitals would confuse them.
+    """
+    named = sorted(o.lstrip("+") for o in overrides if key_of(o).partition(".")[0] not in UNNAMED)
+    written = ",".join(named)
+    name = re.sub(r"[^A-Za-z0-9_.=,-]+", "_", written)[:LONGEST_NAME] or "default"
+    return name if name in (written.lower(), "default") else f"{name}-{digest(named)}"
+
+
+def compose_study(
+    composed: DictConfig, overrides: list[str], compose: Compose, read: Read = from_hydra
+) -> tuple[Study, list[Run]]:
     """The study that was asked for and its runs, seed by seed, so that a study cut short is still balanced.
 
     overrides: what the user typed; compose(overrides) gives the configuration that they amount to.
     Raises ConfigError when the user sets what the study varies, or when arms differ in anything undeclared.
     """
     study = _read(to_plain(composed.study))
+    mistakes = []
     for override in overrides:
-        key = override.lstrip("+~").partition("=")[0]
+        key = key_of(override)
         if key in study.factors or key.partition(".")[0] in study.factors:
-            raise ConfigError(f"{override}: study {study.name} varies {key} itself; leave it out or run without it")
+            mistakes.append(f"{override}: study {study.name} varies {key} itself; leave it out or run without it")
         if key == "seed":
-            raise ConfigError(f"{override}: a study runs seeds 0 to budget.seeds - 1; set budget.seeds instead")
-    arms = {name: from_hydra(compose([*overrides, *arm.overrides])) for name, arm in study.arms.items()}
+            mistakes.append(f"{override}: a study runs seeds 0 to budget.seeds - 1; set budget.seeds instead")
+    arms = {}
+    for name, arm in study.arms.items():
+        try:
+            arms[name] = read(compose([*overrides, *arm.overrides]))
+        except ConfigError as error:
+            mistakes += str(error).splitlines()
+    if mistakes:
+        raise ConfigError("\n".join(dict.fromkeys(mistakes)))
+    refuse_idle(list(arms.values()), overrides, study=True)
     check_factors(study, arms)
     seeds = range(next(iter(arms.values())).budget.seeds)
     runs = [
         Run(study.name, name, dataclasses.replace(config, seed=seed)) for seed in seeds for name, config in arms.items()
     ]
     return study, runs
+
+
+def refuse_idle(configs: list[Config], overrides: list[str], study: bool) -> None:
+    """Raises ConfigError for overrides that decide nothing in any of the configurations."""
+    reasons = [idle(config, [key_of(override) for override in overrides], study) for config in configs]
+    common = set.intersection(*(set(lines) for lines in reasons))
+    if common:
+        raise ConfigError("\n".join(line for line in reasons[0] if line in common))
 
 
 def check_factors(study: Study, arms: dict[str, Config]) -> None:
@@ -99,6 +133,8 @@ def differences(arms: dict[str, Config]) -> dict[str, dict[str, Any]]:
 
 
 def _read(content: dict[str, Any]) -> Study:
+    if "arms" not in content:
+        raise ConfigError(f"study: expected one with arms, such as study=roialign, got only {', '.join(content)}")
     arms = {
         name: arm | {"factors": dict(_split(override) for override in arm["overrides"])}
         for name, arm in content["arms"].items()

@@ -1,0 +1,43 @@
+"""Settings that decide nothing beside certain others. They are refused: a user who gives one expects a difference."""
+
+from collections.abc import Callable, Iterable
+
+from ablations.config.schema import Config
+from models.config import FCISConfig, ResNetConfig
+
+MASK_HEAD = ("model.mask_channels", "model.mask_depth")
+HEADS = (
+    "model.box_hidden", "model.box_depth", "model.pooled_size", "model.mask_pooled_size", "model.shared_channels",
+    "model.shared_depth", "model.res5_stride", *MASK_HEAD,
+)  # fmt: skip
+ROIS = (
+    "model.rois_per_image", "model.positive_fraction", "model.score_threshold", "model.nms_threshold",
+    "model.detections_per_image",
+)  # fmt: skip
+SUBMITIT = ("launcher.cluster", "launcher.options")
+DETECTOR = ("system", "roi", "mask_loss", "mask_class", "mask_head", "budget.train", *HEADS, *ROIS)
+
+IDLE: list[tuple[Callable[[Config], bool], tuple[str, ...], str]] = [
+    (lambda c: c.task == "proposals", DETECTOR, "task=proposals trains the proposal network by itself"),
+    (lambda c: isinstance(c.system, FCISConfig), HEADS, "system=fcis has no heads on RoIs"),
+    (lambda c: c.mask_head.kind != "fcn", MASK_HEAD, "only mask_head=fcn has it"),
+    (lambda c: isinstance(c.model, ResNetConfig), ("budget.backbone",), "a ResNet's trunk comes pretrained"),
+    (lambda c: True, ("budget.backbone.pretrained_lr",), "nothing is pretrained yet when the backbone is trained"),
+    (lambda c: c.task == "detection" and c.rpn == "joint", ("budget.rpn",), "rpn=joint trains by budget.train alone"),
+    (lambda c: c.launcher.kind != "ray", ("launcher.address",), "only launcher=ray has it"),
+    (lambda c: c.launcher.kind != "submitit", SUBMITIT, "only launcher=submitit has it"),
+    (lambda c: c.logger.kind != "wandb", ("logger.project",), "only logger=wandb has it"),
+]
+"""When settings decide nothing, which ones, and why."""
+
+
+def idle(config: Config, keys: Iterable[str], study: bool) -> list[str]:
+    """A line for each of the settings `keys`, as the user gave them, that decides nothing in this configuration."""
+    table = [(names, reason) for applies, names, reason in IDLE if applies(config)]
+    table += [] if study else [(("budget.seeds",), "a single run has one seed, which seed=N sets")]
+    return [
+        f"{key}: decides nothing: {reason}; leave it out"
+        for key in keys
+        for names, reason in table
+        if any(key == name or key.startswith(f"{name}.") for name in names)
+    ]
