@@ -104,6 +104,7 @@ def test_where_a_block_halves_the_resolution():
     assert strides == [[((1, 1), (2, 2))] * 2, [((2, 2), (1, 1))] * 2]
 
 
+@pytest.mark.slow
 def test_weights_come_from_files_of_either_kind(theirs, state, tmp_path):
     torch.save(theirs.state_dict(), tmp_path / "weights.pth")
     save_file(theirs.state_dict(), tmp_path / "weights.safetensors")

@@ -70,6 +70,7 @@ def test_float64_reference(fast_backend, operator, reduce, shape, ratio):
     assert_near(gradient, expected_gradient)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduce", ["ave", "max"])
 @pytest.mark.parametrize("shape", [(1, 2, 5, 6), (1, 1, 50, 44)])
 @pytest.mark.parametrize("backend", ["reference", "pytorch"])

@@ -167,6 +167,7 @@ def test_equal_undefined_and_damaged_values_do_not_stop_a_report(tmp_path, undra
     assert "RoIAlign beats RoIPool in box AP at stride 32: no complete seed" in text
 
 
+@pytest.mark.slow
 def test_an_undeclared_difference_is_flagged(tmp_path, undrawn):
     folder = write_study(tmp_path / "outputs", seeds=2)
     edit(folder / "align16" / "seed1" / "run.json", lambda record: record["config"].update(lr=0.02))
@@ -184,6 +185,7 @@ def test_runs_reused_from_another_study_are_named(tmp_path, undrawn):
     assert "reused from `roiops/align-ave`, which has the same settings (seeds 1)" in read(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_clean_study_proves_that_only_its_factors_differ(report):
     text = read(report)
     assert "All of them belong to the declared factors: `roi` and `stride`." in text and "Warning" not in text
@@ -219,6 +221,7 @@ def test_metrics_without_image_noise_are_named(tmp_path, undrawn):
     assert "Not known for: mask AP, medium objects, which cannot be computed again" in read(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_command(outputs, tmp_path, capsys, undrawn):
     assert main(["--outputs", str(outputs), "--out", str(tmp_path)]) == 0
     assert f"roialign: {tmp_path / 'roialign' / 'report.md'}" in capsys.readouterr().out

@@ -81,6 +81,7 @@ def test_wandb_without_an_account_keeps_runs_offline_and_stores_nothing_secret(c
     assert SECRET.encode() not in content
 
 
+@pytest.mark.slow
 def test_the_report_is_an_artifact_and_a_failing_report_only_warns(compose, folder, monkeypatch, caplog):
     def write_report(study, target):
         target.mkdir()

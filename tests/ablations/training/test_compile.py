@@ -58,6 +58,7 @@ def test_a_compiled_network_trains_like_a_plain_one():
         torch.testing.assert_close(same[name], value, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_setting_applies_to_both_networks(compiled, compose, monkeypatch, tmp_path):
     monkeypatch.setattr(machine.shutil, "which", lambda name: "/usr/bin/" + name)

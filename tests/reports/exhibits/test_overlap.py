@@ -139,6 +139,7 @@ def test_the_section_shows_them_and_says_whose_measures_they_are(page):
         assert f"](figures/{name}.png)" in text and (figures / f"{name}.png").is_file()
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_bytes(outputs, page, tmp_path):
     text, figures = page
     study = read_study(outputs, "fcis")
