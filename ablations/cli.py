@@ -4,40 +4,21 @@ It imports no torch until there is something to execute, so that help and mistak
 """
 
 import argparse
-import dataclasses
 import os
-import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
 from omegaconf import OmegaConf
 
-from ablations.config.loading import checked, decided
+from ablations import exhibits
+from ablations.config.loading import checked
 from ablations.config.overrides import CONF, composer, group_options, overrides_of_runs
 from ablations.config.schema import Config
-from ablations.config.study import Compose, Run, Study, compose_study, key_of, single_run
+from ablations.config.study import Compose, compose_study, key_of, single_run
 from ablations.config.usage import usage
 from ablations.errors import ConfigError, RecordError
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a command line asks for, or one of the many that a sweep stands for. study is None for a single run."""
-
-    runs: list[Run]
-    study: Study | None = None
-
-    @property
-    def folder(self) -> Path:
-        """Where its files go."""
-        return self.runs[0].folder if self.study is None else self.runs[0].folder.parent.parent
-
-    def decided(self) -> "Request":
-        """The same for this machine: see loading.decided."""
-        runs = [dataclasses.replace(run, config=decided(run.config)) for run in self.runs]
-        return dataclasses.replace(self, runs=runs)
+from ablations.execution.request import Request, refuse
 
 
 def main(arguments: list[str], introduction: str) -> int:
@@ -106,6 +87,7 @@ def prepare_one(overrides: list[str], compose: Compose) -> Request:
     if composed.study is None:
         return Request([single_run(composed, overrides, checked)])
     study, runs = compose_study(composed, overrides, compose, checked)
+    exhibits.check_names(study)
     return Request(runs, study)
 
 
@@ -136,12 +118,6 @@ def check_outputs(config: Config) -> None:
         probe.unlink()
     except OSError as error:
         raise ConfigError(f"outputs: expected a writable folder, got {folder} ({error.strerror})") from error
-
-
-def refuse(error: Exception) -> int:
-    """Prints what is wrong with a request, a line for each mistake; returns the exit code for it."""
-    print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
-    return 2
 
 
 def execute(requests: list[Request]) -> int:

@@ -13,7 +13,6 @@ import json
 import re
 import shutil
 import stat
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -23,9 +22,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ablations.errors import RecordError
+from ablations.execution.report import ReportError, write_report
 from ablations.records.storage import load_run, load_status, load_study
 
-ROOT = Path(__file__).parent.parent
 FORMAT = 1
 RUN_FILES = ("*/seed*/*.json", "*/seed*/*.jsonl", "*/seed*/*.yaml")
 PATTERNS = ("*.json", "samples/*.png", "exhibits/*.json", "exhibits/*/*.png", *RUN_FILES)
@@ -178,16 +177,6 @@ def _records(folder: Path) -> Iterator[Path]:
         yield from folder.glob(pattern)
 
 
-def write_report(study: Path, folder: Path) -> None:
-    """Writes the report of the study in folder `study` to `folder`, in another process. Raises ExportError."""
-    command = [sys.executable, "-m", "reports", study.name, "--outputs", str(study.parent.absolute()), "--out"]
-    with tempfile.TemporaryDirectory() as out:
-        done = subprocess.run([*command, out], cwd=ROOT, capture_output=True, text=True)
-        if done.returncode:
-            raise ExportError(f"the report could not be written: {done.stderr.strip()}")
-        shutil.copytree(Path(out) / study.name, folder, dirs_exist_ok=True)
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m ablations.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -211,7 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
             write_report(study, Path(report))
             count = pack(study, archive, options.weights, Path(report))
         print(f"{archive}: {count} files, {archive.stat().st_size / 1e6:.1f} MB")
-    except (ExportError, RecordError, OSError) as error:
+    except (ExportError, ReportError, RecordError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

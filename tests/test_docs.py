@@ -91,33 +91,6 @@ def defined_by(node):
     return {getattr(node, "name", None)}
 
 
-def test_the_table_of_allowed_imports_covers_the_code():
-    """Rows of docs/architecture.md such as | `records` | `errors`, `machine` |"""
-    table = text_of(ROOT / "docs/architecture.md").partition("## Allowed imports")[2].partition("\n## ")[0]
-    allowed = {
-        name: set(re.findall(r"`(\w+)`", row[1]))
-        for row in re.findall(r"^\| (`.+?) \| (.+) \|$", table, flags=re.MULTILINE)
-        for name in re.findall(r"`(\w+)`", row[0])
-    }
-    rooms = {path.stem for path in (ROOT / "ablations").iterdir() if not path.name.startswith("__")}
-    assert rooms == allowed.keys()
-    for path in (ROOT / "ablations").rglob("*.py"):
-        room = path.relative_to(ROOT / "ablations").parts[0].removesuffix(".py")
-        for name in imported_rooms(path) - {room, "__init__"} if room != "__init__" else ():
-            assert name in allowed[room], f"{named(path)} imports ablations.{name}"
-
-
-def imported_rooms(path):
-    """The packages and modules directly in `ablations` that a file imports."""
-    names = set()
-    for node in ast.walk(ast.parse(text_of(path))):
-        if isinstance(node, ast.ImportFrom) and node.module == "ablations":
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ablations."):
-            names.add(node.module.split(".")[1])
-    return names
-
-
 def hypotheses():
     for path in GALLERY.glob("*/contrasts.csv"):
         with path.open(encoding="utf-8", newline="") as file:

@@ -1,4 +1,7 @@
-"""Imports go one way: ops <- models <- ablations; data stands alone; reports read records and need no torch."""
+"""Imports go one way: ops <- models <- ablations; data stands alone; reports read records and need no torch.
+
+Within ablations they follow ARROWS, which docs/architecture.md draws.
+"""
 
 import ast
 from pathlib import Path
@@ -25,6 +28,42 @@ ALLOWED = {
     },
 }
 
+ARROWS = {
+    "errors": [],
+    "machine": [],
+    "evaluation": [],
+    "records": ["errors", "machine"],
+    "config": ["records"],
+    "training": ["config"],
+    "stages": ["training"],
+    "tracking": ["config", "evaluation"],
+    "tasks": ["stages", "evaluation"],
+    "exhibits": ["tasks"],
+    "execution": ["exhibits", "tracking"],
+    "cli": ["execution"],
+    "status": ["execution"],
+    "export": ["execution"],
+    "bench": ["execution"],
+    "predict": ["stages", "evaluation"],
+}
+"""A package of ablations may import what its arrows lead to, directly or over others, all of which stand above it."""
+
+
+def below(package: str) -> set[str]:
+    """All that a package may import."""
+    return {name for arrow in ARROWS[package] for name in (arrow, *below(arrow))}
+
+
+def packages_imported(path: Path) -> set[str]:
+    """The packages and modules directly in ablations that a file imports."""
+    rooms = {path.stem for path in (ROOT / "ablations").iterdir()}
+    return {name.split(".")[1] for name in imports(path) if name.startswith("ablations.")} & rooms
+
+
+def files_of(package: str) -> list[Path]:
+    folder = ROOT / "ablations" / package
+    return sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+
 
 def imports(path: Path) -> set[str]:
     found = set()
@@ -43,6 +82,31 @@ def test_a_layer_imports_only_what_lies_below_it(layer):
             if name.partition(".")[0] in LAYERS:
                 allowed = any(name == a or name.startswith(a + ".") or a.startswith(name + ".") for a in ALLOWED[layer])
                 assert allowed, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_arrows_lead_up_the_table_only_and_cover_every_package():
+    names = list(ARROWS)
+    for place, arrows in enumerate(ARROWS.values()):
+        assert set(arrows) <= set(names[:place])
+    present = {path.stem for path in (ROOT / "ablations").iterdir() if not path.name.startswith("__")}
+    assert present == set(names)
+
+
+@pytest.mark.parametrize("package", ARROWS)
+def test_a_package_of_ablations_imports_only_what_its_arrows_lead_to(package):
+    imported = set()
+    for path in files_of(package):
+        names = packages_imported(path) - {package}
+        assert names <= below(package), f"{path.relative_to(ROOT)} imports {sorted(names - below(package))}"
+        imported |= names
+    assert set(ARROWS[package]) <= imported, f"an arrow from {package} that no import needs"
+
+
+def test_the_documentation_draws_these_arrows():
+    lines = [f"    {package} --> {arrow}" for package, arrows in ARROWS.items() for arrow in arrows]
+    drawing = "\n".join(["```mermaid", "flowchart LR", *lines, "```"])
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    assert drawing in text, f"docs/architecture.md: expected\n{drawing}"
 
 
 def test_run_py_sees_the_experiments_only_and_is_short():

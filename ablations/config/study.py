@@ -9,7 +9,6 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ablations import exhibits
 from ablations.config.idle import idle
 from ablations.config.loading import from_hydra, to_plain, typed
 from ablations.config.schema import INDIFFERENT, Config, digest
@@ -144,10 +143,6 @@ def _read(content: dict[str, Any]) -> Study:
         unknown = sorted(set(hypothesis.contrast) - set(study.arms))
         if unknown:
             raise ConfigError(f"study {study.name}: hypothesis {hypothesis.name} names unknown arms {unknown}")
-    strange = sorted(set(study.exhibits) - set(exhibits.names()))
-    if strange:
-        known = ", ".join(exhibits.names()) or "none"
-        raise ConfigError(f"study {study.name}: exhibits: expected some of {known}, got {strange}")
     return study
 
 

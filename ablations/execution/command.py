@@ -6,13 +6,14 @@ from pathlib import Path
 
 import torch
 
-from ablations.cli import Request, refuse
 from ablations.config.schema import Config
 from ablations.config.study import Run, Study
 from ablations.errors import ConfigError, RecordError
 from ablations.execution.distributed_worker import worker_loop
 from ablations.execution.exhibits import exhibits_of
 from ablations.execution.local import INTERRUPTED
+from ablations.execution.report import write_report
+from ablations.execution.request import Request, refuse
 from ablations.execution.scheduler import Outcome, execute
 from ablations.machine import cores
 from ablations.records.provenance import git_state
@@ -78,7 +79,7 @@ def execute_request(request: Request) -> int:
     start_study(study, runs)
     outcome = execute(runs, exhibits_of(study, runs))
     if not outcome.interrupted:
-        publish_report(study.name, config)
+        publish_report(study.name, config, write_report)
     print(f"records: {runs[0].folder.parent.parent}\nreport:  python -m reports {study.name}")
     return conclude(outcome)
 

@@ -14,12 +14,22 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any
 
+from ablations.config.study import Study
+from ablations.errors import ConfigError
+
 Make = Callable[..., dict[str, Any]]
 
 
 def names() -> list[str]:
     """The names of all exhibits."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def check_names(study: Study) -> None:
+    """Raises ConfigError if a study asks for exhibits that there are not."""
+    unknown = sorted(set(study.exhibits) - set(names()))
+    if unknown:
+        raise ConfigError(f"study {study.name}: exhibits: expected some of {', '.join(names())}, got {unknown}")
 
 
 def maker(name: str) -> Make:

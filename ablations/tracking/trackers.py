@@ -17,7 +17,6 @@ import yaml
 
 from ablations.config.schema import Config
 from ablations.config.study import Run
-from ablations.export import write_report
 from ablations.tracking.sample_masks import SampleImage, painted, samples_of
 
 Metrics = dict[str, dict[str, float | None]]
@@ -177,8 +176,11 @@ def make_tracker(run: Run) -> Tracker:
     return SafeTracker(lambda: TRACKERS[run.config.logger.kind](run))
 
 
-def publish_report(study: str, config: Config) -> None:
-    """With logger=wandb, writes the report of a study and uploads it as an artifact of the study's group."""
+def publish_report(study: str, config: Config, write_report: Callable[[Path, Path], None]) -> None:
+    """With logger=wandb, has the report of a study written and uploads it as an artifact of the study's group.
+
+    write_report: takes the study's folder and the one to write to
+    """
     if config.logger.kind != "wandb":
         return
     folder = Path(config.outputs) / study

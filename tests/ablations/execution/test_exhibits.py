@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from ablations import exhibits
+from ablations.cli import prepare_one
 from ablations.config.study import compose_study
 from ablations.errors import ConfigError
 from ablations.execution import exhibits as execution
@@ -75,7 +76,7 @@ def test_exhibits_are_made_last_and_one_after_another(exhibit):
 def test_an_unknown_exhibit_is_refused_before_any_work(compose):
     overrides = ["study=maskloss", "+study.exhibits=[nonsense]"]
     with pytest.raises(ConfigError, match="exhibits: expected some of .*nonsense"):
-        compose_study(compose(overrides), overrides, compose)
+        prepare_one(overrides, compose)
 
 
 def test_every_exhibit_has_its_section():

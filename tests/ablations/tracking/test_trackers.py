@@ -88,12 +88,11 @@ def test_the_report_is_an_artifact_and_a_failing_report_only_warns(compose, fold
         (target / "report.md").write_text("found")
 
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setattr(trackers, "write_report", write_report)
     config = run_with(compose, folder, "wandb").config
-    trackers.publish_report("study", config)
+    trackers.publish_report("study", config, write_report)
     assert "was not uploaded" not in caplog.text
     kept_by_wandb(folder.parents[1], b"study-report")
-    trackers.publish_report("study", config)  # the folder is there: it raises
+    trackers.publish_report("study", config, write_report)  # the folder is there: it raises
     assert "was not uploaded to W&B: FileExistsError" in caplog.text
 
 
