@@ -39,7 +39,7 @@ def main(arguments: list[str], introduction: str) -> int:
                 return 0
             requests = prepare(overrides, compose)
             if options.cfg:
-                print("\n".join(OmegaConf.to_yaml(compose(each), resolve=True) for each in overrides), end="")
+                print("\n".join(OmegaConf.to_yaml(compose(given), resolve=True) for given in overrides), end="")
                 return 0
         for request in requests:
             check_outputs(request.runs[0].config)
@@ -70,9 +70,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def prepare(overrides: list[list[str]], compose: Compose) -> list[Request]:
     """A request for each run or study of a sweep. Raises ConfigError with one line for each mistake in any of them."""
     requests, mistakes = [], []
-    for each in overrides:
+    for given in overrides:
         try:
-            requests.append(prepare_one(each, compose))
+            requests.append(prepare_one(given, compose))
         except ConfigError as error:
             mistakes += str(error).splitlines()
     mistakes = mistakes or shared_folders(requests, overrides)

@@ -208,8 +208,8 @@ def collate(
         h, w = sample.image.shape[-2:]
         image = sample.image.permute(1, 2, 0)
         normalise(image.flip(1) if flip else image, out=pixels[b, :h, :w])
-        found = flip_boxes(sample.boxes, w) if flip else sample.boxes
-        boxes[b, :n], crowds[b, : len(found) - n] = found[:n], found[n:]
+        all_boxes = flip_boxes(sample.boxes, w) if flip else sample.boxes
+        boxes[b, :n], crowds[b, : len(all_boxes) - n] = all_boxes[:n], all_boxes[n:]
         labels[b, :n] = sample.labels[:n]
         masks[b, :n, :h, :w] = sample.masks[:n].flip(2) if flip else sample.masks[:n]
     return Batch(

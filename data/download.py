@@ -125,16 +125,16 @@ def _continue(archive: Archive, part: Path, say: Callable[[str], None]) -> None:
 def _verify(archive: Archive, part: Path) -> None:
     """Raises ValueError, and removes the file, when it is not the archive on record."""
     size = part.stat().st_size
-    found = f"{size} bytes"
+    actual = f"{size} bytes"
     good = size == archive.size
     if good and archive.sha256 is not None:
         with open(part, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        good = found == archive.sha256
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        good = actual == archive.sha256
     if not good:
         part.unlink()
         expected = archive.sha256 if size == archive.size else f"{archive.size} bytes"
-        raise ValueError(f"{archive.name}: expected {expected}, got {found}; the file was removed, run again")
+        raise ValueError(f"{archive.name}: expected {expected}, got {actual}; the file was removed, run again")
 
 
 def unpack(path: Path, folder: Path) -> None:

@@ -23,10 +23,12 @@ RECORDS = ("study.json", "exhibits/*.json", "exhibits/*/*.png", "*/seed*/run.jso
 
 def objections(study: StudyResults, folder: Path) -> list[str]:
     """Why a study should not be published in `folder`; empty when it may be."""
-    found = [f"{item.arm} seed {item.seed}: {item.kind}, {item.detail}" for item in study.problems]
+    obstacles = [f"{item.arm} seed {item.seed}: {item.kind}, {item.detail}" for item in study.problems]
     if folder.exists() and not (folder / "records/study.json").exists():
-        found.append(f"{folder}: expected a published study or nothing, got other files; move or remove that folder.")
-    return found + warnings(study)
+        obstacles.append(
+            f"{folder}: expected a published study or nothing, got other files; move or remove that folder."
+        )
+    return obstacles + warnings(study)
 
 
 def publish(study: StudyResults, folder: Path) -> Path:

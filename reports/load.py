@@ -67,8 +67,8 @@ class StudyResults:
 
     def values(self, arm: str, metric: str) -> dict[int, float]:
         """Seed -> value of a metric, over the arm's finished runs in which it is defined."""
-        found = {seed: self.value(arm, seed, metric) for seed in self.record.seeds}
-        return {seed: value for seed, value in found.items() if value is not None}
+        by_seed = {seed: self.value(arm, seed, metric) for seed in self.record.seeds}
+        return {seed: value for seed, value in by_seed.items() if value is not None}
 
     @property
     def data(self) -> dict[str, Any]:

@@ -135,16 +135,16 @@ class Folds(Preprocessor):
     """Takes the lines `<details>`, `<summary>...</summary>` and `</details>`, which stand alone in a report."""
 
     def run(self, lines: list[str]) -> list[str]:
-        found: list[str] = []
+        rewritten: list[str] = []
         for line in lines:
             summary = re.fullmatch(r"<summary>(.*)</summary>", line)
             if line == "<details>":
                 continue
             if summary:
-                found += ["", OPEN + summary.group(1), ""]
+                rewritten += ["", OPEN + summary.group(1), ""]
             else:
-                found += ["", CLOSE, ""] if line == "</details>" else [line]
-        return found
+                rewritten += ["", CLOSE, ""] if line == "</details>" else [line]
+        return rewritten
 
 
 class Reader(Treeprocessor):

@@ -190,13 +190,13 @@ def _interaction(analysis: Analysis, index: int, figures: Figures) -> dict[str, 
     }
 
 
-def _why_text(found: Misalignment) -> dict[str, Any]:
-    strides = list(found.medians)
+def _why_text(measured: Misalignment) -> dict[str, Any]:
+    strides = list(measured.medians)
     return {
         "first": strides[0],
-        "bins": found.bins,
-        "num_boxes": found.num_boxes,
+        "bins": measured.bins,
+        "num_boxes": measured.num_boxes,
         "several": len(strides) > 1,
-        "medians": and_list([f"{number(found.medians[stride])} pixels at stride {stride}" for stride in strides]),
-        "shares": and_list([f"{number(100 * found.shares[stride], 0)} %" for stride in strides]),
+        "medians": and_list([f"{number(measured.medians[stride])} pixels at stride {stride}" for stride in strides]),
+        "shares": and_list([f"{number(100 * measured.shares[stride], 0)} %" for stride in strides]),
     }

@@ -79,9 +79,9 @@ def test_every_step_of_the_walk_is_defined_in_the_file_named():
             continue
         nodes = ast.parse(text).body
         for part in name.split("."):
-            found = [node for node in nodes if part in defined_by(node)]
-            assert found, f"{path}: {name}"
-            nodes = getattr(found[0], "body", [])
+            matching = [node for node in nodes if part in defined_by(node)]
+            assert matching, f"{path}: {name}"
+            nodes = getattr(matching[0], "body", [])
 
 
 def defined_by(node):

@@ -90,19 +90,19 @@ def _times(study: StudyResults, content: dict[str, Any]) -> Marked:
 
 def _parts(study: StudyResults, content: dict[str, Any]) -> Marked:
     rows = []
-    for arm, found in content["parameters"].items():
-        cells = [f"{found[part]:,}" if part in found else NOTHING for part in PARTS]
+    for arm, counts in content["parameters"].items():
+        cells = [f"{counts[part]:,}" if part in counts else NOTHING for part in PARTS]
         costs = [content["flops"][arm].get(name) for name in ("without_masks", "per_mask")]
         millions = [number(None if cost is None else cost / 1e6) for cost in costs]
-        rows.append([study.label(arm), *cells, f"{sum(found.values()):,}", *millions])
+        rows.append([study.label(arm), *cells, f"{sum(counts.values()):,}", *millions])
     header = ["arm", *PARTS.values(), "all parts", "million FLOPs without masks", "for each mask"]
     return table(header, rows)
 
 
 def flops(content: dict[str, Any], variant: dict[str, Any]) -> float:
     """Of one image, with as many masks as the variant computes."""
-    found = content["flops"][variant["arm"]]
-    return found["without_masks"] + variant["masks_per_image"] * found.get("per_mask", 0)
+    counts = content["flops"][variant["arm"]]
+    return counts["without_masks"] + variant["masks_per_image"] * counts.get("per_mask", 0)
 
 
 def added(content: dict[str, Any], variant: dict[str, Any]) -> float:

@@ -56,8 +56,8 @@ def _entry(content: dict[str, Any], image_id: int) -> dict[str, dict[str, Any]]:
     """What each arm has on an image, by arm; empty where it is not in the exhibit."""
     return {
         arm: entry
-        for arm, found in content["arms"].items()
-        for entry in found["images"]
+        for arm, results in content["arms"].items()
+        for entry in results["images"]
         if entry["image_id"] == image_id
     }
 
@@ -66,9 +66,9 @@ def _objects(study: StudyResults, image_id: int) -> np.ndarray:
     """xyxy boxes [n, 4] of the image's objects."""
     items = (study.ground_truth or {})["annotations"]
     boxes = [item["bbox"] for item in items if item["image_id"] == image_id and not item.get("iscrowd")]
-    found = np.array(boxes, dtype=float).reshape(-1, 4)
-    found[:, 2:] += found[:, :2]
-    return found
+    corners = np.array(boxes, dtype=float).reshape(-1, 4)
+    corners[:, 2:] += corners[:, :2]
+    return corners
 
 
 def _draw_anchors(study: StudyResults, content: dict[str, Any], image_id: int, path: Path, figures: Figures) -> None:
@@ -79,15 +79,15 @@ def _draw_anchors(study: StudyResults, content: dict[str, Any], image_id: int, p
     centre = (middle[:2] + middle[2:]) / 2
     drawn, [row] = figure(1, len(entries), width=3.4 * len(entries), height=3.5, gridspec_kw={"wspace": 0.05})
     for axes, (arm, entry) in zip(row, entries.items(), strict=True):
-        found, scale = content["arms"][arm], np.array(entry["scale"])
-        step = found["stride"] * scale
+        results, scale = content["arms"][arm], np.array(entry["scale"])
+        step = results["stride"] * scale
         _background(axes, pixels)
         rows, columns = np.indices(np.shape(entry["objectness"]))
         x, y = columns * step[0], rows * step[1]
         inside = (x <= pixels.shape[1]) & (y <= pixels.shape[0])
         axes.plot(x[inside], y[inside], ".", color="white", markersize=2.2, alpha=0.8)
         place = np.tile(np.round(centre / step) * step, 2)
-        anchors = np.array(found["cell_anchors"]) * np.tile(scale, 2)
+        anchors = np.array(results["cell_anchors"]) * np.tile(scale, 2)
         sizes = _sizes(anchors)
         for anchor, size in zip(anchors + place, sizes, strict=True):
             _box(axes, anchor, SIZES[int(np.searchsorted(np.unique(sizes), size)) % len(SIZES)], 1.2)

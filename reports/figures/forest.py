@@ -61,8 +61,8 @@ def forest(analysis: Analysis, figures: Figures, name: str = "forest") -> bool:
         upper = top + 0.5 * STEP + 0.1
         axes.axhspan(upper - block, upper, color=SHADE if row % 2 == 0 else "white", linewidth=0, zorder=-2)
         for index, weights in enumerate(contrasts):
-            found, paper = analysis.estimate(weights, metric), analysis.paper(weights, metric)
-            _line(axes, found, paper, top - index * STEP, styles[index])
+            effect, paper = analysis.estimate(weights, metric), analysis.paper(weights, metric)
+            _line(axes, effect, paper, top - index * STEP, styles[index])
     axes.set_yticks(
         [-row * block - STEP * (len(contrasts) - 1) / 2 for row in range(len(metrics))],
         [metric_label(metric) for metric in metrics],
@@ -94,30 +94,34 @@ def metrics_of(analysis: Analysis) -> list[str]:
     ]
 
 
-def _line(axes: Axes, found: Estimate, paper: float | None, y: float, style: dict[str, Any]) -> None:
-    values, colour = list(found.values.values()), style["color"]
+def _line(axes: Axes, effect: Estimate, paper: float | None, y: float, style: dict[str, Any]) -> None:
+    values, colour = list(effect.values.values()), style["color"]
     axes.plot(values, [y + 0.075] * len(values), "o", color=colour, markersize=3, alpha=0.5, markeredgewidth=0)
-    if found.low is not None and found.high is not None:
-        axes.plot([found.low, found.high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
-    if found.mean is not None:
-        axes.plot([found.mean], [y], linestyle="none", markersize=6.5, markeredgecolor="white", **style)
+    if effect.low is not None and effect.high is not None:
+        axes.plot([effect.low, effect.high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
+    if effect.mean is not None:
+        axes.plot([effect.mean], [y], linestyle="none", markersize=6.5, markeredgecolor="white", **style)
     if paper is not None:
         axes.plot([paper], [y], linestyle="none", markersize=5.5, **PAPER_MARK)
     axes.annotate(
-        estimate_text(found),
+        estimate_text(effect),
         (1.01, y),
         xycoords=("axes fraction", "data"),
         va="center",
         fontsize=8,
-        color=INK if found.mean is not None else MUTED,
+        color=INK if effect.mean is not None else MUTED,
     )
 
 
-def estimate_text(found: Estimate) -> str:
+def estimate_text(effect: Estimate) -> str:
     """ "+3.4  (+1.2 to +5.6)"."""
-    if found.mean is None:
+    if effect.mean is None:
         return NOTHING
-    return f"{signed(found.mean)}  ({interval(found.low, found.high)})" if found.low is not None else signed(found.mean)
+    return (
+        f"{signed(effect.mean)}  ({interval(effect.low, effect.high)})"
+        if effect.low is not None
+        else signed(effect.mean)
+    )
 
 
 def _styles(analysis: Analysis) -> list[dict[str, Any]]:

@@ -144,13 +144,13 @@ def _align_panel(axes: Axes, box: list[float], bins: int, stride: int) -> None:
     x, y, width, height = box
     across: list[float] = []
     down: list[float] = []
-    for low, extent, found in ((x, width, across), (y, height, down)):
+    for low, extent, coordinates in ((x, width, across), (y, height, down)):
         start, size = align_interval(low / stride, (low + extent) / stride, aligned=False)
         positions = sample_positions(start, size, bins, num_samples(size, bins, 2))
-        found += [stride * position for row in positions for position in row]
+        coordinates += [stride * position for row in positions for position in row]
         edges = [stride * (start + index * size / bins) for index in range(bins + 1)]
         for edge in edges:
-            line = ([edge] * 2, [y, y + height]) if found is across else ([x, x + width], [edge] * 2)
+            line = ([edge] * 2, [y, y + height]) if coordinates is across else ([x, x + width], [edge] * 2)
             axes.plot(*line, color=ALIGN, linewidth=0.8, alpha=0.8)
     sampled_x, sampled_y = np.meshgrid(across, down)
     axes.plot(sampled_x.ravel(), sampled_y.ravel(), "o", color=ALIGN, markersize=2.4, markeredgewidth=0, zorder=5)

@@ -156,14 +156,14 @@ def _claimed_side(axes: Axes, row: Row, top: float, bottom: float) -> None:
 
 
 def _draw_row(axes: Axes, verdict: Verdict, y: float) -> None:
-    found = verdict.estimate
-    values = list(found.values.values())
+    effect = verdict.estimate
+    values = list(effect.values.values())
     axes.plot([0, 0], [y - ROW / 2, y + ROW / 2], color=INK, linewidth=1, zorder=1)
     axes.plot(values, [y - 0.09] * len(values), "o", color=MUTED, markersize=2.6, alpha=0.8, markeredgewidth=0)
     if verdict.interval:
         axes.plot(verdict.interval, [y, y], color=INK, linewidth=2, solid_capstyle="butt")
-    if found.mean is not None:
-        axes.plot([found.mean], [y], "o", color=INK, markersize=5.5, markeredgecolor="white")
+    if effect.mean is not None:
+        axes.plot([effect.mean], [y], "o", color=INK, markersize=5.5, markeredgecolor="white")
     if verdict.hypothesis.paper is not None:
         axes.plot([verdict.hypothesis.paper], [y], linestyle="none", markersize=5, **PAPER_MARK)
 

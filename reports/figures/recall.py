@@ -59,14 +59,14 @@ def curves(study: StudyResults, figures: Figures, name: str = "recall") -> bool:
 
 
 def _against_number(axes: Axes, study: StudyResults, arms: Sequence[str]) -> None:
-    found, styles = numbers(study), arm_styles(study)
+    counts, styles = numbers(study), arm_styles(study)
     for arm in arms:
         for threshold, dashes in DRAWN.items():
-            metrics = [f"recall.R{threshold}@{number}" for number in found]
-            _lines(axes, study, arm, found, metrics, styles[arm].colour, styles[arm].marker, dashes)
+            metrics = [f"recall.R{threshold}@{number}" for number in counts]
+            _lines(axes, study, arm, counts, metrics, styles[arm].colour, styles[arm].marker, dashes)
     _levels(axes, study)
     axes.set_xscale("log")
-    axes.set_xticks(found, [str(number) for number in found])
+    axes.set_xticks(counts, [str(number) for number in counts])
     axes.minorticks_off()
     axes.set_xlabel("best proposals of an image")
     axes.set_title("how many")
@@ -89,12 +89,12 @@ def _levels(axes: Axes, study: StudyResults) -> None:
 
 
 def _against_iou(axes: Axes, study: StudyResults, arm: str) -> None:
-    places = [threshold / 100 for threshold in THRESHOLDS]
+    thresholds = [threshold / 100 for threshold in THRESHOLDS]
     for index, number in enumerate(selected(study)):
         metrics = [f"recall.R{threshold}@{number}" for threshold in THRESHOLDS]
-        mean = _lines(axes, study, arm, places, metrics, RAMP[index % len(RAMP)])
+        mean = _lines(axes, study, arm, thresholds, metrics, RAMP[index % len(RAMP)])
         if mean is not None:
-            axes.annotate(str(number), (places[0], mean[0]), xytext=(-4, 0), textcoords="offset points", ha="right")
+            axes.annotate(str(number), (thresholds[0], mean[0]), xytext=(-4, 0), textcoords="offset points", ha="right")
     axes.set_xlim(0.43, 0.96)
     axes.set_xticks([0.5, 0.6, 0.7, 0.8, 0.9])
     axes.set_xlabel("IoU that counts as covered")
@@ -105,7 +105,7 @@ def _lines(
     axes: Axes,
     study: StudyResults,
     arm: str,
-    places: Sequence[float],
+    thresholds: Sequence[float],
     metrics: Sequence[str],
     colour: str,
     marker: str = "",
@@ -117,9 +117,9 @@ def _lines(
     if not seeds:
         return None
     for seed in seeds:
-        axes.plot(places, [one[seed] for one in values], color=colour, linewidth=0.6, alpha=0.5, linestyle=dashes)
+        axes.plot(thresholds, [one[seed] for one in values], color=colour, linewidth=0.6, alpha=0.5, linestyle=dashes)
     mean = np.array([np.mean([one[seed] for seed in seeds]) for one in values])
-    axes.plot(places, mean, color=colour, linewidth=1.8, linestyle=dashes, marker=marker, markersize=4.5)
+    axes.plot(thresholds, mean, color=colour, linewidth=1.8, linestyle=dashes, marker=marker, markersize=4.5)
     return mean
 
 

@@ -59,12 +59,12 @@ def differences(study: StudyResults) -> list[Weights]:
 
     Where a study has hypotheses on none, every other arm is compared with the first.
     """
-    found = [dict(item.contrast) for item in study.record.hypotheses if is_pair(item.contrast)]
-    if not found:
+    pairs = [dict(item.contrast) for item in study.record.hypotheses if is_pair(item.contrast)]
+    if not pairs:
         arms = list(study.record.arms)
-        found = [{arm: 1.0, arms[0]: -1.0} for arm in arms[1:]]
+        pairs = [{arm: 1.0, arms[0]: -1.0} for arm in arms[1:]]
     distinct: dict[tuple[str, str], Weights] = {}
-    for weights in found:
+    for weights in pairs:
         distinct.setdefault(arms_of(weights), weights)
     return list(distinct.values())
 
@@ -72,7 +72,7 @@ def differences(study: StudyResults) -> list[Weights]:
 def interactions(study: StudyResults) -> list[Interaction]:
     """The hypotheses' differences of two differences, split into the two so that each is a difference of its own."""
     known = [arms_of(weights) for weights in differences(study)]
-    found = []
+    crossed = []
     for item in study.record.hypotheses:
         plus = [arm for arm, weight in item.contrast.items() if weight == 1]
         minus = [arm for arm, weight in item.contrast.items() if weight == -1]
@@ -85,7 +85,7 @@ def interactions(study: StudyResults) -> list[Interaction]:
         ]
         # Among the ways to write the contrast, take the one whose differences the study asks about by themselves.
         second, first = max(splits, key=lambda split: (split[0] in known) + ((split[1][0], split[1][1]) in known))
-        found.append(
+        crossed.append(
             Interaction(
                 first={first[0]: 1.0, first[1]: -1.0},
                 second={second[0]: 1.0, second[1]: -1.0},
@@ -93,7 +93,7 @@ def interactions(study: StudyResults) -> list[Interaction]:
                 metric=item.metric,
             )
         )
-    return found
+    return crossed
 
 
 def label_of(study: StudyResults, known: Sequence[Interaction], weights: Weights) -> str:

@@ -76,9 +76,9 @@ def measure(study: StudyResults) -> Misalignment | None:
 
 def strides_of(study: StudyResults) -> list[int]:
     """The strides of a study's arms, or of its runs where they are no factor."""
-    found = {arm.factors.get("stride") for arm in study.record.arms.values()}
-    found |= {run.config.get("stride") for run in study.runs.values()} if found == {None} else set()
-    return sorted(stride for stride in found if isinstance(stride, int) and stride > 0)
+    strides = {arm.factors.get("stride") for arm in study.record.arms.values()}
+    strides |= {run.config.get("stride") for run in study.runs.values()} if strides == {None} else set()
+    return sorted(stride for stride in strides if isinstance(stride, int) and stride > 0)
 
 
 def bin_centres(low: float, high: float, bins: int, length: int, stride: int) -> tuple[list[float], list[float]]:

@@ -104,24 +104,24 @@ def estimate(values: Mapping[int, float], level: float = LEVEL) -> Estimate:
     return Estimate(dict(values), mean, sd, mean - half, mean + half, p)
 
 
-def equivalence_p(found: Estimate, margin: float) -> float | None:
+def equivalence_p(difference: Estimate, margin: float) -> float | None:
     """p of two one-sided t tests: small when the mean is shown to lie within +-margin."""
-    if found.mean is None or found.sd is None:
+    if difference.mean is None or difference.sd is None:
         return None
-    if found.sd == 0:
-        return 0.0 if abs(found.mean) < margin else 1.0
-    error = found.sd / math.sqrt(found.n)
-    return float(stats.t.sf((margin - abs(found.mean)) / error, found.n - 1))
+    if difference.sd == 0:
+        return 0.0 if abs(difference.mean) < margin else 1.0
+    error = difference.sd / math.sqrt(difference.n)
+    return float(stats.t.sf((margin - abs(difference.mean)) / error, difference.n - 1))
 
 
-def beyond_p(found: Estimate, margin: float) -> float | None:
+def beyond_p(difference: Estimate, margin: float) -> float | None:
     """p of a two-sided t test: small when the mean is shown to lie outside +-margin."""
-    if found.mean is None or found.sd is None:
+    if difference.mean is None or difference.sd is None:
         return None
-    if found.sd == 0:
-        return 0.0 if abs(found.mean) > margin else 1.0
-    error = found.sd / math.sqrt(found.n)
-    return float(min(1.0, 2 * stats.t.sf((abs(found.mean) - margin) / error, found.n - 1)))
+    if difference.sd == 0:
+        return 0.0 if abs(difference.mean) > margin else 1.0
+    error = difference.sd / math.sqrt(difference.n)
+    return float(min(1.0, 2 * stats.t.sf((abs(difference.mean) - margin) / error, difference.n - 1)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -153,23 +153,23 @@ def power_of_equivalence(mean: float, sd: float, count: int, margin: float, alph
     return float(max(0.0, np.nan_to_num(below) - np.nan_to_num(above)))
 
 
-def seeds_needed(found: Estimate, margin: float | None = None, alpha: float = ALPHA) -> int | None:
+def seeds_needed(difference: Estimate, margin: float | None = None, alpha: float = ALPHA) -> int | None:
     """The number of seeds with which the verdict would come in `POWER` of the cases, if mean and spread stay.
 
     With a margin, for an equivalence, or for its opposite when the mean lies outside the margin. None when no number
     would do (a mean of exactly 0, or exactly on the margin). alpha: the level of the test, smaller in a family.
     """
-    if found.mean is None or found.sd is None:
+    if difference.mean is None or difference.sd is None:
         return None
-    size = abs(found.mean)
-    if found.sd == 0:
+    size = abs(difference.mean)
+    if difference.sd == 0:
         return None if size == (margin or 0.0) else 2
 
     if size == (margin or 0.0):
         return None
     if margin is None or size > margin:
-        return seeds_for(size - (margin or 0.0), found.sd, alpha)
-    spread = found.sd
+        return seeds_for(size - (margin or 0.0), difference.sd, alpha)
+    spread = difference.sd
     return _first(lambda count: power_of_equivalence(size, spread, count, margin, alpha) >= POWER)
 
 
@@ -201,40 +201,44 @@ def judge(hypotheses: Sequence[tuple[Hypothesis, Estimate]]) -> list[Verdict]:
     contradicted when it is on the other side. An equivalence is reproduced when the mean is shown to lie within the
     margin and contradicted when it is shown to lie outside.
     """
-    p_values = [_p_of(hypothesis, found) for hypothesis, found in hypotheses]
+    p_values = [_p_of(hypothesis, difference) for hypothesis, difference in hypotheses]
     corrected = holm([1.0 if p is None else p for p in p_values])
     undecided = max(1, sum(p > ALPHA for p in corrected))
     return [
-        _verdict(hypothesis, found, p_values[index], corrected[index], ALPHA / undecided)
-        for index, (hypothesis, found) in enumerate(hypotheses)
+        _verdict(hypothesis, difference, p_values[index], corrected[index], ALPHA / undecided)
+        for index, (hypothesis, difference) in enumerate(hypotheses)
     ]
 
 
-def _p_of(hypothesis: Hypothesis, found: Estimate) -> float | None:
+def _p_of(hypothesis: Hypothesis, difference: Estimate) -> float | None:
     if hypothesis.direction != "equal":
-        return found.p
+        return difference.p
     if hypothesis.margin is None:
         raise ValueError(
             f"hypothesis '{hypothesis.name}' claims an equivalence: expected a margin in points, got none; "
             f"state it in the study's configuration"
         )
-    within, beyond = equivalence_p(found, hypothesis.margin), beyond_p(found, hypothesis.margin)
+    within, beyond = equivalence_p(difference, hypothesis.margin), beyond_p(difference, hypothesis.margin)
     return None if within is None or beyond is None else min(within, beyond)
 
 
-def _verdict(hypothesis: Hypothesis, found: Estimate, p: float | None, corrected: float, level_left: float) -> Verdict:
+def _verdict(
+    hypothesis: Hypothesis, difference: Estimate, p: float | None, corrected: float, level_left: float
+) -> Verdict:
     """level_left: the level at which Holm's procedure tests the first hypothesis that is still open."""
-    if p is None or found.mean is None:
-        return Verdict(hypothesis, "no verdict", found)
-    detectable = detectable_effect(found.sd, found.n)
+    if p is None or difference.mean is None:
+        return Verdict(hypothesis, "no verdict", difference)
+    detectable = detectable_effect(difference.sd, difference.n)
     if corrected > ALPHA:
-        needed = seeds_needed(found, hypothesis.margin if hypothesis.direction == "equal" else None, level_left)
-        return Verdict(hypothesis, "not resolvable", found, p, corrected, needed, detectable)
+        needed = seeds_needed(difference, hypothesis.margin if hypothesis.direction == "equal" else None, level_left)
+        return Verdict(hypothesis, "not resolvable", difference, p, corrected, needed, detectable)
     if hypothesis.direction == "equal":
-        as_stated = abs(found.mean) < (hypothesis.margin or 0.0)
+        as_stated = abs(difference.mean) < (hypothesis.margin or 0.0)
     else:
-        as_stated = (found.mean > 0) == (hypothesis.direction == "greater")
-    return Verdict(hypothesis, "reproduced" if as_stated else "contradicted", found, p, corrected, None, detectable)
+        as_stated = (difference.mean > 0) == (hypothesis.direction == "greater")
+    return Verdict(
+        hypothesis, "reproduced" if as_stated else "contradicted", difference, p, corrected, None, detectable
+    )
 
 
 def _spread(sample: np.ndarray) -> float:

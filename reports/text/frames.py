@@ -56,19 +56,19 @@ def contrasts_frame(analysis: Analysis) -> pd.DataFrame:
     rows = []
     for key, weights in {contrasts.key(weights): weights for weights in compared}.items():
         for metric in metrics:
-            found, verdict = analysis.estimate(weights, metric), asked.get((key, metric))
+            effect, verdict = analysis.estimate(weights, metric), asked.get((key, metric))
             images = analysis.noise.get(verdict.hypothesis.name) if verdict else None
             rows.append(
                 {
                     "study": study.name,
                     "contrast": analysis.label(weights),
                     "metric": metric,
-                    "n": found.n,
-                    "mean": found.mean,
-                    "sd": found.sd,
-                    "low": found.low,
-                    "high": found.high,
-                    "p": found.p,
+                    "n": effect.n,
+                    "mean": effect.mean,
+                    "sd": effect.sd,
+                    "low": effect.low,
+                    "high": effect.high,
+                    "p": effect.p,
                     "paper": analysis.paper(weights, metric),
                     "threshold": verdict.hypothesis.threshold if verdict else None,
                     "hypothesis": verdict.hypothesis.name if verdict else None,

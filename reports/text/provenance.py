@@ -64,27 +64,27 @@ def difference_table(study: StudyResults, rows: dict[str, dict[str, str]]) -> Ma
 
 def warnings(study: StudyResults) -> list[Marked]:
     """What a reader must know before trusting the comparison; empty when all is as it should be."""
-    found: list[str] = []
+    sentences: list[str] = []
     budget = study.record.config.get("budget")
     if isinstance(budget, dict) and budget.get("name") == "smoke":
-        found.append("This is a smoke test: it shows that the pipeline works, and its numbers mean nothing.")
+        sentences.append("This is a smoke test: it shows that the pipeline works, and its numbers mean nothing.")
     undeclared = config_difference(study).undeclared
     if undeclared:
         names = and_list([code(name) for name in undeclared])
-        found.append(
+        sentences.append(
             f"The runs differ in more than the declared factors: {names}. Their difference cannot be put "
             f"down to {and_list([code(name) for name in study.record.factors])} alone."
         )
     digests = _values(run.data.get("digest", "none") for run in study.runs.values())
     if len(digests) > 1:
-        found.append(f"The runs did not use the same data: there are {len(digests)} different digests.")
+        sentences.append(f"The runs did not use the same data: there are {len(digests)} different digests.")
     commits = _values(flatten(run.provenance).get("git.commit") for run in study.runs.values())
     if len(commits) > 1:
         names = and_list([escape(commit) for commit in commits])
-        found.append(f"The runs used code of {len(commits)} different commits: {names}.")
+        sentences.append(f"The runs used code of {len(commits)} different commits: {names}.")
     if any(flatten(run.provenance).get("git.dirty") for run in study.runs.values()):
-        found.append("Some runs used code with uncommitted changes: the commit alone does not describe them.")
-    return [Marked(text) for text in found]
+        sentences.append("Some runs used code with uncommitted changes: the commit alone does not describe them.")
+    return [Marked(text) for text in sentences]
 
 
 def provenance_table(study: StudyResults) -> Marked:
@@ -140,7 +140,7 @@ def shared_by_seeds(study: StudyResults) -> list[str]:
     for (arm, _), run in study.runs.items():
         for stage, key in run.stages.items():
             keys.setdefault(stage, {}).setdefault(arm, set()).add(key)
-    return [stage for stage, arms in keys.items() if all(len(found) == 1 for found in arms.values())]
+    return [stage for stage, arms in keys.items() if all(len(of_arm) == 1 for of_arm in arms.values())]
 
 
 def _values(values: Iterable[Any]) -> tuple[str, ...]:

@@ -73,11 +73,11 @@ def mean_and_spread(values: Any) -> str:
     return number(statistics.fmean(known)) + spread
 
 
-def estimated(found: Estimate) -> str:
+def estimated(effect: Estimate) -> str:
     """ "+3.4 (+1.2 to +5.6)"."""
-    if found.mean is None:
+    if effect.mean is None:
         return NOTHING
-    return signed(found.mean) + (f" ({interval(found.low, found.high)})" if found.low is not None else "")
+    return signed(effect.mean) + (f" ({interval(effect.low, effect.high)})" if effect.low is not None else "")
 
 
 def every_seed(study: StudyResults) -> Marked:
@@ -109,15 +109,15 @@ def tests(analysis: Analysis) -> Marked:
     equal = [verdict.hypothesis.direction == "equal" for verdict in analysis.verdicts]
     rows = []
     for item, is_equal in zip(analysis.verdicts, equal, strict=True):
-        found, decides = item.estimate, item.interval or (None, None)
+        effect, decides = item.estimate, item.interval or (None, None)
         rows.append(
             [
                 item.hypothesis.claim,
                 metric_label(item.hypothesis.metric),
-                str(found.n),
-                signed(found.mean),
-                number(found.sd),
-                interval(found.low, found.high),
+                str(effect.n),
+                signed(effect.mean),
+                number(effect.sd),
+                interval(effect.low, effect.high),
                 *([interval(*decides) if is_equal else NOTHING] if any(equal) else []),
                 p_value(item.p),
                 p_value(item.p_corrected),
@@ -154,14 +154,14 @@ def relative(analysis: Analysis, metric: str) -> Marked:
     study, rows = analysis.study, []
     for weights in analysis.differences:
         _, minus = arms_of(weights)
-        found, base = analysis.estimate(weights, metric), study.values(minus, metric)
+        effect, base = analysis.estimate(weights, metric), study.values(minus, metric)
         paper, paper_base = analysis.paper(weights, metric), study.record.arms[minus].paper.get(metric)
-        level = statistics.fmean([base[seed] for seed in found.values]) if found.values else 0.0
+        level = statistics.fmean([base[seed] for seed in effect.values]) if effect.values else 0.0
         rows.append(
             [
                 analysis.label(weights),
-                signed(found.mean),
-                f"{signed(100 * found.mean / level, 0)} %" if found.mean is not None and level > 0 else NOTHING,
+                signed(effect.mean),
+                f"{signed(100 * effect.mean / level, 0)} %" if effect.mean is not None and level > 0 else NOTHING,
                 signed(paper),
                 f"{signed(100 * paper / paper_base, 0)} %" if paper is not None and paper_base else NOTHING,
             ]
@@ -173,10 +173,10 @@ def scales(analysis: Analysis, item: Interaction) -> Marked:
     """An interaction in every metric, and as a ratio: whether it is there can depend on the scale."""
     study, rows = analysis.study, list[list[object]]()
     for metric in dict.fromkeys([item.metric, *SCALES]):
-        found = [analysis.estimate(weights, metric) for weights in (item.first, item.second, item.weights)]
-        if found[2].mean is None:
+        gains = [analysis.estimate(weights, metric) for weights in (item.first, item.second, item.weights)]
+        if gains[2].mean is None:
             continue
-        cells: list[object] = [metric_label(metric), signed(found[0].mean), signed(found[1].mean), estimated(found[2])]
+        cells: list[object] = [metric_label(metric), signed(gains[0].mean), signed(gains[1].mean), estimated(gains[2])]
         rows.append([bold(cell) for cell in cells] if metric == item.metric else cells)
     ratio = _ratio(study, item)
     if ratio is not None:

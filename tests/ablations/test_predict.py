@@ -72,9 +72,9 @@ def test_results_are_in_coco_format_and_drawings_have_the_size_of_the_image(join
     truth = COCO()
     truth.dataset = json.loads((tmp_path / "out/images.json").read_text()) | {"annotations": [], "info": {}}
     truth.createIndex()
-    found = truth.loadRes(str(tmp_path / "out/results.json"))
+    detections = truth.loadRes(str(tmp_path / "out/results.json"))
     for image in truth.dataset["images"]:
-        results = found.loadAnns(found.getAnnIds(image["id"]))
+        results = detections.loadAnns(detections.getAnnIds(image["id"]))
         assert results
         for result in results:
             assert result["segmentation"]["size"] == [image["height"], image["width"]]

@@ -50,9 +50,9 @@ def test_all_of_it_trains_and_detects(stride):
     assert {"maps.weight", "head.0.weight"} <= trained
     assert any(name.startswith("backbone.") for name in trained)
     assert not any(name.startswith(("backbone.stages.0", "backbone.stages.1")) for name in trained)  # frozen
-    found = model.eval().detect(images, sizes, proposals)
-    assert found.masks.shape == (*found.labels.shape, 18, 18)
-    assert found.masks.min() >= 0 and found.masks.max() <= 1
+    detections = model.eval().detect(images, sizes, proposals)
+    assert detections.masks.shape == (*detections.labels.shape, 18, 18)
+    assert detections.masks.min() >= 0 and detections.masks.max() <= 1
 
 
 def test_only_the_ground_truth_classes_maps_are_trained_by_the_mask_loss():
@@ -104,11 +104,11 @@ def test_refined_boxes_compete_beside_the_proposals():
     model = network(model=dataclasses.replace(MODEL, score_threshold=0.0, nms_threshold=0.999)).eval()
     model.maps.weight.data[-4 * 9 :] = 0
     model.maps.bias.data[-4 * 9 : -3 * 9] = -0.5  # dx, divided by 5: a tenth of the width to the left
-    found = model.detect(images, sizes, one)
+    detections = model.detect(images, sizes, one)
     for i in range(2):
         x1, _, x2, _ = one.boxes[i, 0].tolist()
         expected = {round(x1, 3), round(max(x1 - 0.1 * (x2 - x1), 0), 3)}
-        assert {round(x, 3) for x in found.boxes[i, found.scores[i] > 0, 0].tolist()} == expected
+        assert {round(x, 3) for x in detections.boxes[i, detections.scores[i] > 0, 0].tolist()} == expected
 
 
 def test_padded_proposals_neither_are_found_nor_vote():
@@ -128,8 +128,8 @@ def test_padded_proposals_neither_are_found_nor_vote():
 
 def test_no_detection_at_all_is_an_empty_result():
     images, sizes, _, proposals = scene()
-    found = network(model=dataclasses.replace(MODEL, score_threshold=1.0)).eval().detect(images, sizes, proposals)
-    assert (found.scores == 0).all() and not found.masks.any()
+    detections = network(model=dataclasses.replace(MODEL, score_threshold=1.0)).eval().detect(images, sizes, proposals)
+    assert (detections.scores == 0).all() and not detections.masks.any()
 
 
 def test_it_learns_two_images_by_heart():
@@ -142,8 +142,8 @@ def test_it_learns_two_images_by_heart():
         sum(losses.values()).backward()
         optimizer.step()
     assert sum(losses.values()) < 0.6
-    found = model.eval().detect(images, sizes, proposals)
-    assert found.labels[:, 0].tolist() == [1, 3]
+    detections = model.eval().detect(images, sizes, proposals)
+    assert detections.labels[:, 0].tolist() == [1, 3]
     # A detection's box is a proposal or a proposal refined once, so near the object and no nearer.
-    assert torch.stack([box_iou(found.boxes[i, :1], truth.boxes[i, :1]) for i in range(2)]).min() > 0.7
-    assert found.masks[:, 0].mean() > 0.8
+    assert torch.stack([box_iou(detections.boxes[i, :1], truth.boxes[i, :1]) for i in range(2)]).min() > 0.7
+    assert detections.masks[:, 0].mean() > 0.8

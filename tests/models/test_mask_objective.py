@@ -57,13 +57,13 @@ def test_the_softmax_rules_differ_in_the_rivals_that_a_class_must_beat():
     # One pixel, background and four classes: class 2 has the largest share (45 %), but not half of it.
     shares = torch.tensor([0.30, 0.05, 0.45, 0.15, 0.05])
     logits, label = shares.log().reshape(1, K + 1, 1, 1), torch.tensor([2])
-    found = {
+    results = {
         rule: SoftmaxMask(K, rule=rule).probabilities(logits, label).item()
         for rule in ("share", "argmax", "background")
     }
-    assert found["share"] == pytest.approx(0.45)
-    assert found["argmax"] == pytest.approx(0.45 / (0.45 + 0.30))
-    assert found["background"] == pytest.approx(0.45 / (0.45 + 0.30))
+    assert results["share"] == pytest.approx(0.45)
+    assert results["argmax"] == pytest.approx(0.45 / (0.45 + 0.30))
+    assert results["background"] == pytest.approx(0.45 / (0.45 + 0.30))
     runner_up = SoftmaxMask(K, rule="argmax").probabilities(logits, torch.tensor([3])).item()
     assert runner_up == pytest.approx(0.15 / (0.15 + 0.45)) and runner_up < 0.5
 

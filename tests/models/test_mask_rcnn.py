@@ -62,8 +62,8 @@ def test_every_combination_trains_and_detects(roi, loss, classes):
     assert {"mask_head.logits.weight", "box_head.scores.weight"} <= trained
     assert any(name.startswith("backbone.") for name in trained)
     assert not any(name.startswith(("backbone.stages.0", "backbone.stages.1")) for name in trained)  # frozen
-    found = model.eval()(images, sizes, proposals=proposals)
-    assert found.masks.shape == (*found.labels.shape, 14, 14)
+    results = model.eval()(images, sizes, proposals=proposals)
+    assert results.masks.shape == (*results.labels.shape, 14, 14)
 
 
 def test_calling_the_model_trains_or_detects_and_runs_hooks():
@@ -112,8 +112,8 @@ def test_separate_heads_share_nothing_but_the_trunk(kind, depth):
     assert both and all(name.startswith("backbone.") for name in both)
     assert {name.partition(".")[0] for name in of_mask - both} == {"mask_head"}
     assert {name.partition(".")[0] for name in of_box - both} == {"box_head"}
-    found = model.eval().detect(images, sizes, proposals)
-    assert found.masks.shape == (*found.labels.shape, 28, 28)
+    results = model.eval().detect(images, sizes, proposals)
+    assert results.masks.shape == (*results.labels.shape, 28, 28)
 
 
 def test_a_mask_branch_of_its_own_pools_positives_in_training_and_detections_afterwards():
@@ -123,11 +123,11 @@ def test_a_mask_branch_of_its_own_pools_positives_in_training_and_detections_aft
     pooling = model.mask_pooling
     model.mask_pooling = lambda features, boxes: seen.append(boxes) or pooling(features, boxes)
     model.losses(images, sizes, truth, proposals, draw)
-    found = model.detect(images, sizes, proposals)
+    results = model.detect(images, sizes, proposals)
     assert seen[0].shape == (2, 4, 4)  # the half of 8 RoIs that may be positive
     overlaps = [box_iou(seen[0][i], truth.boxes[i, :1]) for i in range(2)]
     assert all((each >= 0.5).all() for each in overlaps)
-    assert torch.equal(seen[1], found.boxes)
+    assert torch.equal(seen[1], results.boxes)
 
 
 @pytest.mark.parametrize("stride", [16, 32])
@@ -206,10 +206,10 @@ def test_it_learns_two_images_by_heart():
         sum(losses.values()).backward()
         optimizer.step()
     assert sum(losses.values()) < 0.4
-    found = model.eval().detect(images, sizes, proposals)
-    assert found.labels[:, 0].tolist() == [1, 3]
-    assert (found.boxes[:, 0] - truth.boxes[:, 0]).abs().max() < 5
-    assert found.masks[:, 0].mean() > 0.8
+    results = model.eval().detect(images, sizes, proposals)
+    assert results.labels[:, 0].tolist() == [1, 3]
+    assert (results.boxes[:, 0] - truth.boxes[:, 0]).abs().max() < 5
+    assert results.masks[:, 0].mean() > 0.8
 
 
 def test_suppression_is_within_classes_and_images_and_keeps_the_order():
@@ -226,5 +226,5 @@ def test_no_detection_at_all_is_an_empty_result():
     images, sizes, _, proposals = scene()
     model = network().eval()
     model.settings = dataclasses.replace(model.settings, score_threshold=1.0)
-    found = model.detect(images, sizes, proposals)
-    assert not found.valid.any()
+    results = model.detect(images, sizes, proposals)
+    assert not results.valid.any()

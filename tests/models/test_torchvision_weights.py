@@ -99,8 +99,8 @@ def test_the_random_weights_detect_enough_to_be_told_apart(both):
 
 
 def test_boxes_scores_labels_and_masks_agree(both):
-    _, expected, found = both
-    for theirs, ours in zip(expected, found, strict=True):
+    _, expected, actual = both
+    for theirs, ours in zip(expected, actual, strict=True):
         assert theirs.keys() == ours.keys() and len(theirs["labels"]) == len(ours["labels"])
         # Matched by box, since two with nearly the same score may stand in either order.
         distance = (theirs["boxes"][:, None] - ours["boxes"]).abs().amax(-1)

@@ -152,8 +152,8 @@ def draw_object(rng: np.random.Generator, shape: str) -> np.ndarray:
 
 
 def encode(mask: np.ndarray) -> dict:
-    found = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {"size": list(found["size"]), "counts": found["counts"].decode()}
+    encoded = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": list(encoded["size"]), "counts": encoded["counts"].decode()}
 
 
 def ground_truth(folder: Path, images: int = 6) -> tuple[dict, dict[int, np.ndarray]]:
@@ -195,7 +195,7 @@ def detections(truth: dict, masks: dict[int, np.ndarray], arm: str, seed: int) -
     """The ground truths shifted by about the arm's error, with scores, some false positives and some misses."""
     error = ARMS[arm][4]
     rng = np.random.default_rng([seed, *arm.encode(), 1])
-    found = []
+    results = []
     for annotation in truth["annotations"]:
         if rng.random() < 0.08:
             continue
@@ -203,7 +203,7 @@ def detections(truth: dict, masks: dict[int, np.ndarray], arm: str, seed: int) -
         mask = np.roll(masks[annotation["id"]], (down, right), (0, 1))
         wrong = rng.random() < 0.05
         x, y, width, height = annotation["bbox"]
-        found.append(
+        results.append(
             {
                 "image_id": annotation["image_id"],
                 "category_id": 3 - annotation["category_id"] if wrong else annotation["category_id"],
@@ -212,7 +212,7 @@ def detections(truth: dict, masks: dict[int, np.ndarray], arm: str, seed: int) -
                 "segmentation": encode(mask),
             }
         )
-    return found
+    return results
 
 
 def write_study(outputs: Path, seeds: int = 5, skip: tuple[tuple[str, int], ...] = ()) -> Path:

@@ -59,8 +59,8 @@ def test_the_status_of_a_run_without_a_record_is_told(tmp_path):
     for seed, (state, message) in enumerate([("failed", "the disk is full"), ("stopped", ""), ("running", "training")]):
         status = Status("pool16", state, message, 4, 9, 0, 1, "host", "2026", "2026")
         save(status, folder / "pool16" / f"seed{seed}" / "status.json")
-    found = [(item.kind, item.detail) for item in read_study(tmp_path, "roialign").problems]
-    assert found == [
+    listed = [(item.kind, item.detail) for item in read_study(tmp_path, "roialign").problems]
+    assert listed == [
         ("failed", "the disk is full"),
         ("missing", "stopped at step 4 of 9"),
         ("missing", "not finished at step 4 of 9"),

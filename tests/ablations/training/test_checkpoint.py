@@ -68,8 +68,8 @@ def test_an_interrupted_training_ends_bit_for_bit_like_an_uninterrupted_one(tmp_
     expected, whole, lines, _ = train(tmp_path / "a", log, **settings)
     for stop in stops:
         assert train(tmp_path / "b", log, stop_after=stop, **settings)[1] is None
-    found, again, relined, checkpoint = train(tmp_path / "b", log, **settings)
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    weights, again, relined, checkpoint = train(tmp_path / "b", log, **settings)
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
     assert again.losses == whole.losses and relined == lines and [step for step, _ in lines] == [0, 2, 4, 6]
     assert checkpoint.state.resumed == [sum(stops[: i + 1]) for i in range(len(stops))]
     assert f"resuming at step {sum(stops)}" in log.file.getvalue()
@@ -125,8 +125,8 @@ def test_an_unusable_checkpoint_is_reported_and_training_starts_from_the_beginni
     expected, *_ = train(tmp_path / "a", log)
     train(tmp_path / "b", log, stop_after=4)
     damage(tmp_path / "b", log)
-    found, _, lines, checkpoint = train(tmp_path / "b", log)
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    weights, _, lines, checkpoint = train(tmp_path / "b", log)
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
     assert "training starts from the beginning" in log.file.getvalue() and checkpoint.state.resumed == []
     assert len(lines) == 4 and not (tmp_path / "exploded").exists()
 
@@ -140,8 +140,8 @@ def test_on_a_full_disk_training_continues_without_new_checkpoints(tmp_path, log
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(storage.os, "fsync", full)
-    found, *_ = train(tmp_path / "b", log)
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    weights, *_ = train(tmp_path / "b", log)
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
     assert "no checkpoint at step 4: No space left on device" in log.file.getvalue()
     assert (tmp_path / "b").read_bytes() == before and not list(tmp_path.glob(".*.tmp"))
 
@@ -168,6 +168,6 @@ def test_a_clock_that_jumps_changes_no_result(tmp_path, log, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: 1.8e9 + 3600 * next(hours))
     train(tmp_path / "b", log, stop_after=4)
     os.utime(tmp_path / "b", (0, 0))
-    found, done, *_ = train(tmp_path / "b", log)
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    weights, done, *_ = train(tmp_path / "b", log)
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
     assert 0 < done.seconds_per_step < done.seconds < 60

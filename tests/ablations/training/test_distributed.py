@@ -72,7 +72,7 @@ def test_two_processes_train_what_one_does(tmp_path):
     assert alone.returncode == 0, alone.stdout + alone.stderr
     assert together.returncode == 0, together.stdout + together.stderr
     assert together.stdout.count("run 1 of 1") == 1  # only rank 0 prints
-    (lines, record, found), (same_lines, same, again) = result(tmp_path / "one"), result(tmp_path / "two")
+    (lines, record, weights), (same_lines, same, again) = result(tmp_path / "one"), result(tmp_path / "two")
     assert [line["step"] for line in lines] == [line["step"] for line in same_lines] == [0, 2]
     for line, other in zip(lines, same_lines, strict=True):
         assert other == pytest.approx(line, rel=2e-3)
@@ -80,7 +80,7 @@ def test_two_processes_train_what_one_does(tmp_path):
     assert {name: same_lines[0][name] for name in first} == pytest.approx(first, rel=1e-4)
     assert same["config_hash"] == record["config_hash"] and same["num_parameters"] == record["num_parameters"]
     assert [item["image_id"] for item in again] == sorted(item["image_id"] for item in again)
-    assert len(again) == pytest.approx(len(found), rel=0.1)
+    assert len(again) == pytest.approx(len(weights), rel=0.1)
     for split in ("train", "val"):
         (whole,), (shared,) = ((tmp_path / name).glob(f"stages/rpn-*/{split}.safetensors") for name in ("one", "two"))
         whole, shared = load_file(whole), load_file(shared)

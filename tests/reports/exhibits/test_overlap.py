@@ -55,9 +55,9 @@ def outputs(tmp_path_factory):
         for seed in (0, 1):
             home = folder / arm / f"seed{seed}"
             run = load_run(home / "run.json")
-            found = json.loads((home / "detections.json").read_text())
+            results = json.loads((home / "detections.json").read_text())
             save(
-                dataclasses.replace(run, metrics=run.metrics | {"overlap": overlap_metrics(truth, found)}),
+                dataclasses.replace(run, metrics=run.metrics | {"overlap": overlap_metrics(truth, results)}),
                 home / "run.json",
             )
             system = SimpleNamespace(kind="fcis" if ARMS[arm] == "FCIS" else "mask_rcnn")
@@ -117,17 +117,17 @@ def test_a_pair_needs_both_objects_in_every_arm_and_the_worst_comes_first():
         exhibit.Layout(image, [3 * image, 3 * image + 1, 3 * image + 2], *np.array([[40] * 3, [3, 1, 1]]), shares)
         for image, shares in enumerate(np.array([[[0, 0.2, 0.5], [0] * 3, [0] * 3]] * 3))
     ]
-    found = {
+    matched = {
         number: SimpleNamespace(iou=overlap)
         for number, overlap in zip(range(9), (4, 0, 5, 1, 0, 3, 2, 0, 1), strict=True)
     }
-    candidates = exhibit.pairs(layouts, {"one": found, "other": found})
+    candidates = exhibit.pairs(layouts, {"one": matched, "other": matched})
     assert [pair.objects for pair in candidates] == [(0, 2), (3, 5), (6, 8)]  # with what fills most of the box
     assert (candidates[0].share, candidates[0].overlaps["other"]) == (0.5, (4, 5))
     chosen = exhibit.choose(candidates, "one")
     assert (chosen["worst"].image_id, chosen["median"].image_id) == (2, 1)
-    missed = {number: item for number, item in found.items() if number != 8}
-    assert [pair.image_id for pair in exhibit.pairs(layouts, {"one": found, "other": missed})] == [0, 1]
+    missed = {number: item for number, item in matched.items() if number != 8}
+    assert [pair.image_id for pair in exhibit.pairs(layouts, {"one": matched, "other": missed})] == [0, 1]
 
 
 def test_the_section_shows_them_and_says_whose_measures_they_are(page):

@@ -61,8 +61,8 @@ def texts(drawn: Figure) -> list[Text]:
     # An axes that is switched off draws neither its ticks nor its axis labels, but its title and its own texts.
     ignored |= {id(axis.label) for axes in drawn.axes if not axes.axison for axis in (axes.xaxis, axes.yaxis)}
     others = [text for text in drawn.findobj(Text) if id(text) not in ignored]
-    found = others + [text for axes, labels in ticks.items() if axes.axison for text in labels]
-    return [text for text in found if text.get_visible() and text.get_text().strip()]
+    artists = others + [text for axes, labels in ticks.items() if axes.axison for text in labels]
+    return [text for text in artists if text.get_visible() and text.get_text().strip()]
 
 
 def tick_labels(axis: Axis) -> list[Text]:
@@ -76,7 +76,7 @@ def outside(axes: Axes) -> list[str]:
     """Points of lines and scatters, in data coordinates, that lie beyond the axes' limits."""
     (left, right), (low, high) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
     points = [line.get_xydata() for line in axes.lines if line.get_transform().contains_branch(axes.transData)]
-    points += [np.asarray(found.get_offsets()) for found in axes.collections if isinstance(found, PathCollection)]
+    points += [np.asarray(dots.get_offsets()) for dots in axes.collections if isinstance(dots, PathCollection)]
     faults = []
     for xy in points:
         across, up = 1e-6 * (right - left), 1e-6 * (high - low)

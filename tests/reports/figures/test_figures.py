@@ -103,8 +103,8 @@ def test_a_concept_has_one_colour_in_all_studies(tmp_path):
             value = str(study.record.arms[arm].factors[study.record.factors[0]]).partition("_")[0]
             if study.record.factors[0] in ("roi", "system"):
                 colours.setdefault(value, set()).add(style.colour)
-    assert all(len(found) == 1 for found in colours.values())
-    assert colours["align"] == colours["mask"] and len({min(found) for found in colours.values()}) == 4
+    assert all(len(used) == 1 for used in colours.values())
+    assert colours["align"] == colours["mask"] and len({min(used) for used in colours.values()}) == 4
 
 
 def test_arms_of_other_studies_have_colours_of_their_own(tmp_path):

@@ -27,12 +27,12 @@ LOSS = Hypothesis(
 
 def figures(level: float) -> dict[str, float]:
     """Recall that falls with the IoU and rises with the number."""
-    found = {}
+    metrics_by_name = {}
     for number, gain in ((1, -40.0), (10, 0.0), (48, 1.0)):
         by_threshold = {t: max(0.0, level + gain - (t - 50)) for t in range(50, 100, 5)}
-        found[f"AR@{number}"] = sum(by_threshold.values()) / 10
-        found |= {f"R{t}@{number}": value for t, value in by_threshold.items()}
-    return found
+        metrics_by_name[f"AR@{number}"] = sum(by_threshold.values()) / 10
+        metrics_by_name |= {f"R{t}@{number}": value for t, value in by_threshold.items()}
+    return metrics_by_name
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def coco_figures(truth: dict, results: list[dict], kind: str) -> list[float]:
 
 def repeat(truth: dict, results: list[dict], draw: np.ndarray) -> tuple[dict, list[dict]]:
     """The resampled set spelt out: an image drawn n times is there n times, under new ids."""
-    images, annotations, found = [], [], []
+    images, annotations, repeated = [], [], []
     for image, count in zip(truth["images"], draw, strict=True):
         for _ in range(count):
             new = {"image_id": len(images) + 1}
@@ -43,8 +43,8 @@ def repeat(truth: dict, results: list[dict], draw: np.ndarray) -> tuple[dict, li
             for item in truth["annotations"]:
                 if item["image_id"] == image["id"]:
                     annotations.append({**item, **new, "id": len(annotations) + 1})
-            found += [{**item, **new} for item in results if item["image_id"] == image["id"]]
-    return {"images": images, "annotations": annotations, "categories": truth["categories"]}, found
+            repeated += [{**item, **new} for item in results if item["image_id"] == image["id"]]
+    return {"images": images, "annotations": annotations, "categories": truth["categories"]}, repeated
 
 
 @pytest.mark.parametrize("kind", ["segm", "bbox"])
@@ -62,8 +62,8 @@ def test_crowds_are_ignored_as_coco_ignores_them(study):
     for item in truth["annotations"][::3]:
         item["iscrowd"] = 1
     results = study.detections("align16", 0)
-    found = average_precisions(Truth(truth).match(results, "segm"), np.ones((1, 6), dtype=int))
-    assert np.concatenate(list(found.values())) == pytest.approx(coco_figures(truth, results, "segm"))
+    points = average_precisions(Truth(truth).match(results, "segm"), np.ones((1, 6), dtype=int))
+    assert np.concatenate(list(points.values())) == pytest.approx(coco_figures(truth, results, "segm"))
 
 
 def test_nothing_detected_is_zero_and_nothing_to_detect_is_undefined(study):
@@ -81,8 +81,8 @@ def test_resamples_draw_as_many_images_as_there_are():
 def test_contrasts_are_paired_by_image(study):
     metrics = ["segm.AP", "segm.AP75 - segm.AP50", "segm.APm"]
     bootstrap = ImageBootstrap(study, metrics, resamples=200)
-    found = bootstrap.noise({"align16": 1, "pool16": -1}, "segm.AP")
-    assert found.low < found.mean < found.high and (found.num_images, found.num_seeds) == (6, 5)
+    noise = bootstrap.noise({"align16": 1, "pool16": -1}, "segm.AP")
+    assert noise.low < noise.mean < noise.high and (noise.num_images, noise.num_seeds) == (6, 5)
     same = bootstrap.noise({"align16": 1, "align16 again": -1} | {"align16": 0}, "segm.AP")
     assert same is None  # an arm that is not in the study
     both = bootstrap.noise({"align16": 1, "pool16": -1}, "segm.AP75 - segm.AP50")
@@ -110,6 +110,6 @@ def test_measures_of_overlap_are_taken_again_of_other_images(study, metric):
     measured = dataclasses.replace(run, metrics=run.metrics | {"overlap": overlap_metrics(truth, results)})
     one_run = dataclasses.replace(study, runs={("pool16", 0): measured})
     bootstrap = ImageBootstrap(one_run, [f"overlap.{metric}"], resamples=3)
-    found = bootstrap.value("pool16", 0, f"overlap.{metric}")
+    points = bootstrap.value("pool16", 0, f"overlap.{metric}")
     expected = [overlap_metrics(*repeat(truth, results, draw))[metric] for draw in bootstrap.draws]
-    assert len(set(expected)) > 1 and found == pytest.approx(expected)
+    assert len(set(expected)) > 1 and points == pytest.approx(expected)

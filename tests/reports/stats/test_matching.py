@@ -63,8 +63,8 @@ def cluttered():
 @pytest.mark.parametrize("kind", ["segm", "bbox", "none", "some", "much"])
 def test_every_detection_is_matched_as_pycocotools_matches_it(cluttered, kind):
     truth, results = cluttered
-    found = Truth(truth).match(results, kind)
-    for matches, expected in zip(found, evaluated(truth, results, kind), strict=True):
+    matched = Truth(truth).match(results, kind)
+    for matches, expected in zip(matched, evaluated(truth, results, kind), strict=True):
         assert matches.objects.tolist() == [0 if one is None else int((one["gtIgnore"] == 0).sum()) for one in expected]
         for number, one in enumerate(expected):
             own = matches.image == number
@@ -72,7 +72,7 @@ def test_every_detection_is_matched_as_pycocotools_matches_it(cluttered, kind):
             if own.any():
                 assert (matches.hit[:, own] == (one["dtMatches"] > 0)).all()
                 assert (matches.ignored[:, own] == one["dtIgnore"].astype(bool)).all()
-    assert sum(matches.hit.sum() for matches in found) > 20
+    assert sum(matches.hit.sum() for matches in matched) > 20
 
 
 def evaluated(truth, results, kind):

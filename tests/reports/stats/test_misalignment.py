@@ -24,9 +24,9 @@ def test_empty_bins_are_left_out():
 
 
 def test_the_coarser_grid_moves_bins_further(outputs):
-    found = measure(read_study(outputs, "roialign"))
-    assert 0 < found.medians[16] < found.medians[32] < 32 and found.num_boxes == 24
-    assert found.chosen[16] in found.moved[16]
+    measured = measure(read_study(outputs, "roialign"))
+    assert 0 < measured.medians[16] < measured.medians[32] < 32 and measured.num_boxes == 24
+    assert measured.chosen[16] in measured.moved[16]
 
 
 def test_a_study_without_roi_operators_has_nothing_to_measure(outputs):

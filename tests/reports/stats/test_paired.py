@@ -36,30 +36,30 @@ def claim(direction: str = "greater", margin: float | None = None) -> Hypothesis
 
 def test_estimate_of_a_hand_worked_sample():
     # 1, 2, 3: mean 2, sd 1, standard error 1/sqrt(3), t quantile at 2 degrees of freedom 4.3027.
-    found = estimate(over_seeds(1, 2, 3))
-    assert (found.n, found.mean, found.sd) == (3, 2, 1)
-    assert found.low == pytest.approx(2 - 4.3027 / math.sqrt(3), abs=1e-4)
-    assert found.high == pytest.approx(2 + 4.3027 / math.sqrt(3), abs=1e-4)
+    effect = estimate(over_seeds(1, 2, 3))
+    assert (effect.n, effect.mean, effect.sd) == (3, 2, 1)
+    assert effect.low == pytest.approx(2 - 4.3027 / math.sqrt(3), abs=1e-4)
+    assert effect.high == pytest.approx(2 + 4.3027 / math.sqrt(3), abs=1e-4)
 
 
 @given(st.lists(st.tuples(POINTS, POINTS), min_size=2, max_size=12))
 def test_estimate_agrees_with_scipys_paired_test(pairs):
     first, second = np.array(pairs).T
-    found = estimate(over_seeds(*(first - second)))
-    if found.sd == 0:
-        assert found.low == found.mean == found.high
+    effect = estimate(over_seeds(*(first - second)))
+    if effect.sd == 0:
+        assert effect.low == effect.mean == effect.high
         return
     expected = scipy_stats.ttest_rel(first, second)
     interval = expected.confidence_interval(0.95)
-    assert found.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-6)
+    assert effect.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
+    assert (effect.low, effect.high) == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-6)
 
 
 def test_the_interval_holds_the_truth_in_95_of_100_studies():
     rng = np.random.default_rng(0)
     for count in (3, 5):
         samples = rng.normal(1.5, 2, (2000, count))
-        held = [found.low <= 1.5 <= found.high for found in (estimate(over_seeds(*row)) for row in samples)]
+        held = [effect.low <= 1.5 <= effect.high for effect in (estimate(over_seeds(*row)) for row in samples)]
         assert 0.935 < np.mean(held) < 0.965
 
 
@@ -152,10 +152,10 @@ def test_power_and_the_seeds_it_takes():
 def test_power_is_what_simulation_finds():
     rng = np.random.default_rng(2)
     samples = rng.normal(1.2, 1.0, (3000, 6))
-    found = scipy_stats.ttest_1samp(samples, 0, axis=1).pvalue <= 0.05
-    assert power_of_t(1.2, 1.0, 6) == pytest.approx(found.mean(), abs=0.03)
+    effect = scipy_stats.ttest_1samp(samples, 0, axis=1).pvalue <= 0.05
+    assert power_of_t(1.2, 1.0, 6) == pytest.approx(effect.mean(), abs=0.03)
 
 
 def test_seeds_needed_for_an_equivalence():
-    found = estimate(over_seeds(0.4, -0.5, 0.3, -0.2))
-    assert 2 <= seeds_needed(found, margin=1.0) < seeds_needed(found, margin=0.3)
+    effect = estimate(over_seeds(0.4, -0.5, 0.3, -0.2))
+    assert 2 <= seeds_needed(effect, margin=1.0) < seeds_needed(effect, margin=0.3)
