@@ -25,12 +25,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from scipy.ndimage import maximum_filter
 
 from ablations.evaluation.cocoapi import index, quietly, with_results
+from ablations.evaluation.masks import Mask, Window, counted, dilated, edge_pixels, share, window
 
 MUCH = 0.15
 """Degree above which an object overlaps much. Fixed before any detector was trained: it is the median of the drawn
@@ -51,27 +50,29 @@ MATCH = 0.5
 
 @dataclass(frozen=True)
 class Scene:
-    """The objects of one image: ids [G] of their annotations, boxes [G, 4], labels [G], masks bool [G, H, W]."""
+    """The objects of one image [H, W] = size: ids [G] of their annotations, boxes [G, 4], labels [G], masks [G]."""
 
     image_id: int
+    size: tuple[int, int]
     ids: list[int]
     boxes: np.ndarray
     labels: np.ndarray
-    masks: np.ndarray
+    masks: list[Mask]
 
     @cached_property
     def shares(self) -> np.ndarray:
         """[G, G]: the share of object g's box that lies on object h's visible mask; 0 for itself."""
-        shares = np.array([[window(mask, box).mean() for mask in self.masks] for box in self.boxes])
-        shares = shares.reshape(len(self.ids), len(self.ids))
+        shares = np.zeros((len(self.ids), len(self.ids)))
+        for row, box in zip(shares, self.boxes, strict=True):
+            touched = window(box, self.size)
+            row[:] = [mask.coverage(touched) for mask in self.masks]
         np.fill_diagonal(shares, 0)
         return shares
 
     @cached_property
     def degrees(self) -> np.ndarray:
         """[G]: the overlap degree, 0 to 1, of each object."""
-        others = (self.others(index) for index in range(len(self.ids)))
-        return np.array([window(mask, box).mean() for mask, box in zip(others, self.boxes, strict=True)])
+        return np.array([share(self.others(g, window(box, self.size))) for g, box in enumerate(self.boxes)])
 
     @cached_property
     def levels(self) -> np.ndarray:
@@ -80,14 +81,14 @@ class Scene:
         none = 0 if not degrees.any() else 1
         return np.where(degrees == 0, none, np.where(degrees <= MUCH, 2, 3))
 
-    def others(self, index: int) -> np.ndarray:
-        """bool [H, W]: the pixels of all objects but this one."""
-        return self._counts > self.masks[index]
+    def others(self, index: int, part: Window) -> np.ndarray:
+        """bool: the pixels of all objects but this one in a window of the image."""
+        return self._counts[part] > self.masks[index].within(part)
 
     @cached_property
     def _counts(self) -> np.ndarray:
         """[H, W]: how many objects cover each pixel; more than one only where annotated masks overlap."""
-        return self.masks.sum(axis=0, dtype=np.uint8)
+        return counted(self.masks, self.size)
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,13 @@ def overlap_metrics(truth: dict[str, Any], results: list[dict[str, Any]]) -> dic
 
     truth is a COCO JSON dictionary, results are COCO results; results without masks are ignored.
     """
-    evaluation = evaluate(truth, results, list(BINS))
+    coco, coco_results = _indexed(truth, results)
+    by_image = _by_image(results)
+    matched: list[MatchedObject] = []
+    for scene in scenes(truth):
+        _set_levels(coco, coco_results, scene)
+        matched += _matched_in(scene, by_image[scene.image_id])
+    evaluation = _evaluated(coco, coco_results, list(BINS))
     with quietly():
         evaluation.accumulate()
     precision = evaluation.eval["precision"][:, :, :, :, 0]  # [thresholds, recalls, classes, bins]
@@ -128,7 +135,6 @@ def overlap_metrics(truth: dict[str, Any], results: list[dict[str, Any]]) -> dic
         for key, values in (("AP", precision[..., column]), ("AP50", precision[:1, ..., column])):
             defined = values[values > -1]
             metrics[f"{key}_{name}"] = 100 * float(defined.mean()) if len(defined) else None
-    matched = list(matched_objects(truth, results))
     return metrics | {name: mean_of(matched, name) for name in ("leakage", "seams")}
 
 
@@ -147,16 +153,29 @@ def value_of(item: MatchedObject, name: str) -> float | None:
 
 def evaluate(truth: dict[str, Any], results: list[dict[str, Any]], bins: list[str]) -> COCOeval:
     """COCO's evaluation of masks, matched but not accumulated, with these bins in place of its area ranges."""
+    coco, coco_results = _indexed(truth, results)
+    for scene in scenes(truth):
+        _set_levels(coco, coco_results, scene)
+    return _evaluated(coco, coco_results, bins)
+
+
+def _indexed(truth: dict[str, Any], results: list[dict[str, Any]]) -> tuple[COCO, COCO]:
+    """Copies, whose areas may be changed, of the ground truth and of the results that have masks."""
     coco = index({**truth, "annotations": [dict(item) for item in truth["annotations"]]})
-    coco_results = with_results(coco, [result for result in results if "segmentation" in result])
+    return coco, with_results(coco, [result for result in results if "segmentation" in result])
+
+
+def _set_levels(coco: COCO, coco_results: COCO, scene: Scene) -> None:
+    """Puts the level in place of the area, by which COCO ignores what is outside the area range at hand."""
+    for annotation_id, level in zip(scene.ids, scene.levels.tolist(), strict=True):
+        coco.anns[annotation_id]["area"] = level
+    detections = coco_results.imgToAnns[scene.image_id]
+    for detection, level in zip(detections, levels_of(detections, scene), strict=True):
+        detection["area"] = level
+
+
+def _evaluated(coco: COCO, coco_results: COCO, bins: list[str]) -> COCOeval:
     with quietly():
-        # The level takes the place of the area, by which COCO ignores what is outside the area range at hand.
-        for scene in scenes(truth):
-            for annotation_id, level in zip(scene.ids, scene.levels.tolist(), strict=True):
-                coco.anns[annotation_id]["area"] = level
-            detections = coco_results.imgToAnns[scene.image_id]
-            for detection, level in zip(detections, levels_of(detections, scene), strict=True):
-                detection["area"] = level
         evaluation = COCOeval(coco, coco_results, "segm")
         evaluation.params.imgIds, evaluation.params.catIds = sorted(coco.getImgIds()), sorted(coco.getCatIds())
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(BINS[name]) for name in bins], bins
@@ -185,14 +204,13 @@ def scenes(truth: dict[str, Any]) -> Iterator[Scene]:
 def scene_of(coco: COCO, image_id: int) -> Scene:
     """One image with its objects."""
     items = [item for item in coco.imgToAnns[image_id] if not item.get("iscrowd")]
-    size = coco.imgs[image_id]["height"], coco.imgs[image_id]["width"]
-    masks = [coco.annToMask(item).astype(bool) for item in items]
     return Scene(
         image_id=image_id,
+        size=(coco.imgs[image_id]["height"], coco.imgs[image_id]["width"]),
         ids=[item["id"] for item in items],
         boxes=boxes_of(items),
         labels=np.array([item["category_id"] for item in items], dtype=np.int64),
-        masks=np.array(masks, dtype=bool).reshape(-1, *size),
+        masks=[Mask.decoded(coco.annToRLE(item)) for item in items],
     )
 
 
@@ -203,24 +221,37 @@ def matched_objects(
 
     known: the scenes of `truth` by image, for a caller that has them already.
     """
+    by_image = _by_image(results)
+    for scene in scenes(truth) if known is None else known.values():
+        yield from _matched_in(scene, by_image[scene.image_id])
+
+
+def _by_image(results: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    """The results with masks."""
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for result in results:
         if "segmentation" in result:
             by_image[result["image_id"]].append(result)
-    for scene in scenes(truth) if known is None else known.values():
-        degrees = scene.degrees.tolist()
-        for g, result in matches(scene, by_image[scene.image_id]).items():
-            mask, own, others = rle.decode(result["segmentation"]).astype(bool), scene.masks[g], scene.others(g)
-            area = int(mask.sum())
-            yield MatchedObject(
-                image_id=scene.image_id,
-                object_id=scene.ids[g],
-                degree=degrees[g],
-                result=result,
-                iou=int((mask & own).sum()) / max(1, int((mask | own).sum())),
-                leakage=int((mask & others & ~own).sum()) / area if area else None,
-                false_edges=false_edges(mask, own, boxes_of([result])[0]),
-            )
+    return by_image
+
+
+def _matched_in(scene: Scene, results: list[dict[str, Any]]) -> Iterator[MatchedObject]:
+    """`matched_objects` of one image. results: its results with masks."""
+    degrees = scene.degrees.tolist()
+    for g, result in matches(scene, results).items():
+        mask, own = Mask.decoded(result["segmentation"]), scene.masks[g]
+        around = mask.rows, mask.columns
+        pixels, on_own, on_others = mask.pixels, own.within(around), scene.others(g, around)
+        shared = int(np.count_nonzero(pixels & on_own))
+        yield MatchedObject(
+            image_id=scene.image_id,
+            object_id=scene.ids[g],
+            degree=degrees[g],
+            result=result,
+            iou=shared / max(1, mask.area + own.area - shared),
+            leakage=int(np.count_nonzero(pixels & on_others & ~on_own)) / mask.area if mask.area else None,
+            false_edges=false_edges(mask, own, boxes_of([result])[0]),
+        )
 
 
 def matches(scene: Scene, results: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
@@ -253,7 +284,7 @@ def seams(mask: np.ndarray, truth: np.ndarray, box: np.ndarray) -> float | None:
     edges on the borders of the parts themselves remain. So a smooth predictor scores about 0 whatever its grid, and
     one whose every edge is a seam scores 1.
     """
-    edges = false_edges(mask, truth, box)
+    edges = false_edges(Mask.of(mask), Mask.of(truth), box)
     return None if edges is None else excess(*edges)
 
 
@@ -262,42 +293,35 @@ def excess(positions: np.ndarray, length: int) -> float:
     return float(np.cos(2 * np.pi * positions).sum()) / length if length else 0.0
 
 
-def false_edges(mask: np.ndarray, truth: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, int] | None:
+def false_edges(predicted: Mask, true: Mask, box: np.ndarray) -> tuple[np.ndarray, int] | None:
     """The pieces of a mask's edge, each a pixel long, that are false: the object has no edge within half a part.
 
     -> their positions [E], in parts from the box's left or upper border, and the length of all of the mask's edges;
     both without the outermost half part, where the box cuts masks off: positions are 0.5 to 6.5. None as in `seams`.
     """
     half = (box[2:] - box[:2]) / PARTS / 2  # a part, across and down
-    if not mask.any() or half.min() < LEAST_PART / 2:
+    if not predicted.area or half.min() < LEAST_PART / 2:
         return None
     reach = np.ceil(half).astype(int)
     corner = (np.floor(box[:2]).astype(int) - reach - 1).clip(min=0)  # nothing further out matters
-    around = np.concatenate([corner, box[2:] + reach + 1])
-    mask, truth, (x1, y1, x2, y2) = window(mask, around), window(truth, around), (box - np.tile(corner, 2)).tolist()
-    near = maximum_filter(_edge_pixels(truth), size=(2 * reach[1] - 1, 2 * reach[0] - 1))
+    around = window(np.concatenate([corner, box[2:] + reach + 1]), predicted.size)
+    mask, (x1, y1, x2, y2) = predicted.within(around), (box - np.tile(corner, 2)).tolist()
+    near = dilated(dilated(edge_pixels(true.within(around)), reach[1] - 1, axis=0), reach[0] - 1, axis=1)
     positions, length = [], 0
-    vertical, horizontal = (mask, near, (x1, x2), (y1, y2)), (mask.T, near.T, (y1, y2), (x1, x2))
-    for turned, close, (left, right), (top, bottom) in (vertical, horizontal):
-        position = (np.arange(1, turned.shape[1]) - left) / (right - left) * PARTS  # of the lines between columns
-        rows = np.arange(turned.shape[0]) + 0.5
-        inside = ((rows >= top) & (rows < bottom))[:, None] & (position >= 0.5) & (position < PARTS - 0.5)
-        edges = (turned[:, 1:] != turned[:, :-1]) & inside
-        false = edges & ~close[:, 1:] & ~close[:, :-1]
-        positions.append(np.broadcast_to(position, false.shape)[false])
-        length += int(edges.sum())
+    vertical, horizontal = (1, (x1, x2), (y1, y2)), (0, (y1, y2), (x1, x2))
+    for axis, (left, right), (top, bottom) in (vertical, horizontal):
+        edges = np.diff(mask, axis=axis)
+        rows, columns = np.unravel_index(np.flatnonzero(edges), edges.shape)
+        if axis == 0:  # column by column, as if the image was transposed
+            order = np.lexsort((rows, columns))
+            rows, columns = rows[order], columns[order]
+        lines, steps = (rows, columns) if axis == 1 else (columns, rows)
+        position = (steps + 1 - left) / (right - left) * PARTS  # of the line between two pixels
+        inside = (lines + 0.5 >= top) & (lines + 0.5 < bottom) & (position >= 0.5) & (position < PARTS - 0.5)
+        close = near[rows, columns] | (near[rows, columns + 1] if axis == 1 else near[rows + 1, columns])
+        positions.append(position[inside & ~close])
+        length += int(inside.sum())
     return np.concatenate(positions), length
-
-
-def _edge_pixels(mask: np.ndarray) -> np.ndarray:
-    """bool [H, W]: the pixels on both sides of a mask's edge."""
-    edge = np.zeros(mask.shape, bool)
-    across, down = mask[:, 1:] != mask[:, :-1], mask[1:] != mask[:-1]
-    edge[:, 1:] |= across
-    edge[:, :-1] |= across
-    edge[1:] |= down
-    edge[:-1] |= down
-    return edge
 
 
 def boxes_of(items: list[dict[str, Any]]) -> np.ndarray:
@@ -313,10 +337,3 @@ def box_iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=-1) for boxes in (one, other)]
     union = areas[0][:, None] + areas[1][None] - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-
-
-def window(mask: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The pixels of `mask` [H, W] that a box touches, at least one."""
-    x1, y1 = np.floor(box[:2]).astype(int).clip(min=0)
-    x2, y2 = np.ceil(box[2:]).astype(int)
-    return mask[min(y1, len(mask) - 1) : max(y1 + 1, y2), min(x1, mask.shape[1] - 1) : max(x1 + 1, x2)]

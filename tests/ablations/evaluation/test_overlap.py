@@ -1,5 +1,7 @@
 """The project's own measures of overlap, on masks small enough to work out by hand."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from pycocotools import mask as rle
@@ -170,3 +172,48 @@ def test_the_ground_truth_is_not_modified():
     areas = [item["area"] for item in ground["annotations"]]
     overlap_metrics(ground, [result(1, FILLING)])
     assert [item["area"] for item in ground["annotations"]] == areas
+
+
+def test_more_than_255_masks_may_lie_on_one_another():
+    """A count of eight bits would start anew at 256 and leave object 257 alone in its pixels."""
+    (scene,) = scenes(truth([block(10, 10, 20, 20)] * 257))
+    assert scene.degrees.tolist() == [1] * 257 and set(scene.levels.tolist()) == {3}
+    (matched,) = matched_objects(truth([FILLING] * 257), [result(1, FILLING)])
+    assert (matched.degree, matched.iou, matched.leakage) == (1, 1, 0)  # nothing is outside its own object
+
+
+def test_large_images_take_no_bitmap_for_each_object():
+    """40 objects in 12 megapixels would be 480 MB. Two overlap by a quarter of their boxes, the others a little."""
+    height, width = 3000, 4000
+    corners = [(100, 200), (150, 250), *((500 + 80 * i, 60 * i) for i in range(38))]
+    ground = {
+        "images": [{"id": 1, "height": height, "width": width}],
+        "annotations": [
+            {
+                "id": i,
+                "image_id": 1,
+                "category_id": SQUARE,
+                "iscrowd": 0,
+                "area": 10_000,
+                "bbox": [x, y, 100, 100],
+                "segmentation": [[x, y, x + 100, y, x + 100, y + 100, x, y + 100]],
+            }
+            for i, (x, y) in enumerate(corners, start=1)
+        ],
+        "categories": [{"id": SQUARE, "name": "square"}],
+    }
+    results = []
+    for x, y in corners:
+        encoded = rle.frPyObjects([[x, y, x + 100, y, x + 100, y + 100, x, y + 100]], height, width)[0]
+        encoded = {"size": [height, width], "counts": encoded["counts"].decode()}
+        results.append(
+            {"image_id": 1, "category_id": SQUARE, "score": 0.9, "bbox": [x, y, 100, 100], "segmentation": encoded}
+        )
+    tracemalloc.start()
+    figures = overlap_metrics(ground, results)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6
+    assert [figures[key] for key in ("AP_some", "AP_much", "leakage")] == pytest.approx([100, 100, 0])
+    (scene,) = scenes(ground)
+    assert scene.shares[0, 1] == 0.25 and np.count_nonzero(scene.shares) == 2 + 2 * 37
