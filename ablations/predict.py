@@ -31,10 +31,12 @@ from ablations.config.loading import from_settings
 from ablations.config.schema import Config
 from ablations.errors import ConfigError, RecordError
 from ablations.evaluation.coco import coco_results
-from ablations.records.storage import load_run, write_atomically
+from ablations.records.schema import WEIGHTS
+from ablations.records.storage import load_run, result_file, write_atomically
 from ablations.stages.proposals import ProposalNetwork, propose_batch
 from ablations.stages.store import Stages
 from ablations.training.device import choose_device
+from data import digests
 from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, Sample, collate
 from data.images import fitted_size, open_image
 from data.specs import ShapesSpec
@@ -120,7 +122,8 @@ def run_predictor(folder: Path, device: torch.device) -> Predictor:
         raise ConfigError(f"{folder}: expected a run that detects, got one with task={config.task}")
     classes = class_names(folder)
     model = build_detector(config.detector, len(classes))
-    load_weights(model, folder / "model.safetensors")
+    finished = (folder / "run.json").is_file()
+    load_weights(model, result_file(folder, WEIGHTS) if finished else folder / WEIGHTS)
     model = model.to(device).to(memory_format=torch.channels_last).eval()
     network = None if model.rpn is not None else proposal_network(folder, config, device)
 
@@ -164,6 +167,8 @@ def proposal_network(folder: Path, config: Config, device: torch.device) -> Prop
             f"{folder}: expected the proposal network of the run in {stage}, found none; "
             "leave the run in its outputs folder, or train with rpn=joint, which needs no other files"
         )
+    if problem := digests.damage(stage):
+        raise ConfigError(f"{stage}: {problem}; give the command that made it again")
     trunk = build_trunk(config.model, config.stride)
     network = ProposalNetwork(trunk, build_rpn_head(config.model, trunk.out_channels, config.stride))
     load_weights(network, stage / "model.safetensors")

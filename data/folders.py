@@ -62,8 +62,10 @@ def complete(folder: Path, make: Callable[[Path], None], good: Callable[[Path], 
         if folder.exists():
             replaced = folder.parent / "replaced"
             replaced.mkdir(exist_ok=True)
-            count = sum(1 for _ in replaced.glob(f"{folder.name}-*"))
-            os.rename(folder, replaced / f"{folder.name}-{count + 1}")
+            number = 1
+            while (replaced / f"{folder.name}-{number}").exists():
+                number += 1
+            os.rename(folder, replaced / f"{folder.name}-{number}")
         partial = folder.parent / f".partial-{folder.name}"
         partial.mkdir(exist_ok=True)
         make(partial)

@@ -8,6 +8,7 @@ What an image contains is in scene.py; this file holds many of them, keeps them 
 
 import argparse
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
+from data import digests
 from data.dataset import InstanceSet, Sample
 from data.folders import complete
 from data.masks import PackedMasks
@@ -27,6 +29,8 @@ COCO_PERCENTILES = {10: 1.6, 25: 2.8, 50: 6.0, 75: 13.1, 90: 25.4}
 
 # What a set consists of at rest, one .npy file each in a cache folder.
 _ARRAYS = ("pixels", "labels", "starts", "boxes", "offsets", "bits")
+
+logger = logging.getLogger(__name__)
 
 
 class DrawnSet(InstanceSet):
@@ -97,31 +101,45 @@ def cache(spec: ShapesSpec, split: str, folder: str | Path) -> DrawnSet:
 
     Pixels are mapped, not read: processes that train side by side share one copy in memory. The folder of a set
     appears under its final name only once it is complete, so a killed run leaves nothing that looks like a set. A
-    damaged one is drawn again.
+    damaged one is drawn again, with a warning.
     """
     spec.validate()
     home = Path(folder) / f"shapes-{split}-{spec.digest(split)}"
 
+    problem = ""
+
+    def good(home: Path) -> bool:
+        nonlocal problem
+        problem = _problem(home) if home.exists() else ""
+        return home.exists() and not problem
+
     def make(partial: Path) -> None:
+        if problem:
+            logger.warning("%s: %s; it is drawn again, and the old one is kept in 'replaced' beside it", home, problem)
         for key, values in draw(spec, split).arrays.items():
             np.save(partial / f"{key}.npy", values, allow_pickle=False)
+        digests.write(partial)
 
-    complete(home, make, good=lambda home: _read(home) is not None)
-    arrays = _read(home)
-    if arrays is None:
-        raise ValueError(f"{home}: expected a complete drawn set, found one that cannot be read; delete that folder")
-    return DrawnSet(spec, split, arrays)
-
-
-def _read(home: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of a kept set; None where they are not all there or cannot be read."""
+    complete(home, make, good)
     try:
-        return {
-            key: np.load(home / f"{key}.npy", mmap_mode="r" if key == "pixels" else None, allow_pickle=False)
-            for key in _ARRAYS
-        }
-    except (OSError, ValueError, EOFError):
-        return None
+        return DrawnSet(spec, split, _read(home))
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{home}: expected a complete drawn set, got {error}; delete that folder") from error
+
+
+def _problem(home: Path) -> str:
+    """Why a kept set cannot be used; "" if it can."""
+    if not (home / digests.FILE).is_file():
+        return "it has no digests to check it by, as in older versions"
+    return digests.damage(home)
+
+
+def _read(home: Path) -> dict[str, np.ndarray]:
+    """The arrays of a kept set. Raises what np.load raises."""
+    return {
+        key: np.load(home / f"{key}.npy", mmap_mode="r" if key == "pixels" else None, allow_pickle=False)
+        for key in _ARRAYS
+    }
 
 
 def export(spec: ShapesSpec, folder: str | Path) -> None:

@@ -14,6 +14,10 @@ from PIL import Image
 from ablations.errors import RecordError
 from ablations.records.schema import ExhibitRecord, RunRecord, StudyRecord
 from ablations.records.storage import load_exhibit, load_run, load_status, load_study
+from data import digests
+
+READ = ("detections.json", "metrics.jsonl")
+"""The files of a run that are read besides its record; they are used only if they are what the run wrote."""
 
 Trouble = Literal["missing", "failed", "unreadable", "unplanned"]
 
@@ -182,7 +186,9 @@ def _read_run(folder: Path, arm: str, seed: int) -> RunRecord | Problem:
         return Problem(arm, seed, "unreadable", str(error).replace(f"{folder}/", ""))
     if (run.arm, run.seed) != (arm, seed):
         return Problem(arm, seed, "unreadable", f"the record says arm '{run.arm}', seed {run.seed}")
-    return run
+    read = {name: digest for name, digest in run.files.items() if name in READ and (path.parent / name).exists()}
+    problem = digests.damage(path.parent, read)
+    return Problem(arm, seed, "unreadable", problem) if problem else run
 
 
 def _unfinished(folder: Path, arm: str, seed: int) -> Problem:

@@ -23,6 +23,7 @@ ALLOWED = {
         "ablations.records.summary",
         "ablations.evaluation.cocoapi",
         "ablations.evaluation.overlap",
+        "data.digests",
         "data.images",
         "ops.geometry",
     },

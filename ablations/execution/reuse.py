@@ -14,9 +14,10 @@ from ablations.config.schema import Config
 from ablations.config.study import Run
 from ablations.errors import RecordError
 from ablations.records.code_version import code_version
-from ablations.records.schema import RunRecord
+from ablations.records.schema import WEIGHTS, RunRecord
 from ablations.records.storage import LOCK, TEMPORARY, load_run, save
 from ablations.stages.store import stages_of
+from data import digests
 
 ARCHIVE = "replaced"
 """The folder, in that of a study, of runs that were run again."""
@@ -27,7 +28,8 @@ into, so that one file can belong to both."""
 
 
 def finished_record(run: Run) -> RunRecord | None:
-    """The record of this run if it is done with these settings, on these stages, by this code; else None."""
+    """The record of this run if it is done with these settings, on these stages, by this code, and its files are as
+    they were written; else None."""
     return _check(run.folder, run.config)[0]
 
 
@@ -48,7 +50,7 @@ def reuse_finished_run(run: Run) -> RunRecord | None:
         if source == run.folder:
             continue
         record, _ = _check(source, run.config)
-        if record is None or not (source / "model.safetensors").exists():
+        if record is None:
             continue
         archive_run(run.folder)
         try:
@@ -99,7 +101,10 @@ def _check(folder: Path, config: Config) -> tuple[RunRecord | None, str]:
         return None, "the data or the stages that it depends on changed"
     if config.code == "redo" and record.provenance.get("code") != code_version():
         return None, "the code has changed (code=keep accepts runs of other versions)"
-    return record, ""
+    problem = digests.damage(folder, record.files)
+    if not problem and not (folder / WEIGHTS).is_file():  # records of older versions have no digests
+        problem = f"{WEIGHTS} is gone"
+    return (None, problem) if problem else (record, "")
 
 
 def _changes(old: Any, new: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from ablations.machine import peak_memory, reset_peak_memory
 from ablations.records.code_version import code_version
 from ablations.records.provenance import provenance
 from ablations.records.run_log import RunLog
-from ablations.records.schema import RunRecord
+from ablations.records.schema import RESULT_FILES, WEIGHTS, RunRecord
 from ablations.records.storage import save, write_atomically
 from ablations.stages.store import CHECKPOINT, Stages, stages_of
 from ablations.tasks.base import Task
@@ -24,6 +24,7 @@ from ablations.training.checkpoint import Checkpoint
 from ablations.training.device import cpu_state_dict
 from ablations.training.distributed import SharedTraining
 from ablations.training.loop import Fit, fit
+from data import digests
 
 
 def run_arm(run: Run, log: RunLog) -> RunRecord:
@@ -40,7 +41,7 @@ def run_arm(run: Run, log: RunLog) -> RunRecord:
     checkpoint = Checkpoint(folder / CHECKPOINT, owner, config.checkpoint, log)
     tracker = trackers.make_tracker(run)
     fitted = train(run, task, checkpoint, tracker, log)
-    write_atomically(folder / "model.safetensors", serialised(cpu_state_dict(model.state_dict())))
+    write_atomically(folder / WEIGHTS, serialised(cpu_state_dict(model.state_dict())))
 
     log.enter("evaluating")
     began = time.perf_counter()
@@ -69,6 +70,7 @@ def run_arm(run: Run, log: RunLog) -> RunRecord:
         cost=cost,
         provenance=provenance(started)
         | {"resumed": checkpoint.state.resumed, "compile": config.compile, "operators": task.operators},
+        files=digests.of_files(folder, RESULT_FILES),
     )
     tracker.finish(metrics)
     save(record, folder / "run.json")

@@ -23,6 +23,7 @@ from ablations.evaluation.overlap import (
     value_of,
 )
 from ablations.records.schema import StudyRecord
+from ablations.records.storage import result_file
 from ablations.stages.store import stages_of
 from ablations.tasks.detection import detect, trained_model
 from models.fcis import FCIS
@@ -73,7 +74,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     unvoted: dict[str, dict[str, Any]] = defaultdict(dict)
     matched_by_arm: dict[str, dict[int, MatchedObject]] = {}  # of the seed that is shown, by id
     for run in runs:
-        results = json.loads((run.folder / "detections.json").read_text())
+        results = json.loads(result_file(run.folder, "detections.json").read_text())
         matched = list(matched_objects(val.coco, results))
         measured[run.arm][str(run.config.seed)] = _edges(matched) | {"found": _by_bin(layouts, matched)}
         if run.config.system.kind == "fcis":

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ablations.config.study import Run
-from ablations.records.schema import StudyRecord
+from ablations.records.schema import WEIGHTS, StudyRecord
+from ablations.records.storage import result_file
 from ablations.stages.proposals import proposal_network
 from ablations.stages.store import stages_of
 from data.dataset import Batch
@@ -37,9 +38,9 @@ def of_run(run: Run, image_ids: list[int]) -> dict[str, Any]:
     """
     stages = stages_of(run.config)
     network = proposal_network(stages, run.config.seed)
-    network.load_state_dict(load_file(run.folder / "model.safetensors"))
+    network.load_state_dict(load_file(result_file(run.folder, WEIGHTS)))
     network.eval()
-    proposals = load_file(run.folder / "proposals.safetensors")
+    proposals = load_file(result_file(run.folder, "proposals.safetensors"))
     images = []
     for batch in eval_batches(stages.dataset("val"), 1):
         if int(batch.image_ids) not in image_ids:

@@ -19,6 +19,7 @@ INDIFFERENT = (
     "ablations.tracking",
     "ablations.training.checkpoint",
     "ablations.training.stopping",
+    "data.digests",
     "data.folders",
 )
 

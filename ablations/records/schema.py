@@ -28,6 +28,10 @@ SCHEMA = 1
 DIFFERENCE = " - "
 """In the name of a metric: "segm.AP75 - segm.AP50", how much more one figure changes than another."""
 
+WEIGHTS = "model.safetensors"
+RESULT_FILES = ("config.yaml", "metrics.jsonl", "detections.json", "proposals.safetensors", WEIGHTS)
+"""The files of a run whose digests are in its record."""
+
 State = Literal["running", "done", "failed", "stopped"]
 Direction = Literal["greater", "less", "equal"]
 
@@ -103,6 +107,7 @@ class RunRecord:
              last attempt).
     status: always "done"; older reports read it.
     taken_from: "study/arm" for which this run was executed, if it is reused from another study; its files are the same.
+    files: SHA-256 of each of RESULT_FILES that the run has, in hexadecimal; {} in older records.
     """
 
     study: str
@@ -121,6 +126,7 @@ class RunRecord:
     status: str = "done"
     taken_from: str = ""
     parameters: dict[str, int] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @property

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ablations.errors import RecordError
 from ablations.records.schema import SCHEMA, Arm, ExhibitRecord, Hypothesis, RunRecord, Status, StudyRecord
+from data import digests
 
 LOCK = ".lock"
 """The lock file beside a status, held by the process that works there. A status "running" beside a free lock is that of
@@ -58,6 +59,17 @@ def save(record: StudyRecord | RunRecord | ExhibitRecord | Status, path: Path, d
 
 def load_run(path: Path) -> RunRecord:
     return _build(RunRecord, _read(path, RunRecord), path)
+
+
+def result_file(folder: Path, name: str) -> Path:
+    """A file of a finished run, to be read. Raises RecordError if it is not what the run wrote, by its record."""
+    record = load_run(folder / "run.json")
+    try:
+        if name in record.files:  # records of older versions have no digests
+            digests.check(folder / name, record.files[name])
+    except digests.DamagedFile as error:
+        raise RecordError(f"{folder}: {error}; run it again") from error
+    return folder / name
 
 
 def load_exhibit(path: Path) -> ExhibitRecord:

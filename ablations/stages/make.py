@@ -56,7 +56,7 @@ def make_backbone(stages: Stages, log: RunLog) -> None:
         train(TrainingSpec(network, losses, schedule, config.precision), checkpoint, stages, log)
         save_file(cpu_state_dict(fold_batch_norm(trunk.eval()).state_dict()), folder / "model.safetensors")
 
-    make_once(stages, stages.backbone_folder, ["model.safetensors"], make)
+    make_once(stages, stages.backbone_folder, ["model.safetensors"], make, log)
 
 
 @one_thread()
@@ -75,7 +75,7 @@ def make_proposals(stages: Stages, log: RunLog) -> None:
             proposals = propose_all(network, stages, split)
             save_file({"boxes": proposals.boxes, "scores": proposals.scores}, folder / f"{split}.safetensors")
 
-    make_once(stages, stages.rpn_folder, ["model.safetensors", "train.safetensors", "val.safetensors"], make)
+    make_once(stages, stages.rpn_folder, ["model.safetensors", "train.safetensors", "val.safetensors"], make, log)
 
 
 def stage_checkpoint(folder: Path, key: str, stages: Stages, log: RunLog) -> Checkpoint:

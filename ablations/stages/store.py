@@ -2,7 +2,8 @@
 
 Each product lives in outputs/stages/<name>-<key>/, where the key is a hash of everything that it depends on, so that
 a changed setting makes a new one and an unchanged one is found again. A folder appears under its name only when its
-content is complete; until then it is .partial-<name>-<key>, with a checkpoint to resume from.
+content is complete; until then it is .partial-<name>-<key>, with a checkpoint to resume from. Digests of its files are
+checked whenever they are used.
 """
 
 import dataclasses
@@ -13,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ablations.config.schema import Config, digest
+from ablations.errors import TrainingError
 from ablations.records.code_version import code_version
+from ablations.records.run_log import RunLog
 from ablations.records.storage import clear_temporaries
 from ablations.training.device import choose_device
+from data import digests
 from data.build import build
 from data.dataset import InstanceSet
 from data.folders import complete
@@ -38,6 +42,8 @@ RPN_FIELDS = (
 """Settings of the model that its proposals depend on; not every model has all of them."""
 
 CHECKPOINT = "checkpoint.safetensors"
+CODE = "code.txt"
+"""The file, in a stage's folder, with the version of the code that made it."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +112,11 @@ class Stages:
 
     def backbone(self) -> dict[str, Tensor]:
         """The pretrained trunk's state, with batch normalisation folded."""
-        return load_file(self.backbone_folder / "model.safetensors")
+        return load_stage(self.backbone_folder / "model.safetensors")
 
     def proposals(self, split: str) -> Proposals:
         """The cached proposals of all images of a split, in the order of its dataset."""
-        tensors = load_file(self.rpn_folder / f"{split}.safetensors")
+        tensors = load_stage(self.rpn_folder / f"{split}.safetensors")
         return Proposals(tensors["boxes"], tensors["scores"])
 
 
@@ -124,26 +130,50 @@ def _dataset(spec: Any, split: str, folder: Path) -> InstanceSet:
     return build(spec, split, cache_dir=folder)
 
 
-def make_once(stages: Stages, folder: Path, files: list[str], make: Callable[[Path], None]) -> None:
+def load_stage(path: Path) -> dict[str, Tensor]:
+    """The tensors in a stage's file. Raises TrainingError if they are not what was written."""
+    try:
+        kept = digests.read(path.parent)
+        if kept:  # older versions of the code, whose stages code=keep accepts, wrote none
+            digests.check(path, kept.get(path.name, ""))
+        return load_file(path)
+    except (digests.DamagedFile, OSError, SafetensorError) as error:
+        raise TrainingError(f"{path.parent}: {error}; give the same command again to make it anew") from error
+
+
+def make_once(stages: Stages, folder: Path, files: list[str], make: Callable[[Path], None], log: RunLog) -> None:
     """Calls make(partial folder) and moves the result to `folder`, unless that has these files already.
 
-    They are used if they can be read and were made by the same code, or by any code if code=keep.
+    They are used if they are what was written and were made by the same code, or by any code if code=keep.
     """
+    problem = ""
 
     def usable(folder: Path) -> bool:
-        try:
-            for name in files:
-                with safe_open(folder / name, "pt"):
-                    pass
-            made_by = (folder / "code.txt").read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError, SafetensorError):
-            return False
-        return stages.config.code == "keep" or made_by == code_version()
+        nonlocal problem
+        problem = damage(stages, folder, files) if folder.exists() else ""
+        return folder.exists() and not problem
 
     def make_signed(partial: Path) -> None:
+        if problem:
+            log.write(
+                f"{folder}: {problem}; it is made anew, and the old one is kept in {folder.parent}/replaced", True
+            )
         make(partial)
         (partial / CHECKPOINT).unlink(missing_ok=True)
         clear_temporaries(partial)
-        (partial / "code.txt").write_text(f"{code_version()}\n", encoding="utf-8")
+        (partial / CODE).write_text(f"{code_version()}\n", encoding="utf-8")
+        digests.write(partial)
 
     complete(folder, make_signed, usable)
+
+
+def damage(stages: Stages, folder: Path, files: list[str]) -> str:
+    """Why a stage's folder, which should have these files, cannot be used; "" if it can."""
+    missing = [name for name in [*files, CODE] if not (folder / name).is_file()]
+    problem = f"{missing[0]} is gone" if missing else digests.damage(folder)
+    if problem or stages.config.code == "keep":
+        return problem
+    made_by = (folder / CODE).read_text(encoding="utf-8", errors="replace").strip()
+    if made_by != code_version():
+        return "other code made it (code=keep accepts stages of other versions)"
+    return "" if (folder / digests.FILE).is_file() else f"{digests.FILE} is gone"

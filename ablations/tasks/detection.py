@@ -11,7 +11,8 @@ from torch import Tensor
 from ablations.config.study import Run
 from ablations.evaluation.coco import average_precision, coco_results
 from ablations.evaluation.overlap import overlap_metrics
-from ablations.records.storage import write_atomically
+from ablations.records.schema import WEIGHTS
+from ablations.records.storage import result_file, write_atomically
 from ablations.stages.proposals import proposals_of
 from ablations.stages.store import Stages, stages_of
 from ablations.tasks.base import Metrics, Task
@@ -59,7 +60,7 @@ def build_model(stages: Stages) -> Detector:
 def trained_model(run: Run) -> Detector:
     """A finished run's network as its training left it, ready to detect."""
     model = build_model(stages_of(run.config))
-    model.load_state_dict(load_file(run.folder / "model.safetensors"))
+    model.load_state_dict(load_file(result_file(run.folder, WEIGHTS)))
     return model.eval()
 
 

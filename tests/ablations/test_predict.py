@@ -12,15 +12,19 @@ from safetensors.torch import save_file
 
 from ablations import predict
 from ablations.config.loading import from_hydra, from_settings
-from ablations.errors import ConfigError
+from ablations.errors import ConfigError, RecordError
 from ablations.evaluation.coco import coco_results
 from ablations.predict import ProposalNetwork, main, run_predictor
+from ablations.records.schema import WEIGHTS, RunRecord
+from ablations.records.storage import save
 from ablations.stages.store import Stages
 from ablations.training.device import cpu_state_dict
+from data import digests
 from data.dataset import collate
 from data.shapes import draw
 from models.build import build_detector, build_rpn_head, build_trunk
 from models.initialise import initialise
+from tests.damage import flip_bit
 
 TINY = [
     "budget=smoke", "precision=float32", "model.channels=[4,8,8,8]", "model.blocks=[1,1,1]", "model.roi_channels=8",
@@ -98,6 +102,21 @@ def test_a_run_on_shared_proposals_uses_the_network_that_made_them(tmp_path, com
     stage.mkdir(parents=True)
     save_file(cpu_state_dict(network.state_dict()), stage / "model.safetensors")
     assert run_predictor(folder, torch.device("cpu")).detect(Image.new("RGB", (256, 256)), 1)
+    digests.write(stage)
+    flip_bit(stage / "model.safetensors")
+    with pytest.raises(ConfigError, match="model.safetensors is damaged"):
+        run_predictor(folder, torch.device("cpu"))
+
+
+def test_weights_that_are_not_what_the_run_wrote_are_not_used(joint):
+    folder, config, _ = joint
+    about = (config.settings(), config.hash(), {"classes": list("abcdefgh")}, {}, 3, 9, {}, {}, {}, {})
+    record = RunRecord("single", "joint", 0, *about, files=digests.of_files(folder, [WEIGHTS]))
+    save(record, folder / "run.json")
+    run_predictor(folder, torch.device("cpu"))
+    flip_bit(folder / WEIGHTS)
+    with pytest.raises(RecordError, match=f"{WEIGHTS} is damaged"):
+        run_predictor(folder, torch.device("cpu"))
 
 
 def test_files_named_by_numbers_have_them_as_ids(tmp_path):

@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
-from data import build, folders, scene, shapes
+from data import build, digests, folders, scene, shapes
 from data.scene import draw_image
 from data.shapes import COCO_PERCENTILES, cache, draw, size_table
 from data.specs import CocoSpec, ShapesSpec
+from tests.damage import flip_bit
 
 SPEC = ShapesSpec(num_train=8, num_val=8)
 
@@ -228,6 +229,26 @@ def test_a_broken_cache_is_drawn_again(tmp_path, damage):
         shutil.rmtree(home)
     assert content(cache(SPEC, "val", tmp_path)) == fresh
     assert {path.name for path in tmp_path.iterdir()} <= {home.name, "replaced"}
+
+
+@pytest.mark.parametrize("name", [*(f"{key}.npy" for key in shapes._ARRAYS), digests.FILE])
+def test_one_flipped_bit_in_a_cache_is_noticed_and_the_set_drawn_again(tmp_path, caplog, name):
+    fresh = content(cache(SPEC, "val", tmp_path))
+    (home,) = tmp_path.iterdir()
+    flip_bit(home / name)
+    assert content(cache(SPEC, "val", tmp_path)) == fresh
+    assert "it is drawn again" in caplog.text and caplog.text.count(str(home)) == 1
+    assert (tmp_path / "replaced" / f"{home.name}-1" / name).exists()
+    caplog.clear()
+    assert content(cache(SPEC, "val", tmp_path)) == fresh and not caplog.text
+
+
+def test_a_cache_of_an_older_version_is_drawn_again(tmp_path, caplog):
+    fresh = content(cache(SPEC, "val", tmp_path))
+    (home,) = tmp_path.iterdir()
+    (home / digests.FILE).unlink()
+    assert content(cache(SPEC, "val", tmp_path)) == fresh
+    assert "it has no digests to check it by" in caplog.text
 
 
 @pytest.mark.parametrize(

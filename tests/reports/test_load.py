@@ -1,14 +1,17 @@
 """What is found under an output folder, and what is said of what is missing."""
 
+import dataclasses
 import json
 import shutil
 
 import pytest
 
 from ablations.errors import RecordError
-from ablations.records.schema import Status
-from ablations.records.storage import save
+from ablations.records.schema import RESULT_FILES, Status
+from ablations.records.storage import load_run, save
+from data import digests
 from reports.load import find_studies, read_study
+from tests.damage import flip_bit
 from tests.reports.conftest import ARMS, write_study
 
 
@@ -100,6 +103,23 @@ def test_curves_keep_the_last_line_of_a_step(tmp_path):
     study = read_study(tmp_path, "roialign")
     assert study.curves("pool16", 0) == [{"step": 0, "loss": 3}, {"step": 10, "loss": 1}]
     assert study.curves("pool16", 99) == []
+
+
+def test_a_run_whose_detections_or_curves_are_not_what_it_wrote_is_not_used(tmp_path):
+    folder = write_study(tmp_path, seeds=1)
+    for arm in ("pool16", "align16"):
+        path = folder / arm / "seed0" / "run.json"
+        save(dataclasses.replace(load_run(path), files=digests.of_files(path.parent, RESULT_FILES)), path)
+    assert not read_study(tmp_path, "roialign").problems
+    flip_bit(folder / "pool16" / "seed0" / "detections.json")
+    flip_bit(folder / "align16" / "seed0" / "metrics.jsonl")
+    study = read_study(tmp_path, "roialign")
+    told = {(problem.arm, problem.kind): problem.detail for problem in study.problems}
+    assert told == {
+        ("pool16", "unreadable"): "detections.json is damaged: it is not what was written",
+        ("align16", "unreadable"): "metrics.jsonl is damaged: it is not what was written",
+    }
+    assert ("pool16", 0) not in study.runs
 
 
 def test_unreadable_side_files_are_none(tmp_path):

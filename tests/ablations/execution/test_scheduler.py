@@ -23,10 +23,12 @@ from ablations.execution.launchers import InProcessLauncher
 from ablations.execution.reuse import archive_run
 from ablations.execution.scheduler import Outcome, execute
 from ablations.records import code_version
-from ablations.records.schema import RunRecord
+from ablations.records.schema import RESULT_FILES, RunRecord
 from ablations.records.storage import LOCK, load_run, load_status, save
 from ablations.stages.store import stages_of
+from data import digests
 from data.folders import held, locked
+from tests.damage import flip_bit
 
 
 class RecordingLauncher(InProcessLauncher):
@@ -63,6 +65,8 @@ class Lab:
         about = (config.settings(), config.hash(), {}, stages_of(config).keys, 3, 9, {})
         record = RunRecord(run.study, arm, config.seed, *about, metrics, cost, provenance)
         (run.folder / "model.safetensors").write_text("weights")
+        (run.folder / "detections.json").write_text("detections")
+        record = dataclasses.replace(record, files=digests.of_files(run.folder, RESULT_FILES))
         save(record, run.folder / "run.json")
         return record
 
@@ -114,11 +118,35 @@ def spoil_records(lab, monkeypatch):
     return [], "its record cannot be read"
 
 
+def flip_bits_of_weights(lab, monkeypatch):
+    for path in lab.outputs.glob("study/*/seed0/model.safetensors"):
+        flip_bit(path)
+    return [], "model.safetensors is damaged: it is not what was written"
+
+
+def flip_bits_of_detections(lab, monkeypatch):
+    for path in lab.outputs.glob("study/*/seed0/detections.json"):
+        flip_bit(path)
+    return [], "detections.json is damaged: it is not what was written"
+
+
+def lose_detections(lab, monkeypatch):
+    for path in lab.outputs.glob("study/*/seed0/detections.json"):
+        path.unlink()
+    return [], "detections.json is gone"
+
+
 def force(lab, monkeypatch):
     return ["force=true"], "force=true"
 
 
-@pytest.mark.parametrize("change", [change_settings, change_code, change_stages, spoil_records, force])
+CHANGES = [
+    *(change_settings, change_code, change_stages, spoil_records, force),
+    *(flip_bits_of_weights, flip_bits_of_detections, lose_detections),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_outdated_runs_are_executed_again_with_the_reason_and_the_old_ones_are_archived(lab, monkeypatch, change):
     lab.go()
     overrides, reason = change(lab, monkeypatch)
@@ -133,6 +161,32 @@ def test_outdated_runs_are_executed_again_with_the_reason_and_the_old_ones_are_a
         assert (kept / "run.json").read_bytes() == content and (kept / "model.safetensors").exists()
     if change is not force:
         assert lab.go(*overrides)[1] == []
+
+
+def test_a_run_that_lost_its_weights_is_executed_again(lab):
+    lab.go()
+    path = lab.outputs / "study/a/seed0/model.safetensors"
+    path.unlink()
+    _, made, printed = lab.go()
+    assert made == ["a"] and "a seed 0: model.safetensors is gone" in printed and path.exists()
+
+
+def test_of_runs_of_older_versions_only_the_weights_must_be_there(lab):
+    lab.go()
+    path = lab.outputs / "study/a/seed0/run.json"
+    save(dataclasses.replace(record_of(lab, "a"), files={}), path)
+    flip_bit(path.parent / "model.safetensors")
+    assert lab.go()[1] == []
+    (path.parent / "model.safetensors").unlink()
+    assert lab.go()[1] == ["a"]
+
+
+def test_a_damaged_run_of_another_study_is_not_reused(lab):
+    lab.go()
+    flip_bit(lab.outputs / "study/a/seed0/detections.json")
+    run = dataclasses.replace(lab.runs()[0], study="other", arm="c")
+    execute([run], print_line=lab.printed.append, launch=lab.launch, work=lab.work)
+    assert lab.made == ["a", "b", "c"]
 
 
 def test_code_keep_accepts_runs_of_another_version(lab, monkeypatch):
