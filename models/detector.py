@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from models.assign import RoISample, sample_rois
 from models.backbone import Trunk
 from models.config import ModelConfig
+from models.mask_voting import Votes
 from models.masks import crop_masks
 from models.resnet import PyramidTrunk
 from models.rpn import RPNHead, propose, rpn_losses, suppress
@@ -50,12 +51,16 @@ class Proposals:
 
 @dataclass(frozen=True)
 class Detections:
-    """boxes [B, D, 4], scores [B, D] (0 pads), labels [B, D], masks [B, D, M, M] of probabilities or None."""
+    """boxes [B, D, 4], scores [B, D] (0 pads), labels [B, D], masks [B, D, M, M] of probabilities or None.
+
+    votes: in place of masks where RoIs vote on the image's pixels; the final boxes are those around the voted masks
+    """
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
     masks: Tensor | None = None
+    votes: Votes | None = None
 
     @property
     def valid(self) -> Tensor:
@@ -103,7 +108,8 @@ class Detector(nn.Module):
             In evaluation `Detections`, best first: boxes [B, D, 4], xyxy in the pixels of the images that were given
             and within `sizes`; scores [B, D] in 0..1, 0 where an image has fewer than D detections; labels [B, D] in
             1..K; masks [B, D, M, M], each pixel's probability on a grid over the detection's box (`models.masks` pastes
-            it into the image), or None. D is what the image of this batch with most detections needs.
+            it into the image), or None; FCIS has `votes` in their place (`models.mask_voting`). D is what the image of
+            this batch with most detections needs.
 
         Raises:
             ValueError: in training mode without truth or draw.

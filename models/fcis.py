@@ -21,16 +21,13 @@ from models.config import FCISConfig, ModelConfig
 from models.detector import Detections, Detector, Draw, GroundTruth, Proposals, box_losses, mask_targets
 from models.heads import ConvHead
 from models.initialise import set_initial_std
-from models.mask_voting import vote, voting_weights
+from models.mask_voting import Votes, voting_weights
 from models.rpn import RPNHead
 from ops.boxes import clip_boxes, decode_boxes
 from ops.ps_roi import ps_roi_pool
 
 # The release divides box targets by (0.2, 0.2, 0.5, 0.5).
 DELTA_WEIGHTS = (5.0, 2.0)
-
-VOTED_SCALE = 2
-"""Voted masks are this many times finer than the RoIs': they are assembled from grids that don't coincide."""
 
 
 class Pooled(NamedTuple):
@@ -97,7 +94,7 @@ class FCIS(Detector):
     def detect(self, images: Tensor, sizes: Tensor, proposals: Proposals | None) -> Detections:
         """The proposals and the same once refined compete as they are; masks by voting (FCIS section 2.3).
 
-        Where a voted mask's share of the votes is `vote_threshold`, its probability is 0.5.
+        Masks and final boxes depend on the size of the image that they are drawn in, so they come as `votes`.
         """
         features = self.backbone(images)
         proposals = self.proposals(features, sizes) if proposals is None else proposals
@@ -117,8 +114,7 @@ class FCIS(Detector):
         votes = probabilities * valid[..., None]
         weights = voting_weights(kept.boxes, kept.labels, boxes, votes, self.fcis.vote_iou) * kept.valid[..., None]
         threshold = self.fcis.vote_threshold
-        share = vote(kept.boxes, boxes, masks, weights, VOTED_SCALE * self.fcis.cells, threshold)
-        return replace(kept, masks=(0.5 / threshold * share).clamp(max=1))
+        return replace(kept, votes=Votes(boxes, masks, weights, threshold, threshold))
 
     def read(self, scores: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """scores [N, K + 1, 2, M, M] -> probabilities of the K classes [B, R, K], and of being inside [B, R, M, M].

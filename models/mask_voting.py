@@ -1,8 +1,14 @@
 """Mask voting (MNC, FCIS section 2.3): a detection's mask is what the RoIs around it agree on.
 
-Letters: B images, D detections of an image, R RoIs of an image, M their masks' side, S the voted masks' side,
-P pairs of a detection and a RoI that votes for it. Boxes are xyxy in image pixels.
+Votes are counted on the pixels of the image, as `mask_aggregation` of FCIS's release does
+(https://github.com/msracver/FCIS, lib/mask/mask_transform.py): they may fall outside the detection's box, which is
+therefore replaced by the box around the voted mask.
+
+Letters: D detections of an image, R RoIs of it, M their masks' side, H and W the image's sides. Boxes are xyxy in
+image pixels.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,8 +16,30 @@ from torchvision.ops import box_iou
 
 from models.masks import interpolation
 
-PAIRS_AT_ONCE = 256
-"""Of detections and RoIs: bounds what resampled masks take in memory."""
+ELEMENTS_AT_ONCE = 2**24
+"""Pixels of all RoIs' masks together that are computed at a time: bounds the memory that large images take."""
+
+
+@dataclass(frozen=True)
+class Votes:
+    """What masks are voted with; B images.
+
+    boxes [B, R, 4]; masks [B, R, M, M], probabilities on the grids of `boxes`; weights [B, D, R], see `voting_weights`
+    mask_threshold: probability from which a RoI votes for a pixel
+    vote_threshold: share of the votes from which a pixel belongs to a detection's mask
+    """
+
+    boxes: Tensor
+    masks: Tensor
+    weights: Tensor
+    mask_threshold: float
+    vote_threshold: float
+
+    def count(self, image: int, scale: Tensor, height: int, width: int) -> Tensor:
+        """The masks [D, H, W], bool, of an image of this size. scale [4]: from boxes to its pixels."""
+        boxes = self.boxes[image] * scale
+        shares = vote(boxes, self.masks[image], self.weights[image], height, width, self.mask_threshold)
+        return shares >= self.vote_threshold
 
 
 def voting_weights(detections: Tensor, labels: Tensor, boxes: Tensor, probabilities: Tensor, overlap: float) -> Tensor:
@@ -25,26 +53,22 @@ def voting_weights(detections: Tensor, labels: Tensor, boxes: Tensor, probabilit
     return votes / votes.sum(2, keepdim=True).clamp(min=torch.finfo(votes.dtype).tiny)
 
 
-def vote(detections: Tensor, boxes: Tensor, masks: Tensor, weights: Tensor, mask_size: int, threshold: float) -> Tensor:
-    """The share of the votes [B, D, S, S] that each point of a detection's box gets.
+def vote(boxes: Tensor, masks: Tensor, weights: Tensor, height: int, width: int, threshold: float) -> Tensor:
+    """The share of a detection's votes [D, H, W] that each pixel gets.
 
-    masks [B, R, M, M] are probabilities on the grids of `boxes`, weights [B, D, R]. A RoI votes for the points where
-    its mask, interpolated bilinearly, reaches `threshold`, and for none outside its own box.
+    boxes [R, 4], masks [R, M, M], weights [D, R]. A RoI votes for the pixels in its box at whose centres its mask,
+    interpolated bilinearly, reaches `threshold`.
     """
-    image, detection, voter = weights.nonzero(as_tuple=True)
-    share = masks.new_zeros(weights.shape[0] * weights.shape[1], mask_size, mask_size)
-    to = image * weights.shape[1] + detection
-    for some in torch.arange(len(image), device=masks.device).split(PAIRS_AT_ONCE):
-        target, source = detections[image[some], detection[some]], boxes[image[some], voter[some]]  # [P, 4]
-        rows = _rows(target[:, 1::2], source[:, 1::2], mask_size, masks.shape[-1])  # [P, S, M]
-        columns = _rows(target[:, ::2], source[:, ::2], mask_size, masks.shape[-1])
-        inside = rows @ masks[image[some], voter[some]] @ columns.mT >= threshold
-        share.index_add_(0, to[some], inside * weights[image[some], detection[some], voter[some], None, None])
-    return share.unflatten(0, weights.shape[:2])
-
-
-def _rows(target: Tensor, source: Tensor, mask_size: int, num_cells: int) -> Tensor:
-    """Bilinear weights [P, S, M] of the cells of `source` at the centres of the cells of `target`, both [P, 2]."""
-    steps = (torch.arange(mask_size, device=target.device) + 0.5) / mask_size
-    points = target[:, :1] + steps * (target[:, 1:] - target[:, :1])
-    return interpolation(source[:, 0], source[:, 1], num_cells, points)
+    voters = weights.any(0)
+    boxes, masks, weights = boxes[voters], masks[voters], weights[:, voters]
+    pixels = lambda first, end: torch.arange(first, end, device=boxes.device) + 0.5  # noqa: E731
+    columns = interpolation(boxes[:, 0], boxes[:, 2], masks.shape[-1], pixels(0, width))  # [R, W, M]
+    resized = masks @ columns.mT  # [R, M, W]
+    shares = masks.new_empty(len(weights), height, width)
+    step = max(1, ELEMENTS_AT_ONCE // max(1, len(boxes) * width))
+    for first in range(0, height, step):
+        end = min(first + step, height)
+        rows = interpolation(boxes[:, 1], boxes[:, 3], masks.shape[-1], pixels(first, end))  # [R, rows, M]
+        voted = (rows @ resized >= threshold).to(weights.dtype)  # [R, rows, W]
+        shares[:, first:end] = torch.einsum("dr,rhw->dhw", weights, voted)
+    return shares

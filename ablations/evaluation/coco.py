@@ -27,7 +27,12 @@ def coco_results(detections: Detections, batch: Batch) -> Iterator[dict[str, Any
     for i, (image_id, size) in enumerate(zip(batch.image_ids.tolist(), batch.original_sizes.tolist(), strict=True)):
         kept = detections.valid[i]
         boxes = detections.boxes[i][kept] * scale[i]
-        masks = [None] * len(boxes) if detections.masks is None else _encode(detections.masks[i][kept], boxes, *size)
+        masks: list[Any] = [None] * len(boxes)
+        if detections.masks is not None:
+            masks = _encode(paste_masks(detections.masks[i][kept], boxes, *size))
+        elif detections.votes is not None:
+            masks = _encode(detections.votes.count(i, scale[i], *size)[kept])
+            boxes = _around(masks, boxes)
         corners = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).double()
         scores, labels = detections.scores[i][kept].double(), detections.labels[i][kept]
         for box, score, label, mask in zip(corners.tolist(), scores.tolist(), labels.tolist(), masks, strict=True):
@@ -38,10 +43,16 @@ def coco_results(detections: Detections, batch: Batch) -> Iterator[dict[str, Any
             yield result
 
 
-def _encode(probabilities: Tensor, boxes: Tensor, height: int, width: int) -> list[dict[str, Any]]:
-    """The RLE of each mask [N, M, M], pasted into its box [N, 4] in an image of this size."""
-    pasted = paste_masks(probabilities, boxes, height, width)
-    return rle.encode(np.asfortranarray(pasted.permute(1, 2, 0).to(torch.uint8).cpu().numpy()))
+def _encode(masks: Tensor) -> list[dict[str, Any]]:
+    """The RLE of each mask [N, H, W]."""
+    return rle.encode(np.asfortranarray(masks.permute(1, 2, 0).to(torch.uint8).cpu().numpy()))
+
+
+def _around(masks: list[dict[str, Any]], boxes: Tensor) -> Tensor:
+    """The boxes [N, 4] around voted masks; of an empty mask its box in `boxes`."""
+    x, y, width, height = torch.as_tensor(rle.toBbox(masks)).to(boxes).reshape(-1, 4).unbind(1)
+    tight = torch.stack([x, y, x + width, y + height], dim=1)
+    return torch.where((width > 0)[:, None], tight, boxes)
 
 
 def average_precision(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> dict[str, float | None]:

@@ -196,7 +196,7 @@ def test_padded_ground_truth_and_padded_proposals_change_nothing():
         torch.testing.assert_close(after[name], before[name])
 
 
-def test_it_learns_two_images_by_heart():
+def test_it_overfits_two_images():
     images, sizes, truth, proposals = scene()
     model = network().train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)

@@ -13,6 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from ablations.evaluation.coco import average_precision, coco_results
 from data.dataset import Batch, annotation
 from models.detector import Detections
+from models.mask_voting import Votes
 
 
 def square(x: int, y: int, side: int, size: int = 100) -> np.ndarray:
@@ -134,8 +135,9 @@ def test_the_twelve_figures_are_what_pycocotools_prints(kind, tmp_path, capsys):
     assert average_precision(truth, results, kind) == pytest.approx(printed, abs=0.05 + 1e-9)
 
 
-def test_results_are_in_the_original_images_pixels():
-    batch = Batch(
+def one_image():
+    """An image of 64 x 128 pixels, half as large in the batch and padded."""
+    return Batch(
         images=torch.zeros(1, 3, 64, 64),
         sizes=torch.tensor([[32, 64]]),
         boxes=torch.zeros(1, 1, 4),
@@ -147,14 +149,37 @@ def test_results_are_in_the_original_images_pixels():
         indices=torch.tensor([0]),
         original_sizes=torch.tensor([[64, 128]]),
     )
+
+
+def test_results_are_in_the_original_images_pixels():
     detections = Detections(
         boxes=torch.tensor([[[8.0, 4.0, 24.0, 20.0], [0.0, 0.0, 0.0, 0.0]]]),
         scores=torch.tensor([[0.75, 0.0]]),
         labels=torch.tensor([[2, 0]]),
         masks=torch.ones(1, 2, 14, 14),
     )
-    (result,) = coco_results(detections, batch)  # without the padding
+    (result,) = coco_results(detections, one_image())  # without the padding
     assert (result["image_id"], result["category_id"], result["score"]) == (7, 2, 0.75)
     assert result["bbox"] == [16, 8, 32, 32]
     mask = rle.decode(result["segmentation"])
     assert mask.shape == (64, 128) and mask.sum() == 32 * 32 and mask[8:40, 16:48].all()
+
+
+def test_a_voted_masks_box_is_the_one_around_it():
+    votes = Votes(
+        boxes=torch.tensor([[[8.0, 4.0, 24.0, 20.0], [8.0, 4.0, 32.0, 20.0]]]),
+        masks=torch.ones(1, 2, 3, 3),
+        weights=torch.tensor([[[0.5, 0.5], [0.7, 0.3], [0.0, 0.0]]]),
+        mask_threshold=0.4,
+        vote_threshold=0.4,
+    )
+    detections = Detections(
+        boxes=torch.tensor([[[8.0, 4.0, 24.0, 20.0]] * 3]),
+        scores=torch.tensor([[0.75, 0.5, 0.25]]),
+        labels=torch.tensor([[2, 2, 2]]),
+        votes=votes,
+    )
+    both, first, none = coco_results(detections, one_image())
+    assert both["bbox"] == [16, 8, 48, 32] and rle.area(both["segmentation"]) == 48 * 32  # beyond the detection's box
+    assert first["bbox"] == [16, 8, 32, 32] and rle.area(first["segmentation"]) == 32 * 32
+    assert none["bbox"] == [16, 8, 32, 32] and rle.area(none["segmentation"]) == 0
