@@ -4,7 +4,8 @@ python -m ablations.export STUDY [--out FILE.zip] [--weights]     records, detec
 python -m ablations.export --unpack FILE.zip [--outputs FOLDER]   for `python -m reports STUDY`
 
 The same records give the same bytes. Unpacking executes and unpickles nothing: an archive may hold only the files that
-a study consists of, and its records only plain text.
+a study consists of, and its records only plain text. Studies of your own never reuse unpacked runs, whose figures may
+have been edited, unless they were unpacked with --trust.
 """
 
 import argparse
@@ -23,12 +24,13 @@ from typing import Any
 
 from ablations.errors import RecordError
 from ablations.execution.report import ReportError, write_report
-from ablations.records.storage import load_run, load_status, load_study
+from ablations.records.storage import UNPACKED, load_run, load_status, load_study
 
 FORMAT = 1
 RUN_FILES = ("*/seed*/*.json", "*/seed*/*.jsonl", "*/seed*/*.yaml")
 PATTERNS = ("*.json", "samples/*.png", "exhibits/*.json", "exhibits/*/*.png", *RUN_FILES)
-WEIGHTS = "*/seed*/model.safetensors"
+WEIGHTS = ("model.safetensors", "proposals.safetensors")
+"""Of a run; a checkpoint, from which a run would be continued, is neither packed nor unpacked."""
 REPORT = "report"
 
 NAME = re.compile(r"[A-Za-z0-9_=,-][A-Za-z0-9_.=,-]*")
@@ -47,7 +49,7 @@ class ExportError(ValueError):
 def pack(study: Path, archive: Path, weights: bool = False, report: Path | None = None) -> int:
     """Writes the study in folder `study`, and its report if there is one, to `archive`; returns the number of files."""
     load_study(study / "study.json")
-    patterns = (*PATTERNS, WEIGHTS) if weights else PATTERNS
+    patterns = (*PATTERNS, *(f"*/seed*/{name}" for name in WEIGHTS)) if weights else PATTERNS
     files = {path.relative_to(study).as_posix(): path for pattern in patterns for path in study.glob(pattern)}
     if report is not None:
         pages = (path for path in report.rglob("*") if path.is_file())
@@ -76,9 +78,10 @@ def _content(path: Path) -> bytes:
     return (json.dumps(dataclasses.asdict(dataclasses.replace(status, pid=0, host="")), indent=1) + "\n").encode()
 
 
-def unpack(archive: Path, outputs: Path, most_bytes: int) -> Path:
+def unpack(archive: Path, outputs: Path, most_bytes: int, trust: bool = False) -> Path:
     """Unpacks a study into `outputs`, which must not have one of that name; returns its folder.
 
+    trust: its runs count as finished runs of one's own; without it they are marked as those of others.
     Raises ExportError, and leaves nothing behind, if the archive holds anything but a study or more than `most_bytes`.
     """
     try:
@@ -103,6 +106,8 @@ def unpack(archive: Path, outputs: Path, most_bytes: int) -> Path:
                     with source.open(entry) as packed, path.open("wb") as file:
                         shutil.copyfileobj(packed, file)
                 _check_records(partial / name)
+                for folder in () if trust else [path.parent for path in partial.rglob("run.json")]:
+                    (folder / UNPACKED).write_text(f"{archive.name}\n", encoding="utf-8")
                 (partial / name).rename(target)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -125,7 +130,8 @@ def _checked(source: zipfile.ZipFile, most_bytes: int) -> str:
         regular = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG)
         path = PurePosixPath(entry.filename)
         plain = entry.filename == str(path) and all(NAME.fullmatch(part) for part in path.parts)
-        if not (regular and plain and path.suffix in SUFFIXES and 2 <= len(path.parts) <= 5):
+        known = path.suffix in SUFFIXES and (path.suffix != ".safetensors" or path.name in WEIGHTS)
+        if not (regular and plain and known and 2 <= len(path.parts) <= 5):
             raise ExportError(f"expected only files of a study, got {entry.filename!r}; nothing was unpacked")
     tops = {entry.filename.partition("/")[0] for entry in entries}
     if len(tops) != 1 or f"{next(iter(tops))}/study.json" not in source.namelist():
@@ -188,10 +194,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="the archive to write (default: STUDY.zip)")
     parser.add_argument("--weights", action="store_true", help="include the trained weights")
     parser.add_argument("--limit", type=float, default=4.0, metavar="GB", help="refuse to unpack more than this")
+    parser.add_argument(
+        "--trust", action="store_true", help="reuse the unpacked runs, if they have weights, like your own"
+    )
     options = parser.parse_args(arguments)
     try:
         if options.unpack:
-            folder = unpack(options.unpack, options.outputs, int(options.limit * 1e9))
+            folder = unpack(options.unpack, options.outputs, int(options.limit * 1e9), options.trust)
             print(f"{folder}; its report: python -m reports {folder.name} --outputs {options.outputs}")
             return 0
         study, archive = options.outputs / options.study, options.out or Path(f"{options.study}.zip")

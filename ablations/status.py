@@ -12,7 +12,7 @@ from pathlib import Path
 from ablations.errors import RecordError
 from ablations.execution.progress import phase
 from ablations.records.schema import RunRecord, Status
-from ablations.records.storage import LOCK, load_run, load_status, load_study
+from ablations.records.storage import LOCK, UNPACKED, load_run, load_status, load_study
 from ablations.records.summary import duration, headline
 from data.folders import held
 
@@ -96,6 +96,7 @@ def entry_of(folder: Path, name: str = "") -> Entry:
         except RecordError as error:
             return Entry(name, "unreadable", str(error))
         origin = f" (reused from {record.taken_from})" if record.taken_from else ""
+        origin += " (unpacked from an archive)" if (folder / UNPACKED).exists() else ""
         return Entry(name, "done", headline(record) + origin, record=record)
     if status is None:
         return Entry(name, "missing")

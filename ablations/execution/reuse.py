@@ -15,7 +15,7 @@ from ablations.config.study import Run
 from ablations.errors import RecordError
 from ablations.records.code_version import code_version
 from ablations.records.schema import WEIGHTS, RunRecord
-from ablations.records.storage import LOCK, TEMPORARY, load_run, save
+from ablations.records.storage import LOCK, TEMPORARY, UNPACKED, load_run, save
 from ablations.stages.store import stages_of
 from data import digests
 
@@ -95,6 +95,11 @@ def _check(folder: Path, config: Config) -> tuple[RunRecord | None, str]:
         record = load_run(path)
     except (RecordError, OSError):
         return None, "its record cannot be read"
+    if (folder / UNPACKED).exists():
+        return (
+            None,
+            "it was unpacked from an archive (`python -m ablations.export --unpack FILE --trust` accepts such runs)",
+        )
     if record.config_hash != config.hash():
         return None, f"settings changed: {_changes(record.config, config.settings())}"
     if record.stages != stages_of(config).keys:

@@ -21,6 +21,9 @@ LOCK = ".lock"
 """The lock file beside a status, held by the process that works there. A status "running" beside a free lock is that of
 a process that was killed."""
 
+UNPACKED = "unpacked.txt"
+"""The file that marks a run as unpacked from an archive of others; it names the archive."""
+
 TEMPORARY = ".tmp"
 """Suffix of files that are still being written. One that a killed process left behind can be removed."""
 

@@ -7,10 +7,15 @@ import zipfile
 import pytest
 
 from ablations import export
+from ablations.config.loading import from_hydra
+from ablations.config.study import Run
 from ablations.errors import RecordError
+from ablations.execution.reuse import archive_run, finished_record, outdated_reason, reuse_finished_run
 from ablations.export import ExportError, pack, unpack
-from ablations.records.schema import Arm, Status, StudyRecord
+from ablations.records.code_version import code_version
+from ablations.records.schema import Arm, RunRecord, Status, StudyRecord
 from ablations.records.storage import save
+from ablations.stages.store import stages_of
 
 STUDY = StudyRecord(
     name="tiny",
@@ -71,6 +76,38 @@ def test_a_study_is_packed_without_weights_and_names_of_machines(study, tmp_path
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
 
 
+@pytest.mark.parametrize("trust", [False, True])
+def test_unpacked_runs_are_reused_only_if_they_are_trusted(compose, tmp_path, trust):
+    """A figure that somebody edited never becomes one's own by accident."""
+    config = from_hydra(compose([f"outputs={tmp_path / 'outputs'}"]))
+    theirs = tmp_path / "theirs/tiny"
+    save(STUDY, theirs / "study.json")
+    metrics = {"segm": {"AP": 99.9}}
+    about = (config.settings(), config.hash(), {}, stages_of(config).keys, 3, 9, {}, metrics, {})
+    for folder in (theirs / "pool/seed0", theirs / "replaced/pool/seed0-1"):
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_text("weights")
+        save(RunRecord("tiny", "pool", 0, *about, {"code": code_version()}), folder / "run.json")
+    pack(theirs, tmp_path / "tiny.zip", weights=True)
+    with zipfile.ZipFile(tmp_path / "tiny.zip", "a") as archive:  # an archived run, which `pack` leaves out
+        for path in (theirs / "replaced").rglob("*.*"):
+            archive.write(path, path.relative_to(theirs.parent).as_posix())
+    assert main_code("--unpack", tmp_path / "tiny.zip", "--outputs", config.outputs, *(["--trust"] * trust)) == 0
+    run, other = Run("tiny", "pool", config), Run("mine", "pool", config)
+    other.folder.mkdir(parents=True)
+    if trust:
+        assert finished_record(run).metrics == metrics and reuse_finished_run(other).metrics == metrics
+    else:
+        assert finished_record(run) is None and "--trust" in outdated_reason(run)
+        assert reuse_finished_run(other) is None
+        archive_run(run.folder)
+        assert reuse_finished_run(run) is None, "not when it is archived either"
+
+
+def main_code(*arguments):
+    return export.main([str(argument) for argument in arguments])
+
+
 def test_the_same_study_gives_the_same_bytes(study, tmp_path):
     pack(study, tmp_path / "one.zip", report=study / "report")
     for path in study.rglob("*"):
@@ -116,6 +153,7 @@ def link(name):
         "tiny/$(touch x).json",
         "tiny/code.py",
         "tiny/model.pkl",
+        "tiny/pool/seed1/checkpoint.safetensors",
         "tiny/folder/",
         "other/study.json",
         "tiny/STUDY.json",
