@@ -16,7 +16,7 @@ ABLATIONS := $(addprefix ablation-,$(STUDIES))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # targets share one virtual environment and, in studies, all cores
-.PHONY: help setup setup-dev check test test-fast torture smoke $(ABLATIONS) ablations status report claims gallery coco \
+.PHONY: help setup setup-dev check test test-fast torture smoke $(ABLATIONS) ablations status report claims gallery site coco \
 	bench bench-resnet bench-study bench-ops figures lock clean
 
 help: ## print this list
@@ -57,6 +57,9 @@ claims: $(INSTALLED) ## compare the video script's claims with the records, slid
 
 gallery: $(INSTALLED) ## publish complete studies, with their records, in reports/gallery
 	$(PY) -m reports.gallery
+
+site: $(INSTALLED) ## write the pages that teach, with the playground, to site/: open site/playground.html
+	$(PY) -m reports.web
 
 ##@ Data
 
@@ -105,7 +108,7 @@ lock: $(INSTALLED) ## write pylock.toml: the installed versions of all dependenc
 	$(PY) tools/lock.py write
 
 clean: ## remove runs, generated reports and caches, but not .venv
-	rm -rf outputs reports/out .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf outputs reports/out site .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # --- The virtual environment. The dev stamp covers the other one, so that `make test` on a fresh clone installs once.

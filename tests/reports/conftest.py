@@ -1,6 +1,7 @@
 """Small hand-made records of a study: four arms, images of discs and boxes, shifted ground truths as detections."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -248,3 +249,39 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("outputs")
     write_study(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The machine's Chromium; skips what needs it where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next((path for name in names if (path := shutil.which(name))), None)
+    if chromium is None:
+        pytest.skip("there is no Chromium on this machine")
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens a file as a page; `page.troubles` lists its messages, its errors, and its requests for other files."""
+    contexts = []
+
+    def opened(path, width=1280, scheme="light", fragment="", **options):
+        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, **options)
+        contexts.append(context)
+        page, address = context.new_page(), path.as_uri()
+        page.troubles = []
+        page.on("console", lambda message: page.troubles.append(message.text))
+        page.on("pageerror", lambda error: page.troubles.append(str(error)))
+        is_own = lambda url: url.startswith(("data:", address))  # noqa: E731
+        page.on("request", lambda request: is_own(request.url) or page.troubles.append(request.url))
+        page.goto(address + fragment)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()

@@ -1,0 +1,135 @@
+"""python tools/playground_pictures.py TRUNK: writes reports/web/pictures.json, the pictures and maps of the playground.
+
+TRUNK: the weights (safetensors) of a pretrained toy trunk of stride 32, such as `model.safetensors` in the folder of a
+study's backbone stage; its maps of strides 8, 16 and 32 are kept. Of each map those channels are shown that tell
+objects from background best, quantised to 8 bits.
+
+A picture's entry holds `image` (a JPEG as data URI), `objects` (class, box as xyxy pixel edges, mask as runs of equal
+pixels along the box's rows, the first of background) and `channels` (stride -> one string of base64 for each channel:
+side x side bytes, row by row). `channel_numbers` (stride -> list) says which channels of the trunk they are.
+"""
+
+import argparse
+import base64
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from data.dataset import normalise
+from data.scene import CLASSES, Drawing, draw_image
+from data.specs import ShapesSpec
+from models.backbone import Trunk, fold_batch_norm, toy_trunk
+
+TARGET = Path("reports/web/pictures.json")
+IMAGES = (23, 8, 36)  # of the validation split: objects of all sizes, some of which overlap, none cut off
+STRIDES = (8, 16, 32)
+CHANNELS = 3  # shown of each map
+JPEG_QUALITY = 82
+
+
+def read_trunk(path: Path) -> Trunk:
+    """A toy trunk of stride 32 with the given weights, whose sizes are read from the weights themselves."""
+    state = load_file(path)
+    stages = sorted({int(name.split(".")[1]) for name in state})
+    if len(stages) != 5:
+        raise SystemExit(f"{path}: expected a toy trunk of stride 32, with five stages, got {len(stages)}")
+    of_stage = lambda stage: [name for name in state if name.startswith(f"stages.{stage}.")]  # noqa: E731
+    blocks = [len({name.split(".")[2] for name in of_stage(stage)}) for stage in stages[1:-1]]
+    channels = [len(state["stages.0.0.weight"])]
+    channels += [len(state[f"stages.{stage}.0.conv1.weight"]) for stage in stages[1:-1]]
+    trunk = fold_batch_norm(toy_trunk(channels, blocks, len(state["stages.4.weight"]), 32).eval())
+    trunk.load_state_dict(state)
+    return trunk
+
+
+def feature_maps(trunk: Trunk, drawings: list[Drawing]) -> dict[int, np.ndarray]:
+    """Stride -> what the trunk gives for the pictures at this stride, [B, C, h, w]."""
+    pixels = torch.stack([torch.from_numpy(drawing.pixels) for drawing in drawings])  # [B, H, W, 3]
+    images = torch.empty(pixels.shape, dtype=torch.float32)
+    for image, out in zip(pixels, images, strict=True):
+        normalise(image, out)
+    with torch.no_grad():
+        maps = trunk.maps(images.permute(0, 3, 1, 2))[:-1]  # the last stage is a projection of the one before
+    by_stride = {pixels.shape[2] // features.shape[3]: features.numpy() for features in maps}
+    return {stride: by_stride[stride] for stride in STRIDES}
+
+
+def choose_channels(features: np.ndarray, drawings: list[Drawing], count: int) -> list[int]:
+    """The channels of [B, C, h, w] whose values differ most between objects and background, in standard deviations."""
+    stride = drawings[0].pixels.shape[0] // features.shape[-1]
+    foreground = np.stack([_foreground(drawing)[::stride, ::stride] for drawing in drawings])
+    values = features.transpose(1, 0, 2, 3)
+    inside, outside = values[:, foreground], values[:, ~foreground]
+    contrast = np.abs(inside.mean(1) - outside.mean(1)) / (values.std((1, 2, 3)) + 1e-6)
+    return np.argsort(-contrast, kind="stable")[:count].tolist()
+
+
+def _foreground(drawing: Drawing) -> np.ndarray:
+    foreground = np.zeros(drawing.pixels.shape[:2], bool)
+    for (x1, y1, x2, y2), crop in zip(drawing.boxes, drawing.crops, strict=True):
+        foreground[y1:y2, x1:x2] |= crop
+    return foreground
+
+
+def quantise(plane: np.ndarray) -> str:
+    """[h, w] numbers as bytes from the smallest, 0, to the greatest, 255, in base64."""
+    low, high = float(plane.min()), float(plane.max())
+    levels = np.round((plane - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+    return base64.b64encode(levels.tobytes()).decode("ascii")
+
+
+def runs(mask: np.ndarray) -> list[int]:
+    """Lengths of the runs of equal pixels, row by row, the first one of False: 0 where the mask opens with True."""
+    flat = np.concatenate([[False], mask.ravel()])
+    changes = np.flatnonzero(np.diff(flat)).tolist()
+    return np.diff([0, *changes, mask.size]).tolist()
+
+
+def entry(drawing: Drawing) -> dict[str, Any]:
+    """A picture and its objects."""
+    buffer = io.BytesIO()
+    Image.fromarray(drawing.pixels).save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    objects = [
+        {"name": CLASSES[label - 1], "box": list(box), "runs": runs(crop)}
+        for label, box, crop in zip(drawing.labels, drawing.boxes, drawing.crops, strict=True)
+    ]
+    return {
+        "image": f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}",
+        "objects": objects,
+    }
+
+
+def content(trunk: Trunk) -> dict[str, Any]:
+    """All that the playground needs to know of pictures and features."""
+    drawings = [draw_image(ShapesSpec(), "val", index) for index in IMAGES]
+    maps = feature_maps(trunk, drawings)
+    numbers = {stride: choose_channels(features, drawings, CHANNELS) for stride, features in maps.items()}
+    pictures = [entry(drawing) for drawing in drawings]
+    for index, picture in enumerate(pictures):
+        picture["channels"] = {
+            stride: [quantise(maps[stride][index, number]) for number in numbers[stride]] for stride in STRIDES
+        }
+    return {"side": drawings[0].pixels.shape[0], "pictures": pictures, "channel_numbers": numbers}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trunk", type=Path)
+    parser.add_argument("--target", type=Path, default=TARGET)
+    options = parser.parse_args(arguments)
+    text = json.dumps(content(read_trunk(options.trunk)), separators=(",", ":"))
+    options.target.write_text(text + "\n", encoding="utf-8")
+    print(f"written: {options.target}, {len(text) / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
