@@ -58,7 +58,7 @@ claims: $(INSTALLED) ## compare the video script's claims with the records, slid
 gallery: $(INSTALLED) ## publish complete studies, with their records, in reports/gallery
 	$(PY) -m reports.gallery
 
-site: $(INSTALLED) ## write the pages that teach, with the playground, to site/: open site/playground.html
+site: $(INSTALLED) ## write the pages that teach, with the playground, to site/: open site/index.html
 	$(PY) -m reports.web
 
 ##@ Data

@@ -53,19 +53,19 @@ OPEN, CLOSE = "\ue000details\ue001", "\ue000/details\ue001"
 see text/markup.py."""
 
 
-def write_page(report: Path, folder: Path | None = None) -> Path:
+def write_page(report: Path, folder: Path | None = None, navigation: str = "") -> Path:
     """Writes a Markdown report of this package as a page, and returns its path: <folder>/<report's name>.html.
 
     folder: where the page goes, by default beside the report. The page holds all of the report's files; links to other
-    reports lead to their pages.
+    reports lead to their pages. navigation: HTML of this package that stands before the report.
     """
     target = (folder or report.parent) / f"{report.stem}.html"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(to_html(report.read_text(encoding="utf-8"), report.parent), encoding="utf-8")
+    target.write_text(to_html(report.read_text(encoding="utf-8"), report.parent, navigation), encoding="utf-8")
     return target
 
 
-def to_html(text: str, folder: Path) -> str:
+def to_html(text: str, folder: Path, navigation: str = "") -> str:
     """`text` as a page. folder: where the pictures and tables that it names are; of a drawing the SVG is taken."""
     policy = Policy(folder)
     parser = markdown.Markdown(extensions=["tables", "toc", "sane_lists", policy], output_format="html")
@@ -81,6 +81,7 @@ def to_html(text: str, folder: Path) -> str:
         "style": style,
         "script": script,
         "scenes": _data(folder / "figures" / "scenes.json") if policy.has_samples else "{}",
+        "navigation": navigation,
         "body": body,
     }
     return re.sub(r"{{ (\w+) }}", lambda match: values[match.group(1)], page)

@@ -1,20 +1,28 @@
 """python -m reports.web: writes the site, a folder of pages that any static host serves, to site/."""
 
 import argparse
+import sys
 from pathlib import Path
 
-from reports.web.playground import playground_page
+from ablations.errors import RecordError
+from reports.gallery import GALLERY
+from reports.web.site import write_site
+from reports.web.story import repository_of_workflow
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m reports.web", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("site"), help="folder of the site")
+    parser.add_argument("--gallery", type=Path, default=GALLERY, help="folder with the published studies")
     options = parser.parse_args(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
-    target = options.out / "playground.html"
-    target.write_text(playground_page(), encoding="utf-8")
-    print(f"written: {target}, {target.stat().st_size / 1000:.0f} kB")
+    try:
+        written = write_site(options.out, options.gallery, repository_of_workflow())
+    except (RecordError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{len(written)} pages, {sum(path.stat().st_size for path in written) / 1e6:.1f} MB: open {written[0]}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

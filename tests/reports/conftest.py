@@ -285,3 +285,16 @@ def open_page(browser):
     yield opened
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def accessible():
+    """Fails where axe-core finds a page to violate WCAG 2.1, levels A and AA: contrast, names, roles, order."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    rules = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
+
+    def check(page):
+        violations = axe.Axe().run(page, options=rules).response["violations"]
+        assert violations == [], [(item["id"], [node["html"][:200] for node in item["nodes"]]) for item in violations]
+
+    return check

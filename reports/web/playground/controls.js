@@ -5,7 +5,7 @@ class Controls {
     this.playground = playground;
     this.inputs = {};
     this.examples = htmlElement("nav", { class: "examples", "aria-label": "examples" });
-    for (const [label, state] of playground.options.examples === false ? [] : examples(playground.data)) {
+    for (const [label, state] of examples(playground.data)) {
       const link = htmlElement("a", { href: writeHash(state) }, label);
       if (!playground.options.withHash) {
         link.addEventListener("click", (event) => {

@@ -4,8 +4,8 @@ const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowD
 const REACH = 14; // pixels of the screen around an edge in which it is grabbed
 
 class Playground {
-  // options: withHash, whether the state is kept in the address; examples, whether links to examples are shown;
-  // start, a state instead of the first example's.
+  // options: withHash, whether the state is kept in the address; isCompact, the pictures alone, without controls and
+  // closer looks.
   constructor(root, data, options = {}) {
     this.data = data;
     this.options = options;
@@ -13,10 +13,10 @@ class Playground {
     this.masks = data.pictures.map((picture) => picture.objects.map((object) => decodeRuns(object, data.side)));
     this.outlines = data.pictures.map((picture, p) => picture.objects.map((object, o) => outlineOfMask(this.masks[p][o], object, data.side)));
     this.cache = new Map();
-    this.first = { ...DEFAULTS, box: data.pictures[0].objects[0].box, ...options.start };
+    this.first = { ...DEFAULTS, box: data.pictures[0].objects[0].box };
     this.state = options.withHash ? readHash(location.hash, this.first, data) : this.first;
     this.view = viewOf(this.state.box, this.side);
-    this.panels = OPERATORS.map((operator) => new Panel(operator, data.side));
+    this.panels = OPERATORS.map((operator) => new Panel(operator, data.side, options.isCompact));
     this.build(root);
     this.update();
   }
@@ -32,7 +32,8 @@ class Playground {
     });
     this.summary = htmlElement("output", { class: "unseen", "aria-live": "polite" });
     const columns = htmlElement("div", { class: "panels" }, ...this.panels.map((panel) => panel.root));
-    root.append(this.controls.examples, legend(), this.tabs, columns, this.controls.root, this.summary);
+    if (this.options.isCompact) root.append(this.tabs, columns, legend(), this.summary);
+    else root.append(this.controls.examples, legend(), this.tabs, columns, this.controls.root, this.summary);
     root.classList.add("playground");
     this.root = root;
     this.show("pool");

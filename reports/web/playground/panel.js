@@ -30,8 +30,9 @@ function gridPath(side, stride) {
 let panels = 0; // made so far: ids in a document are unique
 
 class Panel {
-  constructor(operator, side) {
+  constructor(operator, side, isCompact = false) {
     this.operator = operator;
+    this.isCompact = isCompact;
     const clip = `playground-clip-${panels++}`;
     this.scene = svgElement("svg", { class: "scene", viewBox: `0 0 ${side} ${side}`, tabindex: "0", role: "application" });
     this.image = svgElement("image", { class: "photo", width: side, height: side }, this.scene);
@@ -54,7 +55,8 @@ class Panel {
     this.says = htmlElement("p", { class: "says" });
     const closer = htmlElement("p", { class: "note" }, "Closer: the cells, the bins, and stalks from where each bin should be to where it reads");
     const pooledNote = htmlElement("p", { class: "note" }, "What the bins hold");
-    this.root = htmlElement("section", { class: `panel ${operator}` }, this.title, this.says, this.scene, this.score, closer, this.inside, pooledNote, this.maps);
+    this.root = htmlElement("section", { class: `panel ${operator}` }, this.title, this.says, this.scene, this.score);
+    if (!isCompact) this.root.append(closer, this.inside, pooledNote, this.maps);
   }
 
   draw(state, world) {
@@ -82,6 +84,7 @@ class Panel {
     this.iou = fit(drawn, box, world.mask, world.side);
     this.off = displacement(reading);
     this.write(state);
+    if (this.isCompact) return;
     this.drawInside(reading, state);
     this.drawMaps(reading, values, state, world);
   }
@@ -106,12 +109,12 @@ class Panel {
 
   write({ step, stride, aligned }) {
     const { operator } = this;
-    const rounds = step > 0 ? `rounds the box to ${step === 1 ? "whole cells" : `multiples of ${Math.round(step * stride * 10) / 10} px`}` : "rounds nothing";
+    const rounds = step > 0 ? `rounds to ${step === 1 ? "whole cells" : `multiples of ${Math.round(step * stride * 10) / 10} px`}` : "rounds nothing";
     const titles = { pool: "RoIPool", warp: step === 1 ? "RoIWarp" : step === 0 ? "RoIWarp = RoIAlign" : "RoIWarp, finer", align: "RoIAlign" };
     const says = {
-      pool: "rounds the box to whole cells, takes each bin’s greatest value",
-      warp: `${rounds}, then samples between cells`,
-      align: aligned ? "rounds nothing, but takes cells to stand half a cell further" : "rounds nothing, samples between cells",
+      pool: "rounds the box to whole cells",
+      warp: `${rounds}, samples between them`,
+      align: aligned ? "rounds nothing, but takes cells to stand elsewhere" : "rounds nothing, samples between cells",
     };
     this.title.textContent = titles[operator];
     this.says.textContent = says[operator];

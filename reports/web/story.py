@@ -1,0 +1,171 @@
+"""index.html: the eleven slides as a page to read, with what came out, and the way to every report."""
+
+import os
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import markdown
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from reports import claims
+from reports.analysis import Analysis
+from reports.figures import claim_pictures
+from reports.figures.style import Figures
+from reports.page import Policy, data_uri
+from reports.text import wording
+from reports.web import playground
+from reports.web.assemble import page
+
+FOLDER = Path(__file__).parent
+ROOT = FOLDER.parent.parent
+CONTEXT = 2  # lines of code shown before and after the one that decides
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Some lines of a file around the one that matters. where: "path:number"."""
+
+    text: Markup
+    where: str
+
+
+def story_page(studies: dict[str, Analysis], gallery: Path, repository: str = "") -> str:
+    """The page, from the analyses of all studies that have a report.
+
+    gallery: where the reports and their pictures are; repository: address of the source files' folder, for links.
+    """
+    style, script, data = playground.parts()
+    script += (FOLDER / "story.js").read_text(encoding="utf-8")
+    style += (FOLDER / "story.css").read_text(encoding="utf-8")
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER), undefined=StrictUndefined, autoescape=True, trim_blocks=True
+    )
+    environment.filters["source"] = lambda where: source_link(where, repository)
+    body = environment.get_template("story.html.j2").render(
+        slides=_slides(studies, gallery),
+        reports=[_report(analysis) for analysis in studies.values()],
+        cost=[_inline(text) for text in wording.shares(studies["roiops"])] if "roiops" in studies else [],
+        has_claims=(gallery / "claims" / "claims.md").is_file(),
+    )
+    return page("Mask R-CNN, taken apart", body + data, style, script, kind="story")
+
+
+def slides() -> list[dict[str, Any]]:
+    """The slides of story.toml."""
+    return tomllib.loads((FOLDER / "story.toml").read_text(encoding="utf-8"))["slide"]
+
+
+def excerpt(path: str, line: str) -> Excerpt:
+    """The place of a line in a file of the repository, and the lines around it.
+
+    Raises ValueError unless exactly one line of the file contains the text.
+    """
+    lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
+    found = [index for index, text in enumerate(lines) if line in text]
+    if len(found) != 1:
+        raise ValueError(f"{path}: expected one line with {line!r}, got {len(found)}; correct reports/web/story.toml")
+    first, last = max(found[0] - CONTEXT, 0), found[0] + CONTEXT + 1
+    shown = lines[first:last]
+    indent = min(len(text) - len(text.lstrip()) for text in shown if text.strip())
+    texts = [escape(text[indent:]) for text in shown]
+    texts[found[0] - first] = Markup("<mark>{}</mark>").format(texts[found[0] - first])
+    return Excerpt(Markup("\n").join(texts), f"{path}:{found[0] + 1}")
+
+
+def source_link(where: str, repository: str) -> Markup:
+    """A file, or a line of a file as "path:number": a link where the repository's address is known."""
+    name = Markup("<code>{}</code>").format(where)
+    if not re.fullmatch(r"https://[\w./-]+", repository):
+        return name
+    path, _, number = where.partition(":")
+    return Markup('<a href="{}/{}{}">{}</a>').format(
+        repository.rstrip("/"), path, f"#L{number}" if number else "", name
+    )
+
+
+def to_html(text: str, folder: Path = FOLDER) -> Markup:
+    """Markdown of this package as HTML; what a report may not hold is left out."""
+    return Markup(markdown.Markdown(extensions=["tables", Policy(folder)], output_format="html").convert(text))
+
+
+def _slides(studies: dict[str, Analysis], gallery: Path) -> list[dict[str, Any]]:
+    entries: dict[int, list[dict[str, Any]]] = {}
+    reports: dict[int, list[str]] = {}
+    for claim in claims.read_claims(studies):
+        names = reports.setdefault(claim.slide, [])
+        names += [name for name in claim.studies if name in studies and name not in names]
+        if claim.findings:
+            entries.setdefault(claim.slide, []).append(_entry(claim, studies, gallery))
+    return [
+        {
+            "playground": False,
+            "question": "",
+            "choices": [],
+            **slide,
+            "text": to_html(slide["text"]),
+            "code": excerpt(slide["code"], slide["line"]),
+            "entries": entries.get(slide["number"], []),
+            "reports": reports.get(slide["number"], []),
+        }
+        for slide in slides()
+    ]
+
+
+def _entry(claim: claims.Claim, studies: dict[str, Analysis], gallery: Path) -> dict[str, Any]:
+    """What came out for a claim: the findings that decide it, or where none does, its values or those beside it."""
+    deciding = [finding for finding in claim.findings if not finding.aside]
+    deciding = deciding if deciding or claim.values else claim.findings
+    sentences = [wording.sentence(finding.verdict, finding.family, finding.against) for finding in deciding]
+    paper = f"\n\nThe paper: {claim.paper}." if claim.paper else ""
+    answer = f"**{claim.says}**\n\n" + "\n\n".join(claim.values) + "\n\n" + "\n".join(f"- {one}" for one in sentences)
+    picture, caption = _picture(claim, studies, gallery)
+    return {
+        "says": claim.says,
+        "answer": to_html(answer + paper),
+        "picture": picture,
+        "caption": _inline(caption),
+        "note": to_html(claim.note),
+    }
+
+
+def _picture(claim: claims.Claim, studies: dict[str, Analysis], gallery: Path) -> tuple[str, str]:
+    """A claim's picture as data, and its caption: drawn from the records, or where they do not suffice, the one that
+    the gallery's page of claims shows."""
+    analysis = studies.get(claim.picture.get("study", ""))
+    if analysis is None:
+        return "", ""
+    with TemporaryDirectory() as folder:
+        if claim_pictures.draw(analysis, claim.picture, Figures(Path(folder)), "picture"):
+            return _as_data(Path(folder) / "picture.png"), claim_pictures.caption(analysis, claim.picture)
+    path = gallery / "claims" / "claims.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    shown = re.search(rf"^!\[{re.escape(claim.says)}\]\((\S+)\)\n(?:\n\*(.+)\*\n)?", text, re.MULTILINE)
+    if shown is None or not (path.parent / shown.group(1)).is_file():
+        return "", ""
+    return _as_data(path.parent / shown.group(1)), shown.group(2) or ""
+
+
+def _as_data(path: Path) -> str:
+    drawing = path.with_suffix(".svg")
+    return data_uri(drawing if drawing.is_file() else path)
+
+
+def _report(analysis: Analysis) -> dict[str, Any]:
+    summary = _inline(wording.summary(analysis.verdicts))
+    return {"name": analysis.study.name, "title": analysis.study.record.title, "summary": summary}
+
+
+def _inline(text: str) -> Markup:
+    """One paragraph of Markdown, without the paragraph."""
+    return Markup(re.sub(r"</?p[^>]*>", "", to_html(text)))
+
+
+def repository_of_workflow() -> str:
+    """The address under which GitHub shows the files of the commit that a workflow runs on; "" elsewhere."""
+    server, name, commit = (os.environ.get(f"GITHUB_{key}", "") for key in ("SERVER_URL", "REPOSITORY", "SHA"))
+    return f"{server}/{name}/blob/{commit}" if server and name and commit else ""

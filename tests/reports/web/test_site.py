@@ -1,0 +1,86 @@
+"""The site: every slide, every report, and links that lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from reports.gallery import GALLERY
+from reports.web import story
+from reports.web.site import write_site
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    write_site(folder, ROOT / GALLERY)
+    return folder
+
+
+def test_every_published_study_has_a_page_and_every_link_leads_somewhere(site):
+    studies = {path.parent.parent.name for path in (ROOT / GALLERY).glob("*/records/study.json")}
+    pages = {path.parent.name for path in site.glob("*/report.html")}
+    assert pages == studies
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        for target in re.findall(r'href="([^"#]+?)(?:#[^"]*)?"', text):
+            if not target.startswith("data:"):
+                assert (page.parent / target).is_file(), f"{page.relative_to(site)} links to {target}"
+
+
+def test_a_reader_gets_from_each_report_to_the_next_and_back(site):
+    pages = sorted(site.glob("*/*.html"))
+    steps = {page: re.findall(r'rel="(prev|next)" href="\.\./([^"]+)"', page.read_text("utf-8")) for page in pages}
+    after = {page: site / target for page, links in steps.items() for kind, target in links if kind == "next"}
+    before = {page: site / target for page, links in steps.items() for kind, target in links if kind == "prev"}
+    assert len(after) == len(pages) - 1 and {target: page for page, target in after.items()} == before
+    assert all('href="../index.html"' in page.read_text("utf-8") for page in pages)
+
+
+def test_the_story_tells_every_slide_with_what_came_out(site):
+    text = (site / "index.html").read_text(encoding="utf-8")
+    assert re.findall(r'<section class="slide" id="slide-(\d+)">', text) == [str(number) for number in range(1, 12)]
+    assert text.count('class="predict"') == 10  # slide 7 changes the network; there is nothing to measure
+    assert text.count("The line that decides it") == 11
+
+
+@pytest.mark.parametrize("slide", story.slides(), ids=lambda slide: f"slide-{slide['number']}")
+def test_what_a_slide_names_is_there(slide):
+    assert (ROOT / slide["config"]).is_file()
+    place = story.excerpt(slide["code"], slide["line"]).where
+    path, number = place.split(":")
+    assert slide["line"] in (ROOT / path).read_text(encoding="utf-8").splitlines()[int(number) - 1]
+    assert bool(slide.get("question")) == bool(slide.get("choices"))
+
+
+def test_a_line_that_is_gone_stops_the_build():
+    with pytest.raises(ValueError, match=r"models/build\.py: expected one line with 'no such line', got 0"):
+        story.excerpt("models/build.py", "no such line")
+
+
+def test_sources_are_links_where_their_address_is_known():
+    assert story.source_link("models/build.py:3", "") == "<code>models/build.py:3</code>"
+    link = story.source_link("models/build.py:3", "https://example.org/a/blob/c")
+    assert 'href="https://example.org/a/blob/c/models/build.py#L3"' in link
+    assert "href" not in story.source_link("models/build.py:3", 'https://example.org/"onclick=')
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_story_fits_asks_for_nothing_and_can_be_read(open_page, accessible, site, width, scheme):
+    page = open_page(site / "index.html", width, scheme)
+    assert page.locator("#hero .scene").first.bounding_box()["y"] < 500
+    page.locator(".choices button").first.click()
+    assert page.locator(".predict details").first.get_attribute("open") is not None
+    page.evaluate("document.querySelectorAll('details').forEach((fold) => (fold.open = true))")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    accessible(page)
+    assert page.troubles == []
+
+
+def test_the_story_can_be_read_without_scripts(open_page, site):
+    page = open_page(site / "index.html", java_script_enabled=False)
+    page.locator("summary").first.click()
+    assert page.locator("#slide-1 .verdicts").is_visible()
