@@ -54,7 +54,7 @@ def draw_image(spec: ShapesSpec, split: str, index: int) -> Drawing:
             f"data.min_objects: expected a number of objects that find room, got {spec.min_objects}, and image {index} "
             f"held fewer in {_ARRANGEMENTS} arrangements; lower min_objects, size_cells or min_visible"
         )
-    boxes = [_bounds(depth == place) for place in range(1, len(labels) + 1)]
+    boxes = [bounds(depth == place) for place in range(1, len(labels) + 1)]
     crops = [depth[y1:y2, x1:x2] == place for place, (x1, y1, x2, y2) in enumerate(boxes, start=1)]
     return Drawing(_paint(spec, rng, boxes, crops), labels, boxes, crops)
 
@@ -72,7 +72,8 @@ def _arrange(spec: ShapesSpec, rng: np.random.Generator) -> tuple[np.ndarray, li
     labels: list[int] = []
     visible, least = np.zeros(count + 1, np.int64), np.zeros(count + 1)
     for side in sides[order].tolist():
-        label, shape = _silhouette(spec, rng, side)
+        label = _label(spec, rng, labels)
+        shape = silhouette(spec, rng, label, side)
         height, width = shape.shape
         room = np.array([spec.image_side - width + 1, spec.image_side - height + 1])
         for x, y in (rng.random((_TRIES, 2)) * room).astype(np.int64).tolist():
@@ -89,6 +90,13 @@ def _arrange(spec: ShapesSpec, rng: np.random.Generator) -> tuple[np.ndarray, li
     return depth, labels
 
 
+def _label(spec: ShapesSpec, rng: np.random.Generator, labels: list[int]) -> int:
+    """A random class, or that of the object before, as often as `same_class` says."""
+    if spec.same_class and labels and rng.random() < spec.same_class:
+        return labels[-1]
+    return 1 + int(rng.random() * len(CLASSES))
+
+
 def _quantile(table: tuple[float, ...], where: np.ndarray) -> np.ndarray:
     """Linear interpolation in a table of equally spaced quantiles at places within 0..1."""
     values = np.array(table)
@@ -97,9 +105,8 @@ def _quantile(table: tuple[float, ...], where: np.ndarray) -> np.ndarray:
     return values[cell] + (place - cell) * (values[cell + 1] - values[cell])
 
 
-def _silhouette(spec: ShapesSpec, rng: np.random.Generator, side: float) -> tuple[int, np.ndarray]:
-    """A random class at a random attitude: its label and a bool mask that its outline touches on all sides."""
-    label = 1 + int(rng.random() * len(CLASSES))
+def silhouette(spec: ShapesSpec, rng: np.random.Generator, label: int, side: float) -> np.ndarray:
+    """A class at a random attitude: a bool mask that its outline touches on all sides."""
     limit = round(math.tan(math.radians(spec.rotation) / 2) * 2**20) / 2**20
     turn = (rng.random() * 2 - 1) * limit
     stretch = 1 + rng.random() * (spec.stretch - 1)
@@ -108,10 +115,10 @@ def _silhouette(spec: ShapesSpec, rng: np.random.Generator, side: float) -> tupl
     # A part of a pixel of shift, so that outlines meet the pixel grid anywhere.
     polygon = polygon + rng.random(2)
     width, height = np.ceil(polygon.max(axis=0)).astype(int).tolist()
-    return label, rasterise(polygon, height, width)
+    return rasterise(polygon, height, width)
 
 
-def _bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
+def bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
     """The bounding box of a mask with at least one pixel: x1, y1, x2, y2 as pixel edges."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

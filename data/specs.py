@@ -38,6 +38,7 @@ class ShapesSpec:
                    visible boxes' percentiles COCO's.
     rotation:      greatest angle either way, in degrees
     stretch:       greatest factor of width against height, either way
+    same_class:    share of the objects that take the class of the object behind them in place of a random one
     min_visible:   no object is hidden beyond this part of its silhouette; 1 forbids overlap
     contrast:      least distance of an object's colour from the background's and its companions', in RGB levels
                    (Euclidean), as far as 16 random candidates allow
@@ -57,6 +58,7 @@ class ShapesSpec:
     )  # fmt: skip
     rotation: Annotated[float, Field(ge=0, le=180)] = 20.0
     stretch: Annotated[float, Field(ge=1, le=3)] = 1.25
+    same_class: Annotated[float, Field(ge=0, le=1)] = 0.0
     min_visible: Annotated[float, Field(ge=0.1, le=1)] = 0.7
     contrast: Annotated[int, Field(ge=0, le=200)] = 120
     texture: Annotated[int, Field(ge=0, le=120)] = 12

@@ -1,5 +1,6 @@
 """Finds the records of studies under an output folder. Nothing else in `reports/` opens a run's files."""
 
+import dataclasses
 import json
 import math
 import re
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from PIL import Image
 
@@ -173,7 +174,34 @@ def read_study(outputs: Path, name: str) -> StudyResults:
             else:
                 runs[arm, seed] = outcome
     problems += _unplanned(folder, record)
-    return StudyResults(folder=folder, record=record, runs=runs, problems=problems)
+    study = StudyResults(folder=folder, record=record, runs=runs, problems=problems)
+    for name in record.exhibits:
+        _add_metrics(study, name)
+    return study
+
+
+def _add_metrics(study: StudyResults, name: str) -> None:
+    """Gives each run the metrics that an exhibit measured of it afterwards, as a kind of their own: its name.
+
+    Nothing is added where the exhibit belongs to other runs than these.
+    """
+    exhibit = study.exhibit(name)
+    measured = exhibit.content.get("metrics") if exhibit is not None else None
+    if exhibit is None or not isinstance(measured, dict):
+        return
+    for (arm, seed), run in study.runs.items():
+        by_seed = measured.get(arm)
+        metrics = by_seed.get(str(seed)) if isinstance(by_seed, dict) else None
+        if exhibit.runs.get(f"{arm}/seed{seed}") == run.identity and _is_table(metrics):
+            study.runs[arm, seed] = dataclasses.replace(run, metrics=run.metrics | {name: metrics})
+
+
+def _is_table(content: Any) -> TypeGuard[dict[str, float | None]]:
+    """Whether this maps names to numbers or None."""
+    return isinstance(content, dict) and all(
+        value is None or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))
+        for value in content.values()
+    )
 
 
 def _read_run(folder: Path, arm: str, seed: int) -> RunRecord | Problem:

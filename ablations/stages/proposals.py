@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ablations.stages.store import Stages
+from ablations.stages.store import Stages, load_stage
 from ablations.training import distributed
 from ablations.training.batches import MicroBatches, evaluation_batches
 from ablations.training.device import compile_parts
@@ -43,6 +43,13 @@ def proposal_network(stages: Stages, seed: int) -> ProposalNetwork:
     if config.compile:
         compile_parts(network)
     return network.to(stages.device).to(memory_format=torch.channels_last).train()
+
+
+def trained_proposal_network(stages: Stages) -> ProposalNetwork:
+    """The network that made the shared proposals, ready to propose for other images."""
+    network = proposal_network(stages, seed=0)
+    network.load_state_dict(load_stage(stages.rpn_folder / "model.safetensors"))
+    return network.eval()
 
 
 def proposal_training(network: ProposalNetwork, stages: Stages, seed: int) -> TrainingSpec:

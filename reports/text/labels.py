@@ -10,7 +10,7 @@ from reports.load import StudyResults
 NOTHING = "–"  # where a value is not defined
 MINUS = "−"
 
-KINDS = {"segm": "mask", "bbox": "box", "overlap": "mask"}
+KINDS = {"segm": "mask", "bbox": "box", "overlap": "mask", "neighbours": ""}
 KEYS = {
     "APs": "AP, small objects",
     "APm": "AP, medium objects",
@@ -25,6 +25,14 @@ KEYS = {
     "AP_none": "AP, no overlap",
     "AP_some": "AP, some overlap",
     "AP_much": "AP, much overlap",
+    "detected_alone": "objects alone that are detected",
+    "iou_alone": "mask IoU of objects alone",
+    "detected_same": "objects beside one of their class that are detected",
+    "iou_loss_same": "mask IoU lost to a neighbour of the same class",
+    "leakage_same": "leakage into a neighbour of the same class",
+    "detected_other": "objects beside one of another class that are detected",
+    "iou_loss_other": "mask IoU lost to a neighbour of another class",
+    "leakage_other": "leakage into a neighbour of another class",
 }
 
 
@@ -66,7 +74,7 @@ def metric_label(metric: str) -> str:
     if kind == "recall" and recall:
         level = f"recall at IoU {int(recall[2]) / 100:g}" if recall[2] else "average recall"
         return f"{level}, {plural(int(recall[3]), 'proposal')}"
-    return f"{KINDS.get(kind, kind)} {KEYS.get(key, key.replace('_', ' '))}"
+    return f"{KINDS.get(kind, kind)} {KEYS.get(key, key.replace('_', ' '))}".strip()
 
 
 def contrast_label(study: StudyResults, weights: Mapping[str, float]) -> str:

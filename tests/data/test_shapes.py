@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import shutil
 
@@ -65,6 +66,7 @@ def test_every_field_that_changes_pixels_changes_the_digest():
         "size_cells": (2.0, 4.0),
         "rotation": 10.0,
         "stretch": 1.0,
+        "same_class": 0.5,
         "min_visible": 0.5,
         "contrast": 50,
         "texture": 10,
@@ -288,3 +290,11 @@ def test_command_prints_sizes_and_refuses_nonsense(capsys):
     assert "20 images" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="image_side"):
         shapes.main(["--sizes", "--image-side", "100"])
+
+
+def test_objects_take_the_class_of_the_one_behind_as_often_as_told():
+    always = draw(ShapesSpec(num_train=20, same_class=1.0), "train")
+    assert all(len(np.unique(always[i].labels)) == 1 for i in range(20))
+    half = draw(ShapesSpec(num_train=60, same_class=0.5), "train")
+    alike = [a == b for i in range(60) for a, b in itertools.pairwise(half[i].labels.tolist())]
+    assert 0.4 < np.mean(alike) < 0.75  # half, and one in eight of the rest

@@ -1,0 +1,125 @@
+"""What a neighbour takes from an object's mask: every run's network on pictures that differ in the neighbour alone."""
+
+import dataclasses
+import itertools
+import statistics
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ablations.config.study import Run
+from ablations.errors import ConfigError
+from ablations.evaluation.coco import coco_results
+from ablations.evaluation.neighbours import (
+    KINDS,
+    PLACES,
+    Detected,
+    Effect,
+    detected_objects,
+    effects_of,
+    neighbour_metrics,
+)
+from ablations.records.schema import StudyRecord
+from ablations.stages.proposals import propose_batch, trained_proposal_network
+from ablations.stages.store import stages_of
+from ablations.tasks.detection import trained_model
+from ablations.training.batches import evaluation_batches
+from data.dataset import InstanceSet
+from data.neighbours import CONDITIONS, DEGREES, Condition, NeighbourScenes, image_id
+from data.specs import ShapesSpec
+from models.detector import Proposals
+
+NUM_SCENES = 60
+
+SHOWN = [CONDITIONS[0]] + [Condition(kind, DEGREES[-1], in_front) for in_front in (False, True) for kind in KINDS]
+"""The conditions in which a scene is drawn."""
+
+
+def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
+    """metrics: of each run, by arm and seed, what `neighbour_metrics` gives; hypotheses may name them.
+
+    places: of each run, for each kind of neighbour and each of PLACES, the mean loss of IoU and leakage in points
+    shown: of the first seed, the scene of which same-class neighbours take the median amount of IoU over all arms, its
+    pictures (in `folder`) and each arm's masks of the object
+    """
+    spec = runs[0].config.data
+    if not isinstance(spec, ShapesSpec):
+        raise ConfigError(f"exhibits: neighbours are drawn: expected data=shapes, got data={spec.kind}")
+    num_scenes = min(NUM_SCENES, spec.num_val)
+    scenes = NeighbourScenes(spec, num_scenes)
+    shown_seed = min(run.config.seed for run in runs)
+    metrics: dict[str, dict[str, Any]] = defaultdict(dict)
+    places: dict[str, dict[str, Any]] = defaultdict(dict)
+    shown: dict[str, Detected] = {}
+    for run in runs:
+        results = detect_on(scenes, run)
+        detected, seed = detected_objects(scenes.coco, results), str(run.config.seed)
+        metrics[run.arm][seed] = neighbour_metrics(scenes.coco, results)
+        places[run.arm][seed] = by_place(effects_of(detected))
+        if run.config.seed == shown_seed:
+            shown[run.arm] = detected
+    return {
+        "num_scenes": num_scenes,
+        "metrics": dict(metrics),
+        "places": dict(places),
+        "shown": _shown(scenes, shown, folder) | {"seed": shown_seed},
+    }
+
+
+@torch.no_grad()
+def detect_on(dataset: InstanceSet, run: Run) -> list[dict[str, Any]]:
+    """COCO results of a finished run's network for any images."""
+    stages, model = stages_of(run.config), trained_model(run)
+    network = None if model.rpn is not None else trained_proposal_network(stages)
+    results: list[dict[str, Any]] = []
+    for batch in evaluation_batches(dataset):
+        batch = batch.to(stages.device)
+        proposals = None if network is None else Proposals(*propose_batch(network, batch, run.config.model))
+        results += coco_results(model(batch.images, batch.sizes, proposals=proposals), batch)
+    return results
+
+
+def by_place(effects: list[Effect]) -> dict[str, list[dict[str, Any]]]:
+    """By kind of neighbour, for each of PLACES: how many pictures, and the mean loss of IoU and leakage in points."""
+    rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+    for kind, place in itertools.product(KINDS, PLACES):
+        chosen = [effect for effect in effects if effect.condition == Condition(kind, *place)]
+        means = {
+            name: 100 * statistics.fmean(getattr(effect, name) for effect in chosen) if chosen else None
+            for name in ("iou_loss", "leakage")
+        }
+        rows[kind].append({"degree": place[0], "in_front": place[1], "pictures": len(chosen), **means})
+    return rows
+
+
+def _shown(scenes: NeighbourScenes, by_arm: dict[str, Detected], folder: Path) -> dict[str, Any]:
+    """Of a scene in which every arm detects the object in every condition shown; no pictures where there is none."""
+    losses = {}
+    for scene in range(len(scenes) // len(CONDITIONS)):
+        if all((scene, condition) in detected for detected in by_arm.values() for condition in SHOWN):
+            losses[scene] = statistics.fmean(
+                detected[scene, SHOWN[0]].iou - detected[scene, condition].iou
+                for detected in by_arm.values()
+                for condition in SHOWN
+                if condition.neighbour == "same"
+            )
+    if not losses:
+        return {"pictures": []}
+    ranked = sorted(losses, key=lambda scene: (losses[scene], scene))
+    scene = ranked[(len(ranked) - 1) // 2]
+    pictures = []
+    for condition in SHOWN:
+        number = image_id(scene, condition)
+        scenes[number - 1].picture().save(folder / f"{number}.png")
+        items = {arm: detected[scene, condition] for arm, detected in by_arm.items()}
+        pictures.append(
+            {
+                "image_id": number,
+                **dataclasses.asdict(condition),
+                "masks": {arm: item.result["segmentation"] for arm, item in items.items()},
+                "ious": {arm: item.iou for arm, item in items.items()},
+            }
+        )
+    return {"scene": scene, "num_scenes": len(losses), "pictures": pictures}

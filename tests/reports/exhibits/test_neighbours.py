@@ -1,0 +1,90 @@
+"""The exhibit of neighbours, from detections to the section and to the metrics that hypotheses name."""
+
+import dataclasses
+
+import pytest
+
+from ablations.exhibits import neighbours as exhibit
+from ablations.records.schema import ExhibitRecord, Hypothesis
+from ablations.records.storage import load_run, load_study, save
+from data.neighbours import NeighbourScenes
+from data.specs import ShapesSpec
+from reports.analysis import analyse
+from reports.exhibits.neighbours import section
+from reports.figures.style import Figures
+from reports.load import read_study
+from tests.ablations.evaluation.test_neighbours import results_of
+from tests.reports.conftest import write_study
+
+ARMS = ("align16", "pool16")
+CONTRAST = {"pool16": 1.0, "align16": -1.0}
+METRIC = "neighbours.leakage_same - neighbours.leakage_other"
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """A study of two arms, whose second takes neighbours of the same class along, with its exhibit."""
+    root = tmp_path_factory.mktemp("neighbours")
+    folder = write_study(root, seeds=2).rename(root / "fcis")
+    record = load_study(folder / "study.json")
+    record = dataclasses.replace(
+        record,
+        name="fcis",
+        arms={arm: record.arms[arm] for arm in ARMS},
+        hypotheses=[Hypothesis("leakage", "The class of the neighbour matters more.", METRIC, CONTRAST)],
+        exhibits=["neighbours"],
+    )
+    save(record, folder / "study.json")
+    scenes = NeighbourScenes(ShapesSpec(), 2)
+    runs = [Run(arm, seed) for arm in ARMS for seed in (0, 1)]
+    images = folder / "exhibits/neighbours"
+    images.mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exhibit, "NUM_SCENES", 2)
+        patch.setattr(exhibit, "detect_on", lambda dataset, run: results_of(scenes, run.mask))
+        content = exhibit.make(record, runs, images)
+    identities = {}
+    for run in runs:
+        path = folder / run.arm / f"seed{run.config.seed}" / "run.json"
+        save(dataclasses.replace(load_run(path), study="fcis"), path)
+        identities[f"{run.arm}/seed{run.config.seed}"] = load_run(path).identity
+    save(ExhibitRecord("neighbours", "fcis", identities, content, {}, "code"), folder / "exhibits/neighbours.json")
+    return root
+
+
+class Run:
+    """As much of a run as the exhibit looks at."""
+
+    def __init__(self, arm, seed):
+        self.arm, self.config = arm, type("Config", (), {"seed": seed, "data": ShapesSpec(num_val=2)})
+
+    def mask(self, condition, masks):
+        return masks.any(0) if self.arm == "pool16" and condition.neighbour == "same" else masks[0]
+
+
+def test_hypotheses_can_name_what_the_exhibit_measured(outputs):
+    study = read_study(outputs, "fcis")
+    assert study.value("align16", 0, METRIC) == 0 and study.value("pool16", 1, METRIC) > 20
+    (verdict,) = analyse(study).verdicts
+    assert verdict.estimate.n == 2 and verdict.estimate.mean > 20
+
+
+def test_measurements_of_other_runs_are_not_used(outputs, tmp_path):
+    study = read_study(outputs, "fcis")
+    other = dataclasses.replace(study.exhibit("neighbours"), runs={})
+    folder = outputs / "fcis/exhibits/neighbours.json"
+    kept = folder.read_bytes()
+    try:
+        save(other, folder)
+        assert read_study(outputs, "fcis").value("align16", 0, METRIC) is None
+    finally:
+        folder.write_bytes(kept)
+
+
+def test_the_section_shows_a_scene_and_the_effects(outputs, tmp_path):
+    study = read_study(outputs, "fcis")
+    text = section(analyse(study), study.exhibit("neighbours"), Figures(tmp_path))
+    for name in ("neighbours", "neighbours_effects"):
+        assert f"](figures/{name}.png)" in text and (tmp_path / f"{name}.png").is_file()
+    row = next(line for line in text.splitlines() if line.startswith(f"| {study.label('align16')} "))
+    assert "100.0 ± 0.0" in row and "0.0 ± 0.0" in row
