@@ -1,16 +1,16 @@
 """`python -m ops`: which backend serves which operator on this machine, and why the faster ones do not."""
 
+import importlib.metadata
+
 import torch
 
-from ops.backends import HAS_TRITON, ORDER, Need, choose, refusal
-from ops.cpu import compiled
+from .backends import ORDER, Need, choose, refusal
+from .cpu import compiled
 
 
 def main() -> None:
     """Print a row per device, dtype and operator: the backend that "auto" takes, and who declined."""
-    import torchvision
-
-    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, triton {_triton_version()}")
+    print(f"torch {torch.__version__}, torchvision {_version('torchvision')}, triton {_version('triton')}")
     print(f"CPU: {compiled.description()}")
     devices = [torch.device("cpu")]
     devices += [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
@@ -36,12 +36,11 @@ def _needs(device: torch.device, dtype: torch.dtype) -> list[tuple[str, Need]]:
     ]
 
 
-def _triton_version() -> str:
-    if not HAS_TRITON:
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
         return "not installed"
-    import triton
-
-    return triton.__version__
 
 
 if __name__ == "__main__":

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ops.cpu import compiled
-from ops.validate import PoolSpec, Rois
+from .cpu import compiled
+from .validate import PoolSpec, Rois
 
 ORDER = ("triton", "compiled", "pytorch", "torchvision", "reference")
 HAS_TRITON = importlib.util.find_spec("triton") is not None
+HAS_TORCHVISION = importlib.util.find_spec("torchvision") is not None
 TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -128,6 +129,8 @@ def _triton_refusal(need: Need) -> str | None:
 
 
 def _torchvision_refusal(need: Need) -> str | None:
+    if not HAS_TORCHVISION:
+        return "torchvision is not installed"
     if need.reduce == "max" and need.operator != "roi_pool":
         return "it averages samples and has no maximum"
     if need.device.type == "mps":

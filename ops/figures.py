@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.patches import Rectangle
 
-from ops import geometry
+from . import geometry
 
 FOLDER = Path(__file__).parent / "drawings"
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#e69f00", "#009e73", "#999999"  # Okabe and Ito: apart in grey too

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ops.backends import choose, need_of
-from ops.cpu import bilinear
-from ops.roi_align import align
-from ops.sampling import hide_nonfinite
-from ops.validate import (
+from .backends import choose, need_of
+from .cpu import bilinear
+from .roi_align import align
+from .sampling import hide_nonfinite
+from .validate import (
     Boxes,
     PoolSpec,
     Rois,
@@ -79,7 +79,7 @@ def multi_scale_roi_align(
     level = level_of(rois.boxes.detach(), scales, canonical_scale, canonical_level)
     name = choose(need_of("roi_align", maps, rois, spec), backend)
     if name == "triton" and len(maps) <= MAX_LEVELS:
-        from ops.triton_kernels import launch
+        from .triton_kernels import launch
 
         finite = hide_nonfinite(rois.boxes.float())
         return launch.bilinear(list(maps), finite, rois.image.int(), level.int(), list(scales), spec)

@@ -8,11 +8,11 @@ channels of its part. FCIS pools 7 x 7 parts of 3 x 3 cells: 21 x 21.
 import torch
 from torch import Tensor
 
-from ops import reference
-from ops.backends import choose, need_of
-from ops.cpu import bilinear
-from ops.sampling import Pairs, hide_nonfinite, part_cells
-from ops.validate import (
+from . import reference
+from .backends import choose, need_of
+from .cpu import bilinear
+from .sampling import Pairs, hide_nonfinite, part_cells
+from .validate import (
     Boxes,
     Rois,
     at_least_float32,

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ops import geometry
-from ops.sampling import LARGEST
-from ops.validate import Rois
+from . import geometry
+from .sampling import LARGEST
+from .validate import Rois
 
 
 def roi_pool(feature: Tensor, rois: Rois, output_size: tuple[int, int], spatial_scale: float) -> Tensor:

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchvision.ops import roi_align as torchvision_roi_align
 
-from ops import reference
-from ops.backends import choose, need_of
-from ops.cpu import bilinear
-from ops.sampling import hide_nonfinite
-from ops.validate import (
+from . import reference
+from .backends import choose, need_of
+from .cpu import bilinear
+from .sampling import hide_nonfinite
+from .validate import (
     Boxes,
     PoolSpec,
     Rois,
@@ -82,7 +81,7 @@ def align(
     name = choose(need_of(operator, [feature], rois, spec), backend)
     with torch.autocast(feature.device.type, enabled=False):
         if name == "triton":
-            from ops.triton_kernels import launch
+            from .triton_kernels import launch
 
             image = rois.image.int()
             boxes = hide_nonfinite(rois.boxes.detach().float())
@@ -93,6 +92,8 @@ def align(
         feature_fp32 = at_least_float32(feature)
         in_cells = Rois(hide_nonfinite(rois.boxes * spatial_scale), rois.image)
         if name == "torchvision":
+            from torchvision.ops import roi_align as torchvision_roi_align
+
             listed = torch.cat([rois.image[:, None], in_cells.boxes.to(feature_fp32.dtype)], dim=1)
             return torchvision_roi_align(feature_fp32, listed, size, 1.0, ratio, spec.aligned).to(feature.dtype)
         level = torch.zeros_like(rois.image)

@@ -5,13 +5,12 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torchvision.ops import roi_pool as torchvision_roi_pool
 
-from ops import reference
-from ops.backends import choose, need_of
-from ops.cpu import compiled_max, pytorch_max
-from ops.sampling import hide_nonfinite, largest_bin, pool_bins
-from ops.validate import (
+from . import reference
+from .backends import choose, need_of
+from .cpu import compiled_max, pytorch_max
+from .sampling import hide_nonfinite, largest_bin, pool_bins
+from .validate import (
     Boxes,
     Rois,
     at_least_float32,
@@ -67,11 +66,13 @@ def roi_pool(
         if name == "triton":
             x1, y1, x2, y2 = in_cells.boxes.unbind(1)
             rows, columns = pool_bins(y1, y2, size[0], input.shape[2]), pool_bins(x1, x2, size[1], input.shape[3])
-            from ops.triton_kernels import launch
+            from .triton_kernels import launch
 
             return launch.pool(input, rois.image.int(), rows, columns, spec.deterministic)
         feature_fp32 = at_least_float32(input)
         if name == "torchvision":
+            from torchvision.ops import roi_pool as torchvision_roi_pool
+
             listed = torch.cat([rois.image[:, None], in_cells.boxes.to(feature_fp32.dtype)], dim=1)
             return torchvision_roi_pool(feature_fp32, listed, size, 1.0).to(input.dtype)
         pooling = compiled_max if name == "compiled" else pytorch_max

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ops.roi_align import align
-from ops.sampling import round_half_away
-from ops.validate import Boxes, Rois, check_backend, check_boxes, check_map, check_scale, check_spec
+from .roi_align import align
+from .sampling import round_half_away
+from .validate import Boxes, Rois, check_backend, check_boxes, check_map, check_scale, check_spec
 
 
 def roi_warp(

@@ -71,7 +71,7 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             modules |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return modules
 
@@ -108,6 +108,11 @@ def test_the_documentation_draws_these_arrows():
     drawing = "\n".join(["```mermaid", "flowchart LR", *lines, "```"])
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     assert drawing in text, f"docs/architecture.md: expected\n{drawing}"
+
+
+def test_the_operators_import_each_other_relatively_so_that_they_work_under_any_package_name():
+    for path in (ROOT / "ops").rglob("*.py"):
+        assert not {name for name in imports(path) if name.partition(".")[0] == "ops"}, path.relative_to(ROOT)
 
 
 def test_run_py_sees_the_experiments_only_and_is_short():

@@ -21,10 +21,10 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 import torch
 import torchvision
 
-from ops.bench.cases import Case, Contender, cases, contenders, make_boxes, make_maps
-from ops.bench.report import SCHEMA, write_report
-from ops.cpu import compiled
-from ops.geometry import pool_bins
+from ..cpu import compiled
+from ..geometry import pool_bins
+from .cases import Case, Contender, cases, contenders, make_boxes, make_maps
+from .report import SCHEMA, write_report
 
 TOLERANCE = 1e-5  # of the output's scale, float32 against float64 ...
 ROUNDING = 2 * 2**-24  # ... and for each cell of the map's side where positions are computed, and rounded, in float32

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torchvision import ops as torchvision_ops
 
-from ops.multi_scale import MultiScaleRoIAlign, level_of
-from ops.ps_roi import ps_roi_pool
-from ops.roi_align import roi_align
-from ops.roi_pool import roi_pool
-from ops.validate import check_boxes
+from ..multi_scale import MultiScaleRoIAlign, level_of
+from ..ps_roi import ps_roi_pool
+from ..roi_align import roi_align
+from ..roi_pool import roi_pool
+from ..validate import check_boxes
 
 SAMPLING = 2  # samples a bin along each axis, the paper's four points
 
@@ -171,7 +171,7 @@ def _ours(case: Case, **options):
 
 def _peer(case: Case):
     """The yardstick of `peer.py`, with the same choice of levels as ours."""
-    from ops.bench.peer import scalar_align
+    from .peer import scalar_align
 
     scales = [1 / stride for stride in case.strides]
 

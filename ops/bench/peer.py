@@ -13,8 +13,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ops.triton_kernels.geometry import axes_of, map_of, select, taps
-from ops.triton_kernels.launch import _level_arguments, _padded
+from ..triton_kernels.geometry import axes_of, map_of, select, taps
+from ..triton_kernels.launch import _level_arguments, _padded
 
 BLOCK = 128  # elements of a program: one a thread
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from ops import sampling
-from ops.cpu import compiled_sum, pytorch_sum
-from ops.sampling import Axis, Pairs
-from ops.validate import PoolSpec, Rois
+from .. import sampling
+from ..sampling import Axis, Pairs
+from ..validate import PoolSpec, Rois
+from . import compiled_sum, pytorch_sum
 
 
 class Sums(Protocol):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ops.cpu.compiled import Size, call, locate, zeros
-from ops.validate import Rois
+from ..validate import Rois
+from .compiled import Size, call, locate, zeros
 
 
 def roi_pool(feature: Tensor, rois: Rois, output_size: tuple[int, int]) -> Tensor:

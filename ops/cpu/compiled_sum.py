@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ops import sampling
-from ops.cpu.compiled import Size, call, locate, zeros
-from ops.sampling import Axis, Pairs
+from .. import sampling
+from ..sampling import Axis, Pairs
+from .compiled import Size, call, locate, zeros
 
 
 def mean_pairs(axis: Axis, dtype: torch.dtype) -> Pairs:

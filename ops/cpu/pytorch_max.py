@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ops import reference
-from ops.sampling import pool_bins, rounded
-from ops.validate import Rois
+from .. import reference
+from ..sampling import pool_bins, rounded
+from ..validate import Rois
 
 LARGE = 2  # RoIs of more than so many times the map's height or width are left to the reference
 ELEMENTS_AT_ONCE = 1 << 18  # what stays in a core's cache

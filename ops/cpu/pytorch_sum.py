@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
-from ops import sampling
-from ops.sampling import Axis, Pairs
+from .. import sampling
+from ..sampling import Axis, Pairs
 
 PAIRS_AT_ONCE = 1 << 23  # bounds the index and weight buffers to about 100 MB where bins hold many samples
 

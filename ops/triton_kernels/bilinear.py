@@ -14,7 +14,7 @@ Letters: K RoIs, C channels, H and W sides of a map, P and Q pooled height and w
 import triton
 import triton.language as tl
 
-from ops.triton_kernels.geometry import AT_ONCE, axes_of, map_of, next_near, select, taps, tile_of
+from .geometry import AT_ONCE, axes_of, map_of, next_near, select, taps, tile_of
 
 REACH = tl.constexpr(1.0625)  # cells that a sample reads on either side, and a little for rounding
 

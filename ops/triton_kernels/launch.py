@@ -10,14 +10,14 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ops.triton_kernels.bilinear import (
+from ..validate import PoolSpec
+from .bilinear import (
     bilinear_backward_atomic,
     bilinear_backward_gather,
     bilinear_forward,
     maximum_forward,
 )
-from ops.triton_kernels.pool import pool_backward_atomic, pool_backward_gather, pool_forward
-from ops.validate import PoolSpec
+from .pool import pool_backward_atomic, pool_backward_gather, pool_forward
 
 MAX_LEVELS = 4
 TILE_ELEMENTS = 2048  # of a row of bins by a block of channels: four warps load float32 in four times 16 bytes a thread

@@ -7,7 +7,7 @@ Letters: K RoIs, C channels, H and W sides of a map, P and Q pooled height and w
 import triton
 import triton.language as tl
 
-from ops.triton_kernels.geometry import AT_ONCE, map_of, next_near, tile_of
+from .geometry import AT_ONCE, map_of, next_near, tile_of
 
 
 @triton.jit
