@@ -20,6 +20,8 @@ STATES = ("running", "failed", "unreadable", "stopped", "killed", "missing", "do
 MOST_LISTED = 4
 """If more runs are missing than this, only the first, the last and their number are shown."""
 
+BEGIN = "`make smoke` checks the installation, `make ablation-roialign` starts the main study"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -48,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     outputs = options.outputs
     names = options.study or sorted({path.parent.name for path in outputs.glob("*/study.json")})
     failed = 0
+    if not names and not any(outputs.glob("s*/*")):  # neither single runs nor stages
+        print(f"nothing has been started under {outputs}; {BEGIN}")
+        return 0
     for name in names:
         try:
             print("\n".join(study_lines(outputs / name)))

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 from ablations.errors import RecordError
+from reports.analysis import analyse
+from reports.ending import next_to_try, verdict_lines
 from reports.load import find_studies, read_study
-from reports.render import render
 from reports.stats.bootstrap import RESAMPLES
 
 
@@ -21,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
         default=RESAMPLES,
         help="how often the validation images are drawn again to measure their noise; 0 skips it",
     )
+    parser.add_argument("--verdicts", action="store_true", help="print the verdicts and write no report")
     options = parser.parse_args(arguments)
     names = options.study or find_studies(options.outputs)
     if not names:
@@ -30,12 +32,20 @@ def main(arguments: list[str] | None = None) -> int:
     failed = 0
     for name in names:
         try:
-            path = render(read_study(options.outputs, name), options.out / name, options.resamples)
+            study = read_study(options.outputs, name)
+            if options.verdicts:
+                print("\n".join([f"verdicts of {name}:", *verdict_lines(analyse(study, resamples=0))]))
+                continue
+            from reports.render import render  # takes matplotlib, which verdicts do not need
+
+            path = render(study, options.out / name, options.resamples)
         except (RecordError, OSError) as error:
             print(f"{name}: {error}", file=sys.stderr)
             failed = 1
         else:
-            print(f"{name}: {path} and {path.with_suffix('.html')}")
+            print(f"{name}: open {path.with_suffix('.html')}; the same as text: {path}")
+    if not options.verdicts:
+        print(next_to_try(options.outputs))
     return failed
 
 

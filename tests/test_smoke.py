@@ -51,6 +51,8 @@ def test_a_study_leaves_a_record_of_every_run(study):
         for name in ("config.yaml", "metrics.jsonl", "detections.json", "model.safetensors", "log.txt"):
             assert (path.parent / name).stat().st_size > 0
     assert "run 8 of 8" in done.stdout
+    verdicts = done.stdout.partition("verdicts of roialign:")[2]
+    assert "RoIAlign has a higher mask AP than RoIPool" in verdicts and "report:  " in verdicts
     written = [path for path in outputs.rglob("*") if path.is_file()]
     assert not [path for path in written if SECRET.encode() in path.read_bytes()] and SECRET not in done.stdout
 
@@ -150,7 +152,9 @@ def test_a_resnet_is_fine_tuned_on_a_folder_of_pictures(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "AP75" in done.stdout and "mask" in done.stdout
-    path = Path(done.stdout.rpartition("files: ")[2].strip()) / "run.json"
+    folder = Path(done.stdout.rpartition("files: ")[2].strip())
+    assert (folder / "picture.png").is_file()
+    path = folder / "run.json"
     record = json.loads(path.read_text())
     assert record["data"]["classes"] == ["slab"] and record["data"]["num_val"] == 2
     assert record["metrics"]["segm"]["AP"] is not None and record["losses"]["mask"] > 0

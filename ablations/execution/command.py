@@ -12,14 +12,15 @@ from ablations.errors import ConfigError, RecordError
 from ablations.execution.distributed_worker import worker_loop
 from ablations.execution.exhibits import exhibits_of
 from ablations.execution.local import INTERRUPTED
-from ablations.execution.report import write_report
+from ablations.execution.picture import write_picture
+from ablations.execution.report import report_command, verdicts, write_report
 from ablations.execution.request import Request, refuse
 from ablations.execution.scheduler import Outcome, execute
 from ablations.machine import cores
 from ablations.records.provenance import git_state
-from ablations.records.schema import StudyRecord
+from ablations.records.schema import RunRecord, StudyRecord
 from ablations.records.storage import save, write_atomically
-from ablations.records.summary import table
+from ablations.records.summary import headline, table
 from ablations.stages.store import stages_of
 from ablations.tracking.trackers import publish_report
 from ablations.training import distributed
@@ -72,16 +73,32 @@ def execute_request(request: Request) -> int:
     print(describe(config))
     if study is None:
         outcome = execute(runs)
-        for folder, record in outcome.records.items():
-            print(f"{record.num_parameters:,} parameters\n{table(record)}\nfiles: {folder}")
+        show_runs({run.folder: run for run in runs}, outcome.records)
         return conclude(outcome)
     print(f"study {study.name}: {len(study.arms)} arms x {len(runs) // len(study.arms)} seeds; {cost(runs)}")
     start_study(study, runs)
     outcome = execute(runs, exhibits_of(study, runs))
     if not outcome.interrupted:
         publish_report(study.name, config, write_report)
-    print(f"records: {runs[0].folder.parent.parent}\nreport:  python -m reports {study.name}")
+    folder = runs[0].folder.parent.parent
+    if not outcome.interrupted:
+        print(verdicts(folder))
+    print(f"records: {folder}\nreport:  {report_command(folder)}")
     return conclude(outcome)
+
+
+def show_runs(runs: dict[Path, Run], records: dict[Path, RunRecord]) -> None:
+    """Prints what single runs reached and where their files are: all metrics of one run, or of several a line each.
+
+    runs: by run folder, as records.
+    """
+    for folder, record in records.items():
+        picture = write_picture(runs[folder])
+        where = f"picture: {picture}\nfiles: {folder}" if picture else f"files: {folder}"
+        if len(records) == 1:
+            print(f"{record.num_parameters:,} parameters\n{table(record)}\n{where}")
+        else:
+            print(f"{headline(record)}  {picture or folder}")
 
 
 def cost(runs: list[Run]) -> str:

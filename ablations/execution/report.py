@@ -1,5 +1,6 @@
 """Has a study's report written in another process: `reports` reads records, and must not import what made them."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,3 +22,19 @@ def write_report(study: Path, folder: Path) -> None:
         if done.returncode:
             raise ReportError(f"the report could not be written: {done.stderr.strip()}")
         shutil.copytree(Path(out) / study.name, folder, dirs_exist_ok=True)
+
+
+def verdicts(study: Path) -> str:
+    """What the records of the study in folder `study` say of each hypothesis, a line for each, or why that failed."""
+    command = [sys.executable, "-m", "reports", study.name, "--outputs", str(study.parent.absolute()), "--verdicts"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
+    return (done.stderr if done.returncode else done.stdout).rstrip()
+
+
+def report_command(study: Path) -> str:
+    """The command that writes the report of the study in folder `study`, for the folder that the user is in."""
+    command = ["python" if shutil.which("python") == sys.executable else sys.executable, "-m", "reports", study.name]
+    if Path.cwd() == ROOT:
+        is_default = study.parent.absolute() == ROOT / "outputs"
+        return shlex.join(command + ([] if is_default else ["--outputs", str(study.parent)]))
+    return f"cd {shlex.quote(str(ROOT))} && {shlex.join([*command, '--outputs', str(study.parent.absolute())])}"

@@ -1,4 +1,4 @@
-"""The study's sample images with a run's masks on them, for trackers. Letters: H, W sides of an image in pixels."""
+"""Validation images with a run's masks on them, for trackers and single runs. Letters: H, W sides of an image."""
 
 import colorsys
 import json
@@ -42,7 +42,7 @@ def samples_of(folder: Path) -> list[SampleImage]:
     samples = []
     for path in images:
         image, number = np.asarray(Image.open(path).convert("RGB")), int(path.stem)
-        objects, detections = (_layer(items, number, image.shape[:2]) for items in (truth["annotations"], certain))
+        objects, detections = (layer_of(items, number, image.shape[:2]) for items in (truth["annotations"], certain))
         samples.append(SampleImage(number, image, objects, detections, classes))
     return samples
 
@@ -59,7 +59,7 @@ def painted(sample: SampleImage) -> np.ndarray:
     return np.concatenate(views, axis=1).astype(np.uint8)
 
 
-def _layer(items: list[dict[str, Any]], image_id: int, size: tuple[int, int]) -> np.ndarray:
+def layer_of(items: list[dict[str, Any]], image_id: int, size: tuple[int, int]) -> np.ndarray:
     """The category at each pixel; later items lie above earlier ones."""
     layer = np.zeros(size, np.uint8)
     for item in items:

@@ -103,6 +103,12 @@ def test_status_says_when_a_study_is_not_running_and_when_it_is_complete(outputs
     assert "tiny: 6 of 6 done; complete" in capsys.readouterr().out
 
 
+def test_status_of_a_fresh_clone_says_what_to_start(tmp_path, capsys):
+    assert status.main(["--outputs", str(tmp_path / "outputs")]) == 0
+    told = capsys.readouterr().out
+    assert "nothing has been started" in told and "make ablation-roialign" in told
+
+
 def test_status_of_a_study_that_does_not_exist(tmp_path, capsys):
     assert status.main(["nothing", "--outputs", str(tmp_path)]) == 1
     assert "nothing: expected a study under" in capsys.readouterr().err

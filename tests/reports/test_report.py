@@ -224,7 +224,7 @@ def test_metrics_without_image_noise_are_named(tmp_path, undrawn):
 @pytest.mark.slow
 def test_the_command(outputs, tmp_path, capsys, undrawn):
     assert main(["--outputs", str(outputs), "--out", str(tmp_path)]) == 0
-    assert f"roialign: {tmp_path / 'roialign' / 'report.md'}" in capsys.readouterr().out
+    assert f"roialign: open {tmp_path / 'roialign' / 'report.html'}" in capsys.readouterr().out
     assert main(["nothing", "--outputs", str(outputs), "--out", str(tmp_path)]) == 1
     assert "expected the record of study 'nothing'" in capsys.readouterr().err
     assert main(["--outputs", str(tmp_path / "empty")]) == 1

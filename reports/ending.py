@@ -1,0 +1,63 @@
+"""What a command prints when a study is done: its verdicts, and what to try next. Plain ASCII: for any terminal."""
+
+import tomllib
+from pathlib import Path
+
+from reports.analysis import Analysis
+from reports.load import find_studies
+from reports.stats.paired import Verdict
+from reports.text.provenance import warnings
+
+STUDIES = Path(__file__).parent.parent / "conf" / "study"
+
+
+def verdict_lines(analysis: Analysis) -> list[str]:
+    """Why they may not be trusted, if there is a reason; and for each hypothesis a line: the verdict, the difference
+    with the interval that decides, and the claim."""
+    rows = [(verdict.kind, _measured(verdict), _claim(verdict)) for verdict in analysis.verdicts]
+    first, second = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
+    lines = [f"  {kind:{first}}  {measured:{second}}  {claim}" for kind, measured, claim in rows]
+    return [f"  caution: {_ascii(text)}" for text in warnings(analysis.study)] + lines
+
+
+def _measured(verdict: Verdict) -> str:
+    estimate = verdict.estimate
+    if estimate.mean is None:
+        return "no complete seed"
+    if verdict.interval is None:
+        return f"{estimate.mean:+.1f} (one seed)"
+    low, high = verdict.interval
+    return f"{estimate.mean:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def _claim(verdict: Verdict) -> str:
+    hypothesis = verdict.hypothesis
+    from_threshold = f" (counted from {hypothesis.threshold:g})" if hypothesis.threshold else ""
+    return _ascii(hypothesis.claim.rstrip(".") + from_threshold)
+
+
+def _ascii(text: str) -> str:
+    """One line of ASCII."""
+    return " ".join(text.split()).encode("ascii", "backslashreplace").decode("ascii")
+
+
+def next_to_try(outputs: Path) -> str:
+    """The first study without records, beginning with those of slide 5; then what shows them all."""
+    from reports.claims import CLAIMS  # takes matplotlib, which verdicts do not need
+
+    claims = tomllib.loads(CLAIMS.read_text(encoding="utf-8"))["claim"]
+    claims.sort(key=lambda claim: (claim["slide"] < 5, claim["slide"]))
+    names = dict.fromkeys(source["study"] for claim in claims for source in claim.get("evidence", []))
+    done = find_studies(outputs)
+    for name in names:
+        if name not in done:
+            return f"next: python run.py study={name}{_about(name)}"
+    return "next: `python -m reports.claims` compares all studies with the slides"
+
+
+def _about(name: str) -> str:
+    """What a study asks, by the comment in its configuration that says how to start it."""
+    path = STUDIES / f"{name}.yaml"
+    start = f"# python run.py study={name} : "
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return next((f" : {line.removeprefix(start)}" for line in lines if line.startswith(start)), "")

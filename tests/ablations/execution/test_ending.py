@@ -1,0 +1,89 @@
+"""What single runs leave and print: a picture of what is found, and a line for each run of a sweep."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as rle
+
+from ablations.config.loading import from_hydra
+from ablations.config.study import Run
+from ablations.execution import command
+from ablations.execution.picture import HEIGHT, write_picture
+from ablations.execution.report import ROOT, report_command
+from ablations.records.schema import RunRecord
+from ablations.stages.store import stages_of
+
+
+@pytest.fixture
+def run(compose, tmp_path):
+    settings = ["budget=smoke", "budget.train_images=2", "budget.val_images=2", "device=cpu"]
+    run = Run("single", "x", from_hydra(compose([*settings, f"outputs={tmp_path}"])))
+    run.folder.mkdir(parents=True)
+    return run
+
+
+def detection(run, score, **content):
+    image_id = stages_of(run.config).dataset("val")[0].image_id
+    return {"image_id": image_id, "category_id": 1, "score": score, "bbox": [10, 20, 100, 60], **content}
+
+
+def differences(run, results):
+    """Where the picture's right half, which has the detections, is not as without any: the first image's rows."""
+    pictures = []
+    for content in ([], results):
+        (run.folder / "detections.json").write_text(json.dumps(content))
+        pictures.append(np.asarray(Image.open(write_picture(run))).astype(int))
+    none, some = pictures
+    assert none.shape == (2 * HEIGHT, 2 * HEIGHT, 3)
+    assert (none[:, :HEIGHT] == some[:, :HEIGHT]).all() and (none[HEIGHT:] == some[HEIGHT:]).all()
+    return (none != some).any(axis=2)[:HEIGHT, HEIGHT:]
+
+
+def test_the_picture_shows_the_masks_of_sure_detections(run):
+    mask = np.zeros((256, 256), np.uint8, order="F")
+    mask[20:80, 10:110] = 1
+    encoded = rle.encode(mask)
+    segmentation = {"size": encoded["size"], "counts": encoded["counts"].decode()}
+    changed = differences(run, [detection(run, 0.9, segmentation=segmentation)])
+    assert changed[20:80, 10:110].mean() > 0.95 and not changed[mask == 0].any()
+    assert not differences(run, [detection(run, 0.4, segmentation=segmentation)]).any()
+
+
+def test_without_masks_the_picture_shows_boxes(run):
+    changed = differences(run, [detection(run, 0.9)])
+    assert changed[20, 10:110].all() and changed[20:80, 10].all() and not changed[30:70, 20:100].any()
+
+
+def test_a_run_without_detections_has_no_picture(run):
+    assert write_picture(run) is None
+
+
+def record(ap):
+    fields = ("study", "arm", "config_hash")
+    empty = ("config", "data", "stages", "losses", "cost", "provenance")
+    return RunRecord(
+        **dict.fromkeys(fields, "x"),
+        **{name: {} for name in empty},
+        seed=0,
+        steps=1,
+        num_parameters=1234,
+        metrics={"segm": {"AP": ap, "AP50": 60.0}},
+    )
+
+
+def test_a_sweep_prints_a_line_for_each_run_and_one_run_its_table(monkeypatch, capsys):
+    monkeypatch.setattr(command, "write_picture", lambda run: Path(run) / "picture.png")
+    command.show_runs({Path("a"): "a", Path("b"): "b"}, {Path("a"): record(12.5), Path("b"): record(20.0)})
+    assert capsys.readouterr().out.splitlines() == ["mask AP 12.5  a/picture.png", "mask AP 20.0  b/picture.png"]
+    command.show_runs({Path("a"): "a"}, {Path("a"): record(12.5)})
+    told = capsys.readouterr().out
+    assert "AP50" in told and "picture: a/picture.png\nfiles: a" in told
+
+
+def test_the_report_command_names_the_outputs_where_they_are_not_the_default(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert report_command(Path("outputs/roialign")).endswith("-m reports roialign")
+    assert report_command(Path("outputs/smoke/roialign")).endswith("-m reports roialign --outputs outputs/smoke")
