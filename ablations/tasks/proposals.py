@@ -5,16 +5,24 @@ from typing import Any
 
 import torch
 from safetensors.torch import save as serialised
+from torch import Tensor
 
 from ablations.evaluation.coco import coco_results
 from ablations.evaluation.recall import recall
 from ablations.records.storage import write_atomically
-from ablations.stages.proposals import proposal_network, proposal_training, propose_all
+from ablations.stages.proposals import ProposalNetwork, proposal_network, proposal_training, propose_all
 from ablations.stages.store import Stages
 from ablations.tasks.base import Metrics, Task
-from ablations.training.batches import evaluation_batches
+from ablations.training.batches import evaluation_batches, uniform
 from data.dataset import InstanceSet
 from models.detector import Detections, Proposals
+from models.rpn import propose
+
+UNLEARNT = ("anchors", "random")
+"""What recall is measured of besides the network's proposals: see `unlearnt`."""
+
+RANDOM_BOXES = 1000
+"""Random boxes of an image before suppression."""
 
 
 def proposals_task(stages: Stages) -> Task:
@@ -27,9 +35,48 @@ def proposals_task(stages: Stages) -> Task:
         proposals = propose_all(network, stages, "val")
         tensors = serialised({"boxes": proposals.boxes, "scores": proposals.scores})
         write_atomically(folder / "proposals.safetensors", tensors)
-        return {"recall": recall(val.coco, as_results(proposals, val), config.model.proposals)}
+        sets = {"recall": proposals} | {kind: unlearnt(network, stages, "val", kind) for kind in UNLEARNT}
+        most = config.model.proposals
+        return {kind: recall(val.coco, as_results(boxes, val), most) for kind, boxes in sets.items()}
 
     return Task(proposal_training(network, stages, config.seed), evaluate)
+
+
+@torch.no_grad()
+def unlearnt(network: ProposalNetwork, stages: Stages, split: str, kind: str) -> Proposals:
+    """As many boxes as the network proposes, after the same suppression, but without anything learnt.
+
+    kind: "anchors" takes the network's anchors in random order; "random" takes random boxes, whose sides and ratios
+    lie in the range of the anchors'
+    """
+    model, dataset = stages.config.model, stages.dataset(split)
+    boxes, scores = [], []
+    for batch in evaluation_batches(dataset):
+        features = network.trunk(batch.images[:1].to(stages.device))
+        anchors = torch.cat(network.head.anchors([features] if isinstance(features, Tensor) else features)).cpu()
+        for size, index in zip(batch.sizes, batch.indices.tolist(), strict=True):
+            draw = lambda name, *shape: uniform(shape, stages.config.seed, kind, name, index)  # noqa: B023, E731
+            candidates = anchors if kind == "anchors" else random_boxes(draw("boxes", RANDOM_BOXES, 4), size, anchors)
+            ranks, unmoved = draw("ranks", 1, len(candidates)), torch.zeros(1, len(candidates), 4)
+            settings = model.proposals_before, model.proposals, model.smallest_proposal
+            kept = propose(ranks.logit(), unmoved, [candidates], size[None], *settings)
+            boxes.append(kept[0])
+            scores.append(kept[1])
+    return Proposals(torch.cat(boxes), torch.cat(scores))
+
+
+def random_boxes(keys: Tensor, size: Tensor, anchors: Tensor) -> Tensor:
+    """Boxes [N, 4] from uniform random numbers [N, 4] in 0..1, centred anywhere in an image of size (height, width).
+
+    The logarithms of their sides and ratios are spread evenly between the anchors' least and greatest.
+    """
+    widths, heights = (anchors[:, 2:] - anchors[:, :2]).log().unbind(1)
+    mean, ratio = (widths + heights) / 2, heights - widths
+    between = lambda values, key: values.min() + key * (values.max() - values.min())  # noqa: E731
+    side, half_ratio = between(mean, keys[:, 0]), between(ratio, keys[:, 1]) / 2
+    halves = torch.stack([side - half_ratio, side + half_ratio], dim=1).exp() / 2
+    centres = keys[:, 2:] * size.flip(0)
+    return torch.cat([centres - halves, centres + halves], dim=1)
 
 
 def as_results(proposals: Proposals, dataset: InstanceSet) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from reports.figures.style import INK, Figures, arm_styles, figure
+from reports.figures.style import INK, MUTED, Figures, arm_styles, figure
 from reports.load import StudyResults
 from reports.text.labels import and_list
 from reports.text.markup import Marked, table
@@ -16,6 +16,7 @@ from reports.text.tables import mean_sd
 
 THRESHOLDS = tuple(range(50, 100, 5))  # IoU in percent, COCO's ten
 DRAWN: dict[int, Any] = {50: "-", 75: (0, (4, 2))}  # threshold -> how its line against the number is drawn
+UNLEARNT = {"anchors": ("anchors in random order", "x"), "random": ("random boxes", "+")}
 FEW = (1, 3, 10)  # numbers of proposals that are drawn against the IoU, as well as all of them
 RAMP = ("#9ecae1", "#6baed6", "#3182bd", "#08519c")  # of these numbers, the smallest first
 
@@ -34,11 +35,13 @@ def selected(study: StudyResults) -> list[int]:
 def recall_table(study: StudyResults) -> Marked:
     """Mean and standard deviation of every arm at a few numbers of proposals; "" without recall."""
     rows = []
+    names = [f"{label}, at IoU 0.5" for label, _ in UNLEARNT.values()]
     for arm in study.record.arms if numbers(study) else ():
         for number in selected(study):
             values = [mean_sd(study, arm, f"recall.{name}@{number}") for name in ("R50", "R75", "AR")]
-            rows.append([study.label(arm), str(number), *values])
-    return table(["arm", "proposals", "at IoU 0.5", "at IoU 0.75", "average over 0.5 to 0.95"], rows)
+            unlearnt = [mean_sd(study, arm, f"{kind}.R50@{number}") for kind in UNLEARNT]
+            rows.append([study.label(arm), str(number), *values, *unlearnt])
+    return table(["arm", "proposals", "at IoU 0.5", "at IoU 0.75", "average over 0.5 to 0.95", *names], rows)
 
 
 def curves(study: StudyResults, figures: Figures, name: str = "recall") -> bool:
@@ -60,6 +63,7 @@ def curves(study: StudyResults, figures: Figures, name: str = "recall") -> bool:
 
 def _against_number(axes: Axes, study: StudyResults, arms: Sequence[str]) -> None:
     counts, styles = numbers(study), arm_styles(study)
+    unlearnt = _without_learning(axes, study, arms[0], counts)
     for arm in arms:
         for threshold, dashes in DRAWN.items():
             metrics = [f"recall.R{threshold}@{number}" for number in counts]
@@ -74,7 +78,18 @@ def _against_number(axes: Axes, study: StudyResults, arms: Sequence[str]) -> Non
         Line2D([], [], color=styles[arm].colour, marker=styles[arm].marker, label=study.label(arm)) for arm in arms
     ]
     handles += [Line2D([], [], color=INK, linestyle=d, label=f"IoU {t / 100:g}") for t, d in DRAWN.items()]
-    axes.figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    axes.figure.legend(handles=handles + unlearnt, loc="outside lower center", ncols=3)
+
+
+def _without_learning(axes: Axes, study: StudyResults, arm: str, counts: Sequence[int]) -> list[Line2D]:
+    """Recall of boxes that nothing was learnt for, and the handles of these lines."""
+    handles = []
+    for kind, (label, marker) in UNLEARNT.items():
+        for threshold, dashes in DRAWN.items():
+            metrics = [f"{kind}.R{threshold}@{number}" for number in counts]
+            if _lines(axes, study, arm, counts, metrics, MUTED, marker, dashes) is not None and dashes == "-":
+                handles.append(Line2D([], [], color=MUTED, marker=marker, label=label))
+    return handles
 
 
 def _levels(axes: Axes, study: StudyResults) -> None:

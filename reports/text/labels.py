@@ -11,6 +11,8 @@ NOTHING = "–"  # where a value is not defined
 MINUS = "−"
 
 KINDS = {"segm": "mask", "bbox": "box", "overlap": "mask", "neighbours": ""}
+BOXES = {"recall": "proposal", "anchors": "random anchor", "random": "random box"}
+"""Kinds of metrics that measure recall -> of what."""
 KEYS = {
     "APs": "AP, small objects",
     "APm": "AP, medium objects",
@@ -71,9 +73,9 @@ def metric_label(metric: str) -> str:
         return f" {MINUS} ".join(metric_label(part) for part in metric.rsplit(DIFFERENCE, 1))
     kind, _, key = metric.partition(".")
     recall = re.fullmatch(r"(AR|R(\d+))@(\d+)", key)
-    if kind == "recall" and recall:
+    if kind in BOXES and recall:
         level = f"recall at IoU {int(recall[2]) / 100:g}" if recall[2] else "average recall"
-        return f"{level}, {plural(int(recall[3]), 'proposal')}"
+        return f"{level}, {plural(int(recall[3]), BOXES[kind])}"
     return f"{KINDS.get(kind, kind)} {KEYS.get(key, key.replace('_', ' '))}".strip()
 
 
@@ -123,7 +125,8 @@ def _sum_label(study: StudyResults, weights: Mapping[str, float], sign: int) -> 
 
 
 def plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    ending = "" if count == 1 else "es" if noun.endswith("x") else "s"
+    return f"{count} {noun}{ending}"
 
 
 def and_list(words: Sequence[str]) -> str:

@@ -43,7 +43,9 @@ def study(tmp_path):
     save(record, tmp_path / "rpn" / "study.json")
     for arm, old, level in (("stride-16", "align16", 96.0), ("stride-32", "align32", 90.0)):
         for seed in range(3):
-            run = dataclasses.replace(run_record(old, seed), arm=arm, metrics={"recall": figures(level + seed)})
+            run = dataclasses.replace(
+                run_record(old, seed), arm=arm, metrics={"recall": figures(level + seed), "anchors": figures(50.0)}
+            )
             save(run, tmp_path / "rpn" / arm / f"seed{seed}" / "run.json")
     return read_study(tmp_path, "rpn")
 
