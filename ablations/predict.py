@@ -92,7 +92,8 @@ def torchvision_predictor(state: dict[str, torch.Tensor], device: torch.device, 
     network = from_torchvision(state, epsilon).to(device)
     num_classes = len(state["roi_heads.box_predictor.cls_score.bias"]) - 1
     shorter, longest = TORCHVISION_SIZES
-    transform = GeneralizedRCNNTransform(shorter, longest, list(IMAGE_MEAN), list(IMAGE_STD))
+    # In training mode it would leave boxes and masks as they are in the resized image.
+    transform = GeneralizedRCNNTransform(shorter, longest, list(IMAGE_MEAN), list(IMAGE_STD)).eval()
 
     def detect(image: Image.Image, image_id: int) -> list[dict[str, Any]]:
         detections = detect_as_torchvision(network, [to_tensor(image).to(device)], transform)[0]
@@ -216,9 +217,11 @@ def draw(image: Image.Image, results: list[dict[str, Any]], categories: dict[int
 
 
 def image_ids(paths: list[Path]) -> list[int]:
-    """The numbers in the files' names, if all are named by different numbers as COCO's are; else 1, 2, ..."""
-    if all(path.stem.isdecimal() for path in paths) and len({int(path.stem) for path in paths}) == len(paths):
-        return [int(path.stem) for path in paths]
+    """The numbers in the files' names, if these are different numbers of 64 bits, as COCO's are; else 1, 2, ..."""
+    if all(path.stem.isdecimal() for path in paths):
+        numbers = [int(path.stem) for path in paths]
+        if len(set(numbers)) == len(numbers) and max(numbers) < 2**63:
+            return numbers
     return list(range(1, len(paths) + 1))
 
 

@@ -1,6 +1,7 @@
 """Validation images with a run's masks on them, for trackers and single runs. Letters: H, W sides of an image."""
 
 import colorsys
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ SCORE = 0.5
 class SampleImage:
     """A validation image that was chosen before training.
 
-    image: [H, W, 3] uint8; truth, detections: [H, W] uint8, the category at each pixel, 0 for none;
+    image: [H, W, 3] uint8; truth, detections: [H, W] int64, the category at each pixel, 0 for none;
     classes: names of the categories.
     """
 
@@ -52,16 +53,37 @@ def painted(sample: SampleImage) -> np.ndarray:
     views = []
     for layer in (sample.truth, sample.detections):
         view = sample.image.astype(float)
-        for index, category in enumerate(sorted(sample.classes)):
-            colour = 255 * np.array(colorsys.hsv_to_rgb(index / len(sample.classes), 1, 1))
+        index = {category: number for number, category in enumerate(sorted(sample.classes))}
+        for category in np.intersect1d(layer, list(index)).tolist():
+            colour = 255 * np.array(colorsys.hsv_to_rgb(index[category] / len(index), 1, 1))
             view[layer == category] = (view[layer == category] + colour) / 2
         views.append(view)
     return np.concatenate(views, axis=1).astype(np.uint8)
 
 
+def renumbered(sample: SampleImage, most: int) -> SampleImage:
+    """The same with its categories numbered 1, 2, ... in the order of their ids, only those on its masks.
+
+    most: the highest number, for formats that keep few; where there are more categories, it stands for all others.
+    """
+    shown = np.union1d(sample.truth, sample.detections)
+    shown = shown[shown > 0]
+    numbers = np.minimum(np.arange(1, len(shown) + 1), most)
+    truth, detections = (
+        np.where(layer > 0, numbers[np.searchsorted(shown, layer).clip(max=len(shown) - 1)] if len(shown) else 0, 0)
+        for layer in (sample.truth, sample.detections)
+    )
+    classes = {
+        number: sample.classes[category] for number, category in zip(numbers.tolist(), shown.tolist(), strict=True)
+    }
+    if len(shown) > most:
+        classes[most] = "other classes"
+    return dataclasses.replace(sample, truth=truth, detections=detections, classes=classes)
+
+
 def layer_of(items: list[dict[str, Any]], image_id: int, size: tuple[int, int]) -> np.ndarray:
     """The category at each pixel; later items lie above earlier ones."""
-    layer = np.zeros(size, np.uint8)
+    layer = np.zeros(size, np.int64)
     for item in items:
         if item["image_id"] == image_id and "segmentation" in item:
             layer[decode(item["segmentation"], size)] = item["category_id"]

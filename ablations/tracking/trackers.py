@@ -17,7 +17,7 @@ import yaml
 
 from ablations.config.schema import Config
 from ablations.config.study import Run
-from ablations.tracking.sample_masks import SampleImage, painted, samples_of
+from ablations.tracking.sample_masks import SampleImage, painted, renumbered, samples_of
 
 Metrics = dict[str, dict[str, float | None]]
 
@@ -128,10 +128,14 @@ class WandB:
 
     @staticmethod
     def _image(wandb: Any, sample: SampleImage) -> Any:
+        sample = renumbered(sample, MOST_CLASSES)
         layers = {"ground truth": sample.truth, "detections": sample.detections}
         masks = {name: {"mask_data": layer, "class_labels": sample.classes} for name, layer in layers.items()}
         return wandb.Image(sample.image, masks=masks, caption=f"image {sample.image_id}")
 
+
+MOST_CLASSES = 127
+"""W&B keeps a mask's classes in signed bytes: higher ones vanish."""
 
 IDENTITY = "wandb-id.txt"
 

@@ -8,7 +8,9 @@ import torch
 import yaml
 from PIL import Image
 from pycocotools.coco import COCO
+from pycocotools.mask import decode
 from safetensors.torch import save_file
+from torchvision.transforms.functional import to_pil_image, to_tensor
 
 from ablations import predict
 from ablations.config.loading import from_hydra, from_settings
@@ -25,6 +27,7 @@ from data.shapes import draw
 from models.build import build_detector, build_rpn_head, build_trunk
 from models.initialise import initialise
 from tests.damage import flip_bit
+from tests.models.random_detector import SIZES, images, randomly_weighted
 
 TINY = [
     "budget=smoke", "precision=float32", "model.channels=[4,8,8,8]", "model.blocks=[1,1,1]", "model.roi_channels=8",
@@ -122,6 +125,46 @@ def test_weights_that_are_not_what_the_run_wrote_are_not_used(joint):
 def test_files_named_by_numbers_have_them_as_ids(tmp_path):
     assert predict.image_ids([tmp_path / "000000000139.jpg", tmp_path / "7.jpg"]) == [139, 7]
     assert predict.image_ids([tmp_path / "a.jpg", tmp_path / "7.jpg"]) == [1, 2]
+    assert predict.image_ids([tmp_path / "07.jpg", tmp_path / "7.jpg"]) == [1, 2]
+
+
+def test_a_file_named_by_more_digits_than_a_number_of_64_bits_has(joint, tmp_path, capsys):
+    folder, _, _ = joint
+    path = tmp_path / "20190521134512345678.png"
+    Image.new("RGB", (64, 64)).save(path)
+    assert main([str(folder), str(path), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err == "" and (tmp_path / "out" / f"1-{path.name}").is_file()
+    (image,) = json.loads((tmp_path / "out/images.json").read_text())["images"]
+    assert (image["id"], image["file_name"]) == (1, path.name)
+
+
+@pytest.mark.slow
+def test_weights_of_torchvision_detect_what_torchvision_detects(tmp_path, monkeypatch):
+    """By the command: boxes in pixels of the file, scores, labels and pasted masks."""
+    theirs = randomly_weighted()
+    monkeypatch.setattr(predict, "TORCHVISION_SIZES", (SIZES["min_size"], SIZES["max_size"]))
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    path = tmp_path / "picture.png"
+    to_pil_image(images()[1]).save(path)
+    assert main([str(tmp_path / "weights.pth"), str(path), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    with torch.inference_mode():
+        expected = theirs([to_tensor(Image.open(path))])[0]
+    boxes = torch.tensor([result["bbox"] for result in results])
+    boxes[:, 2:] += boxes[:, :2]
+    distance = (expected["boxes"][:, None] - boxes).abs().amax(-1)
+    distance += 1e3 * (expected["labels"][:, None] != torch.tensor([result["category_id"] for result in results]))
+    nearest = distance.argmin(1)
+    assert len(results) == len(nearest) == nearest.unique().numel() >= 20
+    assert distance.amin(1).max() < 0.01
+    differing = 0
+    for score, probabilities, index in zip(expected["scores"], expected["masks"], nearest.tolist(), strict=True):
+        assert results[index]["score"] == pytest.approx(score.item(), abs=1e-4)
+        mask, true = decode(results[index]["segmentation"]), probabilities[0].numpy() >= 0.5
+        assert mask.shape == true.shape
+        differing += int((mask != true).sum()) > max(1, 0.001 * true.sum())
+    # Pasting rounds a mask's box to whole pixels: one whose corner is all but on a pixel's border may go either way.
+    assert differing <= 0.02 * len(results)
 
 
 def test_an_image_that_cannot_be_read_is_reported_and_the_others_are_processed(joint, tmp_path, capsys):

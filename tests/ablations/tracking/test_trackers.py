@@ -59,6 +59,27 @@ def test_sample_images_show_detections_above_a_score(folder):
 
 
 @pytest.mark.slow
+def test_more_than_255_classes_keep_their_colours_and_names(folder):
+    """300 classes, of which two are on the masks: TensorBoard shows each; W&B's 127 are numbered by what is there."""
+    classes = {number: f"class {number}" for number in range(1, 301)}
+    truth = json.loads((folder.parents[1] / "ground_truth.json").read_text())
+    truth["categories"] = [{"id": number, "name": name} for number, name in classes.items()]
+    pixel = {"size": [8, 8], "counts": [63, 1]}
+    truth["annotations"] = [{"image_id": 7, "category_id": 300, "segmentation": pixel}]
+    (folder.parents[1] / "ground_truth.json").write_text(json.dumps(truth))
+    (sample,) = sample_masks.samples_of(folder)
+    assert sample.truth[7, 7] == 300 and (sample_masks.painted(sample)[7, 7] != 100).any()
+    few = sample_masks.renumbered(sample, 127)
+    assert few.truth[7, 7] == 2 and few.detections[0, 0] == 1 and few.classes == {1: "class 3", 2: "class 300"}
+    assert (few.truth > 0).sum() == 1 and few.detections[:, 4:].max() == 0
+    many = dataclasses.replace(sample, truth=np.arange(300).reshape(10, 30), detections=np.zeros((10, 30), int))
+    few = sample_masks.renumbered(many, 127)
+    assert few.truth.max() == 127 and few.classes[126] == "class 126" and few.classes[127] == "other classes"
+    empty = np.zeros((8, 8), int)
+    few = sample_masks.renumbered(dataclasses.replace(sample, truth=empty, detections=empty), 127)
+    assert not few.classes and not few.truth.any()
+
+
 def test_wandb_without_an_account_keeps_runs_offline_and_stores_nothing_secret(compose, folder, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
     monkeypatch.setenv("SOME_TOKEN", SECRET)
