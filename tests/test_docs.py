@@ -54,7 +54,7 @@ def test_make_targets_and_modules_exist(page):
 @pytest.mark.parametrize("page", OWN, ids=named)
 def test_files_in_backticks_exist(page):
     for path in re.findall(r"`((?:[\w.]+/)+[\w.]*)`", text_of(page)):
-        generated = path.startswith(("outputs/", "reports/out/", "stages/", "datasets/")) or "<" in path
+        generated = path.startswith(("outputs/", "reports/out/", "site/", "stages/", "datasets/")) or "<" in path
         assert generated or (ROOT / path).exists(), f"{named(page)}: {path}"
 
 

@@ -55,7 +55,7 @@ class Panel {
     this.says = htmlElement("p", { class: "says" });
     const closer = htmlElement("p", { class: "note" }, "Closer: the cells, the bins, and stalks from where each bin should be to where it reads");
     const pooledNote = htmlElement("p", { class: "note" }, "What the bins hold");
-    this.root = htmlElement("section", { class: `panel ${operator}` }, this.title, this.says, this.scene, this.score);
+    this.root = htmlElement("section", { class: `panel ${operator}${isCompact ? " compact" : ""}` }, this.title, this.says, this.scene, this.score);
     if (!isCompact) this.root.append(closer, this.inside, pooledNote, this.maps);
   }
 

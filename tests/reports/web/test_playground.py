@@ -51,7 +51,7 @@ def random_axes(count):
     for _ in range(count):
         low, size = rng.uniform(-12, 40), rng.choice([rng.uniform(0, 2), rng.uniform(0, 40), 0.0])
         ends = [low, low + size] if rng.random() < 0.7 else [round(2 * low) / 2, round(2 * (low + size)) / 2]
-        yield [*ends, rng.randint(1, 14), rng.randint(1, 40), rng.randint(0, 4), rng.random() < 0.5]
+        yield [*ends, rng.randint(1, 8), rng.randint(1, 40), rng.randint(0, 3), rng.random() < 0.5]
 
 
 def test_the_geometry_is_that_of_ops_to_the_last_bit(page):
