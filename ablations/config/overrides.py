@@ -150,6 +150,8 @@ def _command(*arguments: str) -> str:
 def _as_text(argument: str) -> str:
     """How to give a value as plain text whose characters Hydra would take for syntax; "" if it is in quotes already."""
     key, _, value = argument.partition("=")
+    if value.startswith("~/"):
+        return f"; shells do not replace ~ after =, so write {key}=$HOME{value[1:]}"
     if set("'\"[{") & set(value[:1] + value[-1:]):
         return ""
     quoted = shlex.quote(f"{key}={QuotedString(value, Quote.double).with_quotes()}")

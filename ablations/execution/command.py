@@ -17,7 +17,7 @@ from ablations.execution.report import report_command, verdicts, write_report
 from ablations.execution.request import Request, refuse
 from ablations.execution.scheduler import Outcome, execute
 from ablations.machine import cores
-from ablations.records.provenance import git_state
+from ablations.records.provenance import git_summary
 from ablations.records.schema import RunRecord, StudyRecord
 from ablations.records.storage import save, write_atomically
 from ablations.records.summary import headline, table
@@ -154,14 +154,12 @@ def start_study(study: Study, runs: list[Run]) -> None:
 
 def describe(config: Config) -> str:
     """The first line of output: where it computes and why, and which version of the code this is."""
-    git = git_state()
-    state = f"commit {git['commit'][:10]}" + (" with changes" if git["dirty"] else "") if git["commit"] else "no git"
     if config.launcher.kind == "local":
         device, reason = choose_device(config.device)
         where = f"device {device} ({reason}), {cores()} cores, training in {config.precision}"
     else:
         where = f"launcher {config.launcher.kind}, device {config.device}, training in {config.precision}"
-    return f"{where}; {state}; torch {torch.__version__}"
+    return f"{where}; {git_summary()}; torch {torch.__version__}"
 
 
 def conclude(outcome: Outcome) -> int:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +21,9 @@ INTERRUPTED = 130
 """Exit code of a study that was stopped: the one that shells give after Ctrl-C."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+ONE_REQUEST = 0.5
+"""Seconds in which signals of a kind are one request: `timeout` sends its signal to the process and to its group."""
 
 
 class LocalLauncher:
@@ -105,15 +109,17 @@ def _end_with_parent() -> None:
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
     """Yields a function that tells whether SIGINT or SIGTERM has arrived; a second signal ends everything at once."""
-    received: list[int] = []
+    received: dict[int, float] = {}  # the time of each kind's first signal
 
     def handle(number: int, _: FrameType | None) -> None:
+        if number in received and time.monotonic() - received[number] < ONE_REQUEST:
+            return
         if received:
             for process in multiprocessing.active_children():
                 process.kill()
             os.write(2, b"stopped at once; the same command continues from the last checkpoints\n")
             os._exit(INTERRUPTED)
-        received.append(number)
+        received[number] = time.monotonic()
         os.write(2, b"\nstopping after the next checkpoint of each run; press Ctrl-C again to stop at once\n")
 
     if threading.current_thread() is not threading.main_thread():

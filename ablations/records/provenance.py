@@ -1,7 +1,9 @@
 """Where a record comes from: code, versions, machine, time."""
 
 import importlib.metadata
+import os
 import platform
+import shlex
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,8 +37,31 @@ def git_state() -> dict[str, Any]:
         return {"commit": None, "dirty": None}
 
 
+def git_summary() -> str:
+    """The state in words, with the reason if git tells none."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return f"commit {commit[:10]}" + (" with changes" if _git("status", "--porcelain") else "")
+    except OSError:
+        return "no git"
+    except subprocess.CalledProcessError as error:
+        if "not a git repository" in error.stderr:
+            return "no git"
+        if "dubious ownership" in error.stderr:
+            return (
+                "commit unknown: git refuses a folder that belongs to another user; to trust it, "
+                f"git config --global --add safe.directory {shlex.quote(str(ROOT))}"
+            )
+        reason = (error.stderr.strip().splitlines() or [f"exit code {error.returncode}"])[0]
+        return f"commit unknown: git says {reason}"
+
+
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    """Raises OSError without git, and subprocess.CalledProcessError, with what it says in English, where it fails."""
+    english = {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(
+        ["git", *arguments], cwd=ROOT, capture_output=True, text=True, errors="replace", check=True, env=english
+    )
     return done.stdout.strip()
 
 

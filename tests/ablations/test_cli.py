@@ -95,6 +95,7 @@ def test_completion_offers_options_but_no_bases():
         ("hydra/sweeper=optuna", "no optimiser chooses among them: arms share one schedule"),
         ("hydra.mode=MULTIRUN", "-m makes a sweep"),
         ("model.weights=${HOME}", "model.weights: expected ${...} to name another setting"),
+        ("data.root=~/a", "write data.root=$HOME/a"),
         ("data.root=/a,b", """quotes within quotes: 'data.root="/a,b"'"""),
         ("data.root=/a (b)", """quotes within quotes: 'data.root="/a (b)"'"""),
         ("data.root=/zoë", """quotes within quotes: 'data.root="/zoë"'"""),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from ablations.config.schema import LauncherConfig
 from ablations.errors import ConfigError, Stopped, TrainingError, WorkerLost
 from ablations.execution.cluster import POLL
 from ablations.execution.launchers import make_launcher
-from ablations.execution.local import LocalLauncher
+from ablations.execution.local import ONE_REQUEST, LocalLauncher, stop_signals
 from ablations.machine import visible_gpus
 from ablations.training.stopping import check_stop
 
@@ -185,3 +186,18 @@ def test_launcher_submitit_without_slurm_is_refused(compose, tmp_path, monkeypat
 
 def test_the_launcher_does_not_affect_the_config_hash(compose):
     assert from_hydra(compose(["launcher=submitit"])).hash() == from_hydra(compose([])).hash()
+
+
+def test_two_signals_of_timeout_are_one_request_and_a_later_one_is_another(monkeypatch):
+    """`timeout` signals the process and then its group."""
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    with stop_signals() as stopped:
+        assert not stopped()
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)  # or both would be delivered at once
+        assert stopped() and not ended
+        time.sleep(ONE_REQUEST)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert ended == [130]
