@@ -27,7 +27,7 @@ def write_report(study: Path, folder: Path) -> None:
 def verdicts(study: Path) -> str:
     """What the records of the study in folder `study` say of each hypothesis, a line for each, or why that failed."""
     command = [sys.executable, "-m", "reports", study.name, "--outputs", str(study.parent.absolute()), "--verdicts"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
+    done = subprocess.run([*command], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
     return (done.stderr if done.returncode else done.stdout).rstrip()
 
 

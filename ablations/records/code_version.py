@@ -41,10 +41,10 @@ def version_of(modules: Iterable[str]) -> str:
     return digest.hexdigest()[:12]
 
 
-def deciding_modules() -> list[str]:
-    """The project's modules that stages and runs import, directly or not, by name."""
+def deciding_modules(starts: Iterable[str] = STARTS) -> list[str]:
+    """The project's modules that these import, directly or not, by name; by default those of stages and runs."""
     modules: set[str] = set()
-    remaining = set(STARTS)
+    remaining = set(starts)
     while remaining:
         name = remaining.pop()
         modules.add(name)
@@ -64,9 +64,19 @@ def imports(name: str) -> set[str]:
     for node in ast.walk(parsed(name)):
         if isinstance(node, ast.Import):
             named |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            named |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = ".".join(filter(None, [_package(name, node.level), node.module]))
+            named |= {module} | {f"{module}.{alias.name}" for alias in node.names}
     return {name for name in named if name.partition(".")[0] in LAYERS and _is_module(name)}
+
+
+def _package(name: str, level: int) -> str:
+    """The package that the dots of a relative import stand for, in a module of this name; "" without dots."""
+    if not level:
+        return ""
+    is_package = (ROOT / name.replace(".", "/")).is_dir()
+    parts = name.split(".")
+    return ".".join(parts[: len(parts) - level + is_package])
 
 
 def meaning(tree: ast.Module) -> str:

@@ -36,8 +36,8 @@ def test_hypotheses_are_about_arms_that_exist_and_balance(compose, name):
     assert study.hypotheses
     for hypothesis in study.hypotheses:
         assert set(hypothesis.contrast) <= set(study.arms)
-        level = hypothesis.threshold and list(hypothesis.contrast.values()) == [1]
-        assert level or sum(hypothesis.contrast.values()) == 0
+        single = hypothesis.threshold or " - " in hypothesis.metric  # a level, or two measures of one arm
+        assert (single and list(hypothesis.contrast.values()) == [1]) or sum(hypothesis.contrast.values()) == 0
 
 
 def test_a_studys_stride_is_not_overwritten_by_the_default(compose):

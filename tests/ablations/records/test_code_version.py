@@ -2,7 +2,10 @@
 
 import pytest
 
+from ablations import exhibits
 from ablations.records import code_version
+
+EXHIBITS = [f"{exhibits.__name__}.{name}" for name in exhibits.names()]
 
 
 def test_comments_docstrings_and_layout_do_not_count():
@@ -27,11 +30,17 @@ def test_files_and_messages_do_not_decide():
     "folder", ["ablations/evaluation", "ablations/stages", "ablations/tasks", "ablations/training"]
 )
 def test_every_module_that_makes_a_result_decides(folder):
-    """A module that neither a stage nor a run imports could change unnoticed."""
+    """A module that no stage, run or exhibit imports could change unnoticed."""
     paths = [path for path in (code_version.ROOT / folder).glob("*.py") if path.name != "__init__.py"]
     modules = {f"{folder.replace('/', '.')}.{path.stem}" for path in paths}
     assert modules
-    assert {name for name in modules - set(code_version.deciding_modules())} <= set(code_version.INDIFFERENT)
+    deciding = {*code_version.deciding_modules(), *code_version.deciding_modules(EXHIBITS)}
+    assert modules - deciding <= set(code_version.INDIFFERENT)
+
+
+def test_relative_imports_are_followed():
+    assert {"ops.reference", "ops.backends", "ops.triton_kernels.launch"} <= code_version.imports("ops.roi_align")
+    assert {"ops.sampling", "ops.cpu.compiled"} <= code_version.imports("ops.cpu.compiled_sum")
 
 
 def test_models_data_and_operators_decide():
