@@ -4,15 +4,17 @@ from pathlib import Path
 
 from data import coco, shapes
 from data.dataset import InstanceSet
-from data.specs import CocoSpec, ShapesSpec
+from data.specs import COCO_SPLITS, CocoSpec, ShapesSpec
 
-SPLITS = ("train", "val")
+SPLITS = ("train", "val", "test", "pretrain")
 
 
 def build(spec: ShapesSpec | CocoSpec, split: str, cache_dir: str | Path | None = None) -> InstanceSet:
-    """The training or validation part of what `spec` describes.
+    """A part of what `spec` describes.
 
-    split:     "train" or "val"
+    split:     "train"; "val", which settings are chosen by; "test", which studies are judged by; or "pretrain", which
+               trunks are pretrained on. A COCO-format folder has two parts: its validation set is the test set, and
+               its training set serves for pretraining.
     cache_dir: where drawn images are kept between runs; None draws them anew, in memory
     Raises ValueError on an unknown split, a specification out of range, or a folder that is not what it should be.
     """
@@ -20,5 +22,7 @@ def build(spec: ShapesSpec | CocoSpec, split: str, cache_dir: str | Path | None 
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
     spec.validate()
     if isinstance(spec, CocoSpec):
-        return coco.load(spec, split)
+        return coco.load(spec, COCO_SPLITS[split])
+    if split == "pretrain":
+        return shapes.DrawnStream(spec)
     return shapes.draw(spec, split) if cache_dir is None else shapes.cache(spec, split, cache_dir)

@@ -97,6 +97,7 @@ class InstanceSet:
     digest:      changes whenever the content does; caches and records are keyed by it
     max_objects: no image has more objects than this
     same_size:   all images have one size, so that batches have fixed shapes
+    endless:     there is an image for every index; such a set has no length
     """
 
     name: str
@@ -104,6 +105,7 @@ class InstanceSet:
     digest: str
     max_objects: int
     same_size: bool = True
+    endless: bool = False
 
     def __len__(self) -> int:
         raise NotImplementedError

@@ -13,7 +13,8 @@ _ORDER, _FLIP, _CHUNKS = 0, 1, 2
 
 
 class TrainBatches:
-    """Training batches, each epoch in its own random order, each image mirrored with probability 1/2.
+    """Training batches, each epoch in its own random order, each image mirrored with probability 1/2. The images of an
+    endless set are taken as they come.
 
     dataset:         an InstanceSet with at least one image
     images_per_step: B, over all parts; a batch may span two epochs, so every batch is full
@@ -33,7 +34,7 @@ class TrainBatches:
         part: int = 0,
         num_parts: int = 1,
     ):
-        if len(dataset) == 0:
+        if not dataset.endless and len(dataset) == 0:
             raise ValueError(f"expected at least one training image, got an empty set: {dataset.name}")
         if images_per_step < 1 or images_per_step % num_parts:
             raise ValueError(f"images_per_step: expected a multiple of {num_parts} parts, got {images_per_step}")
@@ -61,6 +62,8 @@ class TrainBatches:
     def indices(self, step: int) -> list[int]:
         """Positions in the set of all images of this step, in the order of the batch."""
         places = range(step * self.images_per_step, (step + 1) * self.images_per_step)
+        if self.dataset.endless:
+            return list(places)
         return [int(self._order(place // len(self.dataset))[place % len(self.dataset)]) for place in places]
 
     def flips(self, step: int) -> list[bool]:

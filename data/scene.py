@@ -15,7 +15,7 @@ from data.silhouettes import OUTLINES, rasterise, turned
 from data.specs import STRIDE, ShapesSpec
 
 CLASSES = list(OUTLINES)
-STREAMS = {"train": 0, "val": 1}
+STREAMS = {"train": 0, "val": 1, "test": 2, "pretrain": 3}
 
 # Positions tried for an object before it is left out.
 _TRIES = 40

@@ -70,8 +70,32 @@ class DrawnSet(InstanceSet):
         return dict(zip(_ARRAYS, values, strict=True))
 
 
+class DrawnStream(InstanceSet):
+    """The images of "pretrain", each drawn when it is asked for: as many as a training takes, and none twice."""
+
+    endless = True
+
+    def __init__(self, spec: ShapesSpec) -> None:
+        spec.validate()
+        self.name, self.classes, self.digest = "shapes/pretrain", list(CLASSES), spec.digest("pretrain")
+        self.max_objects, self.spec = spec.max_objects, spec
+
+    def __getitem__(self, index: int) -> Sample:
+        drawing, side = draw_image(self.spec, "pretrain", index), self.spec.image_side
+        masks = np.zeros((len(drawing.labels), side, side), np.uint8)
+        for mask, (x1, y1, x2, y2), crop in zip(masks, drawing.boxes, drawing.crops, strict=True):
+            mask[y1:y2, x1:x2] = crop
+        return Sample(
+            image=torch.from_numpy(drawing.pixels).permute(2, 0, 1),
+            boxes=torch.tensor(drawing.boxes, dtype=torch.float32),
+            labels=torch.tensor(drawing.labels),
+            masks=torch.from_numpy(masks),
+            image_id=_image_id("pretrain", index),
+        )
+
+
 def _image_id(split: str, index: int) -> int:
-    """From 1 in training and from 1,000,001 in validation, so that no id means two images."""
+    """From 1 in training, from 1,000,001 in validation and so on, so that no id means two images."""
     return 1 + index + 1_000_000 * STREAMS[split]
 
 
@@ -143,9 +167,9 @@ def _read(home: Path) -> dict[str, np.ndarray]:
 
 
 def export(spec: ShapesSpec, folder: str | Path) -> None:
-    """Write both splits as COCO: folder/annotations/instances_{split}.json and folder/{split}/{id:012d}.png."""
+    """Write the splits as COCO: folder/annotations/instances_{split}.json and folder/{split}/{id:012d}.png."""
     root = Path(folder)
-    for split in STREAMS:
+    for split in ("train", "val", "test"):
         dataset = draw(spec, split)
         (root / "annotations").mkdir(parents=True, exist_ok=True)
         (root / split).mkdir(exist_ok=True)

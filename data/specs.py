@@ -29,7 +29,7 @@ FORBID = ConfigDict(extra="forbid", allow_inf_nan=False)
 class ShapesSpec:
     """What to draw. Every field that makes the task harder or easier is here.
 
-    num_train, num_val: images of the two splits; image i does not depend on how many there are
+    num_train, num_val: images to train on, and images of "val" and of "test"; image i does not depend on their number
     seed:          the splits are disjoint streams of the same seed
     image_side:    images are square, in pixels; a multiple of 32, the coarsest stride
     min_objects, max_objects: objects in an image; one that finds no place is left out, but never below the minimum
@@ -85,8 +85,12 @@ class ShapesSpec:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def count(self, split: str) -> int:
-        """The number of images of a split."""
-        return self.num_train if split == "train" else self.num_val
+        """The number of images of a split; 0 of "pretrain", which has no end."""
+        return {"train": self.num_train, "val": self.num_val, "test": self.num_val, "pretrain": 0}[split]
+
+
+COCO_SPLITS = {"train": "train", "val": "val", "test": "val", "pretrain": "train"}
+"""Where the splits of a COCO-format folder come from: its validation set is the test set too."""
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -156,7 +160,7 @@ class CocoSpec:
 
     def digest(self, split: str) -> str:
         """Of the split's annotation file, which changes when the file does."""
-        path, _ = self.paths(split)
+        path, _ = self.paths(COCO_SPLITS[split])
         state = path.stat()
         return _file_digest(path, state.st_size, state.st_mtime_ns)
 

@@ -70,22 +70,31 @@ class Trunk(Pretrained):
         self.load_state_dict({name: value for name, value in state.items() if name.startswith(prefixes)})
 
 
-def toy_trunk(channels: list[int], blocks: list[int], out_channels: int, stride: int, freeze: int = 0) -> Trunk:
-    """A small ResNet: a 7x7 stem of stride 4, then stages of basic blocks, each halving the resolution, then a 1x1.
+TOY_DEPTHS = {16: 2, 32: 3}
+"""Stages behind the stem of the toy trunk of each stride: C4 and C5."""
 
-    channels: of the stem and of the stages at strides 8, 16, 32; blocks: blocks of each stage.
+
+def toy_trunk(channels: list[int], blocks: list[int], out_channels: int, stride: int, freeze: int = 0) -> Trunk:
+    """A small ResNet: the first of `toy_stages`, then a 1x1 convolution.
+
     stride 16 stops after the second stage (C4), stride 32 after the third (C5); the 1x1 convolution gives both the
     same number of channels, so that the same heads fit behind them.
     """
-    depth = {16: 2, 32: 3}[stride]
+    depth = TOY_DEPTHS[stride]
+    stages = [*toy_stages(channels, blocks)[: 1 + depth], nn.Conv2d(channels[depth], out_channels, 1)]
+    return Trunk(stages, out_channels, stride, freeze)
+
+
+def toy_stages(channels: list[int], blocks: list[int]) -> nn.ModuleList:
+    """A 7x7 stem of stride 4, then stages of basic blocks, each halving the resolution.
+
+    channels: of the stem and of the stages at strides 8, 16, 32; blocks: blocks of each stage.
+    """
     stem = nn.Sequential(
         nn.Conv2d(3, channels[0], 7, stride=4, padding=3, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU(True)
     )
-    stages: list[nn.Module] = [stem]
-    for before, after, count in zip(channels[:depth], channels[1 : depth + 1], blocks[:depth], strict=True):
-        stages.append(_stage(before, after, count))
-    stages.append(nn.Conv2d(channels[depth], out_channels, 1))
-    return Trunk(stages, out_channels, stride, freeze)
+    stages = [_stage(*part) for part in zip(channels, channels[1:], blocks, strict=False)]
+    return nn.ModuleList([stem, *stages])
 
 
 def _stage(channels_in: int, channels_out: int, num_blocks: int) -> nn.Module:

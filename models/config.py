@@ -3,12 +3,17 @@
 Limits of one field stand beside it and hold for every instance; `rules` has those between fields.
 """
 
+import functools
+import json
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field
 from pydantic.dataclasses import dataclass
+
+TRUNKS = Path(__file__).parent / "trunks"
+"""The trunks that come with the project; trunks.json says how they were made."""
 
 FORBID = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -43,6 +48,12 @@ class RoIConfig:
             ("aligned", self.op == "align" or not self.aligned, "false: only RoIAlign has it"),
             ("sampling_ratio", not pool or self.sampling_ratio == 0, "0: RoIPool reads whole cells, it has no samples"),
         ]
+
+
+@functools.cache
+def shipped_trunks() -> dict[str, Any]:
+    """What trunks.json says: architecture, the settings and the code that made them, and the digest of each file."""
+    return json.loads((TRUNKS / "trunks.json").read_text(encoding="utf-8"))
 
 
 Rule = Literal["share", "argmax", "background"]
@@ -175,15 +186,17 @@ class ModelConfig:
 class ToyConfig(ModelConfig):
     """A small ResNet.
 
+    weights: of the pretrained trunk: shipped, those in models/trunks, or scratch, to have a study pretrain its own.
     channels, blocks: of its stem and stages; roi_channels: of the map that RoIs are pooled from; shared_channels,
     shared_depth: 3x3 convolutions that both branches share, as C4 shares res5.
     """
 
     name: Literal["toy"] = "toy"
+    weights: Literal["shipped", "scratch"] = "shipped"
     channels: Annotated[list[Count], Field(min_length=4, max_length=4)] = field(
-        default_factory=lambda: [24, 48, 96, 192]
+        default_factory=lambda: [32, 64, 128, 256]
     )
-    blocks: Annotated[list[Count], Field(min_length=3, max_length=3)] = field(default_factory=lambda: [1, 2, 1])
+    blocks: Annotated[list[Count], Field(min_length=3, max_length=3)] = field(default_factory=lambda: [1, 2, 2])
     roi_channels: Count = 96
     shared_channels: Count = 48
     shared_depth: Annotated[int, Field(ge=0)] = 4
@@ -196,8 +209,11 @@ class ToyConfig(ModelConfig):
     def rules_at(self, stride: int) -> Rules:
         own, depth = self.mask_pooled_size is not None, {16: 3, 32: 4}[stride]
         reason = "a mask branch with RoIs of its own (mask_pooled_size) shares nothing"
+        shipped = shipped_trunks()["architecture"] if self.weights == "shipped" else {}
+        those = "as the shipped trunks have it; or set model.weights=scratch"
         return [
             *super().rules_at(stride),
+            *((name, getattr(self, name) == value, f"{value}, {those}") for name, value in shipped.items()),
             ("freeze", self.freeze <= depth, f"0 to {depth} stages"),
             ("shared_depth", not own or self.shared_depth == 0, f"0: {reason}"),
         ]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torchvision.models import ResNet50_Weights, ResNet101_Weights
 
-from models.config import ResNetConfig
+from models.config import TRUNKS, ResNetConfig, shipped_trunks
 from models.resnet import frozen_state, resnet
 
 # The first set of each, trained by the plain recipe that detectors have always been fine-tuned from.
@@ -31,6 +31,19 @@ def imagenet_state(model: ResNetConfig) -> dict[str, Tensor]:
             f"({str(error).splitlines()[1].strip()}); give the file of that network, or set model.depth"
         ) from error
     return frozen_state(network)
+
+
+def shipped_state(stride: int) -> dict[str, Tensor]:
+    """The state of the toy trunk of this stride that comes with the project, kept as float16.
+
+    Raises ValueError where its file is not the one that trunks.json names.
+    """
+    path = TRUNKS / f"{stride}.safetensors"
+    expected = shipped_trunks()["sha256"][str(stride)]
+    found = _file_digest(path, path.stat().st_mtime_ns) if path.exists() else "no file"
+    if found != expected:
+        raise ValueError(f"{path}: expected the file with SHA-256 {expected}, got {found}; run git checkout {path}")
+    return {name: value.float() for name, value in load_file(path).items()}
 
 
 def fetch(depth: int) -> dict[str, Tensor]:

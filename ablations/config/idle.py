@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from ablations.config.schema import Config
-from models.config import FCISConfig, ResNetConfig
+from models.config import FCISConfig
 
 MASK_HEAD = ("model.mask_channels", "model.mask_depth")
 HEADS = (
@@ -21,7 +21,7 @@ IDLE: list[tuple[Callable[[Config], bool], tuple[str, ...], str]] = [
     (lambda c: c.task == "proposals", DETECTOR, "task=proposals trains the proposal network by itself"),
     (lambda c: isinstance(c.system, FCISConfig), HEADS, "system=fcis has no heads on RoIs"),
     (lambda c: c.mask_head.kind != "fcn", MASK_HEAD, "only mask_head=fcn has it"),
-    (lambda c: isinstance(c.model, ResNetConfig), ("budget.backbone",), "a ResNet's trunk comes pretrained"),
+    (lambda c: c.model.weights != "scratch", ("budget.backbone",), "the trunk comes pretrained (model.weights)"),
     (lambda c: True, ("budget.backbone.pretrained_lr",), "nothing is pretrained yet when the backbone is trained"),
     (lambda c: c.task == "detection" and c.rpn == "joint", ("budget.rpn",), "rpn=joint trains by budget.train alone"),
     (lambda c: c.launcher.kind != "ray", ("launcher.address",), "only launcher=ray has it"),
@@ -34,7 +34,7 @@ IDLE: list[tuple[Callable[[Config], bool], tuple[str, ...], str]] = [
 def idle(config: Config, keys: Iterable[str], study: bool) -> list[str]:
     """A line for each of the settings `keys`, as the user gave them, that decides nothing in this configuration."""
     table = [(names, reason) for applies, names, reason in IDLE if applies(config)]
-    table += [] if study else [(("budget.seeds",), "a single run has one seed, which seed=N sets")]
+    table += [] if study else [(("budget.seeds", "budget.first_seed"), "a single run has one seed, which seed=N sets")]
     return [
         f"{key}: decides nothing: {reason}; leave it out"
         for key in keys

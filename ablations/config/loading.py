@@ -48,7 +48,7 @@ def from_settings(settings: dict[str, Any]) -> Config:
     """The configuration that `Config.settings` describes, as a run's config.yaml holds it. Raises ConfigError."""
     try:
         budget, data = settings["budget"] | {"seeds": 1}, with_data_kind(settings["data"])
-        values = settings | {"budget": budget, "data": data}
+        values = settings | {"budget": budget, "data": data, "model": with_weights(settings["model"])}
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"expected a run's settings, got something else ({error!r})") from error
     return cast(Config, typed(Config, values))
@@ -57,6 +57,11 @@ def from_settings(settings: dict[str, Any]) -> Config:
 def with_data_kind(data: dict[str, Any]) -> dict[str, Any]:
     """Settings of data with their kind, which older records lack: only COCO folders have a root."""
     return {"kind": "coco" if "root" in data else "shapes"} | data
+
+
+def with_weights(model: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a model with its trunk's weights, which older records lack: toy trunks all were pretrained anew."""
+    return {"weights": "scratch"} | model
 
 
 def to_plain(composed: DictConfig) -> dict[str, Any]:

@@ -80,7 +80,11 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, config=FORBID)
 class BudgetConfig:
-    """How much is computed: seeds of a study, at most how many images (null: all), and the schedule of each stage."""
+    """How much is computed.
+
+    seeds: of a study, so many from `first_seed` on; train_images, val_images: to train on and to evaluate, at most
+    (null: all); backbone, rpn, train: the schedule of each stage.
+    """
 
     name: str
     seeds: Count
@@ -90,6 +94,7 @@ class BudgetConfig:
     rpn: ScheduleConfig
     train: ScheduleConfig
     log_every: Count = 10
+    first_seed: Annotated[int, Field(ge=0)] = 0
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -143,6 +148,7 @@ class Config:
     mask_head: MaskHeadConfig
     budget: BudgetConfig
     task: Literal["detection", "proposals"] = "detection"
+    split: Literal["val", "test"] = "val"
     stride: int = 16
     rpn: Literal["separate", "joint"] = "separate"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -178,7 +184,8 @@ class Config:
         settings = dataclasses.asdict(self)
         for name in INDIFFERENT:
             del settings[name]
-        del settings["budget"]["seeds"]  # of the study, not of the run: more seeds leave finished runs as they are
+        for name in ("seeds", "first_seed"):  # of the study, not of the run: more seeds leave finished runs as they are
+            del settings["budget"][name]
         return settings
 
     def hash(self) -> str:

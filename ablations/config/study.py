@@ -90,7 +90,7 @@ def compose_study(
         if key in study.factors or key.partition(".")[0] in study.factors:
             mistakes.append(f"{override}: study {study.name} varies {key} itself; leave it out or run without it")
         if key == "seed":
-            mistakes.append(f"{override}: a study runs seeds 0 to budget.seeds - 1; set budget.seeds instead")
+            mistakes.append(f"{override}: a study runs budget.seeds seeds from budget.first_seed on; set those instead")
     arms = {}
     for name, arm in study.arms.items():
         try:
@@ -101,7 +101,8 @@ def compose_study(
         raise ConfigError("\n".join(dict.fromkeys(mistakes)))
     refuse_idle(list(arms.values()), overrides, study=True)
     check_factors(study, arms)
-    seeds = range(next(iter(arms.values())).budget.seeds)
+    budget = next(iter(arms.values())).budget
+    seeds = range(budget.first_seed, budget.first_seed + budget.seeds)
     runs = [
         Run(study.name, name, dataclasses.replace(config, seed=seed)) for seed in seeds for name, config in arms.items()
     ]

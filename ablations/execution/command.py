@@ -122,15 +122,16 @@ def start_study(study: Study, runs: list[Run]) -> None:
     config = runs[0].config
     folder = Path(config.outputs) / study.name
     try:
-        val = stages_of(config).dataset("val")
+        stages = stages_of(config)
+        images = stages.evaluated
     except (ValueError, OSError) as error:
         raise ConfigError(f"data: {error}") from error
-    samples = [val[index] for index in sample_indices(study.name, len(val))]
+    samples = [images[index] for index in sample_indices(study.name, len(images))]
     for sample in samples:
         path = folder / "samples" / f"{sample.image_id}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         sample.picture().save(path)
-    write_atomically(folder / "ground_truth.json", json.dumps(val.coco))
+    write_atomically(folder / "ground_truth.json", json.dumps(images.coco))
     record = StudyRecord(
         name=study.name,
         title=study.title,
@@ -142,10 +143,11 @@ def start_study(study: Study, runs: list[Run]) -> None:
         sample_image_ids=[sample.image_id for sample in samples],
         config=config.settings(),
         data={
-            "name": val.name.partition("/")[0],
-            "digest": val.digest,
-            "num_val": len(val),
-            "classes": list(val.classes),
+            "name": images.name.partition("/")[0],
+            "split": stages.split,
+            "digest": images.digest,
+            "num_val": len(images),
+            "classes": list(images.classes),
         },
         exhibits=study.exhibits,
     )

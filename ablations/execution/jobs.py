@@ -52,7 +52,7 @@ def plan(runs: Sequence[Run], work: Mapping[str, Callable[..., Any]] = WORK) -> 
     jobs: dict[str, Job] = {}
     for run in runs:
         stages, stride = stages_of(run.config), run.config.stride
-        names = {"data": f"data {stages.data_key}", "backbone": f"backbone stride {stride} {stages.backbone_key}"}
+        names = {"data": f"data {stages.data_key}", "backbone": f"backbone {stages.backbone_key}"}
         if stages.shares_proposals:
             names["proposals"] = f"proposals stride {stride} {stages.rpn_key}"
         needs: frozenset[str] = frozenset()

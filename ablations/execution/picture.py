@@ -25,9 +25,9 @@ def write_picture(run: Run) -> Path | None:
     except OSError:
         return None
     certain = sorted((item for item in results if item["score"] >= SCORE), key=lambda item: item["score"])
-    val = stages_of(run.config).dataset("val")
-    count = min(NUM_IMAGES, len(val))
-    views = [_view(val, val[index * len(val) // count], certain) for index in range(count)]
+    images = stages_of(run.config).evaluated
+    count = min(NUM_IMAGES, len(images))
+    views = [_view(images, images[index * len(images) // count], certain) for index in range(count)]
     sheet = Image.new("RGB", (max(view.width for view in views), sum(view.height for view in views)), "white")
     top = 0
     for view in views:
@@ -37,7 +37,7 @@ def write_picture(run: Run) -> Path | None:
     return run.folder / NAME
 
 
-def _view(val: InstanceSet, sample: Sample, results: list[dict[str, Any]]) -> Image.Image:
+def _view(images: InstanceSet, sample: Sample, results: list[dict[str, Any]]) -> Image.Image:
     """An image twice: with its objects, and with the detections; boxes where there are no masks."""
     image = np.asarray(sample.picture().convert("RGB"))
     results = [item for item in results if item["image_id"] == sample.image_id]
@@ -46,7 +46,7 @@ def _view(val: InstanceSet, sample: Sample, results: list[dict[str, Any]]) -> Im
         if label > 0:
             truth[mask == 1] = label
     truth = np.asarray(Image.fromarray(truth).resize(image.shape[1::-1], Image.Resampling.NEAREST))
-    classes = dict(enumerate(val.classes, start=1))
+    classes = dict(enumerate(images.classes, start=1))
     found = layer_of(results, sample.image_id, image.shape[:2])
     view = Image.fromarray(painted(SampleImage(sample.image_id, image, truth, found, classes)))
     pen = ImageDraw.Draw(view)

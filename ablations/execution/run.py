@@ -94,11 +94,12 @@ def train(run: Run, task: Task, checkpoint: Checkpoint, tracker: Tracker, log: R
 
 def describe_data(stages: Stages) -> dict[str, object]:
     """What a record says of the images that its run was trained and evaluated on."""
-    train, val = stages.dataset("train"), stages.dataset("val")
+    train, evaluated, split = stages.dataset("train"), stages.evaluated, stages.split
     return {
         "name": train.name.partition("/")[0],
-        "digest": {"train": train.digest, "val": val.digest},
+        "split": split,
+        "digest": {"train": train.digest, split: evaluated.digest},
         "num_train": len(train),
-        "num_val": len(val),
+        "num_val": len(evaluated),
         "classes": list(train.classes),
     }

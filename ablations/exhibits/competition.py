@@ -58,7 +58,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
         if kind == "softmax":
             for rule in rules:
                 rules[rule][str(seed)] = ap_under(rule, model, run)
-    classes = list(stages_of(runs[0].config).dataset("val").classes)
+    classes = list(stages_of(runs[0].config).evaluated.classes)
     return {"rules": rules, "lost": lost, "seed": shown, "object": typical(objects, classes)}
 
 
@@ -66,10 +66,10 @@ def ap_under(rule: Rule, model: MaskRCNN, run: Run) -> dict[str, float | None]:
     """Mask AP, AP50 and AP75 of the same weights under another rule: which rivals the class must beat."""
     config = dataclasses.replace(run.config, mask_loss=dataclasses.replace(run.config.mask_loss, rule=rule))
     stages = stages_of(config)  # under torchrun the other ranks build the network from it
-    classes = len(stages.dataset("val").classes)
+    classes = len(stages.evaluated.classes)
     model.mask_objective = SoftmaxMask(classes, run.config.mask_class.kind == "agnostic", rule)
     results = detect(model, stages)
-    figures = average_precision(stages.dataset("val").coco, results, "segm")
+    figures = average_precision(stages.evaluated.coco, results, "segm")
     return {name: figures[name] for name in FIGURES}
 
 
@@ -77,7 +77,7 @@ def ap_under(rule: Rule, model: MaskRCNN, run: Run) -> dict[str, float | None]:
 def true_box_logits(model: MaskRCNN, run: Run) -> Objects:
     """The mask branch's logits for all objects of the validation images, given their boxes."""
     stages = stages_of(run.config)
-    batches = evaluation_batches(stages.dataset("val"))
+    batches = evaluation_batches(stages.evaluated)
     by_batch = [_batch_logits(model, batch.to(stages.device)) for batch in batches]
     columns = zip(*(objects.__dict__.values() for objects in by_batch), strict=True)
     return Objects(*(torch.cat(column).cpu() for column in columns))

@@ -89,8 +89,8 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     ]
     stages = stages_of(runs[0].config)
     masks, seconds = measure(variants, stages)
-    batch = next(iter(eval_batches(stages.dataset("val"), 1)))
-    proposals = proposals_of(stages.proposals("val"), batch, stages.device)
+    batch = next(iter(eval_batches(stages.evaluated, 1)))
+    proposals = proposals_of(stages.proposals(stages.split), batch, stages.device)
     batch = batch.to(stages.device)
     return {
         "seed": seed,
@@ -118,10 +118,10 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
 
 def measure(variants: list[Variant], stages: Stages) -> tuple[list[list[int]], list[list[float]]]:
     """Number of masks and seconds of each variant on each image. Variants take turns in being first."""
-    cached = stages.proposals("val")
+    cached = stages.proposals(stages.split)
     masks: list[list[int]] = [[] for _ in variants]
     seconds: list[list[float]] = [[] for _ in variants]
-    for index, batch in enumerate(eval_batches(stages.dataset("val"), 1)):
+    for index, batch in enumerate(eval_batches(stages.evaluated, 1)):
         if index == IMAGES:
             break
         proposals = proposals_of(cached, batch, stages.device)

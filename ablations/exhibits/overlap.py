@@ -68,7 +68,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
 
     The pairs are of the first seed: for each arm the pair with the worst masks and the pair with the median masks.
     """
-    val = stages_of(runs[0].config).dataset("val")
+    val = stages_of(runs[0].config).evaluated
     layouts, shown = list(map(layout_of, scenes(val.coco))), min(run.config.seed for run in runs)
     measured: dict[str, dict[str, Any]] = defaultdict(dict)
     unvoted: dict[str, dict[str, Any]] = defaultdict(dict)

@@ -42,7 +42,7 @@ def of_run(run: Run, image_ids: list[int]) -> dict[str, Any]:
     network.eval()
     proposals = load_file(result_file(run.folder, "proposals.safetensors"))
     images = []
-    for batch in eval_batches(stages.dataset("val"), 1):
+    for batch in eval_batches(stages.evaluated, 1):
         if int(batch.image_ids) not in image_ids:
             continue
         index = int(batch.indices)

@@ -21,42 +21,50 @@ from ablations.training.checkpoint import Checkpoint
 from ablations.training.device import cpu_state_dict
 from ablations.training.distributed import SharedTraining
 from ablations.training.loop import TrainingSpec, fit
-from models.backbone import fold_batch_norm, toy_trunk
+from models.backbone import fold_batch_norm
 from models.config import ResNetConfig
 from models.initialise import derive_seed, initialise
-from models.weights import imagenet_state
+from models.weights import imagenet_state, shipped_state
 
 
 @one_thread()
 def make_data(stages: Stages, log: RunLog) -> None:
     """Draws the images, or checks that they can be read and that both splits have the same classes."""
-    train, val = stages.dataset("train"), stages.dataset("val")
-    if train.classes != val.classes:
-        raise ConfigError(f"data: expected the same classes in both splits, got {train.classes} and {val.classes}")
-    log(0, {"training_images": len(train), "validation_images": len(val)})
+    train, evaluated = stages.dataset("train"), stages.evaluated
+    if train.classes != evaluated.classes:
+        raise ConfigError(
+            f"data: expected the same classes in both splits, got {train.classes} and {evaluated.classes}"
+        )
+    log(0, {"training_images": len(train), "images_to_evaluate": len(evaluated)})
 
 
 @one_thread()
 def make_backbone(stages: Stages, log: RunLog) -> None:
-    """Pretrains the trunk, or takes ImageNet's weights; what is kept has its batch normalisation folded."""
+    """Pretrains the trunk, or takes the shipped one or ImageNet's; what is kept has its batch normalisation folded."""
 
     def make(folder: Path) -> None:
-        config, dataset = stages.config, stages.dataset("train")
+        config = stages.config
         model, schedule = config.model, config.budget.backbone
         if isinstance(model, ResNetConfig):
             save_file(cpu_state_dict(imagenet_state(model)), folder / "model.safetensors")
             return
-        trunk = toy_trunk(model.channels, model.blocks, model.roi_channels, config.stride)
-        network = DenseNetwork(trunk, len(dataset.classes))
+        if model.weights == "shipped":
+            for stride in model.strides:
+                save_file(shipped_state(stride), folder / f"{stride}.safetensors")
+            return
+        dataset = stages.dataset("pretrain")
+        network = DenseNetwork(model.channels, model.blocks, model.roi_channels, len(dataset.classes))
         initialise(network, seed=0)
         network.to(stages.device).to(memory_format=torch.channels_last).train()
         batches = MicroBatches(dataset, schedule, derive_seed(0, "backbone"), 0)
         losses = lambda step, part: dense_losses(network, batches.batch(step, part).to(stages.device))  # noqa: E731
         checkpoint = stage_checkpoint(folder, stages.backbone_key, stages, log)
         train(TrainingSpec(network, losses, schedule, config.precision), checkpoint, stages, log)
-        save_file(cpu_state_dict(fold_batch_norm(trunk.eval()).state_dict()), folder / "model.safetensors")
+        for stride in model.strides:
+            trunk = fold_batch_norm(network.trunk(stride).eval())
+            save_file(cpu_state_dict(trunk.state_dict()), folder / f"{stride}.safetensors")
 
-    make_once(stages, stages.backbone_folder, ["model.safetensors"], make, log)
+    make_once(stages, stages.backbone_folder, [stages.backbone_file.name], make, log)
 
 
 @one_thread()
@@ -70,12 +78,13 @@ def make_proposals(stages: Stages, log: RunLog) -> None:
         with SharedTraining("train_proposals", stages.config) as shared:
             train(spec, checkpoint, stages, log, shared)
         save_file(cpu_state_dict(network.state_dict()), folder / "model.safetensors")
-        for split in ("train", "val"):
+        for split in ("train", stages.split):
             log.enter(f"proposals of {split} images")
             proposals = propose_all(network, stages, split)
             save_file({"boxes": proposals.boxes, "scores": proposals.scores}, folder / f"{split}.safetensors")
 
-    make_once(stages, stages.rpn_folder, ["model.safetensors", "train.safetensors", "val.safetensors"], make, log)
+    files = [f"{name}.safetensors" for name in ("model", "train", stages.split)]
+    make_once(stages, stages.rpn_folder, files, make, log)
 
 
 def stage_checkpoint(folder: Path, key: str, stages: Stages, log: RunLog) -> Checkpoint:

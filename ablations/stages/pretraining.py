@@ -7,12 +7,14 @@ Letters: B images, K classes, G padded ground truths, h and w cells, n and m fin
 Boxes are xyxy in image pixels.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.dataset import Batch
-from models.backbone import Trunk
+from models.backbone import TOY_DEPTHS, Trunk, toy_stages
 from models.initialise import set_initial_std
 
 FINE = 4
@@ -23,39 +25,74 @@ SIDE_UNIT = 32.0
 
 
 class DenseNetwork(nn.Module):
-    """A trunk and two 1x1 convolutions; the channels of one are spread over the fine positions of a cell."""
+    """The toy trunks of all strides, pretrained as one network: the stages of the coarsest one, and for each stride the
+    1x1 convolution that ends its trunk and a dense head."""
 
-    def __init__(self, trunk: Trunk, num_classes: int) -> None:
+    def __init__(self, channels: list[int], blocks: list[int], out_channels: int, num_classes: int) -> None:
         super().__init__()
-        self.trunk = trunk
-        self.factor = trunk.stride // FINE
-        self.fine = nn.Conv2d(trunk.out_channels, (num_classes + 2) * self.factor**2, 1)
-        self.sides = nn.Conv2d(trunk.out_channels, 4, 1)
+        self.stages = toy_stages(channels, blocks)
+        self.outputs = nn.ModuleDict(
+            {str(stride): nn.Conv2d(channels[depth], out_channels, 1) for stride, depth in TOY_DEPTHS.items()}
+        )
+        self.heads = nn.ModuleDict({str(stride): DenseHead(out_channels, stride, num_classes) for stride in TOY_DEPTHS})
+
+    def forward(self, images: Tensor) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
+        """images [B, 3, H, W] -> for each stride what its `DenseHead` gives."""
+        maps = [images]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return {
+            stride: self.heads[str(stride)](self.outputs[str(stride)](maps[1 + depth]))
+            for stride, depth in TOY_DEPTHS.items()
+        }
+
+    def trunk(self, stride: int) -> Trunk:
+        """The trunk of a stride, made of this network's layers."""
+        output = self.outputs[str(stride)]
+        assert isinstance(output, nn.Conv2d)
+        return Trunk([*self.stages[: 1 + TOY_DEPTHS[stride]], output], output.out_channels, stride)
+
+
+class DenseHead(nn.Module):
+    """Two 1x1 convolutions on a trunk's map; the channels of one are spread over the fine positions of a cell."""
+
+    def __init__(self, in_channels: int, stride: int, num_classes: int) -> None:
+        super().__init__()
+        self.factor = stride // FINE
+        self.fine = nn.Conv2d(in_channels, (num_classes + 2) * self.factor**2, 1)
+        self.sides = nn.Conv2d(in_channels, 4, 1)
         set_initial_std(0.01, self.fine, self.sides)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """images [B, 3, H, W] -> class logits [B, K + 1, n, m], outline logits [B, n, m], sides [B, 4, h, w]."""
-        features = self.trunk(images)
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """features [B, C, h, w] -> class logits [B, K + 1, n, m], outline logits [B, n, m], sides [B, 4, h, w]."""
         fine = F.pixel_shuffle(self.fine(features), self.factor)
         return fine[:, :-1], fine[:, -1], self.sides(features)
 
 
 def dense_losses(network: DenseNetwork, batch: Batch) -> dict[str, Tensor]:
+    """The losses of all strides, under names such as class_16."""
+    return {
+        f"{name}_{stride}": loss
+        for stride, predictions in network(batch.images).items()
+        for name, loss in head_losses(predictions, stride, batch).items()
+    }
+
+
+def head_losses(predictions: tuple[Tensor, Tensor, Tensor], stride: int, batch: Batch) -> dict[str, Tensor]:
     """Class and outline at every fine position; sides at the cells that have an object at their centre."""
-    classes, outlines, sides = (output.float() for output in network(batch.images))
-    stride = network.trunk.stride
+    classes, outlines, sides = (output.float() for output in predictions)
     objects = _object_at(batch, -stride // 2 + FINE // 2, FINE, classes.shape[-2:])  # [B, n, m]
     centres = _object_at(batch, 0, stride, sides.shape[-2:])  # [B, h, w]
     labels = F.pad(batch.labels, (1, 0)).gather(1, objects.flatten(1)).view_as(objects)
     distance, inside = _sides(batch, centres, stride)
     return {
-        "dense_class": F.cross_entropy(classes, labels),
-        "dense_outline": F.binary_cross_entropy_with_logits(outlines, _outlines(objects).to(outlines.dtype)),
-        "dense_sides": (F.smooth_l1_loss(sides, distance, reduction="none") * inside).sum() / inside.sum().clamp(min=1),
+        "class": F.cross_entropy(classes, labels),
+        "outline": F.binary_cross_entropy_with_logits(outlines, _outlines(objects).to(outlines.dtype)),
+        "sides": (F.smooth_l1_loss(sides, distance, reduction="none") * inside).sum() / inside.sum().clamp(min=1),
     }
 
 
-def _object_at(batch: Batch, first: int, step: int, shape: tuple[int, int]) -> Tensor:
+def _object_at(batch: Batch, first: int, step: int, shape: Sequence[int]) -> Tensor:
     """[B, *shape]: the ground truth (1..G) whose mask covers pixel first + step * i, 0 for background."""
     pixels = lambda count, side: (first + step * torch.arange(count, device=batch.masks.device)).clamp(0, side - 1)  # noqa: E731
     rows, columns = pixels(shape[0], batch.masks.shape[2]), pixels(shape[1], batch.masks.shape[3])

@@ -28,7 +28,8 @@ from data import digests
 from data.build import build
 from data.dataset import InstanceSet
 from data.folders import complete
-from models.config import ResNetConfig
+from data.specs import CocoSpec
+from models.config import ResNetConfig, shipped_trunks
 from models.detector import Proposals
 from models.weights import weights_digest
 
@@ -57,10 +58,20 @@ class Stages:
         return _dataset(self.config.data, split, self.root / "data")
 
     @property
+    def split(self) -> str:
+        """The split that runs are evaluated on. A COCO-format folder's validation set is its test set too."""
+        return "val" if isinstance(self.config.data, CocoSpec) else self.config.split
+
+    @property
+    def evaluated(self) -> InstanceSet:
+        """The images that runs are evaluated on."""
+        return self.dataset(self.split)
+
+    @property
     def data_key(self) -> str:
         spec = self.config.data
         return digest(
-            [type(spec).__name__, dataclasses.asdict(spec), [spec.digest(split) for split in ("train", "val")]]
+            [type(spec).__name__, dataclasses.asdict(spec), [spec.digest(split) for split in ("train", self.split)]]
         )
 
     @property
@@ -69,9 +80,11 @@ class Stages:
         model = config.model
         if isinstance(model, ResNetConfig):
             return digest([STAGE_VERSION, model.depth, model.stride_in_1x1, weights_digest(model)])
-        trunk = [model.channels, model.blocks, model.roi_channels, config.stride]
-        schedule = dataclasses.asdict(config.budget.backbone)
-        return digest([STAGE_VERSION, self.data_key, trunk, schedule, config.precision])
+        if model.weights == "shipped":
+            return digest([STAGE_VERSION, shipped_trunks()["sha256"]])
+        trunk = [model.channels, model.blocks, model.roi_channels]
+        schedule, images = dataclasses.asdict(config.budget.backbone), config.data.digest("pretrain")
+        return digest([STAGE_VERSION, images, trunk, schedule, config.precision])
 
     @property
     def rpn_key(self) -> str:
@@ -110,9 +123,15 @@ class Stages:
     def rpn_folder(self) -> Path:
         return self.root / f"rpn-{self.rpn_key}"
 
+    @property
+    def backbone_file(self) -> Path:
+        """A ResNet has one for all strides; the toy trunks of all strides are pretrained together."""
+        name = "model" if isinstance(self.config.model, ResNetConfig) else str(self.config.stride)
+        return self.backbone_folder / f"{name}.safetensors"
+
     def backbone(self) -> dict[str, Tensor]:
         """The pretrained trunk's state, with batch normalisation folded."""
-        return load_stage(self.backbone_folder / "model.safetensors")
+        return load_stage(self.backbone_file)
 
     def proposals(self, split: str) -> Proposals:
         """The cached proposals of all images of a split, in the order of its dataset."""
@@ -124,7 +143,7 @@ def stages_of(config: Config) -> Stages:
     return Stages(Path(config.outputs) / "stages", config)
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=3)
 def _dataset(spec: Any, split: str, folder: Path) -> InstanceSet:
     """Keeps both splits open: reopening them for each run would map their pixels into memory again and again."""
     return build(spec, split, cache_dir=folder)

@@ -14,8 +14,8 @@ Metrics = dict[str, dict[str, float | None]]
 class Task:
     """training: the model, its losses and its schedule.
 
-    evaluate(folder): the metrics of the trained model on the validation images; what they are computed from is left in
-    `folder`.
+    evaluate(folder): the metrics of the trained model on the images that are evaluated; what they are computed from is
+    left in `folder`.
     operators: which backend serves each RoI operator of the model, such as {"roi_align": "compiled"}.
     """
 

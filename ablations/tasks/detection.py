@@ -36,7 +36,7 @@ def detection_task(stages: Stages) -> Task:
     def evaluate(folder: Path) -> Metrics:
         results = detect(model, stages)
         write_atomically(folder / "detections.json", json.dumps(results))
-        truth = stages.dataset("val").coco
+        truth = stages.evaluated.coco
         metrics = {"bbox": average_precision(truth, results, "bbox")}
         if model.predicts_masks:
             metrics |= {"segm": average_precision(truth, results, "segm"), "overlap": overlap_metrics(truth, results)}
@@ -82,17 +82,17 @@ def detection_training(model: Detector, stages: Stages) -> TrainingSpec:
 
 
 def detect(model: Detector, stages: Stages) -> list[dict[str, Any]]:
-    """COCO results for all validation images; under torchrun all processes take part."""
+    """COCO results for all images that are evaluated; under torchrun all processes take part."""
     with distributed.collective():
         distributed.send_command(distributed.Command("detect", stages.config), model)
         return [result for batch in distributed.gather(detections_by_batch(model, stages)) for result in batch]
 
 
 def detections_by_batch(model: Detector, stages: Stages) -> list[list[dict[str, Any]]]:
-    """COCO results for this process's share of the batches of validation images, batch by batch."""
-    cached = None if model.rpn is not None else stages.proposals("val")
+    """COCO results for this process's share of the batches of evaluated images, batch by batch."""
+    cached = None if model.rpn is not None else stages.proposals(stages.split)
     results = []
-    for batch in evaluation_batches(stages.dataset("val"), distributed.rank(), distributed.world_size()):
+    for batch in evaluation_batches(stages.evaluated, distributed.rank(), distributed.world_size()):
         if distributed.world_size() == 1:
             check_stop()
         proposals = None if cached is None else proposals_of(cached, batch, stages.device)

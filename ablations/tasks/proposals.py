@@ -31,13 +31,13 @@ def proposals_task(stages: Stages) -> Task:
     network = proposal_network(stages, config.seed)
 
     def evaluate(folder: Path) -> Metrics:
-        val = stages.dataset("val")
-        proposals = propose_all(network, stages, "val")
+        images = stages.evaluated
+        proposals = propose_all(network, stages, stages.split)
         tensors = serialised({"boxes": proposals.boxes, "scores": proposals.scores})
         write_atomically(folder / "proposals.safetensors", tensors)
-        sets = {"recall": proposals} | {kind: unlearnt(network, stages, "val", kind) for kind in UNLEARNT}
+        sets = {"recall": proposals} | {kind: unlearnt(network, stages, stages.split, kind) for kind in UNLEARNT}
         most = config.model.proposals
-        return {kind: recall(val.coco, as_results(boxes, val), most) for kind, boxes in sets.items()}
+        return {kind: recall(images.coco, as_results(boxes, images), most) for kind, boxes in sets.items()}
 
     return Task(proposal_training(network, stages, config.seed), evaluate)
 

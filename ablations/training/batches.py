@@ -61,5 +61,8 @@ def eval_batch_size(dataset: InstanceSet) -> int:
 
 
 def num_loader_threads(dataset: InstanceSet) -> int:
-    """Threads that prepare batches ahead: drawn images are in memory already, photographs have to be decoded."""
+    """Threads that prepare batches ahead: photographs have to be decoded, an endless set's images have to be drawn, and
+    those of other drawn sets are in memory already."""
+    if dataset.endless:
+        return 1
     return 0 if dataset.same_size else LOADER_THREADS

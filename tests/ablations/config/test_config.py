@@ -170,7 +170,7 @@ def test_a_schedule_is_written_once_and_is_no_choice_of_a_group():
     for path in (CONF / "budget").glob("*.yaml"):
         assert not path.name.startswith("_")
         budget = OmegaConf.load(path)
-        assert all(budget[stage].keys() <= schedule for stage in STAGES)
+        assert all(budget[stage].keys() <= schedule for stage in STAGES if stage in budget)
 
 
 def test_the_precision_is_decided_before_the_run_is_named(compose):

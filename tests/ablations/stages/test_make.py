@@ -1,14 +1,18 @@
 """What the stages leave for the networks that use them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torchvision.models import resnet50
 
 from ablations.config.loading import from_hydra
+from ablations.errors import ConfigError
 from ablations.stages.make import make_backbone
 from ablations.stages.proposals import proposal_network
 from ablations.stages.store import Stages
 from ablations.tasks.detection import build_model
+from models.weights import shipped_state
 
 
 @pytest.mark.slow
@@ -23,3 +27,27 @@ def test_a_resnets_backbone_has_the_given_weights(compose, tmp_path):
     for trunk in (detector.backbone, proposer.trunk):
         assert torch.equal(trunk.stages[3][0].conv2.weight, network.layer3[0].conv2.weight)
     assert torch.equal(detector.shared_head.layer[2].conv3.weight, network.layer4[2].conv3.weight)
+
+
+@pytest.mark.parametrize("stride", [16, 32])
+def test_the_shipped_trunks_are_those_that_their_description_names(compose, tmp_path, log, stride):
+    stages = Stages(tmp_path, from_hydra(compose(["model=toy_fpn_head", f"stride={stride}"])))
+    make_backbone(stages, log)
+    state = stages.backbone()
+    build_model(stages)
+    assert {value.dtype for value in state.values()} == {torch.float32}
+    assert all(value.isfinite().all() for value in state.values())
+    assert stages.backbone_folder == Stages(tmp_path, replace(stages.config, stride=48 - stride)).backbone_folder
+
+
+def test_a_damaged_shipped_trunk_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr("models.weights.TRUNKS", tmp_path)
+    (tmp_path / "16.safetensors").write_bytes(b"not the file")
+    with pytest.raises(ValueError, match="expected the file with SHA-256"):
+        shipped_state(16)
+
+
+def test_another_architecture_than_the_shipped_trunks_needs_a_trunk_of_its_own(compose):
+    with pytest.raises(ConfigError, match="model.weights=scratch"):
+        from_hydra(compose(["model.roi_channels=64"]))
+    assert from_hydra(compose(["model.roi_channels=64", "model.weights=scratch"])).model.roi_channels == 64

@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from ablations.stages.pretraining import FINE, SIDE_UNIT, DenseNetwork, _object_at, _outlines, _sides, dense_losses
+from data.build import build
 from data.dataset import Sample, collate
+from data.loaders import TrainBatches
+from data.specs import ShapesSpec
 from models.backbone import toy_trunk
 
 
@@ -37,9 +40,27 @@ def test_sides_are_measured_from_the_centre_of_the_cell():
 
 
 @pytest.mark.parametrize("stride", [16, 32])
-def test_the_dense_task_trains_the_trunk(stride):
-    trunk = toy_trunk([4, 8, 8, 8], [1, 1, 1], 8, stride)
-    losses = dense_losses(DenseNetwork(trunk, 3), scene())
-    sum(losses.values()).backward()
-    assert set(losses) == {"dense_class", "dense_outline", "dense_sides"}
-    assert all(p.grad is not None for p in trunk.parameters())
+def test_the_dense_task_trains_the_trunks_of_both_strides(stride):
+    network = DenseNetwork([4, 8, 8, 8], [1, 1, 1], 8, 3)
+    losses = dense_losses(network, scene())
+    sum(loss for name, loss in losses.items() if name.endswith(f"_{stride}")).backward()
+    assert set(losses) == {f"{name}_{s}" for name in ("class", "outline", "sides") for s in (16, 32)}
+    assert all(p.grad is not None for p in network.trunk(stride).parameters())
+
+
+@pytest.mark.parametrize("stride", [16, 32])
+def test_a_trunk_of_the_dense_network_has_the_layers_of_a_detectors(stride):
+    network, trunk = DenseNetwork([4, 8, 8, 8], [1, 1, 1], 8, 3), toy_trunk([4, 8, 8, 8], [1, 1, 1], 8, stride)
+    trunk.load_pretrained(network.trunk(stride).state_dict())
+    images = scene().images
+    assert torch.equal(trunk.eval()(images), network.trunk(stride).eval()(images))
+
+
+def test_drawn_images_for_pretraining_never_repeat_and_are_no_studys():
+    stream = build(ShapesSpec(num_train=4, num_val=4), "pretrain")
+    batches = TrainBatches(stream, 4, seed=0)
+    assert batches.indices(0) + batches.indices(1) == list(range(8))
+    images = [stream[index].image for index in range(8)]
+    others = [sample.image for split in ("train", "val", "test") for sample in build(stream.spec, split)]
+    everything = torch.stack(images + others).flatten(1)
+    assert len(everything.unique(dim=0)) == 8 + 12
