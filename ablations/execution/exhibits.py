@@ -8,7 +8,7 @@ from pathlib import Path
 from ablations import exhibits
 from ablations.config.study import Run, Study
 from ablations.errors import RecordError
-from ablations.records.code_version import deciding_modules, version_of
+from ablations.records.code_version import version_besides_runs
 from ablations.records.provenance import provenance
 from ablations.records.run_log import RunLog
 from ablations.records.schema import ExhibitRecord
@@ -36,8 +36,7 @@ class Exhibit:
 
     @property
     def code(self) -> str:
-        """Of the modules that it needs besides those of the runs, which have a version of their own."""
-        return version_of(sorted({*deciding_modules([f"{exhibits.__name__}.{self.name}"])} - {*deciding_modules()}))
+        return version_besides_runs(f"{exhibits.__name__}.{self.name}")
 
     @property
     def keeps_code(self) -> bool:

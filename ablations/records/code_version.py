@@ -41,6 +41,11 @@ def version_of(modules: Iterable[str]) -> str:
     return digest.hexdigest()[:12]
 
 
+def version_besides_runs(module: str) -> str:
+    """The same for a module and those that it needs, except the ones that decide runs, whose records have a version."""
+    return version_of(sorted({*deciding_modules([module])} - {*deciding_modules()}))
+
+
 def deciding_modules(starts: Iterable[str] = STARTS) -> list[str]:
     """The project's modules that these import, directly or not, by name; by default those of stages and runs."""
     modules: set[str] = set()

@@ -32,7 +32,7 @@ def exhibit(compose, tmp_path, monkeypatch):
         return {"made": len(made), "runs": len(runs)}
 
     monkeypatch.setattr(exhibits, "maker", lambda name: {"count": make}[name])
-    monkeypatch.setattr(execution, "version_of", lambda modules: {"ablations.exhibits.count": "1"}[modules[0]])
+    monkeypatch.setattr(execution, "version_besides_runs", {"ablations.exhibits.count": "1"}.__getitem__)
     return Exhibit("count", runs)
 
 
@@ -53,7 +53,7 @@ def test_an_exhibit_is_made_of_all_runs_and_made_again_when_one_was(exhibit, log
 
 def test_an_exhibit_is_made_again_when_its_code_changed_unless_code_is_kept(exhibit, log, monkeypatch):
     make_exhibit(exhibit, log)
-    monkeypatch.setattr(execution, "version_of", lambda modules: "2")
+    monkeypatch.setattr(execution, "version_besides_runs", lambda module: "2")
     assert not exhibit.is_current()
     keeping = [dataclasses.replace(run, config=dataclasses.replace(run.config, code="keep")) for run in exhibit.runs]
     assert Exhibit("count", keeping).is_current()

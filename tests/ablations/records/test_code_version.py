@@ -1,5 +1,7 @@
 """The code version changes with what may change a result, and with nothing else."""
 
+import ast
+
 import pytest
 
 from ablations import exhibits
@@ -64,3 +66,18 @@ def test_a_change_to_a_c_kernel_changes_the_code_version(monkeypatch, tmp_path):
         (tmp_path / "pool.c").write_text(kernel)
         versions.append(code_version.version_of(["pool"]))
     assert versions[0] == versions[2] != versions[1]
+
+
+def test_an_exhibits_version_covers_what_it_needs_besides_the_runs_code(monkeypatch):
+    before = code_version.version_besides_runs("ablations.exhibits.neighbours")
+    real = code_version.parsed
+    other = {"ablations.evaluation.neighbours": "CHANGED = 1", "ablations.evaluation.coco": "CHANGED = 1"}
+
+    def changed(name):
+        monkeypatch.setattr(
+            code_version, "parsed", lambda module: ast.parse(other[name]) if module == name else real(module)
+        )
+        return code_version.version_besides_runs("ablations.exhibits.neighbours")
+
+    assert changed("ablations.evaluation.neighbours") != before
+    assert changed("ablations.evaluation.coco") == before  # a run's code
