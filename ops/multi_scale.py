@@ -1,7 +1,7 @@
-"""RoIAlign over the levels of a feature pyramid, each box pooled from the level that its size asks for.
+"""RoIAlign and RoIPool over the levels of a feature pyramid, each box from the level that its size asks for.
 
 FPN section 4.2, equation 1 (https://arxiv.org/abs/1612.03144). All levels are served by one launch of a Triton kernel,
-without waiting for the GPU, or by one call of a C kernel; other backends pool each level on its own.
+without waiting for the GPU, or by one call of a C kernel; RoIPool and other backends pool each level on its own.
 Letters: B images, K boxes in all, C channels, L levels, P and Q pooled height and width.
 """
 
@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from .backends import choose, need_of
 from .cpu import bilinear
 from .roi_align import align
+from .roi_pool import roi_pool
 from .sampling import hide_nonfinite
 from .validate import (
     Boxes,
@@ -70,13 +71,7 @@ def multi_scale_roi_align(
     """
     check_backend(backend)
     spec = check_spec(output_size, sampling_ratio, deterministic=deterministic)
-    _check_maps(maps)
-    if any(a != 2 * b for a, b in zip(scales, scales[1:], strict=False)):
-        raise ValueError(
-            f"scales: expected maps from the finest to the coarsest, each half the last, got scales {list(scales)}"
-        )
-    rois = check_boxes(boxes, maps[0].shape[0], maps[0].device)
-    level = level_of(rois.boxes.detach(), scales, canonical_scale, canonical_level)
+    rois, level = _levels(maps, boxes, scales, canonical_scale, canonical_level)
     name = choose(need_of("roi_align", maps, rois, spec), backend)
     if name == "triton" and len(maps) <= MAX_LEVELS:
         from .triton_kernels import launch
@@ -93,8 +88,89 @@ def multi_scale_roi_align(
     return pool_levels(level, len(maps), pool)
 
 
-class MultiScaleRoIAlign(nn.Module):
+def multi_scale_roi_pool(
+    maps: Sequence[Tensor],
+    boxes: Boxes,
+    output_size: int | Sequence[int],
+    scales: Sequence[float],
+    *,
+    canonical_scale: float = 224,
+    canonical_level: int = 4,
+    backend: str = "auto",
+    deterministic: bool = False,
+) -> Tensor:
+    """RoIPool of each box from one of a pyramid's maps.
+
+    Args, returns and raises: as `multi_scale_roi_align`, without samples and without gradients for boxes.
+
+    Example:
+        >>> maps = [torch.full((1, 1, 64 >> level, 64 >> level), float(level)) for level in range(4)]
+        >>> boxes = [torch.tensor([[0.0, 0.0, 32.0, 32.0], [0.0, 0.0, 224.0, 224.0]])]
+        >>> multi_scale_roi_pool(maps, boxes, 1, [1 / 4, 1 / 8, 1 / 16, 1 / 32]).flatten().tolist()
+        [0.0, 2.0]
+    """
+    rois, level = _levels(maps, boxes, scales, canonical_scale, canonical_level)
+    listed = torch.cat([rois.image[:, None].to(rois.boxes.dtype), rois.boxes], dim=1)
+    options: dict = {"backend": backend, "deterministic": deterministic}
+    return pool_levels(
+        level,
+        len(maps),
+        lambda index, chosen: roi_pool(maps[index], listed[chosen], output_size, scales[index], **options),
+    )
+
+
+class _MultiScale(nn.Module):
+    """What `MultiScaleRoIAlign` and `MultiScaleRoIPool` have in common."""
+
+    def __init__(
+        self,
+        featmap_names: Sequence[str],
+        output_size: int | Sequence[int],
+        canonical_scale: float,
+        canonical_level: int,
+        backend: str,
+        deterministic: bool,
+    ):
+        super().__init__()
+        self.featmap_names = tuple(featmap_names)
+        check_backend(backend)
+        self.output_size = check_output_size(output_size)
+        self.canonical_scale = canonical_scale
+        self.canonical_level = canonical_level
+        self.backend = backend
+        self.deterministic = deterministic
+
+    def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
+        """Pool boxes from maps.
+
+        Args:
+            x: maps [B, C, H, W] by name.
+            boxes: a list of B tensors [L, 4], xyxy in image pixels.
+            image_shapes: (height, width) of each image; the scale of each map follows from the largest.
+
+        Returns:
+            [K, C, P, Q].
+        """
+        maps = [x[name] for name in self.featmap_names if name in x]
+        if not maps:
+            raise ValueError(f"x: expected some of the maps {list(self.featmap_names)}, got {list(x)}")
+        _check_maps(maps)
+        options = {
+            "canonical_scale": self.canonical_scale,
+            "canonical_level": self.canonical_level,
+            "backend": self.backend,
+            "deterministic": self.deterministic,
+        }
+        return self._pool(maps, boxes, _scales(maps, image_shapes), options)
+
+    def _pool(self, maps: list[Tensor], boxes: list[Tensor], scales: list[float], options: dict) -> Tensor:
+        raise NotImplementedError
+
+
+class MultiScaleRoIAlign(_MultiScale):
     """`multi_scale_roi_align` behind the interface of torchvision's module of this name: a drop-in for it.
+
+    torchvision's models take it once they are built: `model.roi_heads.box_roi_pool = MultiScaleRoIAlign(...)`.
 
     Args:
         featmap_names: the entries of the feature dictionary to use, from the finest level on.
@@ -117,48 +193,63 @@ class MultiScaleRoIAlign(nn.Module):
         output_size: int | Sequence[int],
         sampling_ratio: int,
         *,
-        canonical_scale: int = 224,
+        canonical_scale: float = 224,
         canonical_level: int = 4,
         backend: str = "auto",
         deterministic: bool = False,
     ):
-        super().__init__()
-        self.featmap_names = tuple(featmap_names)
+        super().__init__(featmap_names, output_size, canonical_scale, canonical_level, backend, deterministic)
         check_spec(output_size, sampling_ratio)
-        check_backend(backend)
-        self.output_size = check_output_size(output_size)
         self.sampling_ratio = sampling_ratio
-        self.canonical_scale = canonical_scale
-        self.canonical_level = canonical_level
-        self.backend = backend
-        self.deterministic = deterministic
 
-    def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
-        """Pool boxes from maps.
+    def _pool(self, maps: list[Tensor], boxes: list[Tensor], scales: list[float], options: dict) -> Tensor:
+        return multi_scale_roi_align(maps, boxes, self.output_size, scales, self.sampling_ratio, **options)
 
-        Args:
-            x: maps [B, C, H, W] by name.
-            boxes: a list of B tensors [L, 4], xyxy in image pixels.
-            image_shapes: (height, width) of each image; the scale of each map follows from the largest.
 
-        Returns:
-            [K, C, P, Q].
-        """
-        maps = [x[name] for name in self.featmap_names if name in x]
-        if not maps:
-            raise ValueError(f"x: expected some of the maps {list(self.featmap_names)}, got {list(x)}")
-        _check_maps(maps)
-        return multi_scale_roi_align(
-            maps,
-            boxes,
-            self.output_size,
-            _scales(maps, image_shapes),
-            self.sampling_ratio,
-            canonical_scale=self.canonical_scale,
-            canonical_level=self.canonical_level,
-            backend=self.backend,
-            deterministic=self.deterministic,
+class MultiScaleRoIPool(_MultiScale):
+    """`multi_scale_roi_pool` behind the same interface: RoIPool in the place of torchvision's `MultiScaleRoIAlign`.
+
+    Args:
+        featmap_names, output_size, canonical_scale, canonical_level, backend, deterministic: as for
+            `MultiScaleRoIAlign`.
+
+    Raises:
+        ValueError: for settings that mean nothing.
+
+    Example:
+        >>> pool = MultiScaleRoIPool(["0", "1"], output_size=7)
+        >>> maps = {"0": torch.zeros(1, 8, 64, 64), "1": torch.zeros(1, 8, 32, 32)}
+        >>> pool(maps, [torch.tensor([[0.0, 0.0, 32.0, 32.0]])], [(256, 256)]).shape
+        torch.Size([1, 8, 7, 7])
+    """
+
+    def __init__(
+        self,
+        featmap_names: Sequence[str],
+        output_size: int | Sequence[int],
+        *,
+        canonical_scale: float = 224,
+        canonical_level: int = 4,
+        backend: str = "auto",
+        deterministic: bool = False,
+    ):
+        super().__init__(featmap_names, output_size, canonical_scale, canonical_level, backend, deterministic)
+
+    def _pool(self, maps: list[Tensor], boxes: list[Tensor], scales: list[float], options: dict) -> Tensor:
+        return multi_scale_roi_pool(maps, boxes, self.output_size, scales, **options)
+
+
+def _levels(
+    maps: Sequence[Tensor], boxes: Boxes, scales: Sequence[float], canonical_scale: float, canonical_level: int
+) -> tuple[Rois, Tensor]:
+    """The boxes, in image pixels, and the map that each is pooled from, [K]; all of it checked."""
+    _check_maps(maps)
+    if any(a != 2 * b for a, b in zip(scales, scales[1:], strict=False)):
+        raise ValueError(
+            f"scales: expected maps from the finest to the coarsest, each half the last, got scales {list(scales)}"
         )
+    rois = check_boxes(boxes, maps[0].shape[0], maps[0].device)
+    return rois, level_of(rois.boxes.detach(), scales, canonical_scale, canonical_level)
 
 
 def _check_maps(maps: Sequence[Tensor]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from . import reference
 from .backends import choose, need_of
 from .cpu import bilinear
-from .sampling import Pairs, hide_nonfinite, part_cells
+from .sampling import Pairs, hide_nonfinite, part_cells, share_pairs
 from .validate import (
     Boxes,
     Rois,
@@ -85,9 +85,4 @@ def ps_roi_pool(
 
 def _mean_pairs(low: Tensor, high: Tensor, num_cells: int, scale: float, length: int) -> Pairs:
     """On one axis of the map, what each of P cells reads and its shares of the average: two of [K, P, N]."""
-    start, end = part_cells(low, high, num_cells, scale, length)
-    count = (end - start).clamp(min=0)
-    span = max(int(count.max()), 1) if count.numel() else 1
-    steps = torch.arange(span, device=low.device)
-    cells = (start[..., None] + steps).clamp(0, length - 1)
-    return cells, (steps < count[..., None]).double() / count.clamp(min=1)[..., None]
+    return share_pairs(*part_cells(low, high, num_cells, scale, length), length)

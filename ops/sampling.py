@@ -81,6 +81,15 @@ def part_cells(low: Tensor, high: Tensor, num_cells: int, scale: float, length: 
     return edges[:, :-1].floor().clamp(0, length).long(), edges[:, 1:].ceil().clamp(0, length).long()
 
 
+def share_pairs(start: Tensor, end: Tensor, length: int) -> Pairs:
+    """Cells [start, end) of bins [K, P] and their shares of the bin's average: (cells, weights), each [K, P, N]."""
+    count = (end - start).clamp(min=0)
+    span = max(int(count.max()), 1) if count.numel() else 1
+    steps = torch.arange(span, device=start.device)
+    cells = (start[..., None] + steps).clamp(0, length - 1)
+    return cells, (steps < count[..., None]).double() / count.clamp(min=1)[..., None]
+
+
 def axis_samples(axis: Axis) -> tuple[Tensor, Tensor, Tensor]:
     """Where bins are sampled on one axis.
 

@@ -272,3 +272,36 @@ void max_backward(const REAL *grad, const uint16_t *where, const int64_t *plane,
             }
         }
 }
+
+/* For maxima as `torchvision::roi_pool` reports them. cells [K, P, Q, C] become y * map_width + x of each, or -1. */
+
+void cells_of_map(int32_t *cells, const uint16_t *where, const int64_t *rows, const int64_t *columns,
+                  const struct size *size, int64_t map_width)
+{
+    const struct size s = *size;
+    for (int64_t bin = 0; bin < s.K * s.P * s.Q; bin++) {
+        const int64_t *tall = rows + bin / s.Q * 2, *wide = columns + (bin / (s.P * s.Q) * s.Q + bin % s.Q) * 2;
+        const int32_t span = wide[1] - wide[0], first = tall[0] * map_width + wide[0], next = map_width - span;
+        const int empty = tall[0] >= tall[1] || span <= 0;
+        int32_t *restrict cell = cells + bin * s.C;
+        const uint16_t *restrict place = where + bin * s.C;
+        for (int64_t c = 0; c < s.C; c++) /* both below 2^24, so that a float's quotient is floored right */
+            cell[c] = empty ? -1 : first + place[c] + (int32_t)(place[c] / (float)span) * next;
+    }
+}
+
+/* Their gradient on maps as torchvision lays them out: adds grad [K, C, bins] to total [B, C, cells] at cells
+   argmax [K, C, bins], none at -1. Each thread has channels of its own, and RoIs come in order. */
+
+void scatter(const REAL *grad, const int32_t *argmax, const int64_t *image, REAL *total, int64_t K, int64_t C,
+             int64_t bins, int64_t cells, int64_t threads)
+{
+#pragma omp parallel for schedule(static) num_threads(threads) if (K * C * bins > SMALL)
+    for (int64_t c = 0; c < C; c++)
+        for (int64_t k = 0; k < K; k++) {
+            REAL *plane = total + (image[k] * C + c) * cells;
+            for (int64_t bin = (k * C + c) * bins; bin < (k * C + c + 1) * bins; bin++)
+                if (argmax[bin] >= 0)
+                    plane[argmax[bin]] += grad[bin];
+        }
+}

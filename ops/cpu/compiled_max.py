@@ -5,6 +5,8 @@ Results are those of `pytorch_max.py` to the bit; gradients too, for boxes of up
 Letters: B images, K RoIs, C channels, H and W sides of the map, P and Q pooled height and width.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -18,40 +20,70 @@ def roi_pool(feature: Tensor, rois: Rois, output_size: tuple[int, int]) -> Tenso
 
     No bin has more than `compiled.MAX_BIN_CELLS` cells. Returns [K, C, P, Q], channels last.
     """
-    x1, y1, x2, y2 = rois.boxes.double().t().contiguous()
-    rows = bins(y1, y2, output_size[0], feature.shape[2], feature.dtype)
-    columns = bins(x1, x2, output_size[1], feature.shape[3], feature.dtype)
-    return _CompiledMax.apply(feature.permute(0, 2, 3, 1).contiguous(), rois.image, rows, columns).permute(0, 3, 1, 2)
+    table = feature.permute(0, 2, 3, 1).contiguous()
+    rows, columns = bins_of(rois.boxes, output_size, table.shape[1:3], table.dtype)
+    return _CompiledMax.apply(table, rois.image, rows, columns).permute(0, 3, 1, 2)
 
 
-def bins(low: Tensor, high: Tensor, num_bins: int, length: int, dtype: torch.dtype) -> Tensor:
-    """`sampling.pool_bins` of ends [K]: each bin's first cell and the one after its last, [K, P, 2]."""
-    out = zeros(len(low), num_bins, 2)
-    call("pool_bins", dtype, low, high, out, len(low), num_bins, length)
-    return out
+def bins_of(
+    boxes: Tensor, output_size: Sequence[int], sides: Sequence[int], dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """`sampling.pool_bins` of boxes [K, 4] on a map of `sides` (H, W): rows [K, P, 2] and columns [K, Q, 2].
+
+    Each bin has its first cell and the one after its last; dtype is the map's.
+    """
+    x1, y1, x2, y2 = boxes.double().t().contiguous()
+    rows, columns = (zeros(len(boxes), num_bins, 2) for num_bins in output_size)
+    for low, high, bins, length in ((y1, y2, rows, sides[0]), (x1, x2, columns, sides[1])):
+        call("pool_bins", dtype, low, high, bins, len(boxes), bins.shape[1], length)
+    return rows, columns
+
+
+def forward(table: Tensor, image: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Maxima of a map [B, H, W, C] in bins of rows [K, P, 2] and columns [K, Q, 2], and where in its bin each lies.
+
+    Both are [K, P, Q, C], the latter uint16, counted row by row. No gradient.
+    """
+    size = _size(table.shape, rows, columns)
+    out = table.new_empty(size.K, size.P, size.Q, size.C)
+    where = out.new_empty(out.shape, dtype=torch.uint16)
+    plane, width, _ = locate([table], image, torch.zeros_like(image))
+    call("max_forward", out.dtype, out, where, plane, width, rows, columns, size, torch.get_num_threads())
+    return out, where
+
+
+def backward(grad: Tensor, where: Tensor, shape: torch.Size, image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The gradient of a map of `shape` [B, H, W, C] from that of `forward`'s maxima."""
+    total, grad = grad.new_zeros(shape), grad.resolve_neg().contiguous()
+    size, threads = _size(shape, rows, columns), torch.get_num_threads()
+    located = locate([total], image, torch.zeros_like(image))
+    call("max_backward", grad.dtype, grad, where, *located, rows, columns, size, zeros(size.lines), threads)
+    return total
+
+
+def cells_of_map(where: Tensor, rows: Tensor, columns: Tensor, width: int) -> Tensor:
+    """The cells y * W + x of a map of this width that `forward`'s maxima lie in, int32 [K, P, Q, C]; -1 for none."""
+    cells = where.new_empty(where.shape, dtype=torch.int32)
+    call("cells_of_map", torch.float32, cells, where, rows, columns, _size(where.shape, rows, columns), width)
+    return cells
+
+
+def _size(shape: torch.Size, rows: Tensor, columns: Tensor) -> Size:
+    return Size(*rows.shape[:2], columns.shape[1], shape[3], lines=shape[0] * shape[1], parts=1)
 
 
 class _CompiledMax(torch.autograd.Function):
-    """Maxima [K, P, Q, C] of a map [B, H, W, C] in bins of rows [K, P, 2] and columns [K, Q, 2]."""
+    """`forward`'s maxima with their gradient."""
 
     @staticmethod
     def forward(ctx, table, image, rows, columns):
-        (num_rois, num_rows, _), num_columns, channels = rows.shape, columns.shape[1], table.shape[3]
-        ctx.size = Size(num_rois, num_rows, num_columns, channels, lines=table.shape[0] * table.shape[1], parts=1)
+        out, where = forward(table, image, rows, columns)
         ctx.shape = table.shape
-        out = table.new_empty(num_rois, num_rows, num_columns, channels)
-        where = out.new_empty(out.shape, dtype=torch.uint16)
-        plane, width, _ = locate([table], image, torch.zeros_like(image))
-        call("max_forward", out.dtype, out, where, plane, width, rows, columns, ctx.size, torch.get_num_threads())
         ctx.save_for_backward(where, image, rows, columns)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        where, image, rows, columns = ctx.saved_tensors
-        total, grad = grad.new_zeros(ctx.shape), grad.resolve_neg().contiguous()
-        owner, threads = zeros(ctx.size.lines), torch.get_num_threads()
-        located = locate([total], image, torch.zeros_like(image))
-        call("max_backward", grad.dtype, grad, where, *located, rows, columns, ctx.size, owner, threads)
-        return total, None, None, None
+        where, *bins = ctx.saved_tensors
+        return backward(grad, where, ctx.shape, *bins), None, None, None

@@ -42,36 +42,59 @@ def interpolate(
     the channels of the part that it lies in, of parts x parts. No gradient for weights.
     """
     assert len({(feature.shape[:2], feature.dtype) for feature in maps}) == 1
-    rows, columns = pairs_y[0].contiguous(), pairs_x[0].contiguous()
-    row_weights, column_weights = (pairs[1].to(maps[0].dtype).contiguous() for pairs in (pairs_y, pairs_x))
     tables = [feature.permute(0, 2, 3, 1).contiguous() for feature in maps]
-    out = _CompiledSum.apply(parts, image, level, rows, row_weights, columns, column_weights, *tables)
+    out = _CompiledSum.apply(parts, image, level, *bins_of(pairs_y, pairs_x, maps[0].dtype), *tables)
     return out.permute(0, 3, 1, 2)
 
 
+def bins_of(pairs_y: Pairs, pairs_x: Pairs, dtype: torch.dtype) -> list[Tensor]:
+    """`Bins` from pairs (cells, weights) of rows and columns; dtype is the map's."""
+    return [values.contiguous() for cells, weights in (pairs_y, pairs_x) for values in (cells, weights.to(dtype))]
+
+
+Bins = Sequence[Tensor]
+"""rows [K, P, M], row_weights [K, P, M], columns [K, Q, N] and column_weights [K, Q, N], as the kernels take them."""
+
+
+def forward(tables: Sequence[Tensor], image: Tensor, level: Tensor, bins: Bins, parts: int = 1) -> Tensor:
+    """Sums [K, P, Q, C] over maps [B, H_l, W_l, C * parts * parts]; no gradient."""
+    size = _size([table.shape for table in tables], bins, parts)
+    out = tables[0].new_empty(size.K, size.P, size.Q, size.C)
+    plane, width, _ = locate(tables, image, level)
+    call("sum_forward", out.dtype, out, plane, width, *bins, size, torch.get_num_threads())
+    return out
+
+
+def backward(
+    grad: Tensor, shapes: Sequence[torch.Size], image: Tensor, level: Tensor, bins: Bins, parts: int = 1
+) -> list[Tensor]:
+    """Gradients of maps of the given shapes [B, H_l, W_l, C * parts * parts] from that of `forward`'s output."""
+    totals = [grad.new_zeros(shape) for shape in shapes]
+    size, threads = _size(shapes, bins, parts), torch.get_num_threads()
+    located = locate(totals, image, level)
+    grad = grad.resolve_neg().contiguous()
+    call("sum_backward", grad.dtype, grad, *located, *bins, size, zeros(size.lines), threads)
+    return totals
+
+
+def _size(shapes: Sequence[torch.Size], bins: Bins, parts: int) -> Size:
+    (num_rois, num_rows, m), (_, num_columns, n) = bins[0].shape, bins[2].shape
+    lines = sum(shape[0] * shape[1] for shape in shapes)
+    return Size(num_rois, num_rows, num_columns, shapes[0][3] // parts**2, lines, m, n, parts)
+
+
 class _CompiledSum(torch.autograd.Function):
-    """Sums [K, P, Q, C] over maps [B, H_l, W_l, C * parts * parts]."""
+    """`forward` with its gradient."""
 
     @staticmethod
     def forward(ctx, parts, image, level, *bins_and_tables):
         bins, tables = bins_and_tables[:4], bins_and_tables[4:]
-        rows, _, columns, _ = bins
-        (num_rois, num_rows, m), (_, num_columns, n) = rows.shape, columns.shape
-        channels, lines = tables[0].shape[3] // parts**2, sum(table.shape[0] * table.shape[1] for table in tables)
-        ctx.size = Size(num_rois, num_rows, num_columns, channels, lines, m, n, parts)
-        ctx.shapes = [table.shape for table in tables]
+        ctx.parts, ctx.shapes = parts, [table.shape for table in tables]
         ctx.save_for_backward(image, level, *bins)
-        out = tables[0].new_empty(num_rois, num_rows, num_columns, channels)
-        plane, width, _ = locate(tables, image, level)
-        call("sum_forward", out.dtype, out, plane, width, *bins, ctx.size, torch.get_num_threads())
-        return out
+        return forward(tables, image, level, bins, parts)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         image, level, *bins = ctx.saved_tensors
-        totals = [grad.new_zeros(shape) for shape in ctx.shapes]
-        owner, threads = zeros(ctx.size.lines), torch.get_num_threads()
-        located = locate(totals, image, level)
-        call("sum_backward", grad.dtype, grad.resolve_neg().contiguous(), *located, *bins, ctx.size, owner, threads)
-        return *[None] * 7, *totals
+        return *[None] * 7, *backward(grad, ctx.shapes, image, level, bins, ctx.parts)

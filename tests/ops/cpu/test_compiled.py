@@ -189,10 +189,13 @@ def test_samples_are_those_of_the_operators_to_the_bit(ratio, aligned, small):
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_bins_are_those_of_the_operators(dtype):
-    low, high = ends(dtype)
-    for num_bins, length in ((7, 30), (1, 5), (14, 64)):
-        expected = torch.stack(sampling.pool_bins(low.to(dtype), high.to(dtype), num_bins, length), dim=2)
-        assert torch.equal(compiled_max.bins(low, high, num_bins, length, dtype), expected)
+    low, high = (end.to(dtype) for end in ends(dtype))
+    boxes = torch.stack([low, low.flip(0), high, high.flip(0)], dim=1)
+    for (rows, columns), (height, width) in (((7, 3), (30, 8)), ((1, 1), (5, 7)), ((14, 7), (64, 9))):
+        expected_rows = torch.stack(sampling.pool_bins(low.flip(0), high.flip(0), rows, height), dim=2)
+        expected_columns = torch.stack(sampling.pool_bins(low, high, columns, width), dim=2)
+        bins = compiled_max.bins_of(boxes, (rows, columns), (height, width), dtype)
+        assert torch.equal(bins[0], expected_rows) and torch.equal(bins[1], expected_columns)
 
 
 def built_by(monkeypatch, compiler: str) -> str | None:

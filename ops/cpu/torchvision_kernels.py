@@ -1,0 +1,135 @@
+"""torchvision's RoI operators by the C kernels, in torchvision's signatures and memory layout, for `registration.py`.
+
+They run below autograd: torchvision's own registration of gradients calls the functions whose names end in "backward".
+Letters: B images, K RoIs, C channels, H and W sides of the map, P and Q pooled height and width.
+"""
+
+import torch
+from torch import Tensor
+
+from .. import sampling
+from ..sampling import Axis, Pairs, hide_nonfinite, largest_bin
+from ..validate import PoolSpec, Rois, at_least_float32, check_boxes
+from . import bilinear, compiled_max, compiled_sum
+from .compiled import MAX_BIN_CELLS, call
+
+Shape = tuple[int, int, int, int]
+
+
+class Unserved(Exception):
+    """The C kernels cannot serve this call; torchvision's own can."""
+
+
+def roi_align(
+    input: Tensor, rois: Tensor, spatial_scale: float, rows: int, columns: int, sampling_ratio: int, aligned: bool
+) -> Tensor:
+    """`torchvision::roi_align`: [K, C, P, Q] in contiguous memory, as torchvision's shape function promises."""
+    boxes = _in_cells(rois, spatial_scale, input.shape[0], input.dtype)
+    spec = PoolSpec((rows, columns), sampling_ratio, aligned)
+    feature_fp32 = at_least_float32(input)
+    pooled = bilinear.roi_align([feature_fp32], boxes, torch.zeros_like(boxes.image), spec, "compiled")
+    return pooled.to(input.dtype).contiguous()
+
+
+def roi_align_backward(
+    grad: Tensor, rois: Tensor, spatial_scale: float, rows: int, columns: int,
+    batch: int, channels: int, height: int, width: int, sampling_ratio: int, aligned: bool,
+) -> Tensor:  # fmt: skip
+    """`torchvision::_roi_align_backward`: the map's gradient [B, C, H, W]."""
+    boxes = _in_cells(rois, spatial_scale, batch, grad.dtype)
+    x1, y1, x2, y2 = boxes.boxes.double().t().contiguous()
+    axes = [
+        Axis(low, high, torch.full_like(low, length), bins, sampling_ratio, aligned)
+        for low, high, length, bins in ((y1, y2, height, rows), (x1, x2, width, columns))
+    ]
+    grad_fp32 = at_least_float32(grad)
+    pairs = [compiled_sum.mean_pairs(axis, grad_fp32.dtype) for axis in axes]
+    return _map_gradient(grad, boxes.image, pairs, (batch, channels, height, width))
+
+
+def roi_pool(input: Tensor, rois: Tensor, spatial_scale: float, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """`torchvision::roi_pool`: maxima and their cells y * W + x (int32, -1 for none), both [K, C, P, Q]."""
+    boxes = _in_cells(rois, spatial_scale, input.shape[0], input.dtype)
+    if largest_bin(boxes.boxes, (rows, columns), input.shape[2:]) > MAX_BIN_CELLS:
+        raise Unserved
+    table = at_least_float32(input).permute(0, 2, 3, 1).contiguous()
+    bins = compiled_max.bins_of(boxes.boxes, (rows, columns), table.shape[1:3], table.dtype)
+    pooled, where = compiled_max.forward(table, boxes.image, *bins)
+    cells = compiled_max.cells_of_map(where, *bins, input.shape[3])
+    return pooled.permute(0, 3, 1, 2).to(input.dtype).contiguous(), cells.permute(0, 3, 1, 2).contiguous()
+
+
+def roi_pool_backward(
+    grad: Tensor, rois: Tensor, argmax: Tensor, spatial_scale: float, rows: int, columns: int,
+    batch: int, channels: int, height: int, width: int,
+) -> Tensor:  # fmt: skip
+    """`torchvision::_roi_pool_backward`: the map's gradient [B, C, H, W]; `argmax` is what `roi_pool` gave."""
+    image = _in_cells(rois, spatial_scale, batch, grad.dtype).image
+    given = at_least_float32(grad).contiguous()
+    total = given.new_zeros(batch, channels, height, width)
+    sizes = (len(image), channels, rows * columns, height * width)
+    call("scatter", total.dtype, given, argmax.contiguous(), image, total, *sizes, torch.get_num_threads())
+    return total.to(grad.dtype)
+
+
+def ps_roi_pool(input: Tensor, rois: Tensor, spatial_scale: float, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """`torchvision::ps_roi_pool`: averages and the channel that each was taken from (int32), both [K, D, P, P]."""
+    channels = input.shape[1]
+    if channels % (rows * columns):
+        raise ValueError(f"input: expected a multiple of {rows} * {columns} channels, got {channels}")
+    image, pairs = _part_pairs(rois, spatial_scale, rows, columns, input)
+    pooled = compiled_sum.interpolate([at_least_float32(input)], image, torch.zeros_like(image), *pairs, parts=rows)
+    mapping = torch.arange(channels, dtype=torch.int32).view(1, -1, rows, columns)
+    return pooled.to(input.dtype).contiguous(), mapping.expand(len(rois), -1, -1, -1).contiguous()
+
+
+def ps_roi_pool_backward(
+    grad: Tensor, rois: Tensor, mapping: Tensor, spatial_scale: float, rows: int, columns: int,
+    batch: int, channels: int, height: int, width: int,
+) -> Tensor:  # fmt: skip
+    """`torchvision::_ps_roi_pool_backward`: the map's gradient [B, C, H, W]."""
+    shape = (batch, channels, height, width)
+    image, pairs = _part_pairs(rois, spatial_scale, rows, columns, grad.new_empty(shape, device="meta"))
+    return _map_gradient(grad, image, pairs, shape, parts=rows)
+
+
+def _in_cells(rois: Tensor, spatial_scale: float, num_images: int, dtype: torch.dtype) -> Rois:
+    """RoIs [K, 5] in cells of the map, checked as torchvision checks them, and image indices too."""
+    if rois.dim() != 2 or rois.shape[1] != 5:
+        raise RuntimeError(f"rois must have shape as Tensor[K, 5], got {list(rois.shape)}")
+    if rois.dtype != dtype:
+        raise RuntimeError(f"input should have the same type as rois, got {dtype} and {rois.dtype}")
+    checked = check_boxes(rois, num_images, rois.device)
+    return Rois(hide_nonfinite(checked.boxes * spatial_scale), checked.image)
+
+
+def _map_gradient(grad: Tensor, image: Tensor, pairs: list[Pairs], shape: Shape, parts: int = 1) -> Tensor:
+    """The gradient of a map of `shape` [B, C, H, W] from that of sums over pairs of rows and columns."""
+    given = at_least_float32(grad).permute(0, 2, 3, 1)
+    bins = compiled_sum.bins_of(*pairs, given.dtype)
+    batch, channels, height, width = shape
+    table = torch.Size((batch, height, width, channels))
+    (total,) = compiled_sum.backward(given, [table], image, torch.zeros_like(image), bins, parts)
+    return total.permute(0, 3, 1, 2).to(grad.dtype).contiguous()
+
+
+def _part_pairs(
+    rois: Tensor, spatial_scale: float, rows: int, columns: int, feature: Tensor
+) -> tuple[Tensor, list[Pairs]]:
+    """Each RoI's image and, by torchvision's rule, the cells of its parts and their shares of the average.
+
+    Ends are rounded to cells of the map, parts outwards, and the map's last row and column are never read. Edges are
+    taken in whole numbers: torchvision's, in float32, are off where RoIs span 57, 114 or some other numbers of cells.
+    """
+    if rows != columns:
+        raise Unserved
+    boxes = _in_cells(rois, spatial_scale, feature.shape[0], feature.dtype)
+    x1, y1, x2, y2 = boxes.boxes.unbind(1)
+    pairs = []
+    for low, high, length in ((y1, y2, feature.shape[2]), (x1, x2, feature.shape[3])):
+        first, last = (sampling.round_half_away(end).clamp(-(2**30), 2**30).long()[:, None] for end in (low, high))
+        edges = torch.arange(rows + 1) * (last - first).clamp(min=1)
+        start = (first + edges[:, :-1].div(rows, rounding_mode="floor")).clamp(0, length - 1)
+        end = (first - (-edges[:, 1:]).div(rows, rounding_mode="floor")).clamp(0, length - 1)
+        pairs.append(sampling.share_pairs(start, end, length))
+    return boxes.image, pairs
