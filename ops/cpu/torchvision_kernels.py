@@ -24,7 +24,7 @@ def roi_align(
     input: Tensor, rois: Tensor, spatial_scale: float, rows: int, columns: int, sampling_ratio: int, aligned: bool
 ) -> Tensor:
     """`torchvision::roi_align`: [K, C, P, Q] in contiguous memory, as torchvision's shape function promises."""
-    boxes = _in_cells(rois, spatial_scale, input.shape[0], input.dtype)
+    boxes = in_cells(rois, spatial_scale, input.shape[0], input.dtype)
     spec = PoolSpec((rows, columns), sampling_ratio, aligned)
     feature_fp32 = at_least_float32(input)
     pooled = bilinear.roi_align([feature_fp32], boxes, torch.zeros_like(boxes.image), spec, "compiled")
@@ -36,7 +36,7 @@ def roi_align_backward(
     batch: int, channels: int, height: int, width: int, sampling_ratio: int, aligned: bool,
 ) -> Tensor:  # fmt: skip
     """`torchvision::_roi_align_backward`: the map's gradient [B, C, H, W]."""
-    boxes = _in_cells(rois, spatial_scale, batch, grad.dtype)
+    boxes = in_cells(rois, spatial_scale, batch, grad.dtype)
     x1, y1, x2, y2 = boxes.boxes.double().t().contiguous()
     axes = [
         Axis(low, high, torch.full_like(low, length), bins, sampling_ratio, aligned)
@@ -49,7 +49,7 @@ def roi_align_backward(
 
 def roi_pool(input: Tensor, rois: Tensor, spatial_scale: float, rows: int, columns: int) -> tuple[Tensor, Tensor]:
     """`torchvision::roi_pool`: maxima and their cells y * W + x (int32, -1 for none), both [K, C, P, Q]."""
-    boxes = _in_cells(rois, spatial_scale, input.shape[0], input.dtype)
+    boxes = in_cells(rois, spatial_scale, input.shape[0], input.dtype)
     if largest_bin(boxes.boxes, (rows, columns), input.shape[2:]) > MAX_BIN_CELLS:
         raise Unserved
     table = at_least_float32(input).permute(0, 2, 3, 1).contiguous()
@@ -64,7 +64,7 @@ def roi_pool_backward(
     batch: int, channels: int, height: int, width: int,
 ) -> Tensor:  # fmt: skip
     """`torchvision::_roi_pool_backward`: the map's gradient [B, C, H, W]; `argmax` is what `roi_pool` gave."""
-    image = _in_cells(rois, spatial_scale, batch, grad.dtype).image
+    image = in_cells(rois, spatial_scale, batch, grad.dtype).image
     given = at_least_float32(grad).contiguous()
     total = given.new_zeros(batch, channels, height, width)
     sizes = (len(image), channels, rows * columns, height * width)
@@ -78,7 +78,9 @@ def ps_roi_pool(input: Tensor, rois: Tensor, spatial_scale: float, rows: int, co
     if channels % (rows * columns):
         raise ValueError(f"input: expected a multiple of {rows} * {columns} channels, got {channels}")
     image, pairs = _part_pairs(rois, spatial_scale, rows, columns, input)
-    pooled = compiled_sum.interpolate([at_least_float32(input)], image, torch.zeros_like(image), *pairs, parts=rows)
+    pooled = compiled_sum.interpolate(
+        [at_least_float32(input)], image, torch.zeros_like(image), pairs[0], pairs[1], rows
+    )
     mapping = torch.arange(channels, dtype=torch.int32).view(1, -1, rows, columns)
     return pooled.to(input.dtype).contiguous(), mapping.expand(len(rois), -1, -1, -1).contiguous()
 
@@ -93,7 +95,7 @@ def ps_roi_pool_backward(
     return _map_gradient(grad, image, pairs, shape, parts=rows)
 
 
-def _in_cells(rois: Tensor, spatial_scale: float, num_images: int, dtype: torch.dtype) -> Rois:
+def in_cells(rois: Tensor, spatial_scale: float, num_images: int, dtype: torch.dtype) -> Rois:
     """RoIs [K, 5] in cells of the map, checked as torchvision checks them, and image indices too."""
     if rois.dim() != 2 or rois.shape[1] != 5:
         raise RuntimeError(f"rois must have shape as Tensor[K, 5], got {list(rois.shape)}")
@@ -106,7 +108,7 @@ def _in_cells(rois: Tensor, spatial_scale: float, num_images: int, dtype: torch.
 def _map_gradient(grad: Tensor, image: Tensor, pairs: list[Pairs], shape: Shape, parts: int = 1) -> Tensor:
     """The gradient of a map of `shape` [B, C, H, W] from that of sums over pairs of rows and columns."""
     given = at_least_float32(grad).permute(0, 2, 3, 1)
-    bins = compiled_sum.bins_of(*pairs, given.dtype)
+    bins = compiled_sum.bins_of(pairs[0], pairs[1], given.dtype)
     batch, channels, height, width = shape
     table = torch.Size((batch, height, width, channels))
     (total,) = compiled_sum.backward(given, [table], image, torch.zeros_like(image), bins, parts)
@@ -123,7 +125,7 @@ def _part_pairs(
     """
     if rows != columns:
         raise Unserved
-    boxes = _in_cells(rois, spatial_scale, feature.shape[0], feature.dtype)
+    boxes = in_cells(rois, spatial_scale, feature.shape[0], feature.dtype)
     x1, y1, x2, y2 = boxes.boxes.unbind(1)
     pairs = []
     for low, high, length in ((y1, y2, feature.shape[2]), (x1, x2, feature.shape[3])):

@@ -93,7 +93,8 @@ def _constants(spec: PoolSpec) -> dict[str, int | bool]:
     return {"P": rows, "Q": columns, "SAMPLING": max(spec.sampling_ratio, 0), "ALIGNED": spec.aligned}
 
 
-def _bilinear_forward(tables, boxes, image, level, scales, spec) -> tuple[Tensor, Tensor]:
+def bilinear_forward_of(tables, boxes, image, level, scales, spec) -> tuple[Tensor, Tensor]:
+    """Output and winners [K, P, Q, C] of maps [B, H, W, C]; the other arguments as for `bilinear`. No gradient."""
     channels = tables[0].shape[3]
     out, winners = _new_pooled(tables[0], len(boxes), spec)
     if out.numel():
@@ -106,7 +107,7 @@ def _bilinear_forward(tables, boxes, image, level, scales, spec) -> tuple[Tensor
     return out, winners
 
 
-def _bilinear_backward(grad, winners, shapes, boxes, image, level, scales, spec) -> list[Tensor]:
+def bilinear_backward_of(grad, winners, shapes, boxes, image, level, scales, spec) -> list[Tensor]:
     """Gradients of maps of the given shapes [B, H, W, C], in the gradient's dtype."""
     grad = grad.contiguous()
     channels, is_max = grad.shape[3], spec.reduce == "max"
@@ -151,7 +152,7 @@ def _by_image(image: Tensor, chosen: Tensor, batch: int) -> tuple[Tensor, Tensor
 class _Bilinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, boxes, image, level, scales, spec, *tables):
-        out, winners = _bilinear_forward(tables, boxes, image, level, scales, spec)
+        out, winners = bilinear_forward_of(tables, boxes, image, level, scales, spec)
         ctx.save_for_backward(winners, boxes, image, level)
         ctx.scales, ctx.spec, ctx.shapes = scales, spec, [table.shape for table in tables]
         return out
@@ -160,11 +161,12 @@ class _Bilinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         winners, boxes, image, level = ctx.saved_tensors
-        grads = _bilinear_backward(grad, winners, ctx.shapes, boxes, image, level, ctx.scales, ctx.spec)
+        grads = bilinear_backward_of(grad, winners, ctx.shapes, boxes, image, level, ctx.scales, ctx.spec)
         return *[None] * 5, *grads
 
 
-def _pool_forward(table, image, top, bottom, left, right) -> tuple[Tensor, Tensor]:
+def pool_forward_of(table, image, top, bottom, left, right) -> tuple[Tensor, Tensor]:
+    """Maxima and their cells y * W + x (-1 for none), both [K, P, Q, C], of a map [B, H, W, C]. No gradient."""
     (num_rois, rows), columns, channels = top.shape, left.shape[1], table.shape[3]
     out = table.new_empty(num_rois, rows, columns, channels)
     argmax = torch.empty(out.shape, dtype=torch.int32, device=table.device)
@@ -177,7 +179,8 @@ def _pool_forward(table, image, top, bottom, left, right) -> tuple[Tensor, Tenso
     return out, argmax
 
 
-def _pool_backward(grad, argmax, shape, image, bins, deterministic) -> Tensor:
+def pool_backward_of(grad, argmax, shape, image, bins, deterministic) -> Tensor:
+    """The gradient of a map of `shape` [B, H, W, C]; bins are starts and ends of rows [K, P] and columns [K, Q]."""
     grad = grad.contiguous()
     num_rois, rows, columns, channels = grad.shape
     if not grad.numel():
@@ -203,7 +206,7 @@ def _pool_backward(grad, argmax, shape, image, bins, deterministic) -> Tensor:
 class _Pool(torch.autograd.Function):
     @staticmethod
     def forward(ctx, table, image, top, bottom, left, right, deterministic):
-        out, argmax = _pool_forward(table, image, top, bottom, left, right)
+        out, argmax = pool_forward_of(table, image, top, bottom, left, right)
         ctx.save_for_backward(argmax, image, top, bottom, left, right)
         ctx.shape, ctx.deterministic = table.shape, deterministic
         return out
@@ -212,7 +215,7 @@ class _Pool(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         argmax, image, *bins = ctx.saved_tensors
-        return _pool_backward(grad, argmax, ctx.shape, image, bins, ctx.deterministic), *[None] * 6
+        return pool_backward_of(grad, argmax, ctx.shape, image, bins, ctx.deterministic), *[None] * 6
 
 
 # The schema of a custom operator knows no dataclass: there the settings are listed one by one.
@@ -224,7 +227,7 @@ def _bilinear_op(
     sampling_ratio: int, aligned: bool, reduce: str, deterministic: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     spec = PoolSpec((rows, columns), sampling_ratio, aligned, reduce, deterministic)
-    return _bilinear_forward(tables, boxes, image, level, scales, spec)
+    return bilinear_forward_of(tables, boxes, image, level, scales, spec)
 
 
 @_bilinear_op.register_fake
@@ -238,7 +241,7 @@ def _bilinear_backward_op(
     scales: list[float], rows: int, columns: int, sampling_ratio: int, aligned: bool, reduce: str, deterministic: bool,
 ) -> list[Tensor]:  # fmt: skip
     spec = PoolSpec((rows, columns), sampling_ratio, aligned, reduce, deterministic)
-    return _bilinear_backward(grad, winners, [table.shape for table in tables], boxes, image, level, scales, spec)
+    return bilinear_backward_of(grad, winners, [table.shape for table in tables], boxes, image, level, scales, spec)
 
 
 @_bilinear_backward_op.register_fake
@@ -266,7 +269,7 @@ _bilinear_op.register_autograd(_bilinear_autograd, setup_context=_bilinear_setup
 def _pool_op(
     table: Tensor, image: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, deterministic: bool
 ) -> tuple[Tensor, Tensor]:
-    return _pool_forward(table, image, top, bottom, left, right)
+    return pool_forward_of(table, image, top, bottom, left, right)
 
 
 @_pool_op.register_fake
@@ -280,7 +283,7 @@ def _pool_backward_op(
     grad: Tensor, argmax: Tensor, table: Tensor, image: Tensor, top: Tensor, bottom: Tensor, left: Tensor,
     right: Tensor, deterministic: bool,
 ) -> Tensor:  # fmt: skip
-    return _pool_backward(grad, argmax, table.shape, image, (top, bottom, left, right), deterministic)
+    return pool_backward_of(grad, argmax, table.shape, image, (top, bottom, left, right), deterministic)
 
 
 @_pool_backward_op.register_fake

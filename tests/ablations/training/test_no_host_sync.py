@@ -90,12 +90,12 @@ def passes_for_a_gpu(monkeypatch):
         out = table.new_empty(len(top), top.shape[1], left.shape[1], table.shape[3])
         return out, torch.empty_like(out, dtype=torch.int32)
 
-    monkeypatch.setattr(launch, "_bilinear_forward", bilinear)
+    monkeypatch.setattr(launch, "bilinear_forward_of", bilinear)
     monkeypatch.setattr(
-        launch, "_bilinear_backward", lambda grad, winners, shapes, *_: [grad.new_empty(each) for each in shapes]
+        launch, "bilinear_backward_of", lambda grad, winners, shapes, *_: [grad.new_empty(each) for each in shapes]
     )
-    monkeypatch.setattr(launch, "_pool_forward", pool)
-    monkeypatch.setattr(launch, "_pool_backward", lambda grad, argmax, shape, *_: grad.new_empty(shape))
+    monkeypatch.setattr(launch, "pool_forward_of", pool)
+    monkeypatch.setattr(launch, "pool_backward_of", lambda grad, argmax, shape, *_: grad.new_empty(shape))
     monkeypatch.setattr(backends, "_triton_refusal", lambda need: None)
     return FakeTensorMode(allow_non_fake_inputs=True)  # the network is built before
 

@@ -11,6 +11,7 @@ from functools import partial
 
 import pytest
 import torch
+import torchvision  # noqa: F401  (its operators, at torch.ops.torchvision)
 
 from ops.roi_align import roi_align
 from ops.roi_pool import roi_pool
@@ -209,3 +210,26 @@ def test_compiled_code_gives_the_same(launch):
         function(leaf).backward()
         gradients.append(leaf.grad)
     assert_near(gradients[1], gradients[0], 1e-6)
+
+
+@pytest.mark.parametrize("name, settings", [("roi_align", (1.0, 3, 2, 2, True)), ("roi_pool", (1.0, 3, 2))])
+def test_what_install_registers_is_torchvisions(name, settings):
+    from ops.triton_kernels import torchvision_kernels
+
+    feature = random_map((2, 6, 9, 8), channels_last=False).to(DEVICE)
+    boxes = torch.cat([torch.zeros(4, 1), awkward()[0, :4]], dim=1)
+    boxes[2:, 0] = 1
+    boxes = boxes.to(DEVICE)
+    expected = getattr(torch.ops.torchvision, name)(feature, boxes, *settings)
+    ours = getattr(torchvision_kernels, name)(feature, boxes, *settings)
+    many = name == "roi_pool"
+    for out, right in zip(ours if many else [ours], expected if many else [expected], strict=True):
+        assert_near(out, right)
+        assert out.stride() == right.stride() and out.dtype == right.dtype
+    second = [expected[1]] if many else []
+    grad = torch.randn(4, 6, 3, 2, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    arguments = (grad, boxes, *second, *settings[:3], *feature.shape, *settings[3:])
+    out = getattr(torchvision_kernels, f"{name}_backward")(*arguments)
+    assert_near(out, getattr(torch.ops.torchvision, f"_{name}_backward")(*arguments))
+    with pytest.raises(torchvision_kernels.Unserved):
+        getattr(torchvision_kernels, name)(feature.double(), boxes.double(), *settings)
