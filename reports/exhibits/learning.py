@@ -1,0 +1,63 @@
+"""Average precision along training, of one seed that takes part in no verdict."""
+
+from typing import Any
+
+from matplotlib.lines import Line2D
+
+from ablations.records.schema import ExhibitRecord
+from reports.analysis import Analysis
+from reports.figures.style import Figures, arm_styles, figure
+from reports.load import StudyResults
+from reports.text.labels import metric_label, number
+from reports.text.markup import Marked, emphasis, escape, paragraphs, table
+
+
+def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Marked:
+    study, metric = analysis.study, analysis.primary
+    arms = {arm: _values(points, metric) for arm, points in exhibit.content["arms"].items()}
+    label = metric_label(metric)
+    _draw(study, arms, label, figures)
+    return paragraphs(
+        Marked("## When the difference appears"),
+        Marked("![The metric after several numbers of training steps](figures/learning.png)"),
+        emphasis(
+            Marked(
+                f"{escape(label[:1].upper() + label[1:])} along training, evaluated on the validation images. The "
+                f"study's own runs are evaluated at their end only; this is seed {escape(exhibit.content['seed'])}, "
+                f"trained once more in every arm. It takes part in no verdict."
+            )
+        ),
+        _table(study, arms),
+    )
+
+
+def _values(points: list[dict[str, Any]], metric: str) -> dict[int, float]:
+    """Number of steps -> the metric, where it is defined."""
+    kind, _, name = metric.partition(".")
+    values = {int(point["step"]): point["metrics"].get(kind, {}).get(name) for point in points}
+    return {step: float(value) for step, value in values.items() if value is not None}
+
+
+def _draw(study: StudyResults, arms: dict[str, dict[int, float]], label: str, figures: Figures) -> None:
+    drawn, [[axes]] = figure(width=6.4, height=3.2, layout="constrained")
+    styles = {arm: style for arm, style in arm_styles(study).items() if arm in arms}
+    lines: dict[str, dict[str, Any]] = {
+        arm: {"color": style.colour, "marker": style.marker, "linestyle": style.dash, "linewidth": 1.8}
+        for arm, style in styles.items()
+    }
+    for arm, line in lines.items():
+        axes.plot(list(arms[arm]), list(arms[arm].values()), **line)
+    axes.set_xlabel("training steps")
+    axes.set_ylabel(f"{label} (points)")
+    axes.set_ylim(bottom=0)
+    axes.margins(y=0.08)
+    axes.grid(axis="y")
+    handles = [Line2D([], [], label=study.label(arm), **line) for arm, line in lines.items()]
+    drawn.legend(handles=handles, loc="outside lower center", ncols=min(3, len(handles)))
+    figures.save(drawn, "learning")
+
+
+def _table(study: StudyResults, arms: dict[str, dict[int, float]]) -> Marked:
+    steps = sorted({step for values in arms.values() for step in values})
+    rows = [[study.label(arm), *(number(values.get(step)) for step in steps)] for arm, values in arms.items()]
+    return table(["after steps", *map(str, steps)], rows)
