@@ -14,6 +14,7 @@ Exit codes: 0 all done, 1 something failed, 2 a setting that cannot work, 130 st
 import sys
 
 from ablations.cli import main
+from data.terminal import run_command
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], __doc__))
+    run_command(lambda: main(sys.argv[1:], __doc__))

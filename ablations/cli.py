@@ -5,6 +5,7 @@ It imports no torch until there is something to execute, so that help and mistak
 
 import argparse
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -46,6 +47,11 @@ def main(arguments: list[str], introduction: str) -> int:
         return execute([request.decided() for request in requests])
     except (ConfigError, RecordError) as error:
         return refuse(error)
+    except OSError as error:  # such as a full disk, before or between runs: those explain their own
+        from ablations.records.run_log import explain
+
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:  # before any run began: execute() handles it by itself
         return 130
 

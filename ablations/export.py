@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from ablations.errors import RecordError
 from ablations.execution.report import ReportError, write_report
 from ablations.records.storage import UNPACKED, load_run, load_status, load_study
+from data.terminal import run_command
 
 FORMAT = 1
 RUN_FILES = ("*/seed*/*.json", "*/seed*/*.jsonl", "*/seed*/*.yaml")
@@ -180,4 +181,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

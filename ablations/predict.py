@@ -40,6 +40,7 @@ from data import digests
 from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, Sample, collate
 from data.images import fitted_size, open_image
 from data.specs import ShapesSpec
+from data.terminal import run_command
 from models.build import build_detector, build_rpn_head, build_trunk
 from models.detector import Proposals
 from models.torchvision_weights import COCO_V1_EPSILON, detect_as_torchvision, from_torchvision, is_torchvision
@@ -287,4 +288,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

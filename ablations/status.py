@@ -15,6 +15,7 @@ from ablations.records.schema import RunRecord, Status
 from ablations.records.storage import LOCK, UNPACKED, load_run, load_status, load_study
 from ablations.records.summary import duration, headline
 from data.folders import held
+from data.terminal import run_command
 
 STATES = ("running", "failed", "unreadable", "stopped", "killed", "missing", "done")
 MOST_LISTED = 4
@@ -177,4 +178,4 @@ def megabytes(size: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

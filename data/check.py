@@ -8,7 +8,6 @@ exit code is 0 when there is none, 1 otherwise.
 """
 
 import argparse
-import io
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from data import annotations
 from data.ids import ordered
 from data.images import bits_in_use, read_image
 from data.problems import Problem, summary
+from data.terminal import run_command
 
 
 def check_files(files: list[tuple[Path, Path]], decode: bool) -> Iterator[tuple[Path, list[Problem]]]:
@@ -87,10 +87,6 @@ def main(arguments: list[str] | None = None) -> None:
     parsed = parser.parse_args(arguments)
     if (parsed.json is None) != (parsed.images is None):
         parser.error("expected --json and --images together")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # a name that the terminal cannot show is no problem of the set
     try:
         files = pairs(parsed.root) if parsed.json is None else [(parsed.json, parsed.images)]
     except ValueError as error:
@@ -105,4 +101,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from data.dataset import annotation
+from data.terminal import run_command
 
 _CHUNK = 1 << 20
 _TRIES = 5
@@ -219,4 +220,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -23,6 +23,7 @@ from data.folders import complete
 from data.masks import PackedMasks
 from data.scene import CLASSES, STREAMS, draw_image
 from data.specs import STRIDE, ShapesSpec
+from data.terminal import run_command
 
 # Percentiles of the side of COCO's boxes (square root of the area) at 800 px, in cells of stride 16.
 COCO_PERCENTILES = {10: 1.6, 25: 2.8, 50: 6.0, 75: 13.1, 90: 25.4}
@@ -220,4 +221,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

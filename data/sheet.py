@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from data.scene import CLASSES, Drawing, draw_image
 from data.specs import ShapesSpec
+from data.terminal import run_command
 
 _GAP = 6
 _PAPER = (255, 255, 255)
@@ -68,4 +69,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

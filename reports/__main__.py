@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from ablations.errors import RecordError
+from data.terminal import run_command
 from reports.analysis import analyse
 from reports.ending import next_to_try, verdict_lines
 from reports.load import find_studies, read_study
@@ -50,4 +51,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

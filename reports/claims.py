@@ -13,6 +13,7 @@ from typing import Any
 
 from ablations.errors import RecordError
 from ablations.records.schema import Hypothesis
+from data.terminal import run_command
 from reports import exhibits
 from reports.analysis import Analysis, analyse
 from reports.exhibits import competition, inference_cost
@@ -308,4 +309,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from ablations.errors import RecordError
+from data.terminal import run_command
 from reports.analysis import analyse
 from reports.claims import render_claims
 from reports.load import StudyResults, find_studies, read_study
@@ -91,4 +92,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

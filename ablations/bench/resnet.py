@@ -25,6 +25,7 @@ from ablations.bench.common import (
     training_steps,
 )
 from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, Sample, collate
+from data.terminal import run_command
 from models.torchvision_weights import detect_as_torchvision, from_torchvision
 
 CLASSES = 80
@@ -122,4 +123,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -26,6 +26,7 @@ from ablations.bench.common import as_list, compare, comparison_table, make_pars
 from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, collate
 from data.scene import CLASSES, ShapesSpec
 from data.shapes import draw
+from data.terminal import run_command
 from models.build import build_mask_rcnn, build_trunk
 from models.config import DetectorConfig, MaskHeadConfig, ToyConfig
 from models.detector import GroundTruth
@@ -207,4 +208,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

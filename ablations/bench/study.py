@@ -29,6 +29,7 @@ from ablations.records.storage import load_status
 from ablations.stages.store import stages_of
 from ablations.tasks.build import build_task
 from ablations.training.checkpoint import Checkpoint, TrainingState
+from data.terminal import run_command
 
 CONF = Path(__file__).parents[2] / "conf"
 WAYS = {"two workers, one thread each": (2, 1), "one worker, one thread": (1, 1), "one worker, two threads": (1, 2)}
@@ -138,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

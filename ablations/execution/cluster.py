@@ -105,7 +105,7 @@ class RayLauncher(ClusterLauncher):
 
         _share_imports()
         try:
-            ray.init(address=config.launcher.address, include_dashboard=False, logging_level=logging.WARNING)
+            _join_or_start(ray, config.launcher.address)
         except Exception as error:  # Ray raises Exception itself where a machine is too busy to start in time
             address = config.launcher.address or os.environ.get("RAY_ADDRESS") or "this machine"
             raise ConfigError(f"launcher=ray: expected a Ray cluster at {address}, got: {error}") from error
@@ -138,6 +138,23 @@ class RayLauncher(ClusterLauncher):
     def close(self) -> None:
         self.ray.shutdown()
         super().close()
+
+
+def _join_or_start(ray: Any, address: str | None) -> None:
+    """Joins the cluster at `address` or that this machine belongs to; else starts one for this machine alone."""
+    options: dict[str, Any] = {"include_dashboard": False, "logging_level": logging.WARNING}
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address is None:
+        with suppress(ConnectionError):
+            ray.init(address="auto", **options)
+            return
+    if address in (None, "local"):
+        # Ray listens on all networks by default. This switch, meant for macOS and Windows, keeps it to 127.0.0.1.
+        from ray._private import ray_constants
+
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # for Ray's processes
+        ray_constants.ENABLE_RAY_CLUSTER = False  # for this one, which may have imported it before
+    ray.init(address=address or "local", **options)
 
 
 class SlurmLauncher(ClusterLauncher):

@@ -8,19 +8,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 import torch
 
-from ablations.errors import WorkerLost
+from ablations.errors import ConfigError, WorkerLost
 from ablations.training.stopping import stop_when
+from data.terminal import prepare_output
 
 INTERRUPTED = 130
 """Exit code of a study that was stopped: the one that shells give after Ctrl-C."""
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What stops a study: Ctrl-C, a request of the system, and the end of the terminal (unless nohup ignores it)."""
 
 ONE_REQUEST = 0.5
 """Seconds in which signals of a kind are one request: `timeout` sends its signal to the process and to its group."""
@@ -39,7 +41,12 @@ class LocalLauncher:
         # One shared byte. An Event has a lock, which a worker that is killed while it reads would never release.
         self.stop = self.context.RawValue("b", 0)
         self.gpu_of: dict[ProcessPoolExecutor, str | None] = {}
-        self.idle = [self._start(gpus[slot % len(gpus)] if gpus else None) for slot in range(num_slots)]
+        try:
+            self.idle = [self._start(gpus[slot % len(gpus)] if gpus else None) for slot in range(num_slots)]
+        except OSError as error:  # such as no room for the semaphores of their queues
+            self.stop.value = 1
+            advice = "make room in /dev/shm, or use fewer workers"
+            raise ConfigError(f"workers={num_slots}: cannot be started ({error.strerror}): {advice}") from error
         self.busy: dict[Future[Any], ProcessPoolExecutor] = {}
 
     @property
@@ -91,6 +98,7 @@ class LocalLauncher:
 
 
 def _start_worker(threads: int, gpu: str | None, stop: Any) -> None:
+    prepare_output()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read once, at this process's first use of CUDA
     torch.set_num_threads(threads)
@@ -106,9 +114,14 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
+def _tell(line: bytes) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        os.write(2, line)
+
+
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Yields a function that tells whether SIGINT or SIGTERM has arrived; a second signal ends everything at once."""
+    """Yields a function that tells whether one of SIGNALS has arrived; a second signal ends everything at once."""
     received: dict[int, float] = {}  # the time of each kind's first signal
 
     def handle(number: int, _: FrameType | None) -> None:
@@ -117,15 +130,16 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         if received:
             for process in multiprocessing.active_children():
                 process.kill()
-            os.write(2, b"stopped at once; the same command continues from the last checkpoints\n")
+            _tell(b"stopped at once; the same command continues from the last checkpoints\n")
             os._exit(INTERRUPTED)
         received[number] = time.monotonic()
-        os.write(2, b"\nstopping after the next checkpoint of each run; press Ctrl-C again to stop at once\n")
+        _tell(b"\nstopping after the next checkpoint of each run; press Ctrl-C again to stop at once\n")
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False  # only the main thread may handle signals
         return
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heeded}
     try:
         yield lambda: bool(received)
     finally:

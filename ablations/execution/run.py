@@ -2,12 +2,14 @@
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 import yaml
 from safetensors.torch import save as serialised
 
 from ablations.config.study import Run
+from ablations.errors import TrainingError
 from ablations.machine import peak_memory, reset_peak_memory
 from ablations.records.code_version import code_version
 from ablations.records.provenance import provenance
@@ -33,6 +35,7 @@ def run_arm(run: Run, log: RunLog) -> RunRecord:
     reset_peak_memory()
     config, folder, stages = run.config, run.folder, stages_of(run.config)
     folder.mkdir(parents=True, exist_ok=True)
+    check_replaceable(folder)
     write_atomically(folder / "config.yaml", yaml.safe_dump(config.settings(), sort_keys=False))
     torch.manual_seed(config.seed)
     task = build_task(stages)
@@ -76,6 +79,13 @@ def run_arm(run: Run, log: RunLog) -> RunRecord:
     save(record, folder / "run.json")
     checkpoint.remove()
     return record
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raises TrainingError if a folder stands where the run will write a file: better now than after the training."""
+    for name in (*RESULT_FILES, CHECKPOINT, "run.json"):
+        if (folder / name).is_dir():
+            raise TrainingError(f"{folder / name}: expected a file or nothing, got a folder; remove it and start again")
 
 
 def train(run: Run, task: Task, checkpoint: Checkpoint, tracker: Tracker, log: RunLog) -> Fit:

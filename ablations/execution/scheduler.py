@@ -67,6 +67,9 @@ def execute(
         try:
             with ProgressReporter(len(runs), len(outcome.records), launcher.num_slots, print_line) as progress:
                 Scheduler(jobs, done, launcher, progress, outcome, echo=len(runs) == 1).run(stop_requested)
+        except BaseException:  # such as a lost standard output: what runs stops at its next checkpoint
+            launcher.request_stop()
+            raise
         finally:
             launcher.close()
     return outcome

@@ -21,6 +21,7 @@ INDIFFERENT = (
     "ablations.training.stopping",
     "data.digests",
     "data.folders",
+    "data.terminal",
 )
 
 

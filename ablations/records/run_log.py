@@ -19,6 +19,7 @@ import torch
 from ablations.errors import Desynchronised, Stopped, TrainingError, WorkerLost
 from ablations.records.schema import State, Status
 from ablations.records.storage import load_status, save
+from data.terminal import OutputLost
 
 SECONDS_BETWEEN = 1.0
 """A status is not written more often than this."""
@@ -42,7 +43,7 @@ class RunLog:
 
     def __enter__(self) -> "RunLog":
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.file = (self.folder / "log.txt").open("a", encoding="utf-8", buffering=1)
+        self.file = (self.folder / "log.txt").open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
         self.write(f"started {time.strftime('%Y-%m-%d %H:%M:%S')}")
         self.save_status("running", "starting")
         return self
@@ -72,7 +73,8 @@ class RunLog:
         with contextlib.suppress(OSError):  # a full disk is no reason to lose what can still be done
             print(line, file=self.file)
         if echo:
-            print(f"  {line}", flush=True)
+            with contextlib.suppress(OSError, OutputLost):  # the process that prints the progress will notice
+                print(f"  {line}", flush=True)
 
     def resume(self, step: int) -> None:
         """Notes that training continues from a checkpoint."""
@@ -135,10 +137,19 @@ def explain(error: BaseException) -> str:
         return f"{error}: {again}, with workers=1 if memory is short"
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         return f"out of memory: use workers=1 or fewer images_per_step; then {again} ({error})"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full ({error.filename or error}): make room, then {again}"
+    if _disk_full(error):
+        return f"the disk is full ({getattr(error, 'filename', None) or error}): make room, then {again}"
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{error.filename}: cannot be written ({error.strerror}): change that, then {again}"
+    if isinstance(error, IsADirectoryError | NotADirectoryError):
+        return f"{error.filename2 or error.filename}: {error.strerror}: remove what is there, then {again}"
     if isinstance(error, (TrainingError, OSError, ValueError)):
         return str(error)
     return f"{type(error).__name__}: {error} (its log has the traceback)"
+
+
+def _disk_full(error: BaseException) -> bool:
+    """Whether a file could not be written for lack of room; NumPy and safetensors say so without an error number."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return any(words in str(error) for words in ("No space left on device", "requested and", "StorageFull"))

@@ -45,8 +45,10 @@ def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> 
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # errors of writing do not name the file
         raise
 
 

@@ -7,12 +7,14 @@ threads, share stages, so stages are made on one.
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
+from torch import Tensor
 
 from ablations.errors import ConfigError
 from ablations.machine import one_thread
 from ablations.records.code_version import code_version
 from ablations.records.run_log import RunLog
+from ablations.records.storage import write_atomically
 from ablations.stages.pretraining import DenseNetwork, dense_losses
 from ablations.stages.proposals import proposal_network, proposal_training, propose_all
 from ablations.stages.store import CHECKPOINT, Stages, make_once
@@ -46,11 +48,11 @@ def make_backbone(stages: Stages, log: RunLog) -> None:
         config = stages.config
         model, schedule = config.model, config.budget.backbone
         if isinstance(model, ResNetConfig):
-            save_file(cpu_state_dict(imagenet_state(model)), folder / "model.safetensors")
+            save_tensors(folder / "model.safetensors", cpu_state_dict(imagenet_state(model)))
             return
         if model.weights == "shipped":
             for stride in model.strides:
-                save_file(shipped_state(stride), folder / f"{stride}.safetensors")
+                save_tensors(folder / f"{stride}.safetensors", shipped_state(stride))
             return
         dataset = stages.dataset("pretrain")
         network = DenseNetwork(model.channels, model.blocks, model.roi_channels, len(dataset.classes))
@@ -62,7 +64,7 @@ def make_backbone(stages: Stages, log: RunLog) -> None:
         train(TrainingSpec(network, losses, schedule, config.precision), checkpoint, stages, log)
         for stride in model.strides:
             trunk = fold_batch_norm(network.trunk(stride).eval())
-            save_file(cpu_state_dict(trunk.state_dict()), folder / f"{stride}.safetensors")
+            save_tensors(folder / f"{stride}.safetensors", cpu_state_dict(trunk.state_dict()))
 
     make_once(stages, stages.backbone_folder, [stages.backbone_file.name], make, log)
 
@@ -77,14 +79,19 @@ def make_proposals(stages: Stages, log: RunLog) -> None:
         checkpoint = stage_checkpoint(folder, stages.rpn_key, stages, log)
         with SharedTraining("train_proposals", stages.config) as shared:
             train(spec, checkpoint, stages, log, shared)
-        save_file(cpu_state_dict(network.state_dict()), folder / "model.safetensors")
+        save_tensors(folder / "model.safetensors", cpu_state_dict(network.state_dict()))
         for split in ("train", stages.split):
             log.enter(f"proposals of {split} images")
             proposals = propose_all(network, stages, split)
-            save_file({"boxes": proposals.boxes, "scores": proposals.scores}, folder / f"{split}.safetensors")
+            save_tensors(folder / f"{split}.safetensors", {"boxes": proposals.boxes, "scores": proposals.scores})
 
     files = [f"{name}.safetensors" for name in ("model", "train", stages.split)]
     make_once(stages, stages.rpn_folder, files, make, log)
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Writes a safetensors file. Unlike safetensors' own function it raises OSError, which says that a disk is full."""
+    write_atomically(path, serialised(tensors))
 
 
 def stage_checkpoint(folder: Path, key: str, stages: Stages, log: RunLog) -> Checkpoint:

@@ -112,6 +112,10 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
     def _read(self) -> TrainingState | None:
+        if self.path.is_dir():  # it could neither be read nor replaced
+            raise TrainingError(
+                f"{self.path}: expected a file, the checkpoint, got a folder; remove it and start again"
+            )
         if not self.path.exists():
             return None
         try:

@@ -1,5 +1,6 @@
 """Launchers: where jobs run, on which GPU, and what comes back when one fails or its process dies."""
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -95,6 +96,38 @@ def test_a_job_on_a_cluster_returns_its_result_its_error_or_its_loss(kind, compo
     finally:
         launcher.close()
     assert not list(outputs.glob(".stop*"))
+
+
+def sockets_of(pid: int) -> set[str]:
+    """Addresses, in hexadecimal, on which a process and those that it started listen."""
+    tables = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
+    listening = {row[9]: row[1].partition(":")[0] for row in tables if row[3] == "0A"}
+    held = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            held.add(os.readlink(link).removeprefix("socket:[").removesuffix("]"))
+    addresses = {listening[inode] for inode in held & listening.keys()}
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in children.read_text().split():
+            with contextlib.suppress(OSError):
+                addresses |= sockets_of(int(child))
+    return addresses
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="looks for sockets in /proc")
+def test_rays_local_cluster_is_reached_from_this_machine_only(compose, tmp_path):
+    pytest.importorskip("ray")
+    config = dataclasses.replace(from_hydra(compose([])), launcher=CLUSTERS["ray"], outputs=str(tmp_path), threads=1)
+    before = sockets_of(os.getpid())
+    launcher = make_launcher(config, 1, never)
+    try:
+        assert launcher.result(launcher.submit(os.getcwd))
+        loopback = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+        addresses = sockets_of(os.getpid()) - before
+        assert addresses and addresses <= loopback
+    finally:
+        launcher.close()
 
 
 class Queued:

@@ -6,6 +6,7 @@ import pytest
 
 from ablations.config.loading import from_hydra
 from ablations.config.study import Run
+from ablations.errors import TrainingError
 from ablations.execution.run import run_arm
 from ablations.records.storage import load_run
 from ablations.stages.make import make_backbone, make_proposals
@@ -20,6 +21,14 @@ SETTINGS = {
     "system=fcis": ({"class", "box", "mask"}, {"bbox", "segm", "overlap"}),
 }
 """The losses and the kinds of metrics that each setting leads to."""
+
+
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "model.safetensors", "detections.json", "config.yaml"])
+def test_a_folder_in_the_place_of_a_file_is_told_before_anything_is_trained(name, compose, tmp_path, log):
+    run = Run("single", "arm", from_hydra(compose([*TINY, f"outputs={tmp_path}"])))
+    (run.folder / name).mkdir(parents=True)
+    with pytest.raises(TrainingError, match=f"{name}: expected a file or nothing, got a folder; remove it"):
+        run_arm(run, log)
 
 
 @pytest.mark.slow

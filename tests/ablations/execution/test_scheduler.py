@@ -28,6 +28,7 @@ from ablations.records.storage import LOCK, load_run, load_status, save
 from ablations.stages.store import stages_of
 from data import digests
 from data.folders import held, locked
+from data.terminal import OutputLost
 from tests.damage import flip_bit
 
 
@@ -236,6 +237,9 @@ FAILURES = {
     "allocator": (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), "out of memory: use workers=1"),
     "disk full": (OSError(errno.ENOSPC, "No space left", "/x/run.json"), "the disk is full (/x/run.json): make room"),
     "read-only": (OSError(errno.EROFS, "Read-only file system", "/x/y"), "/x/y: cannot be written (Read-only file"),
+    "disk full, by NumPy": (OSError("80000 requested and 0 written"), "the disk is full (80000 requested"),
+    "disk full, by safetensors": (RuntimeError("I/O error: No space left on device"), "the disk is full (I/O error"),
+    "a folder": (IsADirectoryError(errno.EISDIR, "Is a directory", "/x/y"), "/x/y: Is a directory: remove what is"),
     "deleted": (FileNotFoundError(errno.ENOENT, "No such file", "/x/stages"), "/x/stages"),
     "killed": (WorkerLost("its process died (killed, or out of memory?)"), "its process died"),
     "a mistake": (KeyError("surprise"), "KeyError: 'surprise' (its log has the traceback)"),
@@ -287,6 +291,27 @@ def test_a_stop_lets_running_jobs_end_and_starts_no_more(lab, capfd):
     assert command.conclude(outcome) == 130
     captured = capfd.readouterr()
     assert "stopping after the next checkpoint" in captured.err and "give the same command again" in captured.out
+
+
+def test_a_hangup_of_the_terminal_stops_like_ctrl_c_unless_nohup_ignores_it(lab):
+    lab.before = lambda: signal.raise_signal(signal.SIGHUP)
+    outcome, made, _ = lab.go()
+    assert lab.launcher.stop_requested and outcome.interrupted and made == ["a"]
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert not lab.go()[0].interrupted
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_running_jobs_stop_when_nothing_can_be_printed_any_more(lab):
+    def print_line(line):
+        raise OutputLost("Broken pipe")
+
+    with pytest.raises(OutputLost):
+        execute(lab.runs(), print_line=print_line, launch=lab.launch, work=lab.work)
+    assert lab.launcher.stop_requested
+    assert len(lab.go()[0].records) == 2, "the same command continues"
 
 
 def test_a_run_of_another_process_is_waited_for_and_its_record_used(lab):

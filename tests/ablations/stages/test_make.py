@@ -1,5 +1,6 @@
 """What the stages leave for the networks that use them."""
 
+import errno
 from dataclasses import replace
 
 import pytest
@@ -8,11 +9,23 @@ from torchvision.models import resnet50
 
 from ablations.config.loading import from_hydra
 from ablations.errors import ConfigError
-from ablations.stages.make import make_backbone
+from ablations.records.run_log import explain
+from ablations.stages.make import make_backbone, save_tensors
 from ablations.stages.proposals import proposal_network
 from ablations.stages.store import Stages
 from ablations.tasks.detection import build_model
 from models.weights import shipped_state
+
+
+def test_a_full_disk_is_told_as_such(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ablations.records.storage.os.fsync", full)
+    with pytest.raises(OSError) as told:
+        save_tensors(tmp_path / "model.safetensors", {"weight": torch.zeros(3)})
+    assert explain(told.value).startswith(f"the disk is full ({tmp_path}/model.safetensors): make room, then")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
