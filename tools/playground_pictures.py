@@ -1,15 +1,13 @@
-"""python tools/playground_pictures.py TRUNK: writes reports/web/pictures.json, the pictures and maps of the playground.
+"""python tools/playground_pictures.py: writes reports/web/pictures.json, the pictures and maps of the playground.
 
-TRUNK: the weights (safetensors) of a pretrained toy trunk of stride 32, such as `model.safetensors` in the folder of a
-study's backbone stage; its maps of strides 8, 16 and 32 are kept. Of each map those channels are shown that tell
-objects from background best, quantised to 8 bits.
+The maps are those of strides 8, 16 and 32 in the pretrained trunk of stride 32 that comes with the project. Of each map
+those channels are shown that tell objects from background best, quantised to 8 bits.
 
 A picture's entry holds `image` (a JPEG as data URI), `objects` (class, box as xyxy pixel edges, mask as runs of equal
 pixels along the box's rows, the first of background) and `channels` (stride -> one string of base64 for each channel:
 side x side bytes, row by row). `channel_numbers` (stride -> list) says which channels of the trunk they are.
 """
 
-import argparse
 import base64
 import io
 import json
@@ -20,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -28,6 +25,7 @@ from data.dataset import normalise
 from data.scene import CLASSES, Drawing, draw_image
 from data.specs import ShapesSpec
 from models.backbone import Trunk, fold_batch_norm, toy_trunk
+from models.weights import shipped_state
 
 TARGET = Path("reports/web/pictures.json")
 IMAGES = (23, 8, 36)  # of the validation split: objects of all sizes, some of which overlap, none cut off
@@ -36,16 +34,13 @@ CHANNELS = 3  # shown of each map
 JPEG_QUALITY = 82
 
 
-def read_trunk(path: Path) -> Trunk:
-    """A toy trunk of stride 32 with the given weights, whose sizes are read from the weights themselves."""
-    state = load_file(path)
-    stages = sorted({int(name.split(".")[1]) for name in state})
-    if len(stages) != 5:
-        raise SystemExit(f"{path}: expected a toy trunk of stride 32, with five stages, got {len(stages)}")
-    of_stage = lambda stage: [name for name in state if name.startswith(f"stages.{stage}.")]  # noqa: E731
-    blocks = [len({name.split(".")[2] for name in of_stage(stage)}) for stage in stages[1:-1]]
-    channels = [len(state["stages.0.0.weight"])]
-    channels += [len(state[f"stages.{stage}.0.conv1.weight"]) for stage in stages[1:-1]]
+def trunk_of(state: dict[str, torch.Tensor]) -> Trunk:
+    """A toy trunk of stride 32 with the given weights, which say how large it is."""
+    names = [name.split(".") for name in state]
+    if {parts[1] for parts in names} != set("01234"):
+        raise ValueError("expected a toy trunk of stride 32, which has five stages, got other weights")
+    blocks = [len({parts[2] for parts in names if parts[1] == stage}) for stage in "123"]
+    channels = [len(state["stages.0.0.weight"])] + [len(state[f"stages.{stage}.0.conv1.weight"]) for stage in "123"]
     trunk = fold_batch_norm(toy_trunk(channels, blocks, len(state["stages.4.weight"]), 32).eval())
     trunk.load_state_dict(state)
     return trunk
@@ -121,14 +116,10 @@ def content(trunk: Trunk) -> dict[str, Any]:
     return {"side": drawings[0].pixels.shape[0], "pictures": pictures, "channel_numbers": numbers}
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("trunk", type=Path)
-    parser.add_argument("--target", type=Path, default=TARGET)
-    options = parser.parse_args(arguments)
-    text = json.dumps(content(read_trunk(options.trunk)), separators=(",", ":"))
-    options.target.write_text(text + "\n", encoding="utf-8")
-    print(f"written: {options.target}, {len(text) / 1000:.0f} kB")
+def main() -> None:
+    text = json.dumps(content(trunk_of(shipped_state(32))), separators=(",", ":"))
+    TARGET.write_text(text + "\n", encoding="utf-8")
+    print(f"written: {TARGET}, {len(text) / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

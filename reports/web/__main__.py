@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         written = write_site(options.out, options.gallery, repository_of_workflow())
-    except (RecordError, OSError) as error:
+    except (RecordError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{len(written)} pages, {sum(path.stat().st_size for path in written) / 1e6:.1f} MB: open {written[0]}")

@@ -38,7 +38,10 @@ class Playground {
     this.root = root;
     this.show("pool");
     if (this.options.withHash) window.addEventListener("hashchange", () => this.choose(readHash(location.hash, this.first, this.data)));
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.update());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+      for (const panel of this.panels) panel.ink = null;
+      this.update();
+    });
   }
 
   // Which panel a narrow screen shows; a wide one shows all.
@@ -112,20 +115,21 @@ class Playground {
   // ---- dragging ----
 
   listen(scene) {
-    const at = (event) => {
-      const frame = scene.getBoundingClientRect();
+    // While the box is dragged the frame stays: to ask for it again would lay the page out at every step.
+    const at = (event, frame = scene.getBoundingClientRect()) => {
       const scale = this.view.size / frame.width;
       return { x: this.view.x + (event.clientX - frame.left) * scale, y: this.view.y + (event.clientY - frame.top) * scale, reach: REACH * scale };
     };
     scene.addEventListener("pointerdown", (event) => {
       const grip = gripAt(this.state.box, at(event));
       if (!grip || event.button > 0) return;
-      this.drag = { grip, start: at(event), box: this.state.box };
+      const frame = scene.getBoundingClientRect();
+      this.drag = { grip, frame, start: at(event, frame), box: this.state.box };
       scene.setPointerCapture(event.pointerId);
     });
     scene.addEventListener("pointermove", (event) => {
       if (!this.drag) scene.style.cursor = cursorOf(gripAt(this.state.box, at(event)));
-      else this.move(dragged(this.drag, at(event), this.side));
+      else this.move(dragged(this.drag, at(event, this.drag.frame), this.side));
     });
     for (const name of ["pointerup", "pointercancel"]) scene.addEventListener(name, () => {
       if (this.drag) this.choose({});

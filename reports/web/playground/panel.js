@@ -150,12 +150,12 @@ class Panel {
   drawMaps(reading, values, { bins }, { channels }) {
     const shown = [["object’s mask", values, 1], ...channels.map(({ label, map }) => [label, pooled(reading, map), 255])];
     while (this.maps.children.length < shown.length) this.maps.append(htmlElement("figure", {}, htmlElement("canvas", { role: "img" }), htmlElement("figcaption", {})));
-    const ink = getComputedStyle(this.maps).color.match(/\d+/g).map(Number);
+    this.ink ??= getComputedStyle(this.maps).color.match(/\d+/g).map(Number);
     shown.forEach(([label, numbers, most], index) => {
       const [canvas, caption] = this.maps.children[index].children;
       if (canvas.width !== bins) canvas.width = canvas.height = bins;
       const pixels = new ImageData(bins, bins);
-      numbers.forEach((value, i) => pixels.data.set([ink[0], ink[1], ink[2], Math.round((255 * value) / most)], 4 * i));
+      numbers.forEach((value, i) => pixels.data.set([...this.ink.slice(0, 3), Math.round((255 * value) / most)], 4 * i));
       canvas.getContext("2d").putImageData(pixels, 0, 0);
       if (caption.textContent !== label) {
         caption.textContent = label;
