@@ -44,7 +44,9 @@ def main(arguments: list[str], introduction: str) -> int:
                 return 0
         for request in requests:
             check_outputs(request.runs[0].config)
-        return execute([request.decided() for request in requests])
+        from ablations.execution.command import execute_requests  # takes seconds to import, so only now
+
+        return execute_requests([request.decided() for request in requests])
     except (ConfigError, RecordError) as error:
         return refuse(error)
     except OSError as error:  # such as a full disk, before or between runs: those explain their own
@@ -52,7 +54,7 @@ def main(arguments: list[str], introduction: str) -> int:
 
         print(f"error: {explain(error)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:  # before any run began: execute() handles it by itself
+    except KeyboardInterrupt:  # before any run began: execute_requests() handles it by itself
         return 130
 
 
@@ -124,13 +126,3 @@ def check_outputs(config: Config) -> None:
         probe.unlink()
     except OSError as error:
         raise ConfigError(f"outputs: expected a writable folder, got {folder} ({error.strerror})") from error
-
-
-def execute(requests: list[Request]) -> int:
-    """Executes single runs in parallel, then one study after another; returns the exit code.
-
-    It is 0 if everything is done, 1 if something failed, 2 if a request cannot work, and 130 after a stop on request.
-    """
-    from ablations.execution.command import execute_requests  # takes seconds to import, so only now
-
-    return execute_requests(requests)

@@ -22,7 +22,7 @@ from PIL import Image
 from pycocotools import mask as rle
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torchvision.models._meta import _COCO_CATEGORIES
+from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.functional import to_tensor
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
@@ -49,19 +49,15 @@ from models.weights import read_state
 TORCHVISION_SIZES = (800, 1333)
 """Pixels of the shorter side, and at most of the longer one, to which torchvision's detectors resize images."""
 
+COCO_CLASSES: list[str] = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
+"""Of torchvision's weights, without the background: 90 names, some of which COCO does not use."""
+
 MAX_ASPECT = 2
 """Models of drawn images, which are square, get an image with its shorter side as long as theirs and its longer side at
 most this many times as long."""
 
-COLOURS = [
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-    "#F0E442",
-]  # colour-blind safe
+COLOURS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442"]
+"""Safe for the colour-blind."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +106,7 @@ def torchvision_predictor(state: dict[str, torch.Tensor], device: torch.device, 
             results.append(result)
         return results
 
-    names = _COCO_CATEGORIES[1:] if num_classes == len(_COCO_CATEGORIES) - 1 else _numbered(num_classes)
+    names = COCO_CLASSES if num_classes == len(COCO_CLASSES) else _numbered(num_classes)
     return Predictor(detect, dict(enumerate(names, start=1)))
 
 

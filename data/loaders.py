@@ -11,6 +11,12 @@ from data.dataset import Batch, InstanceSet, collate
 # Keys that keep the streams of random numbers apart.
 _ORDER, _FLIP, _CHUNKS = 0, 1, 2
 
+EVAL_BATCH_SIZE, EVAL_BATCH_SIZE_OF_PHOTOGRAPHS = 20, 4
+"""Images that go through a network at once in evaluation."""
+
+LOADER_THREADS = 4
+"""Threads that decode photographs."""
+
 
 class TrainBatches:
     """Training batches, each epoch in its own random order, each image mirrored with probability 1/2. The images of an
@@ -19,8 +25,7 @@ class TrainBatches:
     dataset:         an InstanceSet with at least one image
     images_per_step: B, over all parts; a batch may span two epochs, so every batch is full
     seed:            fixes order and flips
-    flip:            False switches mirroring off
-    workers:         threads that prepare the following steps' batches ahead; 0 prepares each when it is asked for
+    num_threads:     prepare the following steps' batches ahead; 0 prepares each when it is asked for
     part, num_parts: take every num_parts-th image of each step, from number `part` on: a micro batch, or a rank's share
     """
 
@@ -29,8 +34,7 @@ class TrainBatches:
         dataset: InstanceSet,
         images_per_step: int,
         seed: int,
-        flip: bool = True,
-        workers: int = 0,
+        num_threads: int = 0,
         part: int = 0,
         num_parts: int = 1,
     ):
@@ -38,10 +42,10 @@ class TrainBatches:
             raise ValueError(f"expected at least one training image, got an empty set: {dataset.name}")
         if images_per_step < 1 or images_per_step % num_parts:
             raise ValueError(f"images_per_step: expected a multiple of {num_parts} parts, got {images_per_step}")
-        self.dataset, self.images_per_step, self.seed, self.flip = dataset, images_per_step, seed, flip
+        self.dataset, self.images_per_step, self.seed = dataset, images_per_step, seed
         self.part, self.num_parts = part, num_parts
         self._order = lru_cache(maxsize=2)(self._draw_order)
-        self._workers, self._pool = workers, ThreadPoolExecutor(workers) if workers else None
+        self._num_threads, self._pool = num_threads, ThreadPoolExecutor(num_threads) if num_threads else None
         self._ahead: dict[int, Future[Batch]] = {}
 
     def _draw_order(self, epoch: int) -> np.ndarray:
@@ -68,8 +72,6 @@ class TrainBatches:
 
     def flips(self, step: int) -> list[bool]:
         """Which images of this step are mirrored."""
-        if not self.flip:
-            return [False] * self.images_per_step
         rng = np.random.default_rng([_FLIP, self.seed, step])
         return (rng.random(self.images_per_step) < 0.5).tolist()
 
@@ -78,7 +80,7 @@ class TrainBatches:
         if self._pool is None:
             return self._load(step)
         # Steps nobody asked for in order (after a jump) are forgotten; asking in order finds its batch ready.
-        wanted = range(step, step + 1 + self._workers)
+        wanted = range(step, step + 1 + self._num_threads)
         for other in [key for key in self._ahead if key not in wanted]:
             self._ahead.pop(other).cancel()
         for ahead in wanted:
@@ -92,27 +94,44 @@ class TrainBatches:
 
 
 def eval_batches(
-    dataset: InstanceSet, images_per_batch: int, workers: int = 0, rank: int = 0, world_size: int = 1
+    dataset: InstanceSet,
+    images_per_batch: int | None = None,
+    num_threads: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Iterator[Batch]:
     """All images once, in order, unmirrored; the last batch may be smaller.
 
-    workers:          threads that prepare batches ahead
+    images_per_batch: by default fewer of photographs, which are larger
+    num_threads:      prepare batches ahead; by default as `loader_threads` says
     rank, world_size: this process takes every world_size-th batch, from `rank` on
     """
+    if images_per_batch is None:
+        images_per_batch = EVAL_BATCH_SIZE if dataset.same_size else EVAL_BATCH_SIZE_OF_PHOTOGRAPHS
+    if num_threads is None:
+        num_threads = loader_threads(dataset)
     starts = range(rank * images_per_batch, len(dataset), images_per_batch * world_size)
     groups = [range(start, min(start + images_per_batch, len(dataset))) for start in starts]
-    if not workers:
+    if not num_threads:
         for indices in groups:
             yield _collate(dataset, indices)
         return
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(num_threads) as pool:
         ahead: list[Future[Batch]] = []
         for indices in groups:
             ahead.append(pool.submit(_collate, dataset, indices))
-            if len(ahead) > workers:
+            if len(ahead) > num_threads:
                 yield ahead.pop(0).result()
         for batch in ahead:
             yield batch.result()
+
+
+def loader_threads(dataset: InstanceSet) -> int:
+    """Threads that prepare batches ahead: photographs have to be decoded, an endless set's images have to be drawn, and
+    those of other synthetic sets are in memory already."""
+    if dataset.endless:
+        return 1
+    return 0 if dataset.same_size else LOADER_THREADS
 
 
 def _collate(dataset: InstanceSet, indices: range | list[int], flips: list[bool] | None = None) -> Batch:

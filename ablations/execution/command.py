@@ -31,9 +31,12 @@ NUM_SAMPLES = 12
 
 
 def execute_requests(requests: list[Request]) -> int:
-    """Executes all requests; returns the exit code, as described at cli.execute."""
+    """Executes single runs in parallel, then one study after another; returns the exit code.
+
+    It is 0 if everything is done, 1 if something failed, 2 if a request cannot work, and 130 after a stop on request.
+    """
     if distributed.world_size() == 1:
-        return _execute_here(requests)
+        return run_requests(requests)
     try:
         for request in requests:
             distributed.check_config(request.runs[0].config)
@@ -45,12 +48,12 @@ def execute_requests(requests: list[Request]) -> int:
     if distributed.rank() > 0:
         return worker_loop()
     try:
-        return _execute_here(requests)
+        return run_requests(requests)
     finally:
         distributed.destroy_process_group()
 
 
-def _execute_here(requests: list[Request]) -> int:
+def run_requests(requests: list[Request]) -> int:
     """Executes the single runs of all requests at once, so that they share the machine, and then the studies."""
     singles = {run.folder: run for request in requests if request.study is None for run in request.runs}
     merged = [Request(list(singles.values()))] if singles else []
@@ -58,7 +61,7 @@ def _execute_here(requests: list[Request]) -> int:
     exit_code = 0
     for request in merged:
         try:
-            exit_code = max(exit_code, execute_request(request))
+            exit_code = max(exit_code, run_request(request))
         except (ConfigError, RecordError) as error:
             exit_code = max(exit_code, refuse(error))
         if exit_code == INTERRUPTED:
@@ -66,7 +69,7 @@ def _execute_here(requests: list[Request]) -> int:
     return exit_code
 
 
-def execute_request(request: Request) -> int:
+def run_request(request: Request) -> int:
     """Executes the runs and, of a study, the exhibits; prints what is found and where the files are."""
     runs, study = request.runs, request.study
     config = runs[0].config

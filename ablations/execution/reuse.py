@@ -5,6 +5,7 @@ give the same run, whatever study and arm it is filed under, so a run that anoth
 """
 
 import dataclasses
+import json
 import os
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ from ablations.config.schema import Config
 from ablations.config.study import Run
 from ablations.errors import RecordError
 from ablations.records.code_version import code_version
-from ablations.records.schema import WEIGHTS, RunRecord
+from ablations.records.schema import WEIGHTS, RunRecord, flatten
 from ablations.records.storage import LOCK, TEMPORARY, UNPACKED, load_run, save
 from ablations.stages.store import stages_of
 from data import digests
@@ -114,16 +115,10 @@ def _check(folder: Path, config: Config) -> tuple[RunRecord | None, str]:
 
 def _changes(old: Any, new: dict[str, Any]) -> str:
     """The first few settings that differ, with both values."""
-    before, after = _flat(old), _flat(new)
+    before, after = flatten(old), flatten(json.loads(json.dumps(new)))  # in a record, tuples are lists
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     shown = [f"{key} {before.get(key)} -> {after.get(key)}" for key in keys[:3]]
     return ", ".join(shown) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-
-
-def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(content, dict):
-        return {prefix.removesuffix("."): list(content) if isinstance(content, tuple) else content}
-    return {key: value for name, part in content.items() for key, value in _flat(part, f"{prefix}{name}.").items()}
 
 
 def _link(source: Path, target: Path) -> None:

@@ -15,8 +15,8 @@ from ablations.evaluation.coco import average_precision
 from ablations.records.schema import StudyRecord
 from ablations.stages.store import stages_of
 from ablations.tasks.detection import detect, trained_model
-from ablations.training.batches import evaluation_batches
 from data.dataset import Batch
+from data.loaders import eval_batches
 from models.config import Rule
 from models.mask_objective import SoftmaxMask
 from models.mask_rcnn import MaskRCNN
@@ -77,7 +77,7 @@ def ap_under(rule: Rule, model: MaskRCNN, run: Run) -> dict[str, float | None]:
 def true_box_logits(model: MaskRCNN, run: Run) -> Objects:
     """The mask branch's logits for all objects of the validation images, given their boxes."""
     stages = stages_of(run.config)
-    batches = evaluation_batches(stages.evaluated)
+    batches = eval_batches(stages.evaluated)
     by_batch = [_batch_logits(model, batch.to(stages.device)) for batch in batches]
     columns = zip(*(objects.__dict__.values() for objects in by_batch), strict=True)
     return Objects(*(torch.cat(column).cpu() for column in columns))

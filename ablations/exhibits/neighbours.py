@@ -25,8 +25,8 @@ from ablations.records.schema import StudyRecord
 from ablations.stages.proposals import propose_batch, trained_proposal_network
 from ablations.stages.store import stages_of
 from ablations.tasks.detection import trained_model
-from ablations.training.batches import evaluation_batches
 from data.dataset import InstanceSet
+from data.loaders import eval_batches
 from data.neighbours import CONDITIONS, DEGREES, Condition, NeighbourScenes, image_id
 from data.specs import ShapesSpec
 from models.detector import Proposals
@@ -74,7 +74,7 @@ def detect_on(dataset: InstanceSet, run: Run) -> list[dict[str, Any]]:
     stages, model = stages_of(run.config), trained_model(run)
     network = None if model.rpn is not None else trained_proposal_network(stages)
     results: list[dict[str, Any]] = []
-    for batch in evaluation_batches(dataset):
+    for batch in eval_batches(dataset):
         batch = batch.to(stages.device)
         proposals = None if network is None else Proposals(*propose_batch(network, batch, run.config.model))
         results += coco_results(model(batch.images, batch.sizes, proposals=proposals), batch)

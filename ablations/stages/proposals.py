@@ -5,11 +5,12 @@ from torch import Tensor, nn
 
 from ablations.stages.store import Stages, load_stage
 from ablations.training import distributed
-from ablations.training.batches import MicroBatches, evaluation_batches
+from ablations.training.batches import MicroBatches
 from ablations.training.device import compile_parts
 from ablations.training.loop import TrainingSpec
 from ablations.training.stopping import check_stop
 from data.dataset import Batch, flip_boxes, to_device
+from data.loaders import eval_batches
 from models.backbone import Trunk, load_pretrained, pretrained_parts
 from models.build import build_rpn_head, build_trunk
 from models.config import ModelConfig
@@ -79,7 +80,7 @@ def proposals_by_batch(network: ProposalNetwork, stages: Stages, split: str) -> 
     """Boxes and scores for this process's share of the batches of a split's images, batch by batch."""
     network.eval()
     proposals = []
-    for batch in evaluation_batches(stages.dataset(split), distributed.rank(), distributed.world_size()):
+    for batch in eval_batches(stages.dataset(split), rank=distributed.rank(), world_size=distributed.world_size()):
         if distributed.world_size() == 1:
             check_stop()
         boxes, scores = propose_batch(network, batch.to(stages.device), stages.config.model)

@@ -17,11 +17,12 @@ from ablations.stages.proposals import proposals_of
 from ablations.stages.store import Stages, stages_of
 from ablations.tasks.base import Metrics, Task
 from ablations.training import distributed
-from ablations.training.batches import MicroBatches, evaluation_batches
+from ablations.training.batches import MicroBatches
 from ablations.training.device import compile_parts
 from ablations.training.loop import TrainingSpec
 from ablations.training.stopping import check_stop
 from data.dataset import to_device
+from data.loaders import eval_batches
 from models.backbone import load_pretrained, pretrained_parts
 from models.build import build_detector, serving_backends
 from models.detector import Detector, GroundTruth
@@ -92,7 +93,7 @@ def detections_by_batch(model: Detector, stages: Stages) -> list[list[dict[str, 
     """COCO results for this process's share of the batches of evaluated images, batch by batch."""
     cached = None if model.rpn is not None else stages.proposals(stages.split)
     results = []
-    for batch in evaluation_batches(stages.evaluated, distributed.rank(), distributed.world_size()):
+    for batch in eval_batches(stages.evaluated, rank=distributed.rank(), world_size=distributed.world_size()):
         if distributed.world_size() == 1:
             check_stop()
         proposals = None if cached is None else proposals_of(cached, batch, stages.device)

@@ -13,8 +13,9 @@ from ablations.records.storage import write_atomically
 from ablations.stages.proposals import ProposalNetwork, proposal_network, proposal_training, propose_all
 from ablations.stages.store import Stages
 from ablations.tasks.base import Metrics, Task
-from ablations.training.batches import evaluation_batches, uniform
+from ablations.training.batches import uniform
 from data.dataset import InstanceSet
+from data.loaders import eval_batches
 from models.detector import Detections, Proposals
 from models.rpn import propose
 
@@ -51,7 +52,7 @@ def unlearnt(network: ProposalNetwork, stages: Stages, split: str, kind: str) ->
     """
     model, dataset = stages.config.model, stages.dataset(split)
     boxes, scores = [], []
-    for batch in evaluation_batches(dataset):
+    for batch in eval_batches(dataset):
         features = network.trunk(batch.images[:1].to(stages.device))
         anchors = torch.cat(network.head.anchors([features] if isinstance(features, Tensor) else features)).cpu()
         for size, index in zip(batch.sizes, batch.indices.tolist(), strict=True):
@@ -82,7 +83,7 @@ def random_boxes(keys: Tensor, size: Tensor, anchors: Tensor) -> Tensor:
 def as_results(proposals: Proposals, dataset: InstanceSet) -> list[dict[str, Any]]:
     """Proposals [images, N, 4] of a whole dataset, in its order, as COCO results of category 1."""
     results: list[dict[str, Any]] = []
-    for batch in evaluation_batches(dataset):
+    for batch in eval_batches(dataset):
         boxes, scores = proposals.boxes[batch.indices], proposals.scores[batch.indices]
         results.extend(coco_results(Detections(boxes, scores, torch.ones(scores.shape, dtype=torch.long), None), batch))
     return results

@@ -1,19 +1,12 @@
 """The images and random numbers of a training stage: functions of seed, step and part, not of what was drawn before."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from ablations.config.schema import ScheduleConfig
 from data.dataset import Batch, InstanceSet
-from data.loaders import TrainBatches, eval_batches
+from data.loaders import TrainBatches, loader_threads
 from models.initialise import derive_seed
-
-EVAL_BATCH_SIZE, EVAL_BATCH_SIZE_OF_PHOTOGRAPHS = 20, 4
-"""Images that go through a network at once in evaluation: fewer of photographs, which are larger."""
-
-LOADER_THREADS = 4
 
 
 class MicroBatches:
@@ -30,7 +23,7 @@ class MicroBatches:
                 dataset,
                 schedule.images_per_step,
                 image_seed,
-                workers=num_loader_threads(dataset),
+                num_threads=loader_threads(dataset),
                 part=part,
                 num_parts=self.num_parts,
             )
@@ -49,20 +42,3 @@ def uniform(shape: tuple[int, ...], seed: int, *names: object) -> Tensor:
     """Uniform random numbers in 0..1 that depend on the seed and the names only."""
     generator = torch.Generator().manual_seed(derive_seed(seed, *names))
     return torch.rand(shape, generator=generator)
-
-
-def evaluation_batches(dataset: InstanceSet, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
-    """All images of a dataset once, in order; with several processes, every world_size-th batch from `rank` on."""
-    return eval_batches(dataset, eval_batch_size(dataset), num_loader_threads(dataset), rank, world_size)
-
-
-def eval_batch_size(dataset: InstanceSet) -> int:
-    return EVAL_BATCH_SIZE if dataset.same_size else EVAL_BATCH_SIZE_OF_PHOTOGRAPHS
-
-
-def num_loader_threads(dataset: InstanceSet) -> int:
-    """Threads that prepare batches ahead: photographs have to be decoded, an endless set's images have to be drawn, and
-    those of other drawn sets are in memory already."""
-    if dataset.endless:
-        return 1
-    return 0 if dataset.same_size else LOADER_THREADS
