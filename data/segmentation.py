@@ -4,6 +4,8 @@ Letters: H, W sides of the image in pixels.
 """
 
 import math
+import re
+from collections.abc import Sequence
 from itertools import chain
 from operator import mul, sub
 from typing import Any, NamedTuple
@@ -12,6 +14,9 @@ import numpy as np
 from pycocotools import mask as rle
 
 from data.problems import Fault
+
+# Numbers of up to seven characters: "P" to "o" say that more follow.
+_WELL_FORMED = re.compile(r"(?:[P-o]{0,6}[0-O])+")
 
 
 class Outline(NamedTuple):
@@ -190,3 +195,31 @@ def rle_runs(counts: str) -> np.ndarray | None:
     runs[1::2] = np.cumsum(runs[1::2])
     runs[2::2] = np.cumsum(runs[2::2])
     return runs
+
+
+def sound_rles(counts: Sequence[str], pixels: np.ndarray) -> np.ndarray:
+    """bool [N]: which of N compressed RLEs decode to as many pixels [N] as expected; the format is that of rle_runs."""
+    sound = np.array([_WELL_FORMED.fullmatch(text) is not None for text in counts], dtype=bool)
+    texts = [text for text, good in zip(counts, sound, strict=True) if good]
+    if not texts:
+        return sound
+    codes = np.frombuffer("".join(texts).encode("ascii"), np.uint8).astype(np.int64) - 48
+    last = codes & 32 == 0  # of a number
+    ends = np.flatnonzero(last)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    lengths = ends - starts + 1
+    shift = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
+    numbers = np.add.reduceat((codes & 31) << shift, starts)
+    numbers -= np.where(codes[ends] & 16, 1 << (5 * lengths), 0)
+    sizes = np.diff(np.cumsum(last)[np.cumsum([len(text) for text in texts]) - 1], prepend=0)  # numbers in each RLE
+    first = np.cumsum(sizes) - sizes
+    position = np.arange(len(numbers)) - np.repeat(first, sizes)
+    runs = np.where(position == 0, numbers, 0)
+    for odd in (1, 0):  # differences from the number before the last, within an RLE
+        own = (position % 2 == odd) & (position > 0)
+        summed = np.cumsum(np.where(own, numbers, 0))
+        before = np.concatenate(([0], summed[:-1]))[first]
+        runs = np.where(own, summed - np.repeat(before, sizes), runs)
+    totals, least = np.add.reduceat(runs, first), np.minimum.reduceat(runs, first)
+    sound[sound] = (totals == np.asarray(pixels)[sound]) & (least >= 0)
+    return sound

@@ -1,21 +1,19 @@
 """Finds the records of studies under an output folder. Nothing else in `reports/` opens a run's files."""
 
 import dataclasses
-import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
-from PIL import Image
-
 from ablations.errors import RecordError
 from ablations.records.schema import ExhibitRecord, RunRecord, StudyRecord
 from ablations.records.storage import load_exhibit, load_run, load_status, load_study
 from data import digests
+from reports.contents import Unusable, log_line, picture_problem, read_json, results_problem, truth_problem
 
 READ = ("detections.json", "metrics.jsonl")
 """The files of a run that are read besides its record; they are used only if they are what the run wrote."""
@@ -39,12 +37,14 @@ class StudyResults:
 
     runs:     (arm, seed) -> RunRecord.
     problems: the planned runs that are not done, and finished ones that were not planned.
+    refused:  file -> why it cannot be used, of those that were read so far and are no records.
     """
 
     folder: Path
     record: StudyRecord
     runs: dict[tuple[str, int], RunRecord]
     problems: list[Problem] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     _of_samples: dict[tuple[str, int], list[dict[str, Any]]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -89,12 +89,25 @@ class StudyResults:
         return self.folder / arm / f"seed{seed}"
 
     def detections(self, arm: str, seed: int) -> list[dict[str, Any]] | None:
-        """COCO results of a run; None when the file is missing or unreadable."""
-        content = _json(self.run_folder(arm, seed) / "detections.json")
-        if not isinstance(content, list) or not all(map(_is_result, content)):
+        """COCO results of a run; None when the file is missing or refused."""
+        content = self._content(f"{arm}/seed{seed}/detections.json", lambda it: results_problem(it, self.ground_truth))
+        if content is None:
             return None
         samples = set(self.record.sample_image_ids)
         self._of_samples[arm, seed] = [result for result in content if result["image_id"] in samples]
+        return content
+
+    def _content(self, name: str, problem: Callable[[Any], str]) -> Any:
+        """What a JSON file in the study's folder holds; None, and an entry in `refused`, if there is a problem."""
+        try:
+            content = read_json(self.folder / name)
+            if text := problem(content):
+                raise Unusable(text)
+        except FileNotFoundError:
+            return None
+        except Unusable as error:
+            self.refused[name] = str(error)
+            return None
         return content
 
     def sample_detections(self, arm: str, seed: int) -> list[dict[str, Any]] | None:
@@ -104,17 +117,13 @@ class StudyResults:
         return self._of_samples[arm, seed]
 
     def curves(self, arm: str, seed: int) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl that can be read, by step. A run that was resumed may repeat a step: the last
-        line of a step counts."""
+        """The lines of metrics.jsonl that can be read, by step: of each the numbers that are finite.
+
+        A run that was resumed may repeat a step: the last line of a step counts.
+        """
         path = self.run_folder(arm, seed) / "metrics.jsonl"
-        lines = {}
-        for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(line, dict) and isinstance(line.get("step"), int):
-                lines[line["step"]] = line
+        texts = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        lines = {line["step"]: line for line in map(log_line, texts) if line is not None}
         return [lines[step] for step in sorted(lines)]
 
     def exhibit(self, name: str) -> ExhibitRecord | None:
@@ -130,14 +139,25 @@ class StudyResults:
 
     @cached_property
     def ground_truth(self) -> dict[str, Any] | None:
-        """COCO JSON of the validation images; None when the file is missing or unreadable."""
-        content = _json(self.folder / "ground_truth.json")
-        return content if isinstance(content, dict) and "annotations" in content and "images" in content else None
+        """COCO JSON of the validation images; None when the file is missing or refused."""
+        return self._content("ground_truth.json", truth_problem)
 
     def sample_images(self) -> list[tuple[int, Path]]:
         """(image id, file) of the validation images that were chosen before training, where the file can be read."""
-        paths = [(image, self.folder / "samples" / f"{image}.png") for image in self.record.sample_image_ids]
-        return [(image, path) for image, path in paths if _is_image(path)]
+        return self._samples
+
+    @cached_property
+    def _samples(self) -> list[tuple[int, Path]]:
+        images = (self.ground_truth or {}).get("images", [])
+        sizes = {image["id"]: (image["height"], image["width"]) for image in images}
+        usable = []
+        for image in self.record.sample_image_ids:
+            path = self.folder / "samples" / f"{image}.png"
+            if problem := picture_problem(path, sizes.get(image)):
+                self.refused[f"samples/{path.name}"] = problem
+            elif path.is_file():
+                usable.append((image, path))
+        return usable
 
 
 def find_studies(outputs: Path) -> list[str]:
@@ -249,32 +269,5 @@ def _unplanned(folder: Path, record: StudyRecord) -> Iterator[Problem]:
     """Finished runs that the study record does not name: leftovers of an earlier plan, never used."""
     for path in sorted(folder.glob("*/seed*/run.json")):
         arm, number = path.parent.parent.name, path.parent.name.removeprefix("seed")
-        if number.isdigit() and (arm not in record.arms or int(number) not in record.seeds):
+        if number.isdecimal() and (arm not in record.arms or int(number) not in record.seeds):
             yield Problem(arm, int(number), "unplanned", "not part of the study's plan; left out")
-
-
-def _is_result(content: Any) -> bool:
-    """Whether this is a COCO result with a box; a mask, if there is one, is not looked into."""
-    if not isinstance(content, dict):
-        return False
-    if not isinstance(content.get("image_id"), int) or not isinstance(content.get("category_id"), int):
-        return False
-    box, score = content.get("bbox"), content.get("score")
-    numbers = [score, *box] if isinstance(box, list) and len(box) == 4 else [None]
-    return all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
-
-
-def _is_image(path: Path) -> bool:
-    try:
-        with Image.open(path) as image:
-            image.verify()
-    except (OSError, SyntaxError):  # a damaged PNG is a SyntaxError to Pillow
-        return False
-    return True
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

@@ -61,10 +61,11 @@ def template(name: str) -> Template:
 
 def content(analysis: Analysis, figures: Figures) -> dict[str, Any]:
     """Everything that the template of a report asks for; draws the figures on the way."""
+    evidence = _evidence(analysis, figures)  # first: what it cannot read is told in the answer
     return {
         "study": analysis.study,
         **_answer(analysis),
-        **_evidence(analysis, figures),
+        **evidence,
         **_statistics(analysis),
         **_account(analysis),
     }

@@ -25,6 +25,7 @@ ALLOWED = {
         "ablations.evaluation.overlap",
         "data.digests",
         "data.images",
+        "data.segmentation",
         "data.terminal",
         "ops.geometry",
     },

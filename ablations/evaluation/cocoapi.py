@@ -40,7 +40,14 @@ def with_results(coco: COCO, results: list[dict[str, Any]]) -> COCO:
 
 
 def decode(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
-    """A COCO segmentation (RLE, compressed or not, or polygons) as a [H, W] bool mask. size: H and W."""
+    """A COCO segmentation (RLE, compressed or not, or polygons) as a [H, W] bool mask. size: H and W.
+
+    Raises ValueError for an RLE of another size, which could be one of any number of gigabytes.
+    """
+    if isinstance(segmentation, dict) and list(segmentation["size"]) != list(size):
+        raise ValueError(
+            f"expected a mask of {size[0]} x {size[1]} pixels, got one of size {segmentation['size']!r:.80}"
+        )
     return np.asarray(rle.decode([compressed(segmentation, size)]))[:, :, 0].astype(bool)
 
 

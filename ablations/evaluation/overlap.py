@@ -302,7 +302,7 @@ def false_edges(predicted: Mask, true: Mask, box: np.ndarray) -> tuple[np.ndarra
     half = (box[2:] - box[:2]) / PARTS / 2  # a part, across and down
     if not predicted.area or half.min() < LEAST_PART / 2:
         return None
-    reach = np.ceil(half).astype(int)
+    reach = np.ceil(np.minimum(half, predicted.size[::-1])).astype(int)  # a box may be of any size
     corner = (np.floor(box[:2]).astype(int) - reach - 1).clip(min=0)  # nothing further out matters
     around = window(np.concatenate([corner, box[2:] + reach + 1]), predicted.size)
     mask, (x1, y1, x2, y2) = predicted.within(around), (box - np.tile(corner, 2)).tolist()

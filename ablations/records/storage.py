@@ -105,6 +105,8 @@ def load_study(path: Path) -> StudyRecord:
 
 def _read(path: Path, kind: type) -> dict[str, Any]:
     """The JSON of a record whose fields have the types of `kind`."""
+    if path.exists() and not path.is_file():  # reading a pipe would never end
+        raise RecordError(f"{path}: expected a record, got a folder or a device; delete it and run again")
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)

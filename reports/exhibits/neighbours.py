@@ -10,6 +10,7 @@ from PIL import Image
 from ablations.evaluation.cocoapi import decode
 from ablations.records.schema import ExhibitRecord
 from reports.analysis import Analysis
+from reports.contents import picture_problem
 from reports.figures.canvas import Instance, paint
 from reports.figures.style import FCIS, INK, Figures, arm_styles, despine, figure
 from reports.load import StudyResults
@@ -106,7 +107,7 @@ def _draw_mask(axes: Any, study: StudyResults, picture: dict[str, Any], arm: str
 
 def _file(study: StudyResults, picture: dict[str, Any]) -> Path | None:
     path = study.exhibit_images("neighbours") / f"{picture['image_id']}.png"
-    return path if isinstance(picture["image_id"], int) and path.is_file() else None
+    return path if isinstance(picture["image_id"], int) and path.exists() and not picture_problem(path) else None
 
 
 def _title(picture: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from ablations.evaluation.cocoapi import decode
+from reports.contents import picture_problem
 from reports.figures.canvas import Instance, paint
 from reports.figures.closeups import square_around
 from reports.figures.style import Figures, figure
@@ -71,7 +72,7 @@ def chosen(study: StudyResults, content: dict[str, Any]) -> list[tuple[list[str]
 def _image(folder: Path, pair: dict[str, Any]) -> Path | None:
     """The file of a pair's picture; None where it is not there."""
     path = folder / f"{pair['image_id']}.png"
-    return path if isinstance(pair["image_id"], int) and path.is_file() else None
+    return path if isinstance(pair["image_id"], int) and path.exists() and not picture_problem(path) else None
 
 
 def _draw_pair(row: Any, pair: dict[str, Any], arms: list[str], path: Path) -> None:

@@ -84,6 +84,8 @@ def warnings(study: StudyResults) -> list[Marked]:
         sentences.append(f"The runs used code of {len(commits)} different commits: {names}.")
     if any(flatten(run.provenance).get("git.dirty") for run in study.runs.values()):
         sentences.append("Some runs used code with uncommitted changes: the commit alone does not describe them.")
+    for name, problem in sorted(study.refused.items()):
+        sentences.append(f"The file {code(name)} cannot be used: {escape(problem)}. The report leaves it out.")
     return [Marked(text) for text in sentences]
 
 
