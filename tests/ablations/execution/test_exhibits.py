@@ -40,7 +40,7 @@ def test_an_exhibit_is_made_of_all_runs_and_made_again_when_one_was(exhibit, log
     assert not exhibit.is_current()
     make_exhibit(exhibit, log)
     record = load_exhibit(exhibit.path)
-    assert record.content == {"made": 1, "runs": 2} and set(record.runs) == {"softmax/seed0", "sigmoid/seed0"}
+    assert record.content == {"made": 1, "runs": 2} and set(record.runs) == {"softmax/seed5", "sigmoid/seed5"}
     assert exhibit.is_current() and (exhibit.images / "picture.png").is_file()
 
     path = exhibit.runs[0].folder / "run.json"

@@ -269,10 +269,10 @@ def test_a_stage_that_fails_stops_only_the_runs_that_depend_on_it(lab):
         if stages.config.stride == 32:
             raise TrainingError("no luck")
 
-    lab.work["backbone"] = fails_at_32
+    lab.work["proposals"] = fails_at_32
     outcome, made, _ = lab.go()
     assert made == ["a"] and "not started" in outcome.failures["study: b seed 0"]
-    assert [load_status(path).message for path in lab.outputs.glob("stages/work/backbone-stride-32*/status.json")] == [
+    assert [load_status(path).message for path in lab.outputs.glob("stages/work/proposals-stride-32*/status.json")] == [
         "no luck"
     ]
 
