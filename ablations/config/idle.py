@@ -14,6 +14,7 @@ ROIS = (
     "model.rois_per_image", "model.positive_fraction", "model.score_threshold", "model.nms_threshold",
     "model.detections_per_image",
 )  # fmt: skip
+WANDB = ("logger.project", "logger.entity", "logger.tags", "logger.mode")
 SUBMITIT = ("launcher.cluster", "launcher.options")
 DETECTOR = ("system", "roi", "mask_loss", "mask_class", "mask_head", "budget.train", *HEADS, *ROIS)
 
@@ -26,7 +27,7 @@ IDLE: list[tuple[Callable[[Config], bool], tuple[str, ...], str]] = [
     (lambda c: c.task == "detection" and c.rpn == "joint", ("budget.rpn",), "rpn=joint trains by budget.train alone"),
     (lambda c: c.launcher.kind != "ray", ("launcher.address",), "only launcher=ray has it"),
     (lambda c: c.launcher.kind != "submitit", SUBMITIT, "only launcher=submitit has it"),
-    (lambda c: c.logger.kind != "wandb", ("logger.project",), "only logger=wandb has it"),
+    (lambda c: c.logger.kind != "wandb", WANDB, "only logger=wandb has it"),
 ]
 """When settings decide nothing, which ones, and why."""
 

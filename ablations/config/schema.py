@@ -99,10 +99,17 @@ class BudgetConfig:
 
 @dataclass(frozen=True, config=FORBID)
 class LoggerConfig:
-    """Where curves go besides metrics.jsonl."""
+    """Where curves go besides metrics.jsonl.
+
+    project, entity, tags: of Weights & Biases; entity null: the account's own.
+    mode: online, offline (in the run's folder, until `wandb sync`); auto: online with an account and a network.
+    """
 
     kind: Literal["none", "wandb", "tensorboard"] = "none"
     project: str = "mask-rcnn-ablations"
+    entity: str | None = None
+    tags: list[str] = field(default_factory=list)
+    mode: Literal["auto", "online", "offline"] = "auto"
 
 
 @dataclass(frozen=True, config=FORBID)

@@ -22,6 +22,7 @@ from ablations.records.schema import RunRecord, StudyRecord
 from ablations.records.storage import save, write_atomically
 from ablations.records.summary import headline, table
 from ablations.stages.store import stages_of
+from ablations.tracking.replay import offline_note, replay
 from ablations.tracking.trackers import publish_report
 from ablations.training import distributed
 from ablations.training.device import choose_device
@@ -76,18 +77,28 @@ def run_request(request: Request) -> int:
     print(describe(config))
     if study is None:
         outcome = execute(runs)
+        track(runs, outcome)
         show_runs({run.folder: run for run in runs}, outcome.records)
+        print(offline_note(runs), end="")
         return conclude(outcome)
     print(f"study {study.name}: {len(study.arms)} arms x {len(runs) // len(study.arms)} seeds; {cost(runs)}")
     start_study(study, runs)
     outcome = execute(runs, exhibits_of(study, runs))
+    track(runs, outcome)
     if not outcome.interrupted:
         publish_report(study.name, config, write_report)
     folder = runs[0].folder.parent.parent
     if not outcome.interrupted:
         print(verdicts(folder))
     print(f"records: {folder}\nreport:  {report_command(folder)}")
+    print(offline_note(runs), end="")
     return conclude(outcome)
+
+
+def track(runs: list[Run], outcome: Outcome) -> None:
+    """Shows the tracker, if one is asked for, the finished runs that it has not seen."""
+    if not outcome.interrupted and (count := replay(runs, outcome.records)):
+        print(f"logger={runs[0].config.logger.kind}: {count} runs that were finished without it are shown there too")
 
 
 def show_runs(runs: dict[Path, Run], records: dict[Path, RunRecord]) -> None:

@@ -15,11 +15,20 @@ from typing import Any, Protocol
 
 import yaml
 
-from ablations.config.schema import Config
+from ablations.config.schema import Config, LoggerConfig
 from ablations.config.study import Run
+from ablations.records.schema import flatten
 from ablations.tracking.sample_masks import SampleImage, painted, renumbered, samples_of
 
 Metrics = dict[str, dict[str, float | None]]
+
+PLAIN = (bool, int, float, str)
+"""What TensorBoard takes as a value of a hyperparameter."""
+
+USERS_DATA_FOLDER = os.environ.get("WANDB_DATA_DIR")
+
+SEEN = "seen.txt"
+"""In a tracker's folder within a run's: the tracker has the whole run. It names where: W&B's entity and project."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +56,7 @@ class TensorBoard:
     def __init__(self, run: Run) -> None:
         from torch.utils.tensorboard import SummaryWriter  # optional
 
-        self.folder = run.folder
+        self.folder, self.settings = run.folder, flatten(run.config.settings())
         events = run.folder / "tensorboard"
         shutil.rmtree(events, ignore_errors=True)  # a resumed run logs its earlier steps again
         self.writer = SummaryWriter(events)
@@ -63,9 +72,19 @@ class TensorBoard:
             for name, value in figures.items():
                 if value is not None:
                     self.writer.add_scalar(f"{kind}/{name}", value)
+        self._add_hparams(metrics)
         for sample in samples_of(self.folder):
             self.writer.add_image(f"samples/{sample.image_id}", painted(sample), dataformats="HWC")
         self.writer.close()
+
+    def _add_hparams(self, metrics: Metrics) -> None:
+        """A row in the tab HParams; SummaryWriter.add_hparams would write it, and the metrics again, elsewhere."""
+        from torch.utils.tensorboard.summary import hparams
+
+        plain = {name: value if isinstance(value, PLAIN) else str(value) for name, value in self.settings.items()}
+        points = {f"{kind}/{name}": value for kind, table in metrics.items() for name, value in table.items()}
+        for summary in hparams(plain, {name: value for name, value in points.items() if value is not None}):
+            self.writer._get_file_writer().add_summary(summary)
 
 
 class WandB:
@@ -76,7 +95,7 @@ class WandB:
     def __init__(self, run: Run) -> None:
         config, self.folder = run.config, run.folder
         self.run = self.start(
-            project=config.logger.project,
+            config.logger,
             group=run.study,
             job_type=run.arm,
             name=f"{run.arm}-seed{config.seed}",
@@ -87,9 +106,12 @@ class WandB:
         )
 
     @classmethod
-    def start(cls, **about: Any) -> Any:
+    def start(cls, destination: LoggerConfig, **about: Any) -> Any:
+        """A run at W&B; about: arguments of wandb.init. Raises what that raises, with mode=online also if offline."""
         import wandb  # optional, and takes a second to import
 
+        if not USERS_DATA_FOLDER:  # what is to be uploaded waits here, by default in the user's home
+            os.environ["WANDB_DATA_DIR"] = str((about["dir"] / "wandb").absolute())
         settings = wandb.Settings(
             init_timeout=20,
             host="",
@@ -99,10 +121,14 @@ class WandB:
             x_disable_meta=True,
             x_disable_stats=True,
             x_disable_machine_info=True,
+            x_save_requirements=False,
             silent=True,
         )
         # A worker executes one run after another: without `reinit` the second would continue the first.
         about |= {"settings": settings, "reinit": "finish_previous"}
+        about |= {"project": destination.project, "entity": destination.entity, "tags": destination.tags}
+        if destination.mode != "auto":
+            return wandb.init(mode=destination.mode, **about)
         if os.environ.get("WANDB_MODE") or (has_account() and not cls.unreachable):
             try:
                 return wandb.init(**about)
@@ -124,7 +150,7 @@ class WandB:
         if images:
             self.run.log({"samples": images})
         self.run.finish()
-        (self.folder / IDENTITY).unlink(missing_ok=True)
+        (self.folder / "wandb" / IDENTITY).unlink(missing_ok=True)
 
     @staticmethod
     def _image(wandb: Any, sample: SampleImage) -> Any:
@@ -137,22 +163,27 @@ class WandB:
 MOST_CLASSES = 127
 """W&B keeps a mask's classes in signed bytes: higher ones vanish."""
 
-IDENTITY = "wandb-id.txt"
+IDENTITY = "id.txt"
 
 
 def identity(folder: Path) -> str:
     """The run's id at W&B, kept in its folder until it is done, so that a resumed run continues under it."""
-    path = folder / IDENTITY
+    path = folder / "wandb" / IDENTITY
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(secrets.token_hex(4))
     return path.read_text().strip()
 
 
 class SafeTracker:
-    """A wrapper for any tracker: the first time that it raises, it is dropped with a warning."""
+    """A wrapper for any tracker: the first time that it raises, it is dropped with a warning.
 
-    def __init__(self, make: Callable[[], Tracker]) -> None:
+    done: called once the tracker has the whole run
+    """
+
+    def __init__(self, make: Callable[[], Tracker], done: Callable[[], object] = lambda: None) -> None:
         self.tracker: Tracker = NullTracker()
+        self.done = done
         self._try(lambda: setattr(self, "tracker", make()))
 
     def log(self, step: int, values: dict[str, float]) -> None:
@@ -160,6 +191,8 @@ class SafeTracker:
 
     def finish(self, metrics: Metrics) -> None:
         self._try(lambda: self.tracker.finish(metrics))
+        if not isinstance(self.tracker, NullTracker):
+            self._try(self.done)
 
     def _try(self, action: Callable[[], Any]) -> None:
         try:
@@ -177,7 +210,26 @@ def make_tracker(run: Run) -> Tracker:
     """The tracker that the logger setting of a run asks for."""
     if run.config.logger.kind == "none":
         return NullTracker()
-    return SafeTracker(lambda: TRACKERS[run.config.logger.kind](run))
+    return SafeTracker(lambda: TRACKERS[run.config.logger.kind](run), lambda: _note(run).write_text(_target(run)))
+
+
+def seen(run: Run) -> bool:
+    """Whether the tracker that the logger setting asks for has the whole run, as far as it is known here."""
+    if run.config.logger.kind == "none":
+        return True
+    try:
+        return _note(run).read_text() == _target(run)
+    except OSError:
+        return False
+
+
+def _note(run: Run) -> Path:
+    return run.folder / run.config.logger.kind / SEEN
+
+
+def _target(run: Run) -> str:
+    config = run.config.logger
+    return f"{config.entity or ''}/{config.project}\n" if config.kind == "wandb" else "here\n"
 
 
 def publish_report(study: str, config: Config, write_report: Callable[[Path, Path], None]) -> None:
@@ -193,7 +245,7 @@ def publish_report(study: str, config: Config, write_report: Callable[[Path, Pat
         import wandb
 
         name = f"{study}-report"
-        run = WandB.start(project=config.logger.project, group=study, job_type="report", name=name, dir=folder)
+        run = WandB.start(config.logger, group=study, job_type="report", name=name, dir=folder)
         artifact = wandb.Artifact(name, type="report")
         artifact.add_dir(str(folder / "report"))
         run.log_artifact(artifact)

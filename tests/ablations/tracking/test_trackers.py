@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import socket
 import sys
 import time
@@ -13,7 +14,9 @@ from PIL import Image
 from ablations.config.loading import from_hydra
 from ablations.config.schema import LoggerConfig
 from ablations.config.study import Run
+from ablations.records.schema import RunRecord
 from ablations.tracking import sample_masks, trackers
+from ablations.tracking.replay import offline_note, replay
 
 METRICS = {"segm": {"AP": 12.5, "APl": None}, "bbox": {"AP": 20.0, "APl": 3.0}}
 SECRET = "kept-to-yourself-0123456789abcdef0123456789"
@@ -162,6 +165,69 @@ def test_tensorboard_shows_curves_metrics_and_masks_and_a_resumed_run_once(compo
     assert [(event.step, event.value) for event in events.Scalars("train/mask")] == [(0, 0.75), (10, 0.5)]
     assert events.Scalars("bbox/AP")[0].value == 20.0
     assert events.Tags()["images"] == ["samples/7"]
+
+
+@pytest.fixture
+def finished(compose, folder):
+    """finished(kind) -> a run without a tracker, or reused from another study, and its records by folder."""
+    (folder / "metrics.jsonl").write_text('{"step": 0, "mask": 0.75}\n{"step": 10, "mask": 0.5}\n')
+
+    def runs(kind, **settings):
+        run = run_with(compose, folder, kind)
+        run = dataclasses.replace(run, config=dataclasses.replace(run.config, logger=LoggerConfig(kind, **settings)))
+        about = (run.config.settings(), run.config.hash(), {}, {}, 3, 9, {}, METRICS, {}, {})
+        return [run], {run.folder: RunRecord("study", "arm", 0, *about)}
+
+    return runs
+
+
+def test_tensorboard_gets_finished_runs_whole_and_once(finished, folder):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert replay(*finished("none")) == 0
+    assert replay(*finished("tensorboard")) == 1
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("train/mask")] == [(0, 0.75), (10, 0.5)]
+    assert len(events.Scalars("bbox/AP")) == 1 and events.Tags()["images"] == ["samples/7"]
+    started = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert b"roi.op" in started and b"budget.train.lr" in started
+    assert replay(*finished("tensorboard")) == 0
+    shutil.rmtree(folder / "tensorboard")
+    assert replay(*finished("tensorboard")) == 1
+
+
+def test_a_tracker_that_failed_gets_the_run_again(finished, monkeypatch):
+    class Broken(trackers.NullTracker):
+        def __init__(self, run):
+            raise ConnectionError("no network")
+
+    monkeypatch.setitem(trackers.TRACKERS, "tensorboard", Broken)
+    assert replay(*finished("tensorboard")) == replay(*finished("tensorboard")) == 1
+
+
+@pytest.mark.slow
+def test_wandb_keeps_all_that_is_to_be_sent_in_the_outputs(finished, folder, tmp_path, monkeypatch):
+    """A finished run and the report; the user's home stays as it is, and no list of packages is kept."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    runs, records = finished("wandb", mode="offline", entity="team", tags=["first"])
+    assert offline_note(runs) == "" and replay(runs, records) == 1 and replay(runs, records) == 0
+    assert replay(*finished("wandb", mode="offline", project="another")) == 1, "another project has not seen it"
+
+    def write_report(study, target):
+        target.mkdir()
+        (target / "report.md").write_text("found")
+
+    trackers.publish_report("study", runs[0].config, write_report)
+    study = folder.parents[1]
+    content = kept_by_wandb(folder, b"train/mask", b"first", b"detections")
+    assert b"samples" in content and kept_by_wandb(study, b"study-report")
+    assert any(path.read_bytes() == b"found" for path in (study / "wandb").rglob("tmp*") if path.is_file())
+    assert not list(study.rglob("requirements.txt"))
+    assert not [path for path in (tmp_path / "home").rglob("*") if path.is_file() and "log" not in path.suffix]
+    note = offline_note(runs)
+    assert "3 runs are kept offline" in note and f"wandb sync {study}/*/*/wandb/offline-run-* {study}/wandb/" in note
 
 
 def test_a_failing_tracker_is_dropped_with_a_warning(caplog):
