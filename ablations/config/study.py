@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ablations.config.idle import idle
+from ablations.config.unused_settings import idle
 from ablations.config.loading import from_hydra, to_plain, typed
 from ablations.config.schema import INDIFFERENT, Config, digest
 from ablations.errors import ConfigError
