@@ -13,7 +13,7 @@ import hydra
 from omegaconf import OmegaConf
 
 from ablations import exhibits
-from ablations.config.loading import checked
+from ablations.config.loading import validate
 from ablations.config.overrides import CONF, composer, group_options, overrides_of_runs
 from ablations.config.schema import Config
 from ablations.config.study import Compose, compose_study, key_of, single_run
@@ -46,7 +46,7 @@ def main(arguments: list[str], introduction: str) -> int:
             check_outputs(request.runs[0].config)
         from ablations.execution.command import execute_requests  # takes seconds to import, so only now
 
-        return execute_requests([request.decided() for request in requests])
+        return execute_requests([request.resolve_precision() for request in requests])
     except (ConfigError, RecordError) as error:
         return refuse(error)
     except OSError as error:  # such as a full disk, before or between runs: those explain their own
@@ -90,11 +90,11 @@ def prepare(overrides: list[list[str]], compose: Compose) -> list[Request]:
 
 
 def prepare_one(overrides: list[str], compose: Compose) -> Request:
-    """What one run or study is asked to be; its precision is not decided yet, or torch would have to be imported."""
+    """What one run or study is asked to be; its precision is not resolved yet, or torch would have to be imported."""
     composed = compose(overrides)
     if composed.study is None:
-        return Request([single_run(composed, overrides, checked)])
-    study, runs = compose_study(composed, overrides, compose, checked)
+        return Request([single_run(composed, overrides, validate)])
+    study, runs = compose_study(composed, overrides, compose, validate)
     exhibits.check_names(study)
     return Request(runs, study)
 

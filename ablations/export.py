@@ -28,7 +28,7 @@ from data.terminal import run_command
 FORMAT = 1
 RUN_FILES = ("*/seed*/*.json", "*/seed*/*.jsonl", "*/seed*/*.yaml")
 PATTERNS = ("*.json", "samples/*.png", "exhibits/*.json", "exhibits/*/*.png", *RUN_FILES)
-WEIGHTS = ("model.safetensors", "proposals.safetensors")
+WEIGHT_FILES = ("model.safetensors", "proposals.safetensors")
 """Of a run; a checkpoint, from which a run would be continued, is neither packed nor unpacked."""
 REPORT = "report"
 
@@ -46,7 +46,7 @@ class ExportError(ValueError):
 def pack(study: Path, archive: Path, weights: bool = False, report: Path | None = None) -> int:
     """Writes the study in folder `study`, and its report if there is one, to `archive`; returns the number of files."""
     load_study(study / "study.json")
-    patterns = (*PATTERNS, *(f"*/seed*/{name}" for name in WEIGHTS)) if weights else PATTERNS
+    patterns = (*PATTERNS, *(f"*/seed*/{name}" for name in WEIGHT_FILES)) if weights else PATTERNS
     files = {path.relative_to(study).as_posix(): path for pattern in patterns for path in study.glob(pattern)}
     if report is not None:
         pages = (path for path in report.rglob("*") if path.is_file())
@@ -127,7 +127,7 @@ def _checked(source: zipfile.ZipFile, most_bytes: int) -> str:
         regular = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG)
         path = PurePosixPath(entry.filename)
         plain = entry.filename == str(path) and all(NAME.fullmatch(part) for part in path.parts)
-        known = path.suffix in SUFFIXES and (path.suffix != ".safetensors" or path.name in WEIGHTS)
+        known = path.suffix in SUFFIXES and (path.suffix != ".safetensors" or path.name in WEIGHT_FILES)
         if not (regular and plain and known and 2 <= len(path.parts) <= 5):
             raise ExportError(f"expected only files of a study, got {entry.filename!r}; nothing was unpacked")
     tops = {entry.filename.partition("/")[0] for entry in entries}

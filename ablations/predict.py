@@ -1,8 +1,8 @@
 """Detects objects in images with a trained model: draws masks, boxes, labels and scores, and writes COCO results.
 
-python -m ablations.predict CHECKPOINT IMAGE... [--out FOLDER] [--threshold SCORE]
+python -m ablations.predict MODEL IMAGE... [--out FOLDER] [--threshold SCORE]
 
-CHECKPOINT is the folder of a run (outputs/<study>/<arm>/seed<k>), or a file with the weights of torchvision's
+MODEL is the folder of a run (outputs/<study>/<arm>/seed<k>), or a file with the weights of torchvision's
 maskrcnn_resnet50_fpn or fasterrcnn_resnet50_fpn (.pth or .safetensors; nothing in it is executed).
 FOLDER gets a drawing for each image, results.json (COCO results) and images.json (the id of each image).
 """
@@ -68,15 +68,15 @@ class Predictor:
     categories: dict[int, str]
 
 
-def load_predictor(checkpoint: Path, device: torch.device, epsilon: float | None = None) -> Predictor:
+def load_predictor(model: Path, device: torch.device, epsilon: float | None = None) -> Predictor:
     """The model in a run's folder or a file of weights. Raises ConfigError if there is none."""
-    if checkpoint.is_dir():
-        return run_predictor(checkpoint, device)
+    if model.is_dir():
+        return run_predictor(model, device)
     try:
-        state = read_state(checkpoint)
+        state = read_state(model)
         if not is_torchvision(state):
             raise ValueError(
-                f"{checkpoint}: expected the folder of a run, or weights of torchvision's maskrcnn_resnet50_fpn or "
+                f"{model}: expected the folder of a run, or weights of torchvision's maskrcnn_resnet50_fpn or "
                 "fasterrcnn_resnet50_fpn, got other weights; for a run, give its folder, not the file in it"
             )
         return torchvision_predictor(state, device, 1e-5 if epsilon is None else epsilon)
@@ -261,7 +261,7 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    parser.add_argument("model", type=Path, metavar="MODEL")
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     parser.add_argument(
         "--out", type=Path, default=Path("predictions"), help="folder for all output (default: predictions)"
@@ -271,12 +271,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--coco-v1",
         action="store_true",
-        help="CHECKPOINT is one of torchvision's COCO_V1 weights, which have no epsilon in batch normalisation",
+        help="MODEL is one of torchvision's COCO_V1 weights, which have no epsilon in batch normalisation",
     )
     options = parser.parse_args(arguments)
     epsilon = COCO_V1_EPSILON if options.coco_v1 else None
     try:
-        predictor = load_predictor(options.checkpoint, choose_device(options.device)[0], epsilon)
+        predictor = load_predictor(options.model, choose_device(options.device)[0], epsilon)
         return 1 if predict(predictor, options.images, options.out, options.threshold) else 0
     except (ConfigError, RecordError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def locked(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Holds the lock file `path`. Yields whether it is ours; with wait=False, another process may hold it.
+    """Holds the lock file `path`. Yields whether it was acquired; with wait=False, another process may hold it.
 
     The system releases the lock when the process ends, however it ends. Raises OSError where nothing can be written.
     """
@@ -77,10 +77,10 @@ def clear_abandoned(parent: Path, keep: Callable[[Path], bool]) -> None:
     """Removes the partial folders in `parent` that no process is working on, except those that `keep` names."""
     for partial in parent.glob(".partial-*"):
         lock = parent / f".{partial.name.removeprefix('.partial-')}.lock"
-        with locked(lock, wait=False) as ours:
-            if ours and not keep(partial):
+        with locked(lock, wait=False) as acquired:
+            if acquired and not keep(partial):
                 shutil.rmtree(partial, ignore_errors=True)
-            if ours and not partial.exists():
+            if acquired and not partial.exists():
                 lock.unlink(missing_ok=True)
 
 

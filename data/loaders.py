@@ -65,10 +65,10 @@ class TrainBatches:
 
     def indices(self, step: int) -> list[int]:
         """Positions in the set of all images of this step, in the order of the batch."""
-        places = range(step * self.images_per_step, (step + 1) * self.images_per_step)
+        positions = range(step * self.images_per_step, (step + 1) * self.images_per_step)
         if self.dataset.endless:
-            return list(places)
-        return [int(self._order(place // len(self.dataset))[place % len(self.dataset)]) for place in places]
+            return list(positions)
+        return [int(self._order(position // len(self.dataset))[position % len(self.dataset)]) for position in positions]
 
     def flips(self, step: int) -> list[bool]:
         """Which images of this step are mirrored."""
@@ -89,8 +89,8 @@ class TrainBatches:
         return self._ahead.pop(step).result()
 
     def _load(self, step: int) -> Batch:
-        own = slice(self.part, None, self.num_parts)
-        return _collate(self.dataset, self.indices(step)[own], self.flips(step)[own])
+        indices = slice(self.part, None, self.num_parts)
+        return _collate(self.dataset, self.indices(step)[indices], self.flips(step)[indices])
 
 
 def eval_batches(

@@ -54,15 +54,15 @@ def draw_image(spec: ShapesSpec, split: str, index: int) -> Drawing:
             f"data.min_objects: expected a number of objects that find room, got {spec.min_objects}, and image {index} "
             f"held fewer in {_ARRANGEMENTS} arrangements; lower min_objects, size_cells or min_visible"
         )
-    boxes = [bounds(depth == place) for place in range(1, len(labels) + 1)]
-    crops = [depth[y1:y2, x1:x2] == place for place, (x1, y1, x2, y2) in enumerate(boxes, start=1)]
+    boxes = [bounds(depth == depth_index) for depth_index in range(1, len(labels) + 1)]
+    crops = [depth[y1:y2, x1:x2] == depth_index for depth_index, (x1, y1, x2, y2) in enumerate(boxes, start=1)]
     return Drawing(_paint(spec, rng, boxes, crops), labels, boxes, crops)
 
 
 def _arrange(spec: ShapesSpec, rng: np.random.Generator) -> tuple[np.ndarray, list[int]]:
     """Lay silhouettes over each other, back to front.
 
-    Returns uint8 [S, S], at each pixel the place in the list (from 1) of the object seen there or 0, and the labels.
+    Returns uint8 [S, S], at each pixel the index (from 1) of the object seen there or 0, and the labels.
     """
     count = spec.min_objects + int(rng.random() * (spec.max_objects - spec.min_objects + 1))
     sides = _quantile(spec.size_cells, rng.random(count)) * STRIDE
@@ -81,11 +81,13 @@ def _arrange(spec: ShapesSpec, rng: np.random.Generator) -> tuple[np.ndarray, li
             hidden = np.bincount(crop[shape], minlength=count + 1)
             if (visible - hidden >= least)[1:].all():
                 labels.append(label)
-                place = len(labels)
-                crop[shape] = place
+                depth_index = len(labels)
+                crop[shape] = depth_index
                 visible -= hidden
-                visible[place] = np.count_nonzero(shape)
-                least[place] = max(spec.min_visible * visible[place], min(_MIN_PIXELS, visible[place]))
+                visible[depth_index] = np.count_nonzero(shape)
+                least[depth_index] = max(
+                    spec.min_visible * visible[depth_index], min(_MIN_PIXELS, visible[depth_index])
+                )
                 break
     return depth, labels
 
@@ -98,11 +100,11 @@ def _label(spec: ShapesSpec, rng: np.random.Generator, labels: list[int]) -> int
 
 
 def _quantile(table: tuple[float, ...], where: np.ndarray) -> np.ndarray:
-    """Linear interpolation in a table of equally spaced quantiles at places within 0..1."""
+    """Linear interpolation in a table of equally spaced quantiles at positions within 0..1."""
     values = np.array(table)
-    place = where * (len(table) - 1)
-    cell = np.minimum(place.astype(np.int64), len(table) - 2)
-    return values[cell] + (place - cell) * (values[cell + 1] - values[cell])
+    position = where * (len(table) - 1)
+    cell = np.minimum(position.astype(np.int64), len(table) - 2)
+    return values[cell] + (position - cell) * (values[cell + 1] - values[cell])
 
 
 def silhouette(spec: ShapesSpec, rng: np.random.Generator, label: int, side: float) -> np.ndarray:

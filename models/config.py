@@ -23,7 +23,7 @@ PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(gt=0)]
 Anchors = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
 
-Rules = list[tuple[str, bool, str]]
+Constraints = list[tuple[str, bool, str]]
 """Rows of a field's name, whether it fits the other fields, and what would; a reason may follow behind a colon."""
 
 
@@ -41,7 +41,7 @@ class RoIConfig:
     sampling_ratio: Annotated[int, Field(ge=0)] = 2
     backend: Literal["auto", "reference", "compiled", "pytorch", "triton", "torchvision"] = "auto"
 
-    def rules(self) -> Rules:
+    def rules(self) -> Constraints:
         pool = self.op == "pool"
         return [
             ("reduce", not pool or self.reduce == "max", "max: RoIPool is a maximum by definition"),
@@ -56,7 +56,7 @@ def shipped_trunks() -> dict[str, Any]:
     return json.loads((TRUNKS / "trunks.json").read_text(encoding="utf-8"))
 
 
-Rule = Literal["share", "argmax", "background"]
+MaskRule = Literal["share", "argmax", "background"]
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -64,9 +64,9 @@ class MaskLossConfig:
     """rule: what a softmax mask's class must beat at a pixel at test time (mask_objective.py)."""
 
     kind: Literal["sigmoid", "softmax"] = "sigmoid"
-    rule: Rule = "share"
+    rule: MaskRule = "share"
 
-    def rules(self) -> Rules:
+    def rules(self) -> Constraints:
         competing = self.kind == "softmax"
         return [("rule", competing or self.rule == "share", "share: sigmoid masks have no rivals to beat")]
 
@@ -87,12 +87,12 @@ class MaskHeadConfig:
     depth: Annotated[int, Field(ge=0)] = 0
     channels: Count = 64
 
-    def rules(self) -> Rules:
+    def rules(self) -> Constraints:
         branch = self.kind != "none"
         return [
-            ("depth", branch or self.depth == 0, "0: without a mask branch it decides nothing"),
+            ("depth", branch or self.depth == 0, "0: without a mask branch it has no effect"),
             ("depth", self.kind != "mlp" or self.depth >= 1, "1 or more for mlp"),
-            ("channels", branch or self.channels == 1, "1: without a mask branch they decide nothing"),
+            ("channels", branch or self.channels == 1, "1: without a mask branch they have no effect"),
         ]
 
 
@@ -126,7 +126,7 @@ class FCISConfig:
     vote_iou: PositiveShare = 0.5
     vote_threshold: PositiveShare = 0.4
 
-    def rules(self) -> Rules:
+    def rules(self) -> Constraints:
         return [("cells", self.cells % self.parts == 0, f"a multiple of system.parts = {self.parts}")]
 
 
@@ -172,7 +172,7 @@ class ModelConfig:
         """On a CPU, positive RoIs get slots in multiples of this: see `models.assign.sample_rois`."""
         return 1  # a large network gains most from computing no mask in vain
 
-    def rules_at(self, stride: int) -> Rules:
+    def rules_at(self, stride: int) -> Constraints:
         """stride: one of `strides`."""
         per_image, most = self.rois_per_image, self.proposals
         positive = 1 / self.positive_fraction
@@ -206,8 +206,8 @@ class ToyConfig(ModelConfig):
     def slot_step(self) -> int:
         return 8  # a small network gains more from meeting the same shapes again
 
-    def rules_at(self, stride: int) -> Rules:
-        own, depth = self.mask_pooled_size is not None, {16: 3, 32: 4}[stride]
+    def rules_at(self, stride: int) -> Constraints:
+        separate_mask_pooling, depth = self.mask_pooled_size is not None, {16: 3, 32: 4}[stride]
         reason = "a mask branch with RoIs of its own (mask_pooled_size) shares nothing"
         shipped = shipped_trunks()["architecture"] if self.weights == "shipped" else {}
         those = "as the shipped trunks have it; or set model.weights=scratch"
@@ -215,7 +215,7 @@ class ToyConfig(ModelConfig):
             *super().rules_at(stride),
             *((name, getattr(self, name) == value, f"{value}, {those}") for name, value in shipped.items()),
             ("freeze", self.freeze <= depth, f"0 to {depth} stages"),
-            ("shared_depth", not own or self.shared_depth == 0, f"0: {reason}"),
+            ("shared_depth", not separate_mask_pooling or self.shared_depth == 0, f"0: {reason}"),
         ]
 
 
@@ -251,8 +251,8 @@ class ResNetConfig(ModelConfig):
     def strides(self) -> tuple[int, ...]:
         return (4,) if self.pyramid else (16, 32)
 
-    def rules_at(self, stride: int) -> Rules:
-        own, depth = self.mask_pooled_size is not None, 4 if stride == 16 else 5
+    def rules_at(self, stride: int) -> Constraints:
+        separate_mask_pooling, depth = self.mask_pooled_size is not None, 4 if stride == 16 else 5
         known = self.weights == "imagenet" or Path(self.weights).is_file()
         shares = "a size, 14 as in the paper: the branches can share res5 behind C4 only"
         return [
@@ -260,11 +260,15 @@ class ResNetConfig(ModelConfig):
             ("freeze", self.freeze <= depth, f"0 to {depth} stages"),
             ("weights", known, "imagenet, or a file with torchvision's weights"),
             ("anchor_sizes", not self.pyramid or len(self.anchor_sizes) == 5, "5 sizes, one for each of P2 to P6"),
-            ("mask_pooled_size", own or stride == 16, shares),
-            ("res5_stride", not own or self.res5_stride == 1, "1: RoIs of their own (mask_pooled_size) share no res5"),
+            ("mask_pooled_size", separate_mask_pooling or stride == 16, shares),
+            (
+                "res5_stride",
+                not separate_mask_pooling or self.res5_stride == 1,
+                "1: RoIs of their own (mask_pooled_size) share no res5",
+            ),
             (
                 "pooled_size",
-                own or self.pooled_size % self.res5_stride == 0,
+                separate_mask_pooling or self.pooled_size % self.res5_stride == 0,
                 f"a multiple of res5_stride = {self.res5_stride}",
             ),
         ]

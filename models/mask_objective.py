@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.config import Rule
+from models.config import MaskRule
 
 
 class MaskObjective(Protocol):
@@ -62,7 +62,7 @@ class SoftmaxMask:
     With `agnostic` the K classes are one and the three rules are the same.
     """
 
-    def __init__(self, num_classes: int, agnostic: bool = False, rule: Rule = "share") -> None:
+    def __init__(self, num_classes: int, agnostic: bool = False, rule: MaskRule = "share") -> None:
         self.agnostic = agnostic
         self.rule = rule
         self.num_channels = 2 if agnostic else num_classes + 1

@@ -118,7 +118,7 @@ class PyramidTrunk(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images [B, 3, H, W] to P2 ... P6, each [B, 256, h, w], of strides 4 to 64."""
         maps = self.body.maps(images)[1:]
-        return list(self.fpn(OrderedDict((str(level), each) for level, each in enumerate(maps))).values())
+        return list(self.fpn(OrderedDict((str(level), feature) for level, feature in enumerate(maps))).values())
 
 
 def frozen_state(network: nn.Module) -> dict[str, Tensor]:

@@ -145,9 +145,13 @@ def suppress(
     rank = torch.arange(len(kept), device=boxes.device) - (counts.cumsum(0) - counts)[image]
     rank = rank.clamp(max=num_kept)  # a place behind those that are returned, for all others
 
-    def placed(values: Tensor, flat: Tensor) -> Tensor:
+    def scatter_by_image(values: Tensor, flat: Tensor) -> Tensor:
         out = values.new_zeros(len(values), num_kept + 1, *values.shape[2:])
         out[image, rank] = flat[kept]
         return out[:, :num_kept]
 
-    return placed(boxes, flat_boxes), placed(scores, flat_scores), placed(classes, flat_classes)
+    return (
+        scatter_by_image(boxes, flat_boxes),
+        scatter_by_image(scores, flat_scores),
+        scatter_by_image(classes, flat_classes),
+    )

@@ -102,8 +102,8 @@ def centres():
         (1.0, stack, BLUE, "four convolutions 3x3,\nstride 2, padding 1"),
         (0.0, patch, ORANGE, "one convolution 16x16,\nstride 16 (patches)"),
     )
-    for height, found, colour, _ in kinds:
-        axis.plot(found, [height] * len(found), "o", color=colour, markersize=8)
+    for height, centroids, colour, _ in kinds:
+        axis.plot(centroids, [height] * len(centroids), "o", color=colour, markersize=8)
     for i in range(8):
         axis.plot([16 * i] * 2, [0.55, 1.25], color=GREY, linewidth=1)
         axis.plot([16 * (i + 0.5)] * 2, [-0.25, 0.45], color=GREY, linewidth=1, linestyle="--")
@@ -120,7 +120,7 @@ def receptive_centres() -> tuple[list[float], list[float]]:
     from torch.nn.functional import conv1d
 
     def measured(convolve) -> list[float]:
-        found = []
+        centroids = []
         margin = 256
         for cell in range(8):
             signal = torch.zeros(1, 1, margin + 512, dtype=torch.float64, requires_grad=True)
@@ -128,8 +128,8 @@ def receptive_centres() -> tuple[list[float], list[float]]:
             assert signal.grad is not None
             weight = signal.grad[0, 0]
             pixel = torch.arange(len(weight)) - margin + 0.5
-            found.append(float((weight * pixel).sum() / weight.sum()))
-        return found
+            centroids.append(float((weight * pixel).sum() / weight.sum()))
+        return centroids
 
     three, sixteen = torch.ones(1, 1, 3, dtype=torch.float64), torch.ones(1, 1, 16, dtype=torch.float64)
 

@@ -44,7 +44,7 @@ def hide_nonfinite(boxes: Tensor) -> Tensor:
     return torch.where((boxes.abs() <= LARGEST).all(dim=1, keepdim=True), boxes, -1e6)
 
 
-def rounded(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+def round_interval(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """The first cell of RoIs on one axis and how many they span, int64 [K], for ends [K] in feature cells."""
     first, last = (round_half_away(end).clamp(-(2**30), 2**30).long() for end in (low, high))
     return first, (last - first + 1).clamp(min=1)
@@ -52,7 +52,7 @@ def rounded(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
 
 def pool_bins(low: Tensor, high: Tensor, num_bins: int, length: int) -> tuple[Tensor, Tensor]:
     """RoIPool's bins on one axis for ends [K] in feature cells: (start, end), each [K, P] int64 in [0, L]."""
-    first, size = (each[:, None] for each in rounded(low, high))
+    first, size = (values[:, None] for values in round_interval(low, high))
     bins = torch.arange(num_bins, device=low.device)
     start = first + (bins * size).div(num_bins, rounding_mode="floor")
     end = first - (-(bins + 1) * size).div(num_bins, rounding_mode="floor")

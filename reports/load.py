@@ -22,7 +22,7 @@ Trouble = Literal["missing", "failed", "unreadable", "unplanned"]
 
 
 @dataclass(frozen=True)
-class Problem:
+class RunProblem:
     """A run that the study planned and the report cannot use, or one it did not plan."""
 
     arm: str
@@ -43,7 +43,7 @@ class StudyResults:
     folder: Path
     record: StudyRecord
     runs: dict[tuple[str, int], RunRecord]
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[RunProblem] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     _of_samples: dict[tuple[str, int], list[dict[str, Any]]] = field(default_factory=dict, repr=False, compare=False)
 
@@ -168,7 +168,7 @@ def find_studies(outputs: Path) -> list[str]:
 def read_study(outputs: Path, name: str) -> StudyResults:
     """Reads a study and its runs.
 
-    Raises RecordError when there is no readable study record; an unreadable run is a Problem of the study instead.
+    Raises RecordError when there is no readable study record; an unreadable run is a RunProblem of the study instead.
     """
     folder = outputs / name
     if not (folder / "study.json").is_file():
@@ -185,11 +185,11 @@ def read_study(outputs: Path, name: str) -> StudyResults:
             f"got {strange[0]!r}; do not use this record"
         )
     runs: dict[tuple[str, int], RunRecord] = {}
-    problems: list[Problem] = []
+    problems: list[RunProblem] = []
     for arm in record.arms:
         for seed in record.seeds:
             outcome = _read_run(folder, arm, seed)
-            if isinstance(outcome, Problem):
+            if isinstance(outcome, RunProblem):
                 problems.append(outcome)
             else:
                 runs[arm, seed] = outcome
@@ -224,34 +224,34 @@ def _is_table(content: Any) -> TypeGuard[dict[str, float | None]]:
     )
 
 
-def _read_run(folder: Path, arm: str, seed: int) -> RunRecord | Problem:
+def _read_run(folder: Path, arm: str, seed: int) -> RunRecord | RunProblem:
     path = folder / arm / f"seed{seed}" / "run.json"
     if not path.is_file():
         return _unfinished(path.parent, arm, seed)
     try:
         run = load_run(path)
     except (RecordError, OSError) as error:
-        return Problem(arm, seed, "unreadable", str(error).replace(f"{folder}/", ""))
+        return RunProblem(arm, seed, "unreadable", str(error).replace(f"{folder}/", ""))
     if (run.arm, run.seed) != (arm, seed):
-        return Problem(arm, seed, "unreadable", f"the record says arm '{run.arm}', seed {run.seed}")
+        return RunProblem(arm, seed, "unreadable", f"the record says arm '{run.arm}', seed {run.seed}")
     read = {name: digest for name, digest in run.files.items() if name in READ and (path.parent / name).exists()}
     problem = digests.damage(path.parent, read)
-    return Problem(arm, seed, "unreadable", problem) if problem else run
+    return RunProblem(arm, seed, "unreadable", problem) if problem else run
 
 
-def _unfinished(folder: Path, arm: str, seed: int) -> Problem:
+def _unfinished(folder: Path, arm: str, seed: int) -> RunProblem:
     """What its status says of a run without a record; its log where an older version left no status."""
     status = load_status(folder / "status.json")
     failure = _failure(folder / "log.txt") if status is None else None
     if failure is not None:
-        return Problem(arm, seed, "failed", failure)
+        return RunProblem(arm, seed, "failed", failure)
     if status is None:
         started = folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
-        return Problem(arm, seed, "missing", "started, no result yet" if started else "not started")
+        return RunProblem(arm, seed, "missing", "started, no result yet" if started else "not started")
     if status.state == "failed":
-        return Problem(arm, seed, "failed", status.message)
+        return RunProblem(arm, seed, "failed", status.message)
     where = f" at step {status.step} of {status.steps}" if status.steps else ""
-    return Problem(arm, seed, "missing", f"stopped{where}" if status.state == "stopped" else f"not finished{where}")
+    return RunProblem(arm, seed, "missing", f"stopped{where}" if status.state == "stopped" else f"not finished{where}")
 
 
 def _failure(log: Path) -> str | None:
@@ -265,9 +265,9 @@ def _failure(log: Path) -> str | None:
     return last[-1] if any(line.startswith("Traceback") for line in last) else None
 
 
-def _unplanned(folder: Path, record: StudyRecord) -> Iterator[Problem]:
+def _unplanned(folder: Path, record: StudyRecord) -> Iterator[RunProblem]:
     """Finished runs that the study record does not name: leftovers of an earlier plan, never used."""
     for path in sorted(folder.glob("*/seed*/run.json")):
         arm, number = path.parent.parent.name, path.parent.name.removeprefix("seed")
         if number.isdecimal() and (arm not in record.arms or int(number) not in record.seeds):
-            yield Problem(arm, int(number), "unplanned", "not part of the study's plan; left out")
+            yield RunProblem(arm, int(number), "unplanned", "not part of the study's plan; left out")

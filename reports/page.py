@@ -309,6 +309,6 @@ def _wrap_pictures(root: etree.Element) -> None:
                 [caption] = list(after)
                 after.text, after.tail = caption.text, None
                 after.remove(caption)
-                for one in list(caption):
-                    after.append(one)
+                for node in list(caption):
+                    after.append(node)
                 child.append(after)

@@ -27,11 +27,11 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Scene:
+class SampleScene:
     """A sample image with its objects and what the runs found of them.
 
     masks: of the objects, [H, W] bool; names: of their classes.
-    found: (arm, seed) -> for each object the best detection of its class; None where it was missed.
+    matched: (arm, seed) -> for each object the best detection of its class; None where it was missed.
     others: (arm, seed) -> how many other detections there are: of the same object, of the wrong class, of nothing.
     """
 
@@ -39,7 +39,7 @@ class Scene:
     path: Path
     masks: list[np.ndarray]
     names: list[str]
-    found: dict[tuple[str, int], list[Shown | None]] = field(default_factory=dict)
+    matched: dict[tuple[str, int], list[Shown | None]] = field(default_factory=dict)
     others: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def pixels(self) -> np.ndarray:
@@ -48,11 +48,13 @@ class Scene:
 
     def fit(self, seed: int) -> float:
         """Mean IoU over the objects and the arms of a seed, a missed object counting 0: how easy the scene is."""
-        ious = [shown.iou if shown else 0.0 for (_, one), each in self.found.items() if one == seed for shown in each]
+        ious = [
+            shown.iou if shown else 0.0 for key, of_run in self.matched.items() if key[1] == seed for shown in of_run
+        ]
         return float(np.mean(ious)) if ious else 0.0
 
 
-def read_scenes(study: StudyResults) -> list[Scene]:
+def read_scenes(study: StudyResults) -> list[SampleScene]:
     """All sample images that are there, with the runs whose detections are stored; none without ground truth."""
     truth = study.ground_truth
     images = study.sample_images()
@@ -60,25 +62,25 @@ def read_scenes(study: StudyResults) -> list[Scene]:
         return []
     names = {category["id"]: str(category["name"]) for category in truth.get("categories", [])}
     objects = _by_image(item for item in truth["annotations"] if not item.get("iscrowd"))
-    results = {key: _by_image(found) for key in study.runs if (found := study.sample_detections(*key)) is not None}
+    results = {key: _by_image(matched) for key in study.runs if (matched := study.sample_detections(*key)) is not None}
     scenes = []
     for image_id, path in images:
         with Image.open(path) as image:
             size = (image.height, image.width)
         items = objects[image_id]
-        scene = Scene(
+        scene = SampleScene(
             image_id=image_id,
             path=path,
             masks=[decode(item["segmentation"], size) for item in items],
             names=[names.get(item["category_id"], str(item["category_id"])) for item in items],
         )
         for key, by_image in results.items():
-            scene.found[key], scene.others[key] = _best(by_image[image_id], items, scene.masks, size)
+            scene.matched[key], scene.others[key] = _best(by_image[image_id], items, scene.masks, size)
         scenes.append(scene)
     return scenes
 
 
-def middling(scenes: Sequence[Scene], seed: int, count: int) -> list[Scene]:
+def middling(scenes: Sequence[SampleScene], seed: int, count: int) -> list[SampleScene]:
     """Those `count` of the scenes whose fit is nearest the median, in the order of their images: neither the best nor
     the worst are picked."""
     fits = [scene.fit(seed) for scene in scenes]
@@ -134,7 +136,7 @@ def _best(
         mask = decode(result["segmentation"], size) if with_masks else fill(result["bbox"], size)
         shown[column] = Shown(mask, float(overlaps[row, column]), not with_masks)
         overlaps[row], overlaps[:, column] = 0.0, 0.0
-    return shown, len(results) - sum(one is not None for one in shown)
+    return shown, len(results) - sum(detection is not None for detection in shown)
 
 
 def _by_image(items: Iterable[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:

@@ -59,8 +59,8 @@ def below(package: str) -> set[str]:
 
 def packages_imported(path: Path) -> set[str]:
     """The packages and modules directly in ablations that a file imports."""
-    rooms = {path.stem for path in (ROOT / "ablations").iterdir()}
-    return {name.split(".")[1] for name in imports(path) if name.startswith("ablations.")} & rooms
+    packages = {path.stem for path in (ROOT / "ablations").iterdir()}
+    return {name.split(".")[1] for name in imports(path) if name.startswith("ablations.")} & packages
 
 
 def files_of(package: str) -> list[Path]:

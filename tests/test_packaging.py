@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LOCK = tomllib.loads((ROOT / "pylock.toml").read_text(encoding="utf-8"))
 LOCKED = {package["name"]: package["version"] for package in LOCK["packages"]}
-ROOMS = ("ablations", "data", "models", "ops", "reports")
+PACKAGES = ("ablations", "data", "models", "ops", "reports")
 WITH_ANOTHER = {"triton": "torch", "pydantic_core": "pydantic"}  # pinned by the package that brings it
 
 
@@ -27,13 +27,13 @@ def declared(lines):
 
 def third_party_imports():
     names = set()
-    for path in [ROOT / "run.py", *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]:
+    for path in [ROOT / "run.py", *(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names.add(node.module.partition(".")[0])
-    return names - set(sys.stdlib_module_names) - set(ROOMS) - {"tests", "tools", "__future__"}
+    return names - set(sys.stdlib_module_names) - set(PACKAGES) - {"tests", "tools", "__future__"}
 
 
 def test_every_imported_package_is_declared():

@@ -58,7 +58,7 @@ class Hidden(nn.Module):
         return self.hidden(self.shared(x).flatten(1)).relu()
 
 
-class Predictor(nn.Module):
+class BoxPredictor(nn.Module):
     """Scores and deltas, background first, in the form of torchvision's `box_predictor`."""
 
     def __init__(self, hidden: int, num_classes: int) -> None:
@@ -96,7 +96,7 @@ def torchvision_network(model: ToyConfig) -> TorchvisionMaskRCNN:
         rpn_batch_size_per_image=model.anchors_per_image,
         box_roi_pool=pool(),
         box_head=Hidden(shared, box),
-        box_predictor=Predictor(model.box_hidden, classes),
+        box_predictor=BoxPredictor(model.box_hidden, classes),
         box_batch_size_per_image=model.rois_per_image,
         box_positive_fraction=model.positive_fraction,
         box_detections_per_img=model.detections_per_image,

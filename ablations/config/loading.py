@@ -15,11 +15,11 @@ from ablations.records.schema import flatten
 
 
 def from_hydra(composed: DictConfig) -> Config:
-    """The typed configuration, checked and decided. Raises ConfigError with one line for each mistake."""
-    return decided(checked(composed))
+    """The typed configuration with its precision resolved. Raises ConfigError with one line for each mistake."""
+    return resolve_precision(validate(composed))
 
 
-def checked(composed: DictConfig) -> Config:
+def validate(composed: DictConfig) -> Config:
     """The typed configuration, with precision=auto as it is. Raises ConfigError with one line for each mistake."""
     plain = to_plain(composed)
     plain.pop("study", None)
@@ -33,8 +33,8 @@ def checked(composed: DictConfig) -> Config:
     return _derived(Config(**groups))
 
 
-def decided(config: Config) -> Config:
-    """The configuration with its precision decided for this machine, so that a record says which it was.
+def resolve_precision(config: Config) -> Config:
+    """The configuration with its precision resolved for this machine, so that a record says which it was.
 
     This asks torch for a GPU, which takes seconds to import.
     """
@@ -51,7 +51,7 @@ def from_settings(settings: dict[str, Any]) -> Config:
         values = settings | {"budget": budget, "data": data, "model": with_weights(settings["model"])}
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"expected a run's settings, got something else ({error!r})") from error
-    return cast(Config, typed(Config, values))
+    return cast(Config, parse(Config, values))
 
 
 def with_data_kind(data: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def to_plain(composed: DictConfig) -> dict[str, Any]:
         raise ConfigError(f"{place}: expected ${{...}} to name another setting, got: {reason}") from error
 
 
-def typed(kind: type, values: Any, name: str = "") -> Any:
+def parse(kind: type, values: Any, name: str = "") -> Any:
     """An instance of dataclass `kind` from plain values. Raises ConfigError with one line for each mistake."""
     built, mistakes = check(kind, values, name)
     if mistakes:

@@ -44,16 +44,16 @@ def check(kind: Any, values: Any, name: str = "") -> tuple[Any, list[str]]:
         return None, list(dict.fromkeys(_line(problem, schema, name, values) for problem in error.errors()))
 
 
-def unexpected(expected: str, got: object) -> str:
+def describe_mismatch(expected: str, got: object) -> str:
     """expected: what would be right; a reason may follow behind a colon."""
     what, colon, reason = expected.partition(": ")
-    return f"expected {what}, got {shown(got)}{colon}{reason}"
+    return f"expected {what}, got {format_value(got)}{colon}{reason}"
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """A value as it is written on the command line; of a group, all that it sets."""
     if isinstance(value, dict):
-        return ", ".join(f"{key}={shown(entry)}" for key, entry in value.items()) or "{}"
+        return ", ".join(f"{key}={format_value(entry)}" for key, entry in value.items()) or "{}"
     if isinstance(value, str):
         return value if value.strip() == value != "" else repr(value)
     return json.dumps(value, default=repr, ensure_ascii=False)
@@ -84,8 +84,8 @@ def _line(problem: Any, schema: Schema, name: str, values: Any) -> str:
     if problem["type"].startswith("union_tag"):
         key = part["discriminator"]["propertyName"]
         got = problem["input"].get(key) if isinstance(problem["input"], dict) else problem["input"]
-        return f"{place}.{key}: {unexpected('one of ' + ', '.join(part['discriminator']['mapping']), got)}"
-    line = f"{place}: {unexpected(_words(part, schema), problem['input'])}"
+        return f"{place}.{key}: {describe_mismatch('one of ' + ', '.join(part['discriminator']['mapping']), got)}"
+    line = f"{place}: {describe_mismatch(_words(part, schema), problem['input'])}"
     if isinstance(problem["input"], str):
         close = difflib.get_close_matches(problem["input"], [str(option) for option in _options(part)], n=1)
         return f"{line}; did you mean {close[0]}?" if close else line
@@ -127,7 +127,7 @@ def _words(part: Schema, schema: Schema) -> str:
     if "anyOf" in part:
         return ", or ".join(_words(kind, schema) for kind in part["anyOf"])
     if options := _options(part):
-        return ("one of " if len(options) > 1 else "") + ", ".join(map(shown, options))
+        return ("one of " if len(options) > 1 else "") + ", ".join(map(format_value, options))
     if part.get("type") == "array":
         least, most = part.get("minItems", 0), part.get("maxItems")
         count = f"{least} " if least == most else f"{least} or more " if least else ""

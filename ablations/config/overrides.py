@@ -19,8 +19,8 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ablations.config.mistakes import HELP, shown
-from ablations.config.schema import INDIFFERENT
+from ablations.config.mistakes import HELP, format_value
+from ablations.config.schema import EXECUTION_SETTINGS
 from ablations.config.study import Compose, key_of
 from ablations.errors import ConfigError
 
@@ -134,11 +134,11 @@ def _values(override: Override, options: list[str]) -> list[str]:
 def _check_option(group: str, value: str, options: list[str]) -> None:
     if value in options:
         return
-    line = f"{group}: expected one of {', '.join(options)}, got {shown(value)}"
+    line = f"{group}: expected one of {', '.join(options)}, got {format_value(value)}"
     if value.startswith("["):
         several = [name.strip() for name in value[1:-1].split(",")]
         way = f"to compare them, {_command('-m', group + '=' + ','.join(several))}"
-        raise ConfigError(f"{line}; {'give one of them' if group in INDIFFERENT else way}")
+        raise ConfigError(f"{line}; {'give one of them' if group in EXECUTION_SETTINGS else way}")
     close = difflib.get_close_matches(value, options, n=1)
     raise ConfigError(f"{line}; did you mean {close[0]}?" if close else line)
 

@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 from data.specs import CocoSpec, ShapesSpec
 from models.config import (
     FORBID,
+    Constraints,
     Count,
     DetectorConfig,
     FCISConfig,
@@ -25,7 +26,6 @@ from models.config import (
     MaskRCNNConfig,
     ResNetConfig,
     RoIConfig,
-    Rules,
     ToyConfig,
 )
 
@@ -58,7 +58,7 @@ class ScheduleConfig:
     scaled_from: Count | None = None
     micro_batches: Count = 1
 
-    def rules(self) -> Rules:
+    def rules(self) -> Constraints:
         """Rows of a field's name, whether it fits the other fields, and what would."""
         marks, images = self.milestones, self.images_per_step
         divides = images % self.micro_batches == 0
@@ -136,7 +136,7 @@ class LauncherConfig:
     options: dict[str, str | int | float | bool | None] = field(default_factory=dict)
 
 
-INDIFFERENT = (
+EXECUTION_SETTINGS = (
     "outputs", "device", "workers", "threads", "compile", "force", "code", "checkpoint", "logger", "launcher",
 )  # fmt: skip
 """Settings of how a run is executed: of its result, they decide at most how sums are rounded."""
@@ -189,7 +189,7 @@ class Config:
     def settings(self) -> dict[str, Any]:
         """What decides the result, as plain data."""
         settings = dataclasses.asdict(self)
-        for name in INDIFFERENT:
+        for name in EXECUTION_SETTINGS:
             del settings[name]
         for name in ("seeds", "first_seed"):  # of the study, not of the run: more seeds leave finished runs as they are
             del settings["budget"][name]

@@ -9,16 +9,16 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ablations.config.unused_settings import idle
-from ablations.config.loading import from_hydra, to_plain, typed
-from ablations.config.schema import INDIFFERENT, Config, digest
+from ablations.config.loading import from_hydra, parse, to_plain
+from ablations.config.schema import EXECUTION_SETTINGS, Config, digest
+from ablations.config.unused_settings import unused_settings
 from ablations.errors import ConfigError
 from ablations.records.schema import Arm, Hypothesis, flatten
 
 Compose = Callable[[list[str]], DictConfig]
 Read = Callable[[DictConfig], Config]
 
-UNNAMED = ("seed", "study", *INDIFFERENT)
+UNNAMED = ("seed", "study", *EXECUTION_SETTINGS)
 """What a user may set on the command line without giving a single run another name."""
 
 LONGEST_NAME = 200
@@ -60,7 +60,7 @@ def key_of(override: str) -> str:
 def single_run(composed: DictConfig, overrides: list[str], read: Read = from_hydra) -> Run:
     """The run that a command line without a study asks for, named by what it sets. Raises ConfigError."""
     config = read(composed)
-    refuse_idle([config], overrides, study=False)
+    refuse_unused_settings([config], overrides, study=False)
     return Run("single", run_name(overrides), config)
 
 
@@ -99,7 +99,7 @@ def compose_study(
             mistakes += str(error).splitlines()
     if mistakes:
         raise ConfigError("\n".join(dict.fromkeys(mistakes)))
-    refuse_idle(list(arms.values()), overrides, study=True)
+    refuse_unused_settings(list(arms.values()), overrides, study=True)
     check_factors(study, arms)
     budget = next(iter(arms.values())).budget
     seeds = range(budget.first_seed, budget.first_seed + budget.seeds)
@@ -109,9 +109,9 @@ def compose_study(
     return study, runs
 
 
-def refuse_idle(configs: list[Config], overrides: list[str], study: bool) -> None:
-    """Raises ConfigError for overrides that decide nothing in any of the configurations."""
-    reasons = [idle(config, [key_of(override) for override in overrides], study) for config in configs]
+def refuse_unused_settings(configs: list[Config], overrides: list[str], study: bool) -> None:
+    """Raises ConfigError for overrides that have no effect in any of the configurations."""
+    reasons = [unused_settings(config, [key_of(override) for override in overrides], study) for config in configs]
     common = set.intersection(*(set(lines) for lines in reasons))
     if common:
         raise ConfigError("\n".join(line for line in reasons[0] if line in common))
@@ -139,7 +139,7 @@ def _read(content: dict[str, Any]) -> Study:
         name: arm | {"factors": dict(_split(override) for override in arm["overrides"])}
         for name, arm in content["arms"].items()
     }
-    study = typed(Study, content | {"arms": arms}, "study")
+    study = parse(Study, content | {"arms": arms}, "study")
     for hypothesis in study.hypotheses:
         unknown = sorted(set(hypothesis.contrast) - set(study.arms))
         if unknown:

@@ -1,4 +1,4 @@
-"""Settings that decide nothing beside certain others. They are refused: a user who gives one expects a difference."""
+"""Settings that have no effect beside certain others. They are refused: a user who gives one expects a difference."""
 
 from collections.abc import Callable, Iterable
 
@@ -18,7 +18,7 @@ WANDB = ("logger.project", "logger.entity", "logger.tags", "logger.mode")
 SUBMITIT = ("launcher.cluster", "launcher.options")
 DETECTOR = ("system", "roi", "mask_loss", "mask_class", "mask_head", "budget.train", *HEADS, *ROIS)
 
-IDLE: list[tuple[Callable[[Config], bool], tuple[str, ...], str]] = [
+UNUSED: list[tuple[Callable[[Config], bool], tuple[str, ...], str]] = [
     (lambda c: c.task == "proposals", DETECTOR, "task=proposals trains the proposal network by itself"),
     (lambda c: isinstance(c.system, FCISConfig), HEADS, "system=fcis has no heads on RoIs"),
     (lambda c: c.mask_head.kind != "fcn", MASK_HEAD, "only mask_head=fcn has it"),
@@ -29,15 +29,15 @@ IDLE: list[tuple[Callable[[Config], bool], tuple[str, ...], str]] = [
     (lambda c: c.launcher.kind != "submitit", SUBMITIT, "only launcher=submitit has it"),
     (lambda c: c.logger.kind != "wandb", WANDB, "only logger=wandb has it"),
 ]
-"""When settings decide nothing, which ones, and why."""
+"""When settings have no effect, which ones, and why."""
 
 
-def idle(config: Config, keys: Iterable[str], study: bool) -> list[str]:
-    """A line for each of the settings `keys`, as the user gave them, that decides nothing in this configuration."""
-    table = [(names, reason) for applies, names, reason in IDLE if applies(config)]
+def unused_settings(config: Config, keys: Iterable[str], study: bool) -> list[str]:
+    """A line for each of the settings `keys`, as the user gave them, that has no effect in this configuration."""
+    table = [(names, reason) for applies, names, reason in UNUSED if applies(config)]
     table += [] if study else [(("budget.seeds", "budget.first_seed"), "a single run has one seed, which seed=N sets")]
     return [
-        f"{key}: decides nothing: {reason}; leave it out"
+        f"{key}: has no effect: {reason}; leave it out"
         for key in keys
         for names, reason in table
         if any(key == name or key.startswith(f"{name}.") for name in names)

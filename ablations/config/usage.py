@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ablations.config.loading import to_plain
-from ablations.config.mistakes import shown
+from ablations.config.mistakes import format_value
 from ablations.config.overrides import CONF, Compose, key_of
 from ablations.config.schema import STAGES
 
@@ -50,7 +50,9 @@ def _tree(settings: dict[str, Any], comments: dict[str, str], above: str = "", i
     lines = []
     for name, value in settings.items():
         comment, nested = comments.get(above + name, ""), isinstance(value, dict)
-        lines.append(_commented(f"{indent}{name}:{'' if nested else ' ' + shown(value)}", comment, SETTING_WIDTH))
+        lines.append(
+            _commented(f"{indent}{name}:{'' if nested else ' ' + format_value(value)}", comment, SETTING_WIDTH)
+        )
         if nested:
             lines += _tree(value, comments, f"{above}{name}.", f"{indent}  ")
     return lines

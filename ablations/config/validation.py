@@ -1,4 +1,4 @@
-"""Rules between groups of settings, and between settings and this machine.
+"""Constraints between groups of settings, and between settings and this machine.
 
 The parameters of a rule name the fields of Config that it is about; it is left out where one of them is wrong already.
 """
@@ -9,11 +9,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from ablations.config.mistakes import unexpected
+from ablations.config.mistakes import describe_mismatch
 from ablations.config.schema import BudgetConfig, LauncherConfig, LoggerConfig
 from ablations.machine import missing_compiler
 from data.specs import CocoSpec, ShapesSpec
 from models.config import (
+    Constraints,
     FCISConfig,
     MaskClassConfig,
     MaskHeadConfig,
@@ -21,7 +22,6 @@ from models.config import (
     MaskRCNNConfig,
     ResNetConfig,
     RoIConfig,
-    Rules,
     ToyConfig,
 )
 
@@ -33,17 +33,19 @@ def mistakes(groups: dict[str, Any]) -> list[str]:
     """What is wrong with valid fields of Config, by name, taken together: one line for each mistake."""
     rows = [row for name, part in groups.items() for row in _rules_within(name, part)]
     rows += [row for rule in RULES for row in _call(rule, groups)]
-    broken = [f"{name}: {unexpected(expected, _value(name, groups))}" for name, holds, expected in rows if not holds]
+    broken = [
+        f"{name}: {describe_mismatch(expected, _value(name, groups))}" for name, holds, expected in rows if not holds
+    ]
     return broken + [line for check in MACHINE for line in _call(check, groups)]
 
 
-def network(stride: int, model: ToyConfig | ResNetConfig) -> Rules:
+def network(stride: int, model: ToyConfig | ResNetConfig) -> Constraints:
     if stride not in model.strides:
         return [("stride", False, f"{' or '.join(map(str, model.strides))} for this model")]
     return [(f"model.{name}", holds, expected) for name, holds, expected in model.rules_at(stride)]
 
 
-def image_counts(data: ShapesSpec | CocoSpec, budget: BudgetConfig) -> Rules:
+def image_counts(data: ShapesSpec | CocoSpec, budget: BudgetConfig) -> Constraints:
     endless = isinstance(data, ShapesSpec)
     return [
         (f"budget.{name}", not endless or getattr(budget, name) is not None, "a number: drawn images have no end")
@@ -51,13 +53,13 @@ def image_counts(data: ShapesSpec | CocoSpec, budget: BudgetConfig) -> Rules:
     ]
 
 
-def proposal_task(task: str, rpn: str) -> Rules:
+def proposal_task(task: str, rpn: str) -> Constraints:
     alone = "separate: task=proposals trains the proposal network by itself"
     return [("rpn", task == "detection" or rpn == "separate", alone)]
 
 
-def without_masks(mask_head: MaskHeadConfig, mask_loss: MaskLossConfig, mask_class: MaskClassConfig) -> Rules:
-    branch, reason = mask_head.kind != "none", "without a mask branch (mask_head=none) it decides nothing"
+def without_masks(mask_head: MaskHeadConfig, mask_loss: MaskLossConfig, mask_class: MaskClassConfig) -> Constraints:
+    branch, reason = mask_head.kind != "none", "without a mask branch (mask_head=none) it has no effect"
     return [
         ("mask_loss.kind", branch or mask_loss.kind == "sigmoid", f"sigmoid: {reason}"),
         ("mask_class.kind", branch or mask_class.kind == "specific", f"specific: {reason}"),
@@ -72,7 +74,7 @@ def fcis(
     mask_loss: MaskLossConfig,
     mask_class: MaskClassConfig,
     mask_head: MaskHeadConfig,
-) -> Rules:
+) -> Constraints:
     """FCIS has none of these parts, so nothing may be set of them."""
     if not isinstance(system, FCISConfig):
         return []
@@ -95,7 +97,7 @@ def _without(name: str, reason: str) -> str:
     return f"the default for system=fcis: {reason}; leave {name} out"
 
 
-RULES: list[Callable[..., Rules]] = [network, image_counts, proposal_task, without_masks, fcis]
+RULES: list[Callable[..., Constraints]] = [network, image_counts, proposal_task, without_masks, fcis]
 
 
 def files(data: ShapesSpec | CocoSpec) -> list[str]:
@@ -127,13 +129,13 @@ def packages(launcher: LauncherConfig, logger: LoggerConfig) -> list[str]:
 MACHINE: list[Callable[..., list[str]]] = [files, compiler, packages]
 
 
-def _rules_within(name: str, part: Any) -> Rules:
+def _rules_within(name: str, part: Any) -> Constraints:
     """The rules of a group and of the groups in it, under dotted names."""
     if not dataclasses.is_dataclass(part):
         return []
-    own = part.rules() if hasattr(part, "rules") else []
+    group_rules = part.rules() if hasattr(part, "rules") else []
     inner = [(field.name, getattr(part, field.name)) for field in dataclasses.fields(part)]
-    rows = [(f"{name}.{setting}", holds, expected) for setting, holds, expected in own]
+    rows = [(f"{name}.{setting}", holds, expected) for setting, holds, expected in group_rules]
     return rows + [row for field, value in inner for row in _rules_within(f"{name}.{field}", value)]
 
 

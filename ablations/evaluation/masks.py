@@ -108,7 +108,7 @@ def window(box: np.ndarray, size: tuple[int, int]) -> Window:
     return rows, slice(min(x1, width - 1), min(max(x1 + 1, x2), width))
 
 
-def counted(masks: list[Mask], size: tuple[int, int]) -> np.ndarray:
+def count_masks(masks: list[Mask], size: tuple[int, int]) -> np.ndarray:
     """[H, W]: how many of the masks cover each pixel."""
     counts = np.zeros(size, np.min_scalar_type(len(masks)))
     for mask in masks:
@@ -121,7 +121,7 @@ def share(pixels: np.ndarray) -> float:
     return int(np.count_nonzero(pixels)) / pixels.size
 
 
-def dilated(pixels: np.ndarray, reach: int, axis: int) -> np.ndarray:
+def dilate(pixels: np.ndarray, reach: int, axis: int) -> np.ndarray:
     """bool [H, W]: the pixels with a set pixel of bool [H, W] at most `reach` away along an axis.
 
     Each round doubles the length of the stretch that a pixel has gathered.

@@ -13,7 +13,7 @@ from ablations.evaluation.overlap import MatchedObject, matched_objects
 from data.neighbours import CONDITIONS, DEGREES, Condition, image_id
 
 KINDS = ("same", "other")
-PLACES = [(degree, in_front) for degree in DEGREES for in_front in (False, True)]
+LAYOUTS = [(degree, in_front) for degree in DEGREES for in_front in (False, True)]
 
 Detected = dict[tuple[int, Condition], MatchedObject]
 """The object's match in each picture, by scene and condition, where it is detected."""
@@ -44,7 +44,7 @@ def neighbour_metrics(truth: dict[str, Any], results: list[dict[str, Any]]) -> d
         count = sum(condition.neighbour == kind for _, condition in detected)
         of_kind = [effect for effect in effects if effect.condition.neighbour == kind]
         metrics |= {
-            f"detected_{kind}": 100 * count / (num_scenes * len(PLACES)),
+            f"detected_{kind}": 100 * count / (num_scenes * len(LAYOUTS)),
             f"iou_loss_{kind}": _mean([effect.iou_loss for effect in of_kind]),
             f"leakage_{kind}": _mean([effect.leakage for effect in of_kind]),
         }
@@ -73,8 +73,8 @@ def effects_of(detected: Detected) -> list[Effect]:
     effects = []
     for scene in sorted({scene for scene, _ in detected}):
         alone = detected.get((scene, CONDITIONS[0]))
-        for place in PLACES:
-            conditions = [Condition(kind, *place) for kind in KINDS]
+        for layout in LAYOUTS:
+            conditions = [Condition(kind, *layout) for kind in KINDS]
             if alone is None or any((scene, condition) not in detected for condition in conditions):
                 continue
             for condition in conditions:

@@ -29,7 +29,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ablations.evaluation.cocoapi import index, quietly, with_results
-from ablations.evaluation.masks import Mask, Window, counted, dilated, edge_pixels, share, window
+from ablations.evaluation.masks import Mask, Window, count_masks, dilate, edge_pixels, share, window
 
 MUCH = 0.15
 """Degree above which an object overlaps much. Fixed before any detector was trained: it is the median of the drawn
@@ -88,7 +88,7 @@ class Scene:
     @cached_property
     def _counts(self) -> np.ndarray:
         """[H, W]: how many objects cover each pixel; more than one only where annotated masks overlap."""
-        return counted(self.masks, self.size)
+        return count_masks(self.masks, self.size)
 
 
 @dataclass(frozen=True)
@@ -239,18 +239,18 @@ def _matched_in(scene: Scene, results: list[dict[str, Any]]) -> Iterator[Matched
     """`matched_objects` of one image. results: its results with masks."""
     degrees = scene.degrees.tolist()
     for g, result in matches(scene, results).items():
-        mask, own = Mask.decoded(result["segmentation"]), scene.masks[g]
+        mask, object_mask = Mask.decoded(result["segmentation"]), scene.masks[g]
         around = mask.rows, mask.columns
-        pixels, on_own, on_others = mask.pixels, own.within(around), scene.others(g, around)
+        pixels, on_own, on_others = mask.pixels, object_mask.within(around), scene.others(g, around)
         shared = int(np.count_nonzero(pixels & on_own))
         yield MatchedObject(
             image_id=scene.image_id,
             object_id=scene.ids[g],
             degree=degrees[g],
             result=result,
-            iou=shared / max(1, mask.area + own.area - shared),
+            iou=shared / max(1, mask.area + object_mask.area - shared),
             leakage=int(np.count_nonzero(pixels & on_others & ~on_own)) / mask.area if mask.area else None,
-            false_edges=false_edges(mask, own, boxes_of([result])[0]),
+            false_edges=false_edges(mask, object_mask, boxes_of([result])[0]),
         )
 
 
@@ -306,7 +306,7 @@ def false_edges(predicted: Mask, true: Mask, box: np.ndarray) -> tuple[np.ndarra
     corner = (np.floor(box[:2]).astype(int) - reach - 1).clip(min=0)  # nothing further out matters
     around = window(np.concatenate([corner, box[2:] + reach + 1]), predicted.size)
     mask, (x1, y1, x2, y2) = predicted.within(around), (box - np.tile(corner, 2)).tolist()
-    near = dilated(dilated(edge_pixels(true.within(around)), reach[1] - 1, axis=0), reach[0] - 1, axis=1)
+    near = dilate(dilate(edge_pixels(true.within(around)), reach[1] - 1, axis=0), reach[0] - 1, axis=1)
     positions, length = [], 0
     vertical, horizontal = (1, (x1, x2), (y1, y2)), (0, (y1, y2), (x1, x2))
     for axis, (left, right), (top, bottom) in (vertical, horizontal):

@@ -83,8 +83,8 @@ def run_job(job: Job, echo: bool) -> Any:
 
     echo: what it logs is printed too.
     """
-    with locked(job.folder / LOCK, wait=False) as ours:
-        if not ours:
+    with locked(job.folder / LOCK, wait=False) as acquired:
+        if not acquired:
             raise RunningElsewhere
         clear_temporaries(job.folder)
         if job.run is not None:

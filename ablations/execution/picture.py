@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from ablations.config.study import Run
 from ablations.stages.store import stages_of
-from ablations.tracking.sample_masks import SCORE, SampleImage, layer_of, painted
+from ablations.tracking.sample_masks import SCORE, SampleImage, layer_of, paint
 from data.dataset import InstanceSet, Sample
 
 NAME = "picture.png"
@@ -48,7 +48,7 @@ def _view(images: InstanceSet, sample: Sample, results: list[dict[str, Any]]) ->
     truth = np.asarray(Image.fromarray(truth).resize(image.shape[1::-1], Image.Resampling.NEAREST))
     classes = dict(enumerate(images.classes, start=1))
     found = layer_of(results, sample.image_id, image.shape[:2])
-    view = Image.fromarray(painted(SampleImage(sample.image_id, image, truth, found, classes)))
+    view = Image.fromarray(paint(SampleImage(sample.image_id, image, truth, found, classes)))
     pen = ImageDraw.Draw(view)
     for x, y, width, height in (item["bbox"] for item in results if "segmentation" not in item):
         x += image.shape[1]

@@ -1,11 +1,11 @@
-"""What a command line asks for, checked but not begun."""
+"""What a command line asks for, validated but not begun."""
 
 import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablations.config.loading import decided
+from ablations.config.loading import resolve_precision
 from ablations.config.study import Run, Study
 
 
@@ -21,9 +21,9 @@ class Request:
         """Where its files go."""
         return self.runs[0].folder if self.study is None else self.runs[0].folder.parent.parent
 
-    def decided(self) -> "Request":
-        """The same for this machine: see loading.decided."""
-        runs = [dataclasses.replace(run, config=decided(run.config)) for run in self.runs]
+    def resolve_precision(self) -> "Request":
+        """The same for this machine: see loading.resolve_precision."""
+        runs = [dataclasses.replace(run, config=resolve_precision(run.config)) for run in self.runs]
         return dataclasses.replace(self, runs=runs)
 
 

@@ -92,8 +92,8 @@ def find_finished(runs: list[Run], outcome: Outcome, print_line: Callable[[str],
         print_line(f"running again: {names}: {reason}; the old files are kept in {folder}")
     for run in [run for run in runs if run.folder not in outcome.records and not run.config.force]:
         try:
-            with locked(run.folder / LOCK, wait=False) as ours:
-                record = reuse_finished_run(run) if ours else None
+            with locked(run.folder / LOCK, wait=False) as acquired:
+                record = reuse_finished_run(run) if acquired else None
         except OSError as error:
             outcome.failures[job_name(run)] = explain(error)
             print_line(f"FAILED {job_name(run)}: {explain(error)}")

@@ -17,7 +17,7 @@ from ablations.stages.store import stages_of
 from ablations.tasks.detection import detect, trained_model
 from data.dataset import Batch
 from data.loaders import eval_batches
-from models.config import Rule
+from models.config import MaskRule
 from models.mask_objective import SoftmaxMask
 from models.mask_rcnn import MaskRCNN
 from models.masks import crop_masks
@@ -26,7 +26,7 @@ FIGURES = ("AP", "AP50", "AP75")
 
 
 @dataclasses.dataclass(frozen=True)
-class Objects:
+class MaskLogits:
     """logits [N, channels, M, M] for the ground-truth boxes, and targets [N, M, M], labels, boxes [N, 4], image_ids."""
 
     logits: Tensor
@@ -35,8 +35,8 @@ class Objects:
     boxes: Tensor
     image_ids: Tensor
 
-    def select(self, chosen: Tensor) -> "Objects":
-        return Objects(*(value[chosen] for value in self.__dict__.values()))
+    def select(self, chosen: Tensor) -> "MaskLogits":
+        return MaskLogits(*(value[chosen] for value in self.__dict__.values()))
 
 
 def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
@@ -44,9 +44,9 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     softmax = [run for run in runs if run.config.mask_loss.kind == "softmax"]
     sigmoid = [run for run in runs if run.config.mask_loss.kind == "sigmoid"]
     shown = min(run.config.seed for run in runs)
-    rules: dict[Rule, dict[str, Any]] = {rule: {} for rule in get_args(Rule)}
+    rules: dict[MaskRule, dict[str, Any]] = {rule: {} for rule in get_args(MaskRule)}
     lost: dict[str, dict[str, Any]] = {"softmax": {}, "sigmoid": {}}
-    objects: dict[str, Objects] = {}
+    objects: dict[str, MaskLogits] = {}
     for run in softmax + sigmoid:
         model, seed, kind = trained_model(run), run.config.seed, run.config.mask_loss.kind
         assert isinstance(model, MaskRCNN), "the losses are those of Mask R-CNN's mask branch"
@@ -62,7 +62,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     return {"rules": rules, "lost": lost, "seed": shown, "object": typical(objects, classes)}
 
 
-def ap_under(rule: Rule, model: MaskRCNN, run: Run) -> dict[str, float | None]:
+def ap_under(rule: MaskRule, model: MaskRCNN, run: Run) -> dict[str, float | None]:
     """Mask AP, AP50 and AP75 of the same weights under another rule: which rivals the class must beat."""
     config = dataclasses.replace(run.config, mask_loss=dataclasses.replace(run.config.mask_loss, rule=rule))
     stages = stages_of(config)  # under torchrun the other ranks build the network from it
@@ -74,25 +74,25 @@ def ap_under(rule: Rule, model: MaskRCNN, run: Run) -> dict[str, float | None]:
 
 
 @torch.no_grad()
-def true_box_logits(model: MaskRCNN, run: Run) -> Objects:
+def true_box_logits(model: MaskRCNN, run: Run) -> MaskLogits:
     """The mask branch's logits for all objects of the validation images, given their boxes."""
     stages = stages_of(run.config)
     batches = eval_batches(stages.evaluated)
     by_batch = [_batch_logits(model, batch.to(stages.device)) for batch in batches]
     columns = zip(*(objects.__dict__.values() for objects in by_batch), strict=True)
-    return Objects(*(torch.cat(column).cpu() for column in columns))
+    return MaskLogits(*(torch.cat(column).cpu() for column in columns))
 
 
-def _batch_logits(model: MaskRCNN, batch: Batch) -> Objects:
+def _batch_logits(model: MaskRCNN, batch: Batch) -> MaskLogits:
     real = batch.labels.flatten() > 0
     logits = model.mask_logits(model.backbone(batch.images), batch.boxes)[real]
     boxes, labels = batch.boxes.flatten(0, 1)[real], batch.labels.flatten()[real]
     targets = crop_masks(batch.masks.flatten(0, 1)[real], boxes, logits.shape[-1])
     image_ids = batch.image_ids[:, None].expand_as(batch.labels).flatten()[real]
-    return Objects(logits, targets, labels, boxes, image_ids)
+    return MaskLogits(logits, targets, labels, boxes, image_ids)
 
 
-def lost_pixels(objects: Objects, competing: bool) -> dict[str, float]:
+def lost_pixels(objects: MaskLogits, competing: bool) -> dict[str, float]:
     """Shares of the objects' cells, in percent: those that the mask misses, and what has the largest logit in them.
 
     Averaged over objects, so that all count equally.
@@ -117,7 +117,7 @@ def lost_pixels(objects: Objects, competing: bool) -> dict[str, float]:
     }
 
 
-def own_probabilities(objects: Objects, competing: bool) -> Tensor:
+def own_probabilities(objects: MaskLogits, competing: bool) -> Tensor:
     """[N, M, M]: the probability of the object's own class, as the arm computes it."""
     rows = torch.arange(len(objects.labels))
     if competing:
@@ -125,7 +125,7 @@ def own_probabilities(objects: Objects, competing: bool) -> Tensor:
     return objects.logits[rows, objects.labels - 1].sigmoid()
 
 
-def typical(objects: dict[str, Objects], classes: list[str]) -> dict[str, Any]:
+def typical(objects: dict[str, MaskLogits], classes: list[str]) -> dict[str, Any]:
     """The object of the sample images whose difference in mask IoU, sigmoid minus softmax, is the median of theirs."""
     softmax, sigmoid = objects["softmax"], objects["sigmoid"]
     gap = mask_iou(sigmoid, competing=False) - mask_iou(softmax, competing=True)
@@ -144,7 +144,7 @@ def typical(objects: dict[str, Objects], classes: list[str]) -> dict[str, Any]:
     }
 
 
-def mask_iou(objects: Objects, competing: bool) -> Tensor:
+def mask_iou(objects: MaskLogits, competing: bool) -> Tensor:
     """[N]: intersection over union, in cells, of each mask with its target."""
     mask, target = own_probabilities(objects, competing) >= 0.5, objects.targets > 0.5
     return (mask & target).sum((1, 2)) / (mask | target).sum((1, 2)).clamp(min=1)

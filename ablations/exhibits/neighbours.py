@@ -14,7 +14,7 @@ from ablations.errors import ConfigError
 from ablations.evaluation.coco import coco_results
 from ablations.evaluation.neighbours import (
     KINDS,
-    PLACES,
+    LAYOUTS,
     Detected,
     Effect,
     detected_objects,
@@ -40,7 +40,7 @@ SHOWN = [CONDITIONS[0]] + [Condition(kind, DEGREES[-1], in_front) for in_front i
 def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     """metrics: of each run, by arm and seed, what `neighbour_metrics` gives; hypotheses may name them.
 
-    places: of each run, for each kind of neighbour and each of PLACES, the mean loss of IoU and leakage in points
+    places: of each run, for each kind of neighbour and each of LAYOUTS, the mean loss of IoU and leakage in points
     shown: of the first seed, the scene of which same-class neighbours take the median amount of IoU over all arms, its
     pictures (in `folder`) and each arm's masks of the object
     """
@@ -57,7 +57,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
         results = detect_on(scenes, run)
         detected, seed = detected_objects(scenes.coco, results), str(run.config.seed)
         metrics[run.arm][seed] = neighbour_metrics(scenes.coco, results)
-        places[run.arm][seed] = by_place(effects_of(detected))
+        places[run.arm][seed] = by_layout(effects_of(detected))
         if run.config.seed == shown_seed:
             shown[run.arm] = detected
     return {
@@ -81,16 +81,16 @@ def detect_on(dataset: InstanceSet, run: Run) -> list[dict[str, Any]]:
     return results
 
 
-def by_place(effects: list[Effect]) -> dict[str, list[dict[str, Any]]]:
-    """By kind of neighbour, for each of PLACES: how many pictures, and the mean loss of IoU and leakage in points."""
+def by_layout(effects: list[Effect]) -> dict[str, list[dict[str, Any]]]:
+    """By kind of neighbour, for each of LAYOUTS: how many pictures, and the mean loss of IoU and leakage in points."""
     rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
-    for kind, place in itertools.product(KINDS, PLACES):
-        chosen = [effect for effect in effects if effect.condition == Condition(kind, *place)]
+    for kind, layout in itertools.product(KINDS, LAYOUTS):
+        chosen = [effect for effect in effects if effect.condition == Condition(kind, *layout)]
         means = {
             name: 100 * statistics.fmean(getattr(effect, name) for effect in chosen) if chosen else None
             for name in ("iou_loss", "leakage")
         }
-        rows[kind].append({"degree": place[0], "in_front": place[1], "pictures": len(chosen), **means})
+        rows[kind].append({"degree": layout[0], "in_front": layout[1], "pictures": len(chosen), **means})
     return rows
 
 

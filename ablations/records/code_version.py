@@ -11,7 +11,7 @@ STARTS = ("ablations.stages.make", "ablations.execution.run")
 LAYERS = ("ablations", "data", "models", "ops")
 
 # Imported too, but they deal only with files, messages, the machine and settings (which are compared by themselves).
-INDIFFERENT = (
+IGNORED_MODULES = (
     "ablations.config",
     "ablations.errors",
     "ablations.machine",
@@ -54,7 +54,9 @@ def deciding_modules(starts: Iterable[str] = STARTS) -> list[str]:
     while remaining:
         name = remaining.pop()
         modules.add(name)
-        remaining |= {other for other in imports(name) if other not in modules and not other.startswith(INDIFFERENT)}
+        remaining |= {
+            other for other in imports(name) if other not in modules and not other.startswith(IGNORED_MODULES)
+        }
     return sorted(modules)
 
 

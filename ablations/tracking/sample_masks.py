@@ -48,7 +48,7 @@ def samples_of(folder: Path) -> list[SampleImage]:
     return samples
 
 
-def painted(sample: SampleImage) -> np.ndarray:
+def paint(sample: SampleImage) -> np.ndarray:
     """[H, 2W, 3] uint8: the ground truth and, beside it, the detections, with a colour for each category."""
     views = []
     for layer in (sample.truth, sample.detections):

@@ -18,7 +18,7 @@ import yaml
 from ablations.config.schema import Config, LoggerConfig
 from ablations.config.study import Run
 from ablations.records.schema import flatten
-from ablations.tracking.sample_masks import SampleImage, painted, renumbered, samples_of
+from ablations.tracking.sample_masks import SampleImage, paint, renumbered, samples_of
 
 Metrics = dict[str, dict[str, float | None]]
 
@@ -74,7 +74,7 @@ class TensorBoard:
                     self.writer.add_scalar(f"{kind}/{name}", value)
         self._add_hparams(metrics)
         for sample in samples_of(self.folder):
-            self.writer.add_image(f"samples/{sample.image_id}", painted(sample), dataformats="HWC")
+            self.writer.add_image(f"samples/{sample.image_id}", paint(sample), dataformats="HWC")
         self.writer.close()
 
     def _add_hparams(self, metrics: Metrics) -> None:

@@ -141,7 +141,7 @@ def measure(case: Case, boxes: torch.Tensor, expected, device: torch.device, rou
     prepared, rows = [], []
     for contender in contenders(case, device):
         maps = make_maps(case, device, contender.channels_last)
-        maps = [each.to(contender.dtype).requires_grad_() for each in maps]
+        maps = [level.to(contender.dtype).requires_grad_() for level in maps]
         out = contender.call(maps, boxes)
         layout = torch.channels_last if contender.channels_last else torch.contiguous_format
         grad = gradient_of(out.shape).to(out).contiguous(memory_format=layout)
@@ -213,7 +213,7 @@ def wanted(case: Case, boxes: torch.Tensor, device: torch.device):
     if case.operator == "roi_pool":
         out, gradient = pooled_by_loops(case, boxes.cpu())
         return out.to(device), [gradient.to(device)]
-    maps = [each.double().requires_grad_() for each in make_maps(case, device, False)]
+    maps = [level.double().requires_grad_() for level in make_maps(case, device, False)]
     out = contenders(case, device)[0].call(maps, boxes.double())
     gradients = torch.autograd.grad(out, maps, gradient_of(out.shape).to(out), allow_unused=True)
     return out.detach(), gradients
@@ -226,7 +226,7 @@ def gradient_of(shape: torch.Size) -> torch.Tensor:
 
 def pooled_by_loops(case: Case, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """RoIPool's output and its map's gradient in float64, bin by bin."""
-    (feature,) = (each.double() for each in make_maps(case, torch.device("cpu"), False))
+    (feature,) = (level.double() for level in make_maps(case, torch.device("cpu"), False))
     batch, channels, height, width = feature.shape
     out = feature.new_zeros(batch * case.rois_per_image, channels, case.pooled, case.pooled)
     grad, total = gradient_of(out.shape).double(), torch.zeros_like(feature)
@@ -250,7 +250,7 @@ def parity(contender: Contender, out, gradients, expected) -> float:
             continue
         if right is None or ours is None:  # autograd leaves a gradient out where a map is not read
             there = right if ours is None else ours
-            ours, right = (torch.zeros_like(there) if each is None else each for each in (ours, right))
+            ours, right = (torch.zeros_like(there) if value is None else value for value in (ours, right))
         scale = float(right.abs().max()) + 1e-30
         errors.append(float((ours.double() - right).abs().max()) / scale)
     return max(errors)

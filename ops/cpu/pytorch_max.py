@@ -1,8 +1,8 @@
-"""RoIPool of the backend `pytorch`: a RoI's cells are copied together, adaptive pooling finds maxima and their places.
+"""RoIPool of the backend `pytorch`: a RoI's cells are copied together, adaptive pooling finds maxima and their cells.
 
 The bins of `adaptive_max_pool2d` are RoIPool's: floor(p h / P) to ceil((p + 1) h / P). Its channels-last kernel keeps
-the place of every maximum in vector registers, the first of equals. A table turns places in the copy into places in
-the map, for the gradient's one scatter, which adds in the order of RoIs.
+the position of every maximum in vector registers, the first of equals. A table turns positions in the copy into
+positions in the map, for the gradient's one scatter, which adds in the order of RoIs.
 Letters: B images, K RoIs, C channels, H and W sides of the map, P and Q pooled height and width.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .. import reference
-from ..sampling import pool_bins, rounded
+from ..sampling import pool_bins, round_interval
 from ..validate import Rois
 
 LARGE = 2  # RoIs of more than so many times the map's height or width are left to the reference
@@ -27,7 +27,7 @@ def roi_pool(feature: Tensor, rois: Rois, output_size: tuple[int, int]) -> Tenso
     """RoIPool of `feature` [B, C, H, W] (float32, float64) at boxes in feature cells. [K, C, P, Q], channels last."""
     batch, channels, height, width = feature.shape
     x1, y1, x2, y2 = rois.boxes.detach().unbind(1)
-    large = (rounded(y1, y2)[1] > LARGE * height) | (rounded(x1, x2)[1] > LARGE * width)
+    large = (round_interval(y1, y2)[1] > LARGE * height) | (round_interval(x1, x2)[1] > LARGE * width)
     table = feature.permute(0, 2, 3, 1).reshape(batch * height * width, channels)
     others = Rois(rois.boxes.detach().masked_fill(large[:, None], 0), rois.image)
     out = _CropMax.apply(table, feature.shape, others, output_size).permute(0, 3, 1, 2)
@@ -44,7 +44,7 @@ class _CropMax(torch.autograd.Function):
     @staticmethod
     def forward(ctx, table, shape, rois, output_size):
         x1, y1, x2, y2 = rois.boxes.unbind(1)
-        rows, columns = rounded(y1, y2), rounded(x1, x2)
+        rows, columns = round_interval(y1, y2), round_interval(x1, x2)
         cells = _crop_cells(rois.image, rows, columns, *shape[2:])
         sides = list(zip(rows[1].tolist(), columns[1].tolist(), strict=True))
         out, source = _pool_crops(table, cells, sides, output_size)
@@ -52,7 +52,7 @@ class _CropMax(torch.autograd.Function):
         lefts, rights = pool_bins(x1, x2, output_size[1], shape[3])
         empty = ((bottoms <= tops)[:, :, None] | (rights <= lefts)[:, None, :]).view(-1).nonzero().squeeze(1)
         out.view(-1, shape[1]).index_fill_(0, empty, 0)
-        source.index_fill_(0, empty, table.numel())  # one place more, for the gradient of empty bins
+        source.index_fill_(0, empty, table.numel())  # one element more, for the gradient of empty bins
         ctx.save_for_backward(source)
         ctx.table_shape = table.shape
         return out
@@ -63,8 +63,8 @@ class _CropMax(torch.autograd.Function):
         source, grad = ctx.saved_tensors[0].view(-1), grad.reshape(-1)
         total = grad.new_zeros(ctx.table_shape.numel() + 1)
         for first in range(0, len(grad), ELEMENTS_AT_ONCE):
-            some = slice(first, first + ELEMENTS_AT_ONCE)
-            total.scatter_add_(0, source[some].long(), grad[some])
+            chunk = slice(first, first + ELEMENTS_AT_ONCE)
+            total.scatter_add_(0, source[chunk].long(), grad[chunk])
         return total[:-1].view(ctx.table_shape), None, None, None
 
 
@@ -100,19 +100,19 @@ def _pool_crops(
     portions = list(_portions(sides, num_bins, channels))
     # Room that all portions use again stays in the cache; new memory for each would cost as much as the pooling.
     crops = table.new_empty(max(end - begin for *_, begin, end in portions), channels)
-    places = cells.new_empty(max(after - first for first, after, *_ in portions), *output_size, channels)
-    targets, places_of = (each.permute(0, 3, 1, 2).split(1) for each in (out, places))
+    argmax = cells.new_empty(max(after - first for first, after, *_ in portions), *output_size, channels)
+    targets, argmax_of = (values.permute(0, 3, 1, 2).split(1) for values in (out, argmax))
     pool = torch.ops.aten.adaptive_max_pool2d.out
     for first, after, begin, end in portions:
         torch.index_select(table, 0, cells[begin:end], out=crops[: end - begin])
         starts = [0]
-        for k, where in zip(range(first, after), places_of, strict=False):
+        for k, where in zip(range(first, after), argmax_of, strict=False):
             height, width = sides[k]
             strides = (height * width * channels, 1, width * channels, channels)
             crop = crops.as_strided((1, channels, height, width), strides, starts[-1] * channels)
             pool(crop, output_size, out=targets[k], indices=where)
             starts.append(starts[-1] + height * width)
-        inside = places[: after - first]
+        inside = argmax[: after - first]
         inside += inside.new_tensor(starts[:-1])[:, None, None, None]
         part = source[first * num_bins : after * num_bins]
         torch.index_select(names[begin:end], 0, inside.view(-1), out=part.view(-1))

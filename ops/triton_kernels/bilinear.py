@@ -169,7 +169,7 @@ def bilinear_backward_atomic(
         below = above
         source = place
         for p in range(P):
-            given = tl.load(grad + source, keep, 0.0).to(tl.float32) * share
+            upstream = tl.load(grad + source, keep, 0.0).to(tl.float32) * share
             if MAX:
                 best_sample = tl.load(winner + _in_fours(source), keep, 0).to(tl.int32)
             source += Q * channels
@@ -189,9 +189,9 @@ def bilinear_backward_atomic(
                             above = tl.zeros([BLOCK_Q, BLOCK_C], tl.float32)
                         below = tl.zeros([BLOCK_Q, BLOCK_C], tl.float32)
                         held = lower
-                    part = given
+                    part = upstream
                     if MAX:
-                        part = tl.where(best_sample == i * samples_x + j, given, 0.0)
+                        part = tl.where(best_sample == i * samples_x + j, upstream, 0.0)
                     above += part * (1.0 - weight)
                     below += part * weight
         if held >= 0:
@@ -249,10 +249,10 @@ def bilinear_backward_gather(
     total = tl.zeros([TILE * TILE, BLOCK_C], tl.float32)
     stop = tl.load(starts + image + 1)
     for first in range(tl.load(starts + image), stop, AT_ONCE):
-        several = first + tl.arange(0, AT_ONCE)
-        ks = tl.load(order + several, several < stop, 0)
+        candidates = first + tl.arange(0, AT_ONCE)
+        ks = tl.load(order + candidates, candidates < stop, 0)
         near = _near(boxes, ks, scale, first_x, TILE) & _near(boxes + 1, ks, scale, first_y, TILE)
-        waiting, index = next_near(several, near, stop)
+        waiting, index = next_near(candidates, near, stop)
         while index < stop:
             k = tl.load(order + index)
             left, step_x, samples_x, top, step_y, samples_y = axes_of(boxes, k, scale, P, Q, SAMPLING, ALIGNED)
@@ -265,15 +265,15 @@ def bilinear_backward_gather(
                     weight_y = _bin_weights(y, i, last_i, top, step_y, samples_y, p, height) * share
                     for q in range(low_q, high_q):
                         place = ((k.to(tl.int64) * P + p) * Q + q) * channels + c
-                        given = tl.load(grad + place, c < channels, 0.0).to(tl.float32)
+                        upstream = tl.load(grad + place, c < channels, 0.0).to(tl.float32)
                         if MAX:
                             best_sample = tl.load(winner + place, c < channels, 0).to(tl.int32)
                         for j in range(samples_x if MAX else 1):
                             last_j = j + 1 if MAX else samples_x
                             weight = weight_y * _bin_weights(x, j, last_j, left, step_x, samples_x, q, width)
-                            part = given
+                            part = upstream
                             if MAX:
-                                part = tl.where(best_sample == i * samples_x + j, given, 0.0)
+                                part = tl.where(best_sample == i * samples_x + j, upstream, 0.0)
                             total += weight[:, None] * part[None, :]
             waiting, index = next_near(waiting, waiting > index, stop)
     place = ((image.to(tl.int64) * height + y) * width + x)[:, None] * channels + c[None, :]

@@ -58,9 +58,9 @@ def pool_backward_atomic(
     for p in range(P):
         source = ((k.to(tl.int64) * P + p) * Q + q)[:, None] * channels + c[None, :]
         cell = tl.load(argmax + source, keep, -1)
-        given = tl.load(grad + source, keep, 0.0).to(tl.float32)
+        upstream = tl.load(grad + source, keep, 0.0).to(tl.float32)
         place = cell.to(tl.int64) * channels + c[None, :]
-        tl.atomic_add(plane + place, given, keep & (cell >= 0), sem="relaxed")
+        tl.atomic_add(plane + place, upstream, keep & (cell >= 0), sem="relaxed")
 
 
 @triton.jit
@@ -75,11 +75,11 @@ def pool_backward_gather(
     total = tl.zeros([TILE * TILE, BLOCK_C], tl.float32)
     stop = tl.load(starts + image + 1)
     for first in range(tl.load(starts + image), stop, AT_ONCE):
-        several = first + tl.arange(0, AT_ONCE)
-        ks = tl.load(order + several, several < stop, 0)
+        candidates = first + tl.arange(0, AT_ONCE)
+        ks = tl.load(order + candidates, candidates < stop, 0)
         near_y = (tl.load(tops + ks * P) < first_y + TILE) & (tl.load(bottoms + ks * P + P - 1) > first_y)
         near_x = (tl.load(lefts + ks * Q) < first_x + TILE) & (tl.load(rights + ks * Q + Q - 1) > first_x)
-        waiting, index = next_near(several, near_x & near_y, stop)
+        waiting, index = next_near(candidates, near_x & near_y, stop)
         while index < stop:
             k = tl.load(order + index)
             for p in range(P):
@@ -88,8 +88,8 @@ def pool_backward_gather(
                         if (tl.load(lefts + k * Q + q) < first_x + TILE) & (tl.load(rights + k * Q + q) > first_x):
                             source = ((k.to(tl.int64) * P + p) * Q + q) * channels + c
                             chosen = tl.load(argmax + source, c < channels, -1)
-                            given = tl.load(grad + source, c < channels, 0.0).to(tl.float32)
-                            total += tl.where(number[:, None] == chosen[None, :], given[None, :], 0.0)
+                            upstream = tl.load(grad + source, c < channels, 0.0).to(tl.float32)
+                            total += tl.where(number[:, None] == chosen[None, :], upstream[None, :], 0.0)
             waiting, index = next_near(waiting, waiting > index, stop)
     place = ((image.to(tl.int64) * height + y) * width + x)[:, None] * channels + c[None, :]
     keep = ((y < height) & (x < width))[:, None] & (c < channels)[None, :]

@@ -57,10 +57,10 @@ def roi_pool_backward(
     """`torchvision::_roi_pool_backward`: the map's gradient [B, C, H, W]; `argmax` is what `roi_pool` gave."""
     boxes = _served(rois, spatial_scale, batch, grad.dtype)
     bins = _bins(boxes.boxes, (rows, columns), (height, width))
-    given, places = (values.permute(0, 2, 3, 1).contiguous() for values in (grad, argmax))
+    upstream, winners = (values.permute(0, 2, 3, 1).contiguous() for values in (grad, argmax))
     deterministic = torch.are_deterministic_algorithms_enabled()
     shape = torch.Size((batch, height, width, channels))
-    total = launch.pool_backward_of(given, places, shape, boxes.image.int(), bins, deterministic)
+    total = launch.pool_backward_of(upstream, winners, shape, boxes.image.int(), bins, deterministic)
     return total.permute(0, 3, 1, 2).contiguous()
 
 

@@ -68,7 +68,7 @@ def best_rule(analysis: Analysis, exhibit: ExhibitRecord) -> Marked:
         if (values := [seed["AP"] for seed in by_seed.values() if seed["AP"] is not None])
     }
     arms = analysis.study.record.arms
-    sigmoid = [arm for arm, one in arms.items() if one.factors.get("mask_loss") == "sigmoid"]
+    sigmoid = [name for name, arm in arms.items() if arm.factors.get("mask_loss") == "sigmoid"]
     level = list(analysis.study.values(sigmoid[0], "segm.AP").values()) if sigmoid else []
     if not means or not level:
         return Marked("")

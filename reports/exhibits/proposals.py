@@ -179,5 +179,5 @@ def _sizes(boxes: np.ndarray) -> np.ndarray:
 def _ious(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     """[n]: intersection over union of a box [4] with others [n, 4]."""
     shared = np.clip(np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2]), 0, None).prod(axis=1)
-    areas = [(one[..., 2:] - one[..., :2]).prod(axis=-1) for one in (box, others)]
+    areas = [(corners[..., 2:] - corners[..., :2]).prod(axis=-1) for corners in (box, others)]
     return shared / np.maximum(areas[0] + areas[1] - shared, 1e-9)

@@ -54,7 +54,7 @@ def _draw_outline(canvas: np.ndarray, item: Instance) -> None:
         return
     window = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
     large = np.kron(item.mask[window], np.ones((SCALE, SCALE), bool))
-    part = canvas[tuple(slice(SCALE * one.start, SCALE * one.stop) for one in window)]
+    part = canvas[tuple(slice(SCALE * span.start, SCALE * span.stop) for span in window)]
     for edge, colour in ((outline(large, THICKNESS + 1), INK), (outline(large, THICKNESS), item.colour)):
         if item.dashed:
             down, across = np.indices(edge.shape)

@@ -15,7 +15,7 @@ from PIL import Image
 from reports.analysis import Analysis
 from reports.figures.canvas import outline
 from reports.figures.style import INK, MISSED, WRONG, Figures, figure
-from reports.scenes import Scene, Shown
+from reports.scenes import SampleScene, Shown
 from reports.text.labels import arms_of
 
 QUANTILES = (0.25, 0.5, 0.75)
@@ -25,14 +25,14 @@ MARGIN = 8  # image pixels around what is drawn
 
 @dataclass(frozen=True)
 class Candidate:
-    """An object that every arm found. found: by arm."""
+    """An object that every arm found. matched: by arm."""
 
-    scene: Scene
+    scene: SampleScene
     truth: np.ndarray
-    found: dict[str, Shown]
+    matched: dict[str, Shown]
 
 
-def closeups(analysis: Analysis, scenes: Sequence[Scene], figures: Figures, name: str = "closeups") -> int | None:
+def closeups(analysis: Analysis, scenes: Sequence[SampleScene], figures: Figures, name: str = "closeups") -> int | None:
     """A row for each chosen object, a column for each arm that predicts masks.
 
     Returns how many objects there were to choose from; None when no object was found by all arms.
@@ -44,7 +44,8 @@ def closeups(analysis: Analysis, scenes: Sequence[Scene], figures: Figures, name
     if not candidates:
         return None
     gains = [
-        float(np.mean([item.found[plus].iou - item.found[minus].iou for plus, minus in pairs])) for item in candidates
+        float(np.mean([item.matched[plus].iou - item.matched[minus].iou for plus, minus in pairs]))
+        for item in candidates
     ]
     order = sorted(range(len(candidates)), key=lambda index: (gains[index], index))
     chosen = list(dict.fromkeys(order[round(quantile * (len(order) - 1))] for quantile in QUANTILES))
@@ -57,10 +58,10 @@ def closeups(analysis: Analysis, scenes: Sequence[Scene], figures: Figures, name
         gridspec_kw={"wspace": 0.04, "hspace": 0.14},
     )
     for row, candidate in zip(grid, (candidates[index] for index in chosen), strict=True):
-        window = square_around([candidate.truth, *(shown.mask for shown in candidate.found.values())])
+        window = square_around([candidate.truth, *(shown.mask for shown in candidate.matched.values())])
         pixels = np.asarray(Image.open(candidate.scene.path).convert("L"))
         for axes, arm in zip(row, arms, strict=True):
-            shown = candidate.found[arm]
+            shown = candidate.matched[arm]
             _paint(axes, pixels[window], candidate.truth[window], shown.mask[window])
             place = {"xycoords": "axes fraction", "ha": "center", "va": "top"}
             axes.annotate(f"IoU {shown.iou:.2f}", (0.5, -0.02), fontsize=9, **place)
@@ -70,18 +71,18 @@ def closeups(analysis: Analysis, scenes: Sequence[Scene], figures: Figures, name
     return len(candidates)
 
 
-def _predicts_masks(scenes: Sequence[Scene], arm: str, seed: int | None) -> bool:
-    found = [shown for scene in scenes for shown in scene.found.get((arm, seed or 0), []) if shown is not None]
-    return any(not shown.is_box for shown in found)
+def _predicts_masks(scenes: Sequence[SampleScene], arm: str, seed: int | None) -> bool:
+    matched = [shown for scene in scenes for shown in scene.matched.get((arm, seed or 0), []) if shown is not None]
+    return any(not shown.is_box for shown in matched)
 
 
-def _candidates(scenes: Sequence[Scene], arms: Sequence[str], seed: int) -> list[Candidate]:
+def _candidates(scenes: Sequence[SampleScene], arms: Sequence[str], seed: int) -> list[Candidate]:
     """The objects for which every arm has a detection of their class that shows them."""
     candidates = []
     for scene in scenes:
         for index, truth in enumerate(scene.masks):
-            found = {arm: scene.found[arm, seed][index] for arm in arms}
-            masks = {arm: shown for arm, shown in found.items() if shown is not None}
+            matched = {arm: scene.matched[arm, seed][index] for arm in arms}
+            masks = {arm: shown for arm, shown in matched.items() if shown is not None}
             if len(masks) == len(arms):
                 candidates.append(Candidate(scene, truth, masks))
     return candidates
@@ -101,7 +102,7 @@ def square_around(masks: Sequence[np.ndarray]) -> tuple[slice, slice]:
 def _paint(axes: Axes, pixels: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> None:
     """The image in grey, what the mask misses and what it covers without reason in colour, the object's outline."""
     canvas = np.repeat(120 + 0.3 * np.kron(pixels, np.ones((SCALE, SCALE)))[:, :, None], 3, axis=2)
-    large_truth, large_mask = (np.kron(one, np.ones((SCALE, SCALE), bool)) for one in (truth, mask))
+    large_truth, large_mask = (np.kron(shape, np.ones((SCALE, SCALE), bool)) for shape in (truth, mask))
     for region, colour in ((large_truth & ~large_mask, MISSED), (large_mask & ~large_truth, WRONG)):
         canvas[region] = 0.1 * canvas[region] + 0.9 * 255 * np.array(to_rgb(colour))
     canvas[outline(large_truth, 3)] = 255 * np.array(to_rgb(INK))

@@ -11,21 +11,21 @@ from PIL import Image
 
 from reports.figures.style import Figures
 from reports.load import StudyResults
-from reports.scenes import Scene, middling
+from reports.scenes import SampleScene, middling
 
 MOST_SCENES = 6
 TOLERANCE = 0.4  # pixels by which a path may leave the outline
 QUALITY = 88  # of the images, as JPEG
 
 
-def compare(study: StudyResults, scenes: Sequence[Scene], figures: Figures) -> bool:
+def compare(study: StudyResults, scenes: Sequence[SampleScene], figures: Figures) -> bool:
     """Writes scenes.json and an image for each scene beside the figures. Returns whether there are two arms to compare.
 
     Paths are in the image's pixels. found: "arm/seed" -> for each object a path or null, its IoU, and how many
     detections are not drawn.
     """
     seed = study.shown_seed()
-    keys = [key for key in study.runs if any(key in scene.found for scene in scenes)]
+    keys = [key for key in study.runs if any(key in scene.matched for scene in scenes)]
     arms = [arm for arm in study.record.arms if any(arm == key[0] for key in keys)]
     if seed is None or len(arms) < 2:
         return False
@@ -55,11 +55,11 @@ def compare(study: StudyResults, scenes: Sequence[Scene], figures: Figures) -> b
     return True
 
 
-def _found(scene: Scene, arm: str, seed: int) -> dict[str, Any]:
-    shown = scene.found[arm, seed]
+def _found(scene: SampleScene, arm: str, seed: int) -> dict[str, Any]:
+    shown = scene.matched[arm, seed]
     return {
-        "paths": [None if one is None else path_of(one.mask) for one in shown],
-        "ious": [None if one is None else round(one.iou, 2) for one in shown],
+        "paths": [None if instance is None else path_of(instance.mask) for instance in shown],
+        "ious": [None if instance is None else round(instance.iou, 2) for instance in shown],
         "others": scene.others[arm, seed],
     }
 

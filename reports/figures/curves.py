@@ -59,8 +59,8 @@ def _curve(axes: Axes, runs: list[list[dict]], loss: str, style: ArmStyle, offse
     steps = sorted(set.intersection(*map(set, series))) if series else []
     if not steps:
         return
-    for one in series:
-        axes.plot(steps, [one[step] for step in steps], color=style.colour, linewidth=0.5, alpha=0.3)
-    mean = np.mean([[one[step] for step in steps] for one in series], axis=0)
+    for curve in series:
+        axes.plot(steps, [curve[step] for step in steps], color=style.colour, linewidth=0.5, alpha=0.3)
+    mean = np.mean([[curve[step] for step in steps] for curve in series], axis=0)
     every = max(1, len(steps) // 6)
     axes.plot(steps, mean, markevery=(int(every * offset), every), **_line(style))

@@ -128,12 +128,14 @@ def _lines(
 ) -> np.ndarray | None:
     """A thin line for each seed and a thick one for their mean, which is returned; None without a seed."""
     values = [study.values(arm, metric) for metric in metrics]
-    seeds = [seed for seed in study.record.seeds if all(seed in one for one in values)]
+    seeds = [seed for seed in study.record.seeds if all(seed in curve for curve in values)]
     if not seeds:
         return None
     for seed in seeds:
-        axes.plot(thresholds, [one[seed] for one in values], color=colour, linewidth=0.6, alpha=0.5, linestyle=dashes)
-    mean = np.array([np.mean([one[seed] for seed in seeds]) for one in values])
+        axes.plot(
+            thresholds, [curve[seed] for curve in values], color=colour, linewidth=0.6, alpha=0.5, linestyle=dashes
+        )
+    mean = np.array([np.mean([curve[seed] for seed in seeds]) for curve in values])
     axes.plot(thresholds, mean, color=colour, linewidth=1.8, linestyle=dashes, marker=marker, markersize=4.5)
     return mean
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from reports.figures.canvas import OBJECT_COLOURS, Instance, paint
 from reports.figures.style import Figures, figure, wrap
 from reports.load import StudyResults
-from reports.scenes import Scene, Shown, middling
+from reports.scenes import SampleScene, Shown, middling
 
 MOST_NOTES = 20  # an image with more objects gets no notes: they would hide it
 ROWS = 4
@@ -24,13 +24,15 @@ class Samples:
     crowded: bool
 
 
-def samples(study: StudyResults, scenes: Sequence[Scene], figures: Figures, name: str = "samples") -> Samples | None:
+def samples(
+    study: StudyResults, scenes: Sequence[SampleScene], figures: Figures, name: str = "samples"
+) -> Samples | None:
     """A row for each of a few scenes: the truth, then what each arm found of every object in one seed.
 
     Returns None when there was nothing to draw.
     """
     seed = study.shown_seed()
-    arms = [arm for arm in study.record.arms if any((arm, seed) in scene.found for scene in scenes)]
+    arms = [arm for arm in study.record.arms if any((arm, seed) in scene.matched for scene in scenes)]
     if seed is None or not arms:
         return None
     rows = middling(scenes, seed, ROWS)
@@ -46,7 +48,7 @@ def samples(study: StudyResults, scenes: Sequence[Scene], figures: Figures, name
         pixels, notes = scene.pixels(), len(scene.masks) <= MOST_NOTES
         paint(axes_row[0], pixels, truth_of(scene), COLUMN, notes)
         for axes, arm in zip(axes_row[1:], arms, strict=True):
-            paint(axes, pixels, found_of(scene, scene.found[arm, seed]), COLUMN, notes)
+            paint(axes, pixels, found_of(scene, scene.matched[arm, seed]), COLUMN, notes)
             others = scene.others[arm, seed]
             if others:
                 axes.annotate(
@@ -64,7 +66,7 @@ def samples(study: StudyResults, scenes: Sequence[Scene], figures: Figures, name
     return Samples(seed, any(len(scene.masks) > MOST_NOTES for scene in rows))
 
 
-def truth_of(scene: Scene) -> list[Instance]:
+def truth_of(scene: SampleScene) -> list[Instance]:
     """The objects' own outlines with their classes."""
     return [
         Instance(mask, OBJECT_COLOURS[index % len(OBJECT_COLOURS)], name)
@@ -72,7 +74,7 @@ def truth_of(scene: Scene) -> list[Instance]:
     ]
 
 
-def found_of(scene: Scene, found: Sequence[Shown | None]) -> list[Instance]:
+def found_of(scene: SampleScene, found: Sequence[Shown | None]) -> list[Instance]:
     """The best detection of every object with its IoU; where there is none, the object's own outline, dashed."""
     instances = []
     for index, (shown, mask) in enumerate(zip(found, scene.masks, strict=True)):

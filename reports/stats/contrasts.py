@@ -101,7 +101,7 @@ def label_of(study: StudyResults, known: Sequence[Interaction], weights: Weights
     for item in known:
         if item.weights == dict(weights):
             head = contrast_label(study, item.second).split(", ")[0]
-            contexts = [context_label(study, one) for one in (item.second, item.first)]
+            contexts = [context_label(study, weights) for weights in (item.second, item.first)]
             if not any(head in context for context in contexts):
                 return f"{head}, {contexts[0]} {MINUS} {contexts[1]}"
     return contrast_label(study, weights)

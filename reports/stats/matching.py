@@ -157,12 +157,12 @@ class Truth:
         if not ranked:
             none = np.zeros((len(IOUS), 0), dtype=bool)
             return [ClassMatches(np.zeros(0, dtype=int), none, none, np.zeros(0, dtype=int)) for _ in self.categories]
-        image = np.repeat(np.arange(len(ranked)), [len(one.results) for one in ranked])
-        order = np.argsort(-np.concatenate([one.score for one in ranked]), kind="stable")
-        category = np.concatenate([one.category for one in ranked])[order]
+        image = np.repeat(np.arange(len(ranked)), [len(of_image.results) for of_image in ranked])
+        order = np.argsort(-np.concatenate([of_image.score for of_image in ranked]), kind="stable")
+        category = np.concatenate([of_image.category for of_image in ranked])[order]
         image, hit, skipped = image[order], np.hstack(hits)[:, order], np.hstack(ignored)[:, order]
-        belongs = np.repeat(np.arange(len(objects)), [int((~one.ignore).sum()) for one in objects])
-        classes = np.concatenate([one.category[~one.ignore] for one in objects])
+        belongs = np.repeat(np.arange(len(objects)), [int((~of_image.ignore).sum()) for of_image in objects])
+        classes = np.concatenate([of_image.category[~of_image.ignore] for of_image in objects])
         matches = []
         for number in self.categories:
             own = category == number
@@ -177,12 +177,12 @@ def _assign(ious: list[np.ndarray], objects: list[Objects]) -> np.ndarray:
     ious: [D, G] of each image, detections by falling score, objects with those that are ignored last.
     """
     num_images = len(ious)
-    most, num_objects = (max((one.shape[axis] for one in ious), default=0) for axis in (0, 1))
+    most, num_objects = (max((of_image.shape[axis] for of_image in ious), default=0) for axis in (0, 1))
     padded = np.full((num_images, most, num_objects), -1.0)
     ignore, crowd = (np.zeros((num_images, 1, num_objects), dtype=bool) for _ in range(2))
-    for index, (one, of_image) in enumerate(zip(ious, objects, strict=True)):
-        padded[index, : one.shape[0], : one.shape[1]] = one
-        ignore[index, 0, : one.shape[1]], crowd[index, 0, : one.shape[1]] = of_image.ignore, of_image.crowd
+    for index, (overlaps, of_image) in enumerate(zip(ious, objects, strict=True)):
+        padded[index, : overlaps.shape[0], : overlaps.shape[1]] = overlaps
+        ignore[index, 0, : overlaps.shape[1]], crowd[index, 0, : overlaps.shape[1]] = of_image.ignore, of_image.crowd
     matched = np.full((num_images, len(IOUS), most), -1)
     if not num_objects:
         return matched

@@ -97,10 +97,10 @@ def every_difference(analysis: Analysis, metric: str) -> Marked:
     compared = [*analysis.differences, *(item.weights for item in analysis.interactions if item.metric == metric)]
     estimates = [analysis.estimate(weights, metric) for weights in compared]
     rows: list[list[object]] = [
-        [f"seed {seed}", *(signed(one.values.get(seed)) for one in estimates)] for seed in analysis.study.record.seeds
+        [f"seed {seed}", *(signed(item.values.get(seed)) for item in estimates)] for seed in analysis.study.record.seeds
     ]
-    rows.append([bold("mean"), *(bold(signed(one.mean)) for one in estimates)])
-    rows.append(["sd", *(number(one.sd) for one in estimates)])
+    rows.append([bold("mean"), *(bold(signed(item.mean)) for item in estimates)])
+    rows.append(["sd", *(number(item.sd) for item in estimates)])
     return table([metric_label(metric), *(analysis.label(weights) for weights in compared)], rows)
 
 
@@ -189,16 +189,16 @@ def _ratio(study: StudyResults, item: Interaction) -> list[str] | None:
     """The factors by which the first arms' levels grow, and the ratio of the two with its interval over seeds."""
     arms = [*arms_of(item.first), *arms_of(item.second)]
     values = [study.values(arm, item.metric) for arm in arms]
-    seeds = [seed for seed in study.record.seeds if all(one.get(seed, 0) > 0 for one in values)]
+    seeds = [seed for seed in study.record.seeds if all(metric.get(seed, 0) > 0 for metric in values)]
     if len(seeds) < 2:
         return None
-    logs = [{seed: math.log(one[seed]) for seed in seeds} for one in values]
+    logs = [{seed: math.log(metric[seed]) for seed in seeds} for metric in values]
     first = estimate({seed: logs[0][seed] - logs[1][seed] for seed in seeds})
     second = estimate({seed: logs[2][seed] - logs[3][seed] for seed in seeds})
     between = estimate({seed: second.values[seed] - first.values[seed] for seed in seeds})
     if between.mean is None or between.low is None or between.high is None or first.mean is None or second.mean is None:
         return None
-    times = [f"x {math.exp(one.mean or 0.0):.2f}" for one in (first, second)]
+    times = [f"x {math.exp(growth.mean or 0.0):.2f}" for growth in (first, second)]
     return [*times, f"x {math.exp(between.mean):.2f} ({math.exp(between.low):.2f} to {math.exp(between.high):.2f})"]
 
 

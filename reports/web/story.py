@@ -66,15 +66,17 @@ def excerpt(path: str, line: str) -> Excerpt:
     Raises ValueError unless exactly one line of the file contains the text.
     """
     lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
-    found = [index for index, text in enumerate(lines) if line in text]
-    if len(found) != 1:
-        raise ValueError(f"{path}: expected one line with {line!r}, got {len(found)}; correct reports/web/story.toml")
-    first, last = max(found[0] - CONTEXT, 0), found[0] + CONTEXT + 1
+    line_numbers = [index for index, text in enumerate(lines) if line in text]
+    if len(line_numbers) != 1:
+        raise ValueError(
+            f"{path}: expected one line with {line!r}, got {len(line_numbers)}; correct reports/web/story.toml"
+        )
+    first, last = max(line_numbers[0] - CONTEXT, 0), line_numbers[0] + CONTEXT + 1
     shown = lines[first:last]
     indent = min(len(text) - len(text.lstrip()) for text in shown if text.strip())
     texts = [escape(text[indent:]) for text in shown]
-    texts[found[0] - first] = Markup("<mark>{}</mark>").format(texts[found[0] - first])
-    return Excerpt(Markup("\n").join(texts), f"{path}:{found[0] + 1}")
+    texts[line_numbers[0] - first] = Markup("<mark>{}</mark>").format(texts[line_numbers[0] - first])
+    return Excerpt(Markup("\n").join(texts), f"{path}:{line_numbers[0] + 1}")
 
 
 def source_link(where: str, repository: str) -> Markup:
@@ -122,7 +124,7 @@ def _entry(claim: claims.Claim, studies: dict[str, Analysis], gallery: Path) -> 
     deciding = deciding if deciding or claim.values else claim.findings
     sentences = [wording.sentence(finding.verdict, finding.family, finding.against) for finding in deciding]
     paper = f"\n\nThe paper: {claim.paper}." if claim.paper else ""
-    answer = f"**{claim.says}**\n\n" + "\n\n".join(claim.values) + "\n\n" + "\n".join(f"- {one}" for one in sentences)
+    answer = f"**{claim.says}**\n\n" + "\n\n".join(claim.values) + "\n\n" + "\n".join(f"- {line}" for line in sentences)
     picture, caption = _picture(claim, studies, gallery)
     return {
         "says": claim.says,

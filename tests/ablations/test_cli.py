@@ -136,21 +136,21 @@ def test_mistakes_in_swept_values_are_told_once(capsys):
 @pytest.mark.parametrize(
     "arguments, reason",
     [
-        (["task=proposals", "roi=pool"], "roi: decides nothing: task=proposals"),
-        (["task=proposals", "budget.train.lr=1"], "budget.train.lr: decides nothing"),
-        (["study=rpn", "model.box_hidden=8"], "model.box_hidden: decides nothing"),
-        (["rpn=joint", "budget.rpn.steps=3"], "budget.rpn.steps: decides nothing: rpn=joint"),
-        (["system=fcis", "model.pooled_size=9"], "model.pooled_size: decides nothing: system=fcis"),
-        (["model=r50_c4", "budget.backbone.steps=3"], "budget.backbone.steps: decides nothing: a ResNet's trunk"),
-        (["budget.seeds=3"], "budget.seeds: decides nothing: a single run has one seed"),
-        (["logger.project=mine"], "logger.project: decides nothing: only logger=wandb"),
-        (["launcher.cluster=local"], "launcher.cluster: decides nothing: only launcher=submitit"),
-        (["mask_head=mlp", "model.mask_depth=2"], "model.mask_depth: decides nothing: only mask_head=fcn"),
+        (["task=proposals", "roi=pool"], "roi: has no effect: task=proposals"),
+        (["task=proposals", "budget.train.lr=1"], "budget.train.lr: has no effect"),
+        (["study=rpn", "model.box_hidden=8"], "model.box_hidden: has no effect"),
+        (["rpn=joint", "budget.rpn.steps=3"], "budget.rpn.steps: has no effect: rpn=joint"),
+        (["system=fcis", "model.pooled_size=9"], "model.pooled_size: has no effect: system=fcis"),
+        (["model=r50_c4", "budget.backbone.steps=3"], "budget.backbone.steps: has no effect: a ResNet's trunk"),
+        (["budget.seeds=3"], "budget.seeds: has no effect: a single run has one seed"),
+        (["logger.project=mine"], "logger.project: has no effect: only logger=wandb"),
+        (["launcher.cluster=local"], "launcher.cluster: has no effect: only launcher=submitit"),
+        (["mask_head=mlp", "model.mask_depth=2"], "model.mask_depth: has no effect: only mask_head=fcn"),
         (["roi=pool", "roi.sampling_ratio=2"], "roi.sampling_ratio: expected 0, got 2"),
         (["roi=pool", "roi=align"], "roi: given 2 times"),
     ],
 )
-def test_settings_that_decide_nothing_are_refused(capsys, arguments, reason):
+def test_settings_that_have_no_effect_are_refused(capsys, arguments, reason):
     (line,) = refused(capsys, *arguments)
     assert line.startswith(reason)
 

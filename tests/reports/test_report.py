@@ -266,7 +266,7 @@ def test_arms_without_masks_are_pictured_with_their_boxes(tmp_path, monkeypatch)
     scenes = read_scenes(study)
     assert samples.samples(study, scenes, Figures(tmp_path)) == samples.Samples(0, False)
     assert len(drawn) == 8 and all(drawn[:4])  # two images, the truth and three arms: one has no detections
-    shown = {arm: [item for scene in scenes for item in scene.found[arm, 0] if item] for arm in ("pool16", "align32")}
+    shown = {arm: [item for scene in scenes for item in scene.matched[arm, 0] if item] for arm in ("pool16", "align32")}
     assert all(item.is_box for item in shown["pool16"]) and not any(item.is_box for item in shown["align32"])
     box = max(shown["pool16"], key=lambda item: item.mask.sum())
     rows, columns = box.mask.any(1), box.mask.any(0)

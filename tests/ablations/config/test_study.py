@@ -72,7 +72,7 @@ def test_a_single_run_is_named_by_what_it_sets(compose):
     run = single_run(compose(overrides), overrides)
     assert run.folder == Path("/tmp/x/single/roi=pool,stride=32/seed3")
     assert single_run(compose([]), []).arm == "default"
-    # What decides nothing about the result does not name it, or the same command with it would not find the run.
+    # What has no effect on the result does not name it, or the same command with it would not find the run.
     assert single_run(compose(["threads=2"]), ["threads=2", "compile=true"]).arm == "default"
     # Or `force` would name another folder instead of replacing what is in this one.
     assert single_run(compose(["force=true", "stride=32"]), ["force=true", "stride=32"]).arm == "stride=32"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from ablations.evaluation.neighbours import PLACES, detected_objects, effects_of, neighbour_metrics
+from ablations.evaluation.neighbours import LAYOUTS, detected_objects, effects_of, neighbour_metrics
 from data.neighbours import CONDITIONS, NeighbourScenes
 from data.specs import ShapesSpec
 
@@ -69,7 +69,7 @@ def test_pictures_count_in_pairs_and_only_where_the_object_is_detected(scenes):
     alone, same = 1, 2  # of the first scene
     without = [item for item in results if item["image_id"] != same or item["score"] != 0.9]
     effects = effects_of(detected_objects(scenes.coco, without))
-    assert len(effects) == 2 * (NUM_SCENES * len(PLACES) - 1)
+    assert len(effects) == 2 * (NUM_SCENES * len(LAYOUTS) - 1)
     without = [item for item in results if item["image_id"] != alone]
     effects = effects_of(detected_objects(scenes.coco, without))
     assert {effect.scene for effect in effects} == {1}

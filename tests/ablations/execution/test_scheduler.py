@@ -341,12 +341,12 @@ def test_a_lock_is_free_again_when_its_process_is_killed(tmp_path):
     deadline = time.monotonic() + 10
     while not held(tmp_path / "lock") and time.monotonic() < deadline:
         time.sleep(0.01)
-    with locked(tmp_path / "lock", wait=False) as ours:
-        assert not ours
+    with locked(tmp_path / "lock", wait=False) as acquired:
+        assert not acquired
     process.kill()
     process.wait()
-    with locked(tmp_path / "lock", wait=False) as ours:
-        assert ours and held(tmp_path / "lock")
+    with locked(tmp_path / "lock", wait=False) as acquired:
+        assert acquired and held(tmp_path / "lock")
     assert not held(tmp_path / "lock") and not held(tmp_path / "nothing")
 
 

@@ -7,7 +7,7 @@ import torch
 
 from ablations.config.loading import from_hydra
 from ablations.exhibits import competition
-from ablations.exhibits.competition import Objects, lost_pixels, mask_iou, typical
+from ablations.exhibits.competition import MaskLogits, lost_pixels, mask_iou, typical
 from reports.exhibits.competition import strongest_rival
 
 SHARES = [
@@ -22,7 +22,7 @@ SHARES = [
 def objects(shares, target=(1, 1, 1, 1), labels=(1,), image=1):
     logits = torch.tensor(shares).log().T.reshape(1, -1, 2, 2)
     target = torch.tensor(target, dtype=torch.float32).reshape(1, 2, 2)
-    return Objects(logits, target, torch.tensor(labels), torch.tensor([[0.0, 0, 8, 8]]), torch.tensor([image]))
+    return MaskLogits(logits, target, torch.tensor(labels), torch.tensor([[0.0, 0, 8, 8]]), torch.tensor([image]))
 
 
 def test_every_lost_cell_has_one_cause():
@@ -42,7 +42,7 @@ def test_cells_outside_the_object_do_not_count():
 
 def test_sigmoid_masks_are_read_at_the_objects_class_only():
     logits = torch.tensor([[3.0, 3.0, -3.0, 3.0], [9.0, 9.0, 9.0, 9.0]]).reshape(1, 2, 2, 2)
-    read = Objects(logits, torch.ones(1, 2, 2), torch.tensor([1]), torch.tensor([[0.0, 0, 8, 8]]), torch.tensor([1]))
+    read = MaskLogits(logits, torch.ones(1, 2, 2), torch.tensor([1]), torch.tensor([[0.0, 0, 8, 8]]), torch.tensor([1]))
     assert lost_pixels(read, competing=False) == {"left_out": 25.0}
     assert mask_iou(read, competing=False).tolist() == [0.75]
 
@@ -50,8 +50,8 @@ def test_sigmoid_masks_are_read_at_the_objects_class_only():
 def test_the_typical_object_has_the_median_difference_in_iou():
     good, bad = [[0.05, 0.9, 0.05]] * 4, [[0.9, 0.05, 0.05]] * 4
     parts = [objects(shares, image=image) for image, shares in enumerate([good, SHARES, bad])]
-    softmax = Objects(*(torch.cat(values) for values in zip(*(p.__dict__.values() for p in parts), strict=True)))
-    sigmoid = Objects(torch.full((3, 2, 2, 2), 5.0), *list(softmax.__dict__.values())[1:])
+    softmax = MaskLogits(*(torch.cat(values) for values in zip(*(p.__dict__.values() for p in parts), strict=True)))
+    sigmoid = MaskLogits(torch.full((3, 2, 2, 2), 5.0), *list(softmax.__dict__.values())[1:])
     shown = typical({"softmax": softmax, "sigmoid": sigmoid}, ["star", "disk"])
     assert shown["image_id"] == 1 and shown["class"] == "star" and shown["gap"] == pytest.approx(0.75)
     assert shown["softmax"]["disk"] == [[pytest.approx(0.1), pytest.approx(0.1)], [pytest.approx(0.6), 0.3]]

@@ -57,7 +57,7 @@ def test_sample_images_show_detections_above_a_score(folder):
     (sample,) = sample_masks.samples_of(folder)
     assert sample.image_id == 7 and sample.classes == {3: "cat"}
     assert (sample.detections == np.repeat([[3] * 4 + [0] * 4], 8, axis=0)).all() and not sample.truth.any()
-    picture = sample_masks.painted(sample)
+    picture = sample_masks.paint(sample)
     assert picture.shape == (8, 16, 3) and (picture[:, :8] == 100).all() and (picture[:, 8:12] != 100).any()
 
 
@@ -71,7 +71,7 @@ def test_more_than_255_classes_keep_their_colours_and_names(folder):
     truth["annotations"] = [{"image_id": 7, "category_id": 300, "segmentation": pixel}]
     (folder.parents[1] / "ground_truth.json").write_text(json.dumps(truth))
     (sample,) = sample_masks.samples_of(folder)
-    assert sample.truth[7, 7] == 300 and (sample_masks.painted(sample)[7, 7] != 100).any()
+    assert sample.truth[7, 7] == 300 and (sample_masks.paint(sample)[7, 7] != 100).any()
     few = sample_masks.renumbered(sample, 127)
     assert few.truth[7, 7] == 2 and few.detections[0, 0] == 1 and few.classes == {1: "class 3", 2: "class 300"}
     assert (few.truth > 0).sum() == 1 and few.detections[:, 4:].max() == 0
