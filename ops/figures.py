@@ -12,7 +12,9 @@ from matplotlib.patches import Rectangle
 from . import geometry
 
 FOLDER = Path(__file__).parent / "drawings"
-BLUE, ORANGE, GREEN, GREY = "#0072b2", "#e69f00", "#009e73", "#999999"  # Okabe and Ito: apart in grey too
+# The operators' colours are those of the reports' figures; their lightness differs, for grey print.
+ALIGN, WARP, POOL = "#004488", "#44AA99", "#DDAA33"
+SAMPLE, GREY, INK = "#B2182B", "#999999", "#1a1a1a"
 BOX = (1.35, 2.55, 7.6, 6.4)  # x1, y1, x2, y2 in cells
 GRID = (10, 9)  # width and height in cells
 BINS = 3
@@ -21,6 +23,7 @@ BINS = 3
 def main() -> None:
     """Draw everything."""
     FOLDER.mkdir(exist_ok=True)
+    pyplot.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
     for draw in (operators, displacement, centres, redundancy):
         figure = draw()
         figure.savefig(FOLDER / f"{draw.__name__}.png", dpi=90, metadata={"Software": None})
@@ -39,10 +42,9 @@ def operators():
         axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, linewidth=2, edgecolor="black"))
         axis.set(xlim=(-0.7, GRID[0] - 0.3), ylim=(GRID[1] - 0.3, -0.7), aspect="equal", xticks=[], yticks=[])
     pool_panel(axes[0])
-    sample_panel(axes[1], geometry.warp_interval(BOX[0], BOX[2]), geometry.warp_interval(BOX[1], BOX[3]))
-    sample_panel(
-        axes[2], geometry.align_interval(BOX[0], BOX[2], False), geometry.align_interval(BOX[1], BOX[3], False)
-    )
+    sample_panel(axes[1], geometry.warp_interval(BOX[0], BOX[2]), geometry.warp_interval(BOX[1], BOX[3]), WARP)
+    exact = [geometry.align_interval(BOX[axis], BOX[axis + 2], False) for axis in (0, 1)]
+    sample_panel(axes[2], *exact, ALIGN)
     return figure
 
 
@@ -54,43 +56,43 @@ def pool_panel(axis) -> None:
     """The cells of each bin: bins overlap, as their edges are rounded outwards."""
     columns = geometry.pool_bins(BOX[0], BOX[2], BINS, GRID[0])
     rows = geometry.pool_bins(BOX[1], BOX[3], BINS, GRID[1])
-    colours = (BLUE, ORANGE, GREEN)
     for i, (top, bottom) in enumerate(rows):
         for j, (left, right) in enumerate(columns):
             inset = 0.42 - 0.07 * ((i + j) % 3)
             corner = (left - inset, top - inset)
             size = (right - 1 - left + 2 * inset, bottom - 1 - top + 2 * inset)
-            colour = colours[(i + j) % 3]
-            axis.add_patch(Rectangle(corner, *size, facecolor=(colour, 0.15), linewidth=1.8, edgecolor=colour))
+            dash = ("-", "--", ":")[(i + j) % 3]
+            bin_ = Rectangle(corner, *size, facecolor=(POOL, 0.12), edgecolor=POOL, linewidth=2, linestyle=dash)
+            axis.add_patch(bin_)
 
 
-def sample_panel(axis, interval_x, interval_y) -> None:
+def sample_panel(axis, interval_x, interval_y, colour) -> None:
     """The bins' edges and the four samples in each."""
     (left, width), (top, height) = interval_x, interval_y
     for p in range(BINS + 1):
-        axis.plot([left + p * width / BINS] * 2, [top, top + height], color=BLUE, linewidth=1.2)
-        axis.plot([left, left + width], [top + p * height / BINS] * 2, color=BLUE, linewidth=1.2)
+        axis.plot([left + p * width / BINS] * 2, [top, top + height], color=colour, linewidth=1.6)
+        axis.plot([left, left + width], [top + p * height / BINS] * 2, color=colour, linewidth=1.6)
     xs = [x for bin_ in geometry.sample_positions(left, width, BINS, 2) for x in bin_]
     ys = [y for bin_ in geometry.sample_positions(top, height, BINS, 2) for y in bin_]
-    axis.plot(*zip(*[(x, y) for x in xs for y in ys], strict=True), "x", color=ORANGE, markersize=6, markeredgewidth=2)
+    axis.plot(*zip(*[(x, y) for x in xs for y in ys], strict=True), "x", color=SAMPLE, markersize=6, markeredgewidth=2)
 
 
 def displacement():
     """How far, in image pixels, a RoI's centre moves by rounding, while the object moves smoothly."""
     figure, axis = pyplot.subplots(figsize=(8, 3.2), layout="constrained")
     shifts = [i / 4 for i in range(4 * 64 + 1)]
-    for stride, colour in ((16, BLUE), (32, ORANGE)):
+    for stride, dash in ((16, "-"), (32, "--")):
         moved = []
         for shift in shifts:
             low, high = (100 + shift) / stride, (190 + shift) / stride
             bins = geometry.pool_bins(low, high, 7, 1000)
             centre = (bins[0][0] + bins[-1][1] - 1) / 2  # the middle of the cells that are read
             moved.append(stride * (centre - (low + high) / 2))
-        axis.plot(shifts, moved, color=colour, linewidth=1.8, label=f"RoIPool, stride {stride}")
-    axis.axhline(0, color=GREEN, linewidth=1.8, label="RoIAlign, any stride")
+        axis.plot(shifts, moved, color=POOL, linestyle=dash, linewidth=2, label=f"RoIPool, stride {stride}")
+    axis.axhline(0, color=ALIGN, linewidth=2, label="RoIAlign, any stride")
     axis.set(xlabel="shift of a 90-pixel object, in pixels", ylabel="displacement in pixels")
     axis.grid(color="#eeeeee")
-    axis.legend(loc="upper right", fontsize=8)
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8, frameon=False)
     return figure
 
 
@@ -99,8 +101,8 @@ def centres():
     figure, axis = pyplot.subplots(figsize=(8, 2.6), layout="constrained")
     stack, patch = receptive_centres()
     kinds = (
-        (1.0, stack, BLUE, "four convolutions 3x3,\nstride 2, padding 1"),
-        (0.0, patch, ORANGE, "one convolution 16x16,\nstride 16 (patches)"),
+        (1.0, stack, INK, "four convolutions 3x3,\nstride 2, padding 1"),
+        (0.0, patch, GREY, "one convolution 16x16,\nstride 16 (patches)"),
     )
     for height, centroids, colour, _ in kinds:
         axis.plot(centroids, [height] * len(centroids), "o", color=colour, markersize=8)
@@ -148,7 +150,7 @@ def redundancy():
     for axis, num_bins in zip(axes, (7, 14), strict=True):
         counts = [reads(size, num_bins) for size in sizes]
         labels = ("every sample on its own", "rows kept between samples (our kernel)", "distinct cells")
-        for index, (label, colour) in enumerate(zip(labels, (GREY, BLUE, GREEN), strict=True)):
+        for index, (label, colour) in enumerate(zip(labels, (GREY, INK, SAMPLE), strict=True)):
             axis.plot(sizes, [count[index] for count in counts], color=colour, linewidth=1.8, label=label)
         axis.set(yscale="log", xlabel="side of the box in cells", ylabel="reads", title=f"{num_bins} x {num_bins} bins")
         axis.grid(color="#eeeeee")
