@@ -43,8 +43,8 @@ def operators():
         axis.set(xlim=(-0.7, GRID[0] - 0.3), ylim=(GRID[1] - 0.3, -0.7), aspect="equal", xticks=[], yticks=[])
     pool_panel(axes[0])
     sample_panel(axes[1], geometry.warp_interval(BOX[0], BOX[2]), geometry.warp_interval(BOX[1], BOX[3]), WARP)
-    exact = [geometry.align_interval(BOX[axis], BOX[axis + 2], False) for axis in (0, 1)]
-    sample_panel(axes[2], *exact, ALIGN)
+    across, down = (geometry.align_interval(BOX[axis], BOX[axis + 2], False) for axis in (0, 1))
+    sample_panel(axes[2], across, down, ALIGN)
     return figure
 
 

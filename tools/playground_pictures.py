@@ -59,20 +59,27 @@ def feature_maps(trunk: Trunk, drawings: list[Drawing]) -> dict[int, np.ndarray]
 
 
 def choose_channels(features: np.ndarray, drawings: list[Drawing], count: int) -> list[int]:
-    """The channels of [B, C, h, w] whose values differ most between objects and background, in standard deviations."""
+    """The channels of [B, C, h, w] whose values on an object differ most from those on the background: by how many
+    standard deviations of the picture, averaged over all objects that a cell stands on."""
     stride = drawings[0].pixels.shape[0] // features.shape[-1]
-    foreground = np.stack([_foreground(drawing)[::stride, ::stride] for drawing in drawings])
-    values = features.transpose(1, 0, 2, 3)
-    inside, outside = values[:, foreground], values[:, ~foreground]
-    contrast = np.abs(inside.mean(1) - outside.mean(1)) / (values.std((1, 2, 3)) + 1e-6)
-    return np.argsort(-contrast, kind="stable")[:count].tolist()
+    contrasts = []
+    for planes, drawing in zip(features, drawings, strict=True):
+        masks = [mask[::stride, ::stride] for mask in _masks(drawing)]
+        background = ~np.any(masks, axis=0)
+        spread = planes.std((1, 2)) + 1e-6
+        outside = planes[:, background].mean(1)
+        contrasts += [abs(planes[:, mask].mean(1) - outside) / spread for mask in masks if mask.any()]
+    return np.argsort(-np.mean(contrasts, axis=0), kind="stable")[:count].tolist()
 
 
-def _foreground(drawing: Drawing) -> np.ndarray:
-    foreground = np.zeros(drawing.pixels.shape[:2], bool)
+def _masks(drawing: Drawing) -> list[np.ndarray]:
+    """Of each object, as large as the picture."""
+    masks = []
     for (x1, y1, x2, y2), crop in zip(drawing.boxes, drawing.crops, strict=True):
-        foreground[y1:y2, x1:x2] |= crop
-    return foreground
+        mask = np.zeros(drawing.pixels.shape[:2], bool)
+        mask[y1:y2, x1:x2] = crop
+        masks.append(mask)
+    return masks
 
 
 def quantise(plane: np.ndarray) -> str:
