@@ -16,6 +16,7 @@ IGNORED_MODULES = (
     "ablations.errors",
     "ablations.machine",
     "ablations.records",
+    "ablations.stages.ship",
     "ablations.tracking",
     "ablations.training.checkpoint",
     "ablations.training.stopping",

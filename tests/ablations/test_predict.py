@@ -31,6 +31,7 @@ from tests.models.random_detector import SIZES, images, randomly_weighted
 
 TINY = [
     "budget=smoke", "precision=float32", "model.channels=[4,8,8,8]", "model.blocks=[1,1,1]", "model.roi_channels=8",
+    "model.weights=scratch",
     "model.shared_channels=8", "model.shared_depth=1", "model.box_hidden=8", "mask_head.channels=8",
 ]  # fmt: skip
 

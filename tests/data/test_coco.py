@@ -204,5 +204,5 @@ def test_the_digest_follows_content_not_place(tmp_path):
 
 
 def test_build_refuses_an_unknown_split(tmp_path):
-    with pytest.raises(ValueError, match="split: expected one of train, val, got 'test'"):
-        build(write(tmp_path, [entry(1)]), "test")
+    with pytest.raises(ValueError, match="split: expected one of train, val, test, pretrain, got 'minival'"):
+        build(write(tmp_path, [entry(1)]), "minival")

@@ -72,7 +72,7 @@ class Lab:
         return record
 
     def runs(self, *overrides):
-        config = self.configure("budget=smoke", f"outputs={self.outputs}", *overrides)
+        config = self.configure("budget=smoke", "model.weights=scratch", f"outputs={self.outputs}", *overrides)
         return [Run("study", "a", config), Run("study", "b", dataclasses.replace(config, stride=32))]
 
     def go(self, *overrides):

@@ -62,7 +62,7 @@ def test_other_ranks_get_the_rule_too(compose, monkeypatch):
     """They build their network from the configuration; the objective that rank 0 sets never reaches them."""
     detected = []
     val = SimpleNamespace(classes=["star", "disk"], coco=None)
-    stages_of = lambda config: SimpleNamespace(dataset=lambda split: val, config=config)  # noqa: E731
+    stages_of = lambda config: SimpleNamespace(evaluated=val, config=config)  # noqa: E731
     monkeypatch.setattr(competition, "stages_of", stages_of)
     monkeypatch.setattr(competition, "detect", lambda model, stages: detected.append((model, stages.config)))
     monkeypatch.setattr(competition, "average_precision", lambda *_: dict.fromkeys(competition.FIGURES))

@@ -39,6 +39,6 @@ def test_random_numbers_depend_on_seed_name_and_step(images):
 
 
 def test_ranks_take_turns_in_evaluation(images, monkeypatch):
-    monkeypatch.setattr("ablations.training.batches.EVAL_BATCH_SIZE", 5)
+    monkeypatch.setattr("data.loaders.EVAL_BATCH_SIZE", 5)
     shares = [[batch.indices.tolist() for batch in eval_batches(images, rank=rank, world_size=2)] for rank in (0, 1)]
     assert shares == [[[0, 1, 2, 3, 4], [10, 11]], [[5, 6, 7, 8, 9]]]

@@ -65,7 +65,7 @@ def outputs(tmp_path_factory):
     images = folder / "exhibits" / "overlap"
     images.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(exhibit, "stages_of", lambda _: SimpleNamespace(dataset=lambda _: Images(truth)))
+        patched.setattr(exhibit, "stages_of", lambda _: SimpleNamespace(evaluated=Images(truth)))
         patched.setattr(exhibit, "without_voting", lambda run: detections(truth, masks, "pool32", run.config.seed))
         content = exhibit.make(record, runs, images)
     stands_on = {f"{run.arm}/seed{run.config.seed}": load_run(run.folder / "run.json").identity for run in runs}
