@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
+from . import autograd
+from .autograd import differentiable_once
 from .backends import choose, need_of
 from .cpu import bilinear
 from .roi_align import align
@@ -72,6 +73,15 @@ def multi_scale_roi_align(
     check_backend(backend)
     spec = check_spec(output_size, sampling_ratio, deterministic=deterministic)
     rois, level = _levels(maps, boxes, scales, canonical_scale, canonical_level)
+    if autograd.recordable(*maps, rois.boxes):
+        settings: dict = {
+            "output_size": spec.output_size,
+            "scales": list(scales),
+            "sampling_ratio": spec.sampling_ratio,
+        }
+        settings |= {"canonical_scale": canonical_scale, "canonical_level": canonical_level}
+        settings |= {"backend": backend, "deterministic": spec.deterministic}
+        return autograd.call("multi_scale_roi_align", maps, rois, **settings)
     name = choose(need_of("roi_align", maps, rois, spec), backend)
     if name == "triton" and len(maps) <= MAX_LEVELS:
         from .triton_kernels import launch
@@ -110,6 +120,10 @@ def multi_scale_roi_pool(
         [0.0, 2.0]
     """
     rois, level = _levels(maps, boxes, scales, canonical_scale, canonical_level)
+    if autograd.recordable(*maps, rois.boxes):
+        settings: dict = {"output_size": check_output_size(output_size), "scales": list(scales), "backend": backend}
+        settings |= {"canonical_scale": canonical_scale, "canonical_level": canonical_level}
+        return autograd.call("multi_scale_roi_pool", maps, rois, deterministic=deterministic, **settings)
     listed = torch.cat([rois.image[:, None].to(rois.boxes.dtype), rois.boxes], dim=1)
     options: dict = {"backend": backend, "deterministic": deterministic}
     return pool_levels(
@@ -117,6 +131,10 @@ def multi_scale_roi_pool(
         len(maps),
         lambda index, chosen: roi_pool(maps[index], listed[chosen], output_size, scales[index], **options),
     )
+
+
+autograd.functions["multi_scale_roi_align"] = multi_scale_roi_align
+autograd.functions["multi_scale_roi_pool"] = multi_scale_roi_pool
 
 
 class _MultiScale(nn.Module):
@@ -296,7 +314,7 @@ class _InBoxOrder(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, grad):
         return None, *(grad.index_select(0, index) for index in ctx.indices)
 

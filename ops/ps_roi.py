@@ -8,7 +8,7 @@ channels of its part. FCIS pools 7 x 7 parts of 3 x 3 cells: 21 x 21.
 import torch
 from torch import Tensor
 
-from . import reference
+from . import autograd, reference
 from .backends import choose, need_of
 from .cpu import bilinear
 from .sampling import Pairs, hide_nonfinite, part_cells, share_pairs
@@ -66,11 +66,14 @@ def ps_roi_pool(
         [0.0, 1.0, 2.0, 3.0]
     """
     check_map(input)
-    check_scale(spatial_scale)
+    spatial_scale = check_scale(spatial_scale)
     check_backend(backend)
-    check_parts(input, output_size, parts)
+    output_size, parts = check_parts(input, output_size, parts)
     rois = check_boxes(boxes, input.shape[0], input.device)
     rois = Rois(rois.boxes.detach(), rois.image)
+    if autograd.recordable(input, rois.boxes):
+        settings = {"parts": parts, "spatial_scale": spatial_scale, "backend": backend}
+        return autograd.call("ps_roi_pool", [input], rois, output_size=(output_size, output_size), **settings)
     name = choose(need_of("ps_roi_pool", [input], rois, check_spec(output_size)), backend)
     with torch.autocast(input.device.type, enabled=False):
         if name == "reference":
@@ -81,6 +84,11 @@ def ps_roi_pool(
         level = torch.zeros_like(rois.image)
         sums = bilinear.SUMS[name]
         return sums.interpolate([at_least_float32(input)], rois.image, level, rows, columns, parts).to(input.dtype)
+
+
+autograd.functions["ps_roi_pool"] = lambda maps, rois, output_size, **settings: ps_roi_pool(
+    maps[0], rois, output_size[0], **settings
+)
 
 
 def _mean_pairs(low: Tensor, high: Tensor, num_cells: int, scale: float, length: int) -> Pairs:

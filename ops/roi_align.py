@@ -1,11 +1,13 @@
 """RoIAlign (Mask R-CNN section 3, https://arxiv.org/abs/1703.06870): bilinear samples at positions never rounded."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from . import reference
+from . import autograd, reference
 from .backends import choose, need_of
 from .cpu import bilinear
 from .sampling import hide_nonfinite
@@ -67,17 +69,29 @@ def roi_align(
         5.0
     """
     check_map(input)
-    check_scale(spatial_scale)
+    spatial_scale = check_scale(spatial_scale)
     check_backend(backend)
     spec = check_spec(output_size, sampling_ratio, aligned, reduce, deterministic)
     rois = check_boxes(boxes, input.shape[0], input.device)
     return align("roi_align", input, rois, spatial_scale, spec, backend)
 
 
+def _of_one(operator: str, maps: list[Tensor], rois: Tensor, spatial_scale: float, backend: str, **settings) -> Tensor:
+    spec = PoolSpec(**settings | {"output_size": tuple(settings["output_size"])})
+    return align(operator, maps[0], check_boxes(rois, maps[0].shape[0], rois.device), spatial_scale, spec, backend)
+
+
+autograd.functions["roi_align"] = partial(_of_one, "roi_align")
+autograd.functions["roi_warp"] = partial(_of_one, "roi_warp")
+
+
 def align(
     operator: str, feature: Tensor, rois: Rois, spatial_scale: float, spec: PoolSpec, backend: str = "auto"
 ) -> Tensor:
     """RoIAlign with checked arguments, on behalf of `operator` ("roi_align" or "roi_warp"). [K, C, P, Q]."""
+    if autograd.recordable(feature, rois.boxes):
+        settings = {"spatial_scale": spatial_scale, "backend": backend, **asdict(spec)}
+        return autograd.call(operator, [feature], rois, **settings)
     name = choose(need_of(operator, [feature], rois, spec), backend)
     with torch.autocast(feature.device.type, enabled=False):
         if name == "triton":

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from . import reference
+from . import autograd, reference
 from .backends import choose, need_of
 from .cpu import compiled_max, pytorch_max
 from .sampling import hide_nonfinite, largest_bin, pool_bins
@@ -52,11 +52,14 @@ def roi_pool(
         5.0
     """
     check_map(input)
-    check_scale(spatial_scale)
+    spatial_scale = check_scale(spatial_scale)
     check_backend(backend)
     spec = check_spec(output_size, reduce="max", deterministic=deterministic)
     size = spec.output_size
     rois = check_boxes(boxes, input.shape[0], input.device)
+    if autograd.recordable(input, rois.boxes):
+        settings = {"spatial_scale": spatial_scale, "backend": backend, "deterministic": spec.deterministic}
+        return autograd.call("roi_pool", [input], rois, output_size=size, **settings)
     in_cells = Rois(hide_nonfinite(rois.boxes.detach() * spatial_scale), rois.image)
     need = need_of("roi_pool", [input], in_cells, spec, partial(largest_bin, in_cells.boxes, size, input.shape[2:]))
     name = choose(need, backend)
@@ -77,3 +80,6 @@ def roi_pool(
             return torchvision_roi_pool(feature_fp32, listed, size, 1.0).to(input.dtype)
         pooling = compiled_max if name == "compiled" else pytorch_max
         return pooling.roi_pool(feature_fp32, in_cells, size).to(input.dtype)
+
+
+autograd.functions["roi_pool"] = lambda maps, rois, **settings: roi_pool(maps[0], rois, **settings)

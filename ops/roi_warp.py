@@ -42,7 +42,7 @@ def roi_warp(
         5.0
     """
     check_map(input)
-    check_scale(spatial_scale)
+    spatial_scale = check_scale(spatial_scale)
     check_backend(backend)
     spec = check_spec(output_size, sampling_ratio, False, reduce, deterministic)
     rois = check_boxes(boxes, input.shape[0], input.device)

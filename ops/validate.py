@@ -4,11 +4,13 @@ Letters: B images, R RoIs an image, K RoIs in all, C channels, H and W sides of 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 BACKENDS = ("auto", "reference", "compiled", "pytorch", "triton", "torchvision")
 REDUCTIONS = ("ave", "max")
@@ -65,10 +67,10 @@ def check_map(feature: Tensor) -> None:
 
 def check_output_size(output_size: int | Sequence[int]) -> tuple[int, int]:
     """The output's (height, width) from one positive integer or two."""
-    sides = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+    sides = tuple(output_size) if isinstance(output_size, Iterable) else (output_size, output_size)
+    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
         raise ValueError(f"output_size: expected a positive int or a pair of them, got {output_size!r}")
-    return sides
+    return int(sides[0]), int(sides[1])
 
 
 def check_spec(
@@ -82,18 +84,19 @@ def check_spec(
 
     Gradients are also deterministic where `torch.use_deterministic_algorithms` asks all of torch for it.
     """
-    if not isinstance(sampling_ratio, int):
+    if not isinstance(sampling_ratio, Integral):
         raise ValueError(f"sampling_ratio: expected an int (0 or less is adaptive), got {sampling_ratio!r}")
     if reduce not in REDUCTIONS:
         raise ValueError(f"reduce: expected one of {', '.join(REDUCTIONS)}, got {reduce!r}")
     deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
-    return PoolSpec(check_output_size(output_size), sampling_ratio, aligned, reduce, deterministic)
+    return PoolSpec(check_output_size(output_size), int(sampling_ratio), aligned, reduce, deterministic)
 
 
-def check_scale(spatial_scale: float) -> None:
-    """Refuse a scale that is not a positive number."""
-    if not (isinstance(spatial_scale, int | float) and math.isfinite(spatial_scale) and spatial_scale > 0):
+def check_scale(spatial_scale: float) -> float:
+    """The scale as a float; ValueError where it is not a positive number."""
+    if not (isinstance(spatial_scale, Real) and math.isfinite(spatial_scale) and spatial_scale > 0):
         raise ValueError(f"spatial_scale: expected a positive number such as 1/16, got {spatial_scale!r}")
+    return float(spatial_scale)
 
 
 def check_backend(backend: str) -> None:
@@ -102,16 +105,17 @@ def check_backend(backend: str) -> None:
         raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
 
 
-def check_parts(feature: Tensor, output_size: int, parts: int) -> None:
-    """Refuse a map whose channels, or an output whose cells, cannot be dealt to k x k parts."""
-    if not isinstance(parts, int) or parts < 1:
+def check_parts(feature: Tensor, output_size: int, parts: int) -> tuple[int, int]:
+    """The output's side and parts; ValueError where channels or cells cannot be dealt to k x k parts."""
+    if not isinstance(parts, Integral) or parts < 1:
         raise ValueError(f"parts: expected a positive int, got {parts!r}")
-    if not isinstance(output_size, int) or output_size < 1 or output_size % parts:
+    if not isinstance(output_size, Integral) or output_size < 1 or output_size % parts:
         raise ValueError(f"output_size: expected a positive multiple of parts = {parts}, got {output_size!r}")
     if feature.shape[1] == 0 or feature.shape[1] % parts**2:
         raise ValueError(
             f"input: expected a multiple of {parts**2} channels ({parts} x {parts} parts), got {describe(feature)}"
         )
+    return int(output_size), int(parts)
 
 
 def _check_tensor(name: str, boxes: Tensor, columns: int, device: torch.device) -> None:
@@ -130,27 +134,42 @@ def at_least_float32(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
+def recorded(*tensors: Tensor) -> bool:
+    """Whether a call with these tensors is recorded, or transformed, rather than run."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or _get_current_dispatch_mode() is not None:
+        return True
+    return any(tensor.is_meta or transformed(tensor) for tensor in tensors)
+
+
+def transformed(tensor: Tensor) -> bool:
+    """Whether a tensor stands for something else: a subclass, or one that `torch.func` has wrapped."""
+    return type(tensor) not in (Tensor, nn.Parameter) or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
 def check_boxes(boxes: Boxes, num_images: int, device: torch.device) -> Rois:
     """Bring any accepted form of boxes to `Rois`; ValueError where the form, device or image indices are wrong.
 
-    Image indices are checked on a CPU only: elsewhere the check would make the caller wait for the device.
+    Image indices are checked on a CPU only: elsewhere the check would make the caller wait for the device. Where a call
+    is recorded there may be no numbers yet: `autograd.call` checks them when it is run.
     """
     if isinstance(boxes, Tensor) and boxes.dim() == 3:
         _check_tensor("boxes", boxes, 4, device)
         if boxes.shape[0] != num_images:
             raise ValueError(f"boxes: expected [B, R, 4] with B = {num_images} images, got {describe(boxes)}")
-        image = torch.arange(num_images, device=device).repeat_interleave(boxes.shape[1])
-        return Rois(at_least_float32(boxes).reshape(-1, 4), image)
+        # Sizes are not read as numbers here, nor below: whoever traces a call would keep them.
+        image = torch.zeros_like(boxes[:, :, 0], dtype=torch.int64) + torch.arange(num_images, device=device)[:, None]
+        return Rois(at_least_float32(boxes).reshape(-1, 4), image.reshape(-1))
     if isinstance(boxes, Tensor):
         if boxes.dim() != 2:
             raise ValueError(f"boxes: expected {BOXES_FORMS}, got {describe(boxes)}")
         _check_tensor("boxes", boxes, 5, device)
         image = boxes[:, 0].detach().long()
-        if device.type == "cpu" and len(image) and (int(image.min()) < 0 or int(image.max()) >= num_images):
-            raise ValueError(
-                f"boxes: expected image indices from 0 to {num_images - 1} in column 0,"
-                f" got {int(image.min())} to {int(image.max())}"
-            )
+        if device.type == "cpu" and not recorded(boxes) and len(image):
+            first, last = int(image.min()), int(image.max())
+            if first < 0 or last >= num_images:
+                raise ValueError(
+                    f"boxes: expected image indices from 0 to {num_images - 1} in column 0, got {first} to {last}"
+                )
         return Rois(at_least_float32(boxes[:, 1:]), image)
     return _check_list(boxes, num_images, device)
 
@@ -165,7 +184,5 @@ def _check_list(boxes: Sequence[Tensor], num_images: int, device: torch.device) 
             raise ValueError(f"boxes[{index}]: expected [L, 4], got {describe(of_image)}")
     if not boxes:
         return Rois(torch.zeros(0, 4, device=device), torch.zeros(0, dtype=torch.int64, device=device))
-    image = [
-        torch.full((len(of_image),), index, dtype=torch.int64, device=device) for index, of_image in enumerate(boxes)
-    ]
+    image = [torch.full_like(of_image[:, 0], index, dtype=torch.int64) for index, of_image in enumerate(boxes)]
     return Rois(torch.cat([at_least_float32(of_image) for of_image in boxes]), torch.cat(image))

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from ..autograd import differentiable_once
 from ..validate import Rois
 from .compiled import Size, call, locate, zeros
 
@@ -83,7 +83,7 @@ class _CompiledMax(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, grad):
         where, *bins = ctx.saved_tensors
         return backward(grad, where, ctx.shape, *bins), None, None, None

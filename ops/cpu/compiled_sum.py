@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .. import sampling
+from ..autograd import differentiable_once
 from ..sampling import Axis, Pairs
 from .compiled import Size, call, locate, zeros
 
@@ -94,7 +94,7 @@ class _CompiledSum(torch.autograd.Function):
         return forward(tables, image, level, bins, parts)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, grad):
         image, level, *bins = ctx.saved_tensors
         return *[None] * 7, *backward(grad, ctx.shapes, image, level, bins, ctx.parts)

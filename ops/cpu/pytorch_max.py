@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .. import reference
+from ..autograd import differentiable_once
 from ..sampling import pool_bins, round_interval
 from ..validate import Rois
 
@@ -58,7 +58,7 @@ class _CropMax(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, grad):
         source, grad = ctx.saved_tensors[0].view(-1), grad.reshape(-1)
         total = grad.new_zeros(ctx.table_shape.numel() + 1)

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
 from .. import sampling
+from ..autograd import differentiable_once
 from ..sampling import Axis, Pairs
 
 PAIRS_AT_ONCE = 1 << 23  # bounds the index and weight buffers to about 100 MB where bins hold many samples
@@ -98,7 +98,7 @@ class _BagSum(torch.autograd.Function):
         return embedding_bag(cells, table, mode="sum", per_sample_weights=weights)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, grad):
         table, cells, weights = ctx.saved_tensors
         for_table = for_weights = None

@@ -8,8 +8,8 @@ Letters: B images, K RoIs, C channels, H and W sides of a map, P and Q pooled he
 import torch
 import triton
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from ..autograd import differentiable_once
 from ..validate import PoolSpec
 from .bilinear import (
     bilinear_backward_atomic,
@@ -158,7 +158,7 @@ class _Bilinear(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, grad):
         winners, boxes, image, level = ctx.saved_tensors
         grads = bilinear_backward_of(grad, winners, ctx.shapes, boxes, image, level, ctx.scales, ctx.spec)
@@ -212,7 +212,7 @@ class _Pool(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, grad):
         argmax, image, *bins = ctx.saved_tensors
         return pool_backward_of(grad, argmax, ctx.shape, image, bins, ctx.deterministic), *[None] * 6
