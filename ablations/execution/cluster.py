@@ -18,10 +18,17 @@ from typing import Any
 import torch
 
 from ablations.config.schema import Config
-from ablations.errors import ConfigError, Stopped, WorkerLost
+from ablations.errors import ConfigError, Stopped, TrainingError, WorkerLost
+from ablations.records.storage import load_status
 from ablations.training.stopping import stop_when
 
 ROOT = Path(__file__).parents[2]
+MOST_TIMEOUTS = 1000
+"""How often a Slurm job is queued again after its time limit; submitit's default is 3."""
+
+MOST_STUCK = 2
+"""How many attempts in a row may end where the one before did."""
+
 POLL = 0.5
 """Seconds between checks: whether Slurm jobs are done, and of a job whether it should stop."""
 
@@ -157,8 +164,43 @@ def _join_or_start(ray: Any, address: str | None) -> None:
     ray.init(address=address or "local", **options)
 
 
+@dataclass(frozen=True)
+class RequeuedCall:
+    """`call`, for submitit: a job that is preempted or whose time limit ends is queued again, while it gets anywhere.
+
+    step:  where its training was at the end of the last attempt
+    stuck: how many attempts have ended there
+    """
+
+    step: int = -1
+    stuck: int = 0
+
+    def __call__(self, *arguments: Any) -> Answer:
+        return call(*arguments)
+
+    def checkpoint(self, environment: Environment, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """What submitit is to queue; it calls this, in the midst of the work, shortly before the time limit.
+
+        Nothing is saved here: training has its own checkpoints. Raises TrainingError after MOST_STUCK attempts that
+        ended at the same step: what comes there, such as an evaluation, takes longer than the time limit.
+        """
+        import submitit
+
+        folder = getattr(arguments[0], "folder", None) if arguments else None
+        status = None if folder is None else load_status(Path(folder) / "status.json")
+        step = self.step + 1 if status is None else status.step
+        stuck = self.stuck + 1 if step <= self.step else 0
+        if stuck >= MOST_STUCK:
+            raise TrainingError(
+                f"the time limit of its Slurm job ended {stuck + 1} times at step {step}: raise "
+                "launcher.options.timeout_min (minutes), then give the same command again"
+            )
+        return submitit.helpers.DelayedSubmission(RequeuedCall(step, stuck), environment, function, arguments)
+
+
 class SlurmLauncher(ClusterLauncher):
-    """launcher=submitit: one Slurm job for each job of the scheduler."""
+    """launcher=submitit: one Slurm job for each job of the scheduler. What submitit writes for it is removed after it,
+    except the log of one that was lost."""
 
     def __init__(self, config: Config, num_runs: int) -> None:
         import submitit
@@ -172,10 +214,11 @@ class SlurmLauncher(ClusterLauncher):
         if owner.st_uid != os.getuid() or owner.st_mode & 0o022:  # its files are unpickled
             raise ConfigError(f"{folder}: expected a folder that only its owner can write to; remove it")
         gpus = {"gpus_per_node": 1} if config.device == "cuda" else {}
+        self.folder, most = folder, {f"{launcher.cluster}_max_num_timeout": MOST_TIMEOUTS}
         try:
-            self.submitter = submitit.AutoExecutor(folder=folder, cluster=launcher.cluster)
+            self.submitter = submitit.AutoExecutor(folder=folder, cluster=launcher.cluster, **most)
             self.submitter.update_parameters(name="ablation", cpus_per_task=threads, **gpus, **launcher.options)
-        except (RuntimeError, TypeError, ValueError, NameError) as error:
+        except (AssertionError, RuntimeError, TypeError, ValueError, NameError) as error:
             raise ConfigError(f"launcher.cluster={launcher.cluster}: cannot be used: {error}") from error
         self.slurm_jobs: dict[Future[Any], Any] = {}
         self.closed = threading.Event()
@@ -186,7 +229,7 @@ class SlurmLauncher(ClusterLauncher):
         self.num_running += 1
         future: Future[Any] = Future()
         try:
-            self.slurm_jobs[future] = self.submitter.submit(call, self.environment, function, arguments)
+            self.slurm_jobs[future] = self.submitter.submit(RequeuedCall(), self.environment, function, arguments)
         except RuntimeError as error:
             future.set_exception(WorkerLost(f"Slurm did not accept the job: {error}"))
         return future
@@ -196,6 +239,9 @@ class SlurmLauncher(ClusterLauncher):
         self.watcher.join()
         for job in self.slurm_jobs.values():
             _cancel(job)
+            self._remove_files(job, logs=True)
+        with suppress(OSError):
+            self.folder.rmdir()  # if nothing is left in it
         super().close()
 
     def _watch(self) -> None:
@@ -206,14 +252,34 @@ class SlurmLauncher(ClusterLauncher):
                         job.cancel(check=False)  # it might wait in the queue for hours
                         future.set_exception(Stopped("stopped before it began"))
                     elif job.done():
-                        future.set_result(job.result())
+                        result = job.result()
+                        self._remove_files(job, logs=True)
+                        future.set_result(result)
                     else:
                         continue
                 except Exception as error:  # whatever else Slurm's commands raise: the study would wait for ever
                     reason, log = type(error).__name__, job.paths.stderr  # submitit's own message is the whole log
-                    future.set_exception(WorkerLost(f"Slurm job {job.job_id} returned nothing ({reason}); see {log}"))
+                    told = f"Slurm job {job.job_id} returned nothing ({reason}{_advice(job)}); see {log}"
+                    future.set_exception(WorkerLost(told))
                     _cancel(job)  # it may still be running, and the same command starts it again
+                    self._remove_files(job, logs=False)
                 del self.slurm_jobs[future]
+
+    def _remove_files(self, job: Any, logs: bool) -> None:
+        for path in self.folder.glob(f"{job.job_id}_*"):
+            if logs or path.suffix not in (".out", ".err"):
+                path.unlink(missing_ok=True)
+
+
+def _advice(job: Any) -> str:
+    """What to raise, for a job that Slurm has ended by a limit."""
+    with suppress(Exception):
+        state = job.state.upper()
+        if "TIMEOUT" in state:
+            return ": its time limit ended: raise launcher.options.timeout_min"
+        if "OUT_OF_ME" in state:
+            return ": it needed more memory: raise launcher.options.mem_gb"
+    return ""
 
 
 def _cancel(job: Any) -> None:

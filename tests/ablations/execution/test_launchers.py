@@ -18,6 +18,8 @@ from ablations.execution.cluster import POLL
 from ablations.execution.launchers import make_launcher
 from ablations.execution.local import ONE_REQUEST, LocalLauncher, stop_signals
 from ablations.machine import visible_gpus
+from ablations.records.run_log import write_status
+from ablations.records.schema import Status
 from ablations.training.stopping import check_stop
 
 CLUSTERS = {"ray": LauncherConfig("ray", address="local"), "submitit": LauncherConfig("submitit", cluster="local")}
@@ -201,12 +203,84 @@ def test_the_stop_file_is_removed_even_where_jobs_cannot_be_cancelled(slurm, mon
     assert job.cancelled and not list(tmp_path.glob(".stop*"))
 
 
+class Place:
+    """Something with a folder, as a job of the scheduler has."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+
+def work_for_ever(place, ends, advances):
+    """Counts its attempts in place.folder, and ends in attempt `ends`; each gets further only if it `advances`."""
+    attempts = len(list(place.folder.glob("attempt*"))) + 1
+    (place.folder / f"attempt{attempts}").touch()
+    step = attempts if advances else 5
+    write_status(place.folder, Status("test", "running", "training", step, 9, 0, 1, "", "", ""))
+    while attempts < ends:
+        time.sleep(0.1)
+    return attempts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("advances", [True, False])
+def test_a_slurm_job_goes_on_after_its_time_limit_as_long_as_it_advances(compose, tmp_path, monkeypatch, advances):
+    """With submitit's executor for this machine: it signals as Slurm does, and starts the job again."""
+    pytest.importorskip("submitit")
+    monkeypatch.chdir(tmp_path)
+    cluster = LauncherConfig("submitit", cluster="local", options={"timeout_min": 1})
+    config = dataclasses.replace(from_hydra(compose([])), launcher=cluster, outputs=str(tmp_path), threads=1)
+    launcher = make_launcher(config, 1, never)
+    launcher.submitter._executor.parameters["signal_delay_s"] = 48  # so that the signal comes after 12: torch is slow
+    (tmp_path / "work").mkdir()
+    try:
+        future = launcher.submit(work_for_ever, Place(tmp_path / "work"), 3, advances)
+        if advances:
+            assert launcher.result(future) == 3
+        else:
+            with pytest.raises(TrainingError, match="3 times at step 5: raise launcher.options.timeout_min"):
+                launcher.result(future)
+    finally:
+        launcher.close()
+    assert not (tmp_path / "submitit").exists(), "what submitit wrote is removed"
+
+
+@pytest.mark.parametrize(
+    ("state", "advice"), [("TIMEOUT", "timeout_min"), ("OUT_OF_MEMORY", "mem_gb"), ("FAILED", None)]
+)
+def test_a_job_that_slurm_ended_says_what_to_raise_and_only_its_log_is_kept(slurm, monkeypatch, state, advice):
+    class Ended(Queued):
+        def done(self):
+            return True
+
+        def result(self):
+            raise RuntimeError("the whole log")
+
+    for name in ("7_submitted.pkl", "7_0_log.err", "8_submitted.pkl"):
+        (slurm.folder / name).touch()
+    monkeypatch.setattr(slurm.submitter, "submit", lambda *_: Ended(state))
+    with pytest.raises(WorkerLost) as lost:
+        slurm.result(slurm.submit(os.getcwd))
+    assert (f"raise launcher.options.{advice}" if advice else "7_log.err") in str(lost.value)
+    deadline = time.monotonic() + 10
+    while slurm.slurm_jobs and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert sorted(path.name for path in slurm.folder.iterdir()) == ["7_0_log.err", "8_submitted.pkl"]
+
+
 def test_a_missing_package_is_refused_with_the_command_that_installs_it(compose, monkeypatch):
     monkeypatch.setattr(validation.importlib.util, "find_spec", lambda name: None)
     extras = {"launcher=ray": "ray", "launcher=submitit": "slurm", "logger=tensorboard": "tensorboard"}
     for setting, extra in extras.items():
         with pytest.raises(ConfigError, match=rf"{setting}: .* pip install -e '\.\[{extra}\]'"):
             from_hydra(compose([setting]))
+
+
+def test_options_of_a_wrong_type_are_refused(compose, tmp_path):
+    pytest.importorskip("submitit")
+    settings = ["launcher=submitit", "launcher.cluster=local", "launcher.options.timeout_min=4h"]
+    config = from_hydra(compose([*settings, f"outputs={tmp_path}"]))
+    with pytest.raises(ConfigError, match="cannot be used: .*timeout_min"):
+        make_launcher(config, 1, never)
 
 
 def test_launcher_submitit_without_slurm_is_refused(compose, tmp_path, monkeypatch):
