@@ -53,8 +53,8 @@ COCO_CLASSES: list[str] = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories
 """Of torchvision's weights, without the background: 90 names, some of which COCO does not use."""
 
 MAX_ASPECT = 2
-"""Models of drawn images, which are square, get an image with its shorter side as long as theirs and its longer side at
-most this many times as long."""
+"""Models of synthetic images, which are square, get an image with its shorter side as long as theirs and its longer
+side at most this many times as long."""
 
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442"]
 """Safe for the colour-blind."""

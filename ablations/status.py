@@ -139,7 +139,7 @@ def time_left(runs: list[Entry]) -> str:
     elif rates:
         seconds_per_run = statistics.median(status.steps / rate for status, rate in rates)
     else:
-        return "time left not known yet"
+        return "time remaining unknown"
     begun = sum(entry.status.step / entry.status.steps for entry in remaining if entry.status and entry.status.steps)
     num_running = sum(entry.state == "running" for entry in runs)
     total = (len(remaining) - begun) * seconds_per_run

@@ -14,7 +14,7 @@ a Problem, which `python -m data.check` lists; for training the rule is:
     box not four numbers, without area, or outside the image    the object is skipped
     box over the image's border             the box is clipped
     box and mask of different places        both are kept as they are
-    area that cannot be the mask's          it is counted anew
+    area that cannot be the mask's          it is recomputed
     crowd region                            kept: evaluation and the matching of RoIs and anchors ignore what lies in it
     class name used before                  kept as a class of its own
 

@@ -1,4 +1,4 @@
-"""Digests of files, kept beside them: what a disk or a hand has changed since must not become a result.
+"""Digests of files, kept beside them: files changed by disk errors or by hand must not become a result.
 
 A folder's digests are in its `digests.json`, a SHA-256 for each file, and are written last. Folders of older versions
 have none.
@@ -47,7 +47,7 @@ def read(folder: Path) -> dict[str, str]:
 
 
 def damage(folder: Path, digests: Mapping[str, str] | None = None) -> str:
-    """What is wrong with the files in `folder`, such as "model.safetensors is gone"; "" if they are as written.
+    """What is wrong with the files in `folder`, such as "model.safetensors is missing"; "" if they are as written.
 
     digests: of its files; by default those in its digests.json, without which nothing is known to be wrong
     """
@@ -64,7 +64,7 @@ def check(path: Path, digest: str) -> None:
     try:
         actual = of_file(path)
     except FileNotFoundError as error:
-        raise DamagedFile(f"{path.name} is gone") from error
+        raise DamagedFile(f"{path.name} is missing") from error
     except OSError as error:
         raise DamagedFile(f"{path.name} cannot be read ({error.strerror})") from error
     if actual != digest:

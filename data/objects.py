@@ -146,7 +146,7 @@ def _iou(one: Box, other: Box) -> float:
 
 
 def _clean_area(value: Any, outline: Outline, height: int, width: int) -> tuple[float, list[Fault]]:
-    """The area in pixels, counted anew where it is missing or cannot be the mask's."""
+    """The area in pixels, recomputed where it is missing or cannot be the mask's."""
     if value is None:
         return drawn_area(outline.value, height, width), []
     if _is_number(value) and outline.area / _WRONG_AREA <= value <= outline.area * _WRONG_AREA:
@@ -155,4 +155,4 @@ def _clean_area(value: Any, outline: Outline, height: int, width: int) -> tuple[
     # What tiny polygons enclose and how many pixels they cover differ; polygons may overlap or cut each other out.
     if _is_number(value) and counted / _WRONG_AREA - 4 <= value <= counted * _WRONG_AREA + 4 and value > 0:
         return value, []
-    return counted, [Fault(f"expected the area of its mask, {counted} pixels, got {value!r:.80}", "counted anew")]
+    return counted, [Fault(f"expected the area of its mask, {counted} pixels, got {value!r:.80}", "recomputed")]

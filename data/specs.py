@@ -1,4 +1,4 @@
-"""What data there can be: drawn shapes, or a folder in COCO format. Each field is a key of conf/data/*.yaml.
+"""The kinds of data: synthetic images of shapes, or a folder in COCO format. Each field is a key of conf/data/*.yaml.
 
 Limits of one field stand beside it and hold for every instance; `rules` has those between fields, as rows of a name,
 whether the rule holds, and what is expected.

@@ -77,7 +77,7 @@ def run_command(main: Callable[[], object]) -> NoReturn:
         code = 1
         _redirect_to_null(1)  # or Python would try again to write what is left, when it exits
         print(
-            f"error: standard output cannot be written ({lost}); what is finished is kept: give the same command again",
+            f"error: standard output cannot be written ({lost}); what is finished is kept: run the same command again",
             file=sys.stderr,
         )
     sys.exit(code)

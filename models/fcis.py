@@ -132,9 +132,8 @@ def class_logits(scores: Tensor) -> Tensor:
     scores [N, K + 1, 2, M, M] -> [N, K + 1].
     """
     outside, inside = scores.unbind(2)
-    return (outside + F.relu(inside - outside)).mean(
-        (-2, -1)
-    )  # torch.maximum takes three times as long to differentiate
+    # torch.maximum takes three times as long to differentiate
+    return (outside + F.relu(inside - outside)).mean((-2, -1))
 
 
 def mask_logits(scores: Tensor, labels: Tensor) -> Tensor:

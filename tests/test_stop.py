@@ -44,7 +44,7 @@ def test_a_study_stops_on_signals_and_survives_a_killed_worker(tmp_path):
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal, which reaches the workers too
         assert process.wait(300) == 130
         assert sorted(states(tmp_path)) == ["failed", "stopped", "stopped"]
-        assert "give the same command again to continue" in output.read_text()
+        assert "run the same command again to continue" in output.read_text()
 
         process = torture.start(LONG, tmp_path)
         logs = lambda: [path.read_text() for path in tmp_path.glob("roialign/*/seed0/log.txt")]  # noqa: E731

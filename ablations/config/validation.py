@@ -48,7 +48,7 @@ def network(stride: int, model: ToyConfig | ResNetConfig) -> Constraints:
 def image_counts(data: ShapesSpec | CocoSpec, budget: BudgetConfig) -> Constraints:
     endless = isinstance(data, ShapesSpec)
     return [
-        (f"budget.{name}", not endless or getattr(budget, name) is not None, "a number: drawn images have no end")
+        (f"budget.{name}", not endless or getattr(budget, name) is not None, "a number: synthetic images have no end")
         for name in ("train_images", "val_images")
     ]
 

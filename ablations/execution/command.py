@@ -183,6 +183,6 @@ def conclude(outcome: Outcome) -> int:
     for name, message in outcome.failures.items():
         print(f"failed: {name}: {message}")
     if outcome.interrupted:
-        print("stopped; finished runs and checkpoints are kept: give the same command again to continue")
+        print("stopped; finished runs and checkpoints are kept: run the same command again to continue")
         return INTERRUPTED
     return 1 if outcome.failures else 0

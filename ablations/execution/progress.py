@@ -85,7 +85,7 @@ class ProgressReporter:
     def _time_for(self, runs: float) -> str:
         seconds = self.seconds or self.projected
         if not seconds:
-            return "time left not known yet"
+            return "time remaining unknown"
         return f"about {duration(runs * sum(seconds) / len(seconds) / self.num_slots)} left"
 
 

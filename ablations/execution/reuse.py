@@ -109,7 +109,7 @@ def _check(folder: Path, config: Config) -> tuple[RunRecord | None, str]:
         return None, "the code has changed (code=keep accepts runs of other versions)"
     problem = digests.damage(folder, record.files)
     if not problem and not (folder / WEIGHTS).is_file():  # records of older versions have no digests
-        problem = f"{WEIGHTS} is gone"
+        problem = f"{WEIGHTS} is missing"
     return (None, problem) if problem else (record, "")
 
 

@@ -136,7 +136,7 @@ class Scheduler:
             self.submit(ready)
             if not self.running and not ready:
                 for job in self.waiting:
-                    self.outcome.failures[job.name] = "not started, because something that it needs failed"
+                    self.outcome.failures[job.name] = "skipped: a job it depends on failed"
                 return
             if not self.running:
                 time.sleep(POLL)

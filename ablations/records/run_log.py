@@ -130,7 +130,7 @@ def now() -> str:
 
 def explain(error: BaseException) -> str:
     """What happened and what to do, in one line."""
-    again = "give the same command again to continue"
+    again = "run the same command again to continue"
     if isinstance(error, Desynchronised) and error.__cause__ is not None:
         return explain(error.__cause__)
     if isinstance(error, WorkerLost):

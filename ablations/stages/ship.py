@@ -1,4 +1,4 @@
-"""Makes the toy trunks that come with the project, from drawn images that no study uses:
+"""Makes the toy trunks that come with the project, from synthetic images that no study uses:
 
     python -m ablations.stages.ship            # pretrain them (35 minutes of one core) and write models/trunks
 

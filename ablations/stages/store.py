@@ -157,7 +157,7 @@ def load_stage(path: Path) -> dict[str, Tensor]:
             digests.check(path, kept.get(path.name, ""))
         return load_file(path)
     except (digests.DamagedFile, OSError, SafetensorError) as error:
-        raise TrainingError(f"{path.parent}: {error}; give the same command again to make it anew") from error
+        raise TrainingError(f"{path.parent}: {error}; run the same command again to rebuild it") from error
 
 
 def make_once(stages: Stages, folder: Path, files: list[str], make: Callable[[Path], None], log: RunLog) -> None:
@@ -174,9 +174,7 @@ def make_once(stages: Stages, folder: Path, files: list[str], make: Callable[[Pa
 
     def make_signed(partial: Path) -> None:
         if problem:
-            log.write(
-                f"{folder}: {problem}; it is made anew, and the old one is kept in {folder.parent}/replaced", True
-            )
+            log.write(f"{folder}: {problem}; it is rebuilt, and the old one is kept in {folder.parent}/replaced", True)
         make(partial)
         (partial / CHECKPOINT).unlink(missing_ok=True)
         clear_temporaries(partial)
@@ -189,10 +187,10 @@ def make_once(stages: Stages, folder: Path, files: list[str], make: Callable[[Pa
 def damage(stages: Stages, folder: Path, files: list[str]) -> str:
     """Why a stage's folder, which should have these files, cannot be used; "" if it can."""
     missing = [name for name in [*files, CODE] if not (folder / name).is_file()]
-    problem = f"{missing[0]} is gone" if missing else digests.damage(folder)
+    problem = f"{missing[0]} is missing" if missing else digests.damage(folder)
     if problem or stages.config.code == "keep":
         return problem
     made_by = (folder / CODE).read_text(encoding="utf-8", errors="replace").strip()
     if made_by != code_version():
         return "other code made it (code=keep accepts stages of other versions)"
-    return "" if (folder / digests.FILE).is_file() else f"{digests.FILE} is gone"
+    return "" if (folder / digests.FILE).is_file() else f"{digests.FILE} is missing"

@@ -1,8 +1,9 @@
 """The library of the backend `compiled`: C kernels, `compiled.c`, which the machine's own compiler builds on first use.
 
-PyTorch has no operator that finds the maxima of many rectangles at once, and its sums of gathered rows want every pair
-of row and column written out, forward and, sorted by cell, once more backward. Building takes less than a second for
-each dtype in each process that pools. Where there is no compiler, `ops/backends.py` has the backend `pytorch` serve.
+PyTorch has no operator that finds the maxima of many rectangles at once, and its sums of gathered rows require every
+pair of row and column to be materialised, forward and, sorted by cell, once more backward. Building takes less than a
+second for each dtype in each process that pools. Where there is no compiler, `ops/backends.py` has the backend
+`pytorch` serve.
 """
 
 import ctypes

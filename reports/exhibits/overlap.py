@@ -154,8 +154,8 @@ def _boxes(study: StudyResults, weights: Weights) -> Marked:
         f"**Boxes.** {escape(study.label(fcis))}'s box AP is {number(float(np.mean(second)))}, "
         f"{number(gap)} points lower. No layer of FCIS looks at a region by itself: its boxes are the average of four "
         f"position-sensitive maps, shared by all classes and read at rounded cells, as RoIPool rounds, where Mask "
-        f"R-CNN's box branch has layers of its own for every region. Mask AP does not look at boxes, so the gap in "
-        f"masks is not made of this."
+        f"R-CNN's box branch has layers of its own for every region. Mask AP ignores boxes, so this does not "
+        f"explain the gap in mask AP."
     )
 
 
@@ -185,7 +185,7 @@ def _leakage_and_seams(analysis: Analysis, weights: Weights, content: dict[str, 
         Marked("![Where in a part false edges lie](figures/places.png)"),
         Marked(
             "*False edges by their place in the part, as a share of all edges: a thin line is a seed, the thick one "
-            "the mean. A hill at 0 means seams. Hills as high at equal distances from it come from the output grid, "
+            "the mean. A peak at 0 means seams. Equal peaks at equal distances from it come from the output grid, "
             "and the measure does not count them. Score maps of parts are not the only source of seams: a head that "
             "pools 7 x 7 cells and ends in a 2 x 2 deconvolution, as Mask R-CNN's C4 head does, draws each cell's "
             "piece of the mask by itself as well, and its cells have the same borders.*"

@@ -1,4 +1,4 @@
-"""Single objects from close by under each arm: what a mask misses of its object, and what it covers without reason.
+"""Single objects from close by under each arm: what a mask misses of its object, and what it covers wrongly.
 
 The objects are chosen by a rule, not by eye: among those in the sample images that every arm found, in the order of how
 much their mask's IoU changes from one arm to the other, the ones at a quarter, half and three quarters.
@@ -100,7 +100,7 @@ def square_around(masks: Sequence[np.ndarray]) -> tuple[slice, slice]:
 
 
 def _paint(axes: Axes, pixels: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> None:
-    """The image in grey, what the mask misses and what it covers without reason in colour, the object's outline."""
+    """The image in grey, what the mask misses and what it covers wrongly in colour, the object's outline."""
     canvas = np.repeat(120 + 0.3 * np.kron(pixels, np.ones((SCALE, SCALE)))[:, :, None], 3, axis=2)
     large_truth, large_mask = (np.kron(shape, np.ones((SCALE, SCALE), bool)) for shape in (truth, mask))
     for region, colour in ((large_truth & ~large_mask, MISSED), (large_mask & ~large_truth, WRONG)):

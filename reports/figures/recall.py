@@ -82,7 +82,7 @@ def _against_number(axes: Axes, study: StudyResults, arms: Sequence[str]) -> Non
 
 
 def _without_learning(axes: Axes, study: StudyResults, arm: str, counts: Sequence[int]) -> list[Line2D]:
-    """Recall of boxes that nothing was learnt for, and the handles of these lines."""
+    """Recall of untrained boxes, and the handles of these lines."""
     handles = []
     for kind, (label, marker) in UNLEARNT.items():
         for threshold, dashes in DRAWN.items():

@@ -23,7 +23,7 @@ from reports.load import StudyResults
 # colour-blind readers keep them apart, and marks differ in shape as well.
 ALIGN, FCIS, WARP, POOL = "#004488", "#AA4499", "#44AA99", "#DDAA33"
 INK, MUTED, RULE, SHADE = "#1a1a1a", "#6b6b6b", "#dddddd", "#f2f2f0"
-WRONG = "#B2182B"  # displacement, and pixels that a mask covers without reason
+WRONG = "#B2182B"  # displacement, and pixels that a mask covers wrongly
 MISSED = "#FFE14D"  # pixels that a mask leaves out
 CLAIMED = "#DCE9F5"  # the side of 0 on which a claim would have the difference, or its margin
 

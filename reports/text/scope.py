@@ -37,7 +37,7 @@ def limits(analysis: Analysis) -> list[Marked]:
         texts.append(
             Marked(
                 f"All seeds of an arm share the same {and_list([code(stage) for stage in shared])}, which was trained "
-                f"once: the luck of that training is in every run and in no interval."
+                f"once: its random variation affects every run but is not covered by any interval."
             )
         )
     if study.data.get("name") == "shapes":

@@ -110,7 +110,7 @@ def _explanation(verdict: Verdict, family: int) -> list[str]:
     texts = []
     if estimate.sd == 0:
         equal = "The arms gave the same value in every seed" if estimate.mean == 0 else "Every seed gave the same value"
-        texts.append(f"{equal}, which is rare enough to look into.")
+        texts.append(f"{equal}, which is unusual enough to investigate.")
     if hypothesis.direction == "equal":
         texts.append(_equivalence(verdict))
     elif verdict.kind == "contradicted":

@@ -1,5 +1,6 @@
 """The command line: what it answers at once, without torch, and what it refuses before any work begins."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -215,6 +216,19 @@ def test_help_has_every_option_and_every_setting_with_its_comment(capsys):
         settings = compose([])
     assert all(any(line.strip().startswith(f"{name}:") for line in lines) for name in settings if name != "study")
     assert sum("share of the steps in which the rate rises" in line for line in lines) == 3  # of each stage
+
+
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [(group, option) for group, options in GROUPS.items() for option in options if group != "study"],
+)
+def test_every_setting_that_help_shows_has_a_comment(capsys, group, option):
+    """`kind` and `name` only repeat which option was chosen; lines of nested groups are headings."""
+    assert cli.main(["--help", f"{group}={option}"], "") == 0
+    settings = capsys.readouterr().out.partition("\nSettings (")[2].splitlines()[1:]
+    leaves = [line for line in settings if re.match(r" *(?!kind:|name:)\w+: ", line)]
+    assert len(leaves) > 60
+    assert [line for line in leaves if "  # " not in line] == []
 
 
 def test_help_shows_the_settings_of_chosen_options(capsys):

@@ -264,7 +264,7 @@ AREAS = {
         f"{area!r:.20}": Odd(first(area=area), 4, "expected the area of its mask, 192 pixels, got")
         for area in (-1, 0, 1e12, 10**400, "192", [192], True, float("nan"), float("inf"), 0.02, 5000)
     },
-    "all -1": Odd(every(area=-1), 4, "4 x annotation counted anew"),
+    "all -1": Odd(every(area=-1), 4, "4 x annotation recomputed"),
     "missing": Odd(without("area")),
     "null": Odd(every(area=None)),
     "nearly right": Odd(first(area=180.5)),

@@ -134,7 +134,7 @@ def flip_bits_of_detections(lab, monkeypatch):
 def lose_detections(lab, monkeypatch):
     for path in lab.outputs.glob("study/*/seed0/detections.json"):
         path.unlink()
-    return [], "detections.json is gone"
+    return [], "detections.json is missing"
 
 
 def force(lab, monkeypatch):
@@ -169,7 +169,7 @@ def test_a_run_that_lost_its_weights_is_executed_again(lab):
     path = lab.outputs / "study/a/seed0/model.safetensors"
     path.unlink()
     _, made, printed = lab.go()
-    assert made == ["a"] and "a seed 0: model.safetensors is gone" in printed and path.exists()
+    assert made == ["a"] and "a seed 0: model.safetensors is missing" in printed and path.exists()
 
 
 def test_of_runs_of_older_versions_only_the_weights_must_be_there(lab):
@@ -271,7 +271,7 @@ def test_a_stage_that_fails_stops_only_the_runs_that_depend_on_it(lab):
 
     lab.work["proposals"] = fails_at_32
     outcome, made, _ = lab.go()
-    assert made == ["a"] and "not started" in outcome.failures["study: b seed 0"]
+    assert made == ["a"] and "depends on failed" in outcome.failures["study: b seed 0"]
     assert [load_status(path).message for path in lab.outputs.glob("stages/work/proposals-stride-32*/status.json")] == [
         "no luck"
     ]
@@ -290,7 +290,7 @@ def test_a_stop_lets_running_jobs_end_and_starts_no_more(lab, capfd):
     assert lab.launcher.stop_requested and outcome.interrupted and made == ["a"] and len(outcome.records) == 1
     assert command.conclude(outcome) == 130
     captured = capfd.readouterr()
-    assert "stopping after the next checkpoint" in captured.err and "give the same command again" in captured.out
+    assert "stopping after the next checkpoint" in captured.err and "run the same command again" in captured.out
 
 
 def test_a_hangup_of_the_terminal_stops_like_ctrl_c_unless_nohup_ignores_it(lab):

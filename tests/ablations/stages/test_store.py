@@ -1,4 +1,4 @@
-"""Stages are used only while their files are what was written; damaged ones are made anew, and it is said why."""
+"""Stages are used only while their files are what was written; damaged ones are rebuilt, and it is said why."""
 
 import dataclasses
 import shutil
@@ -41,19 +41,19 @@ def make(stages, log):
 
 @pytest.mark.parametrize("code", ["redo", "keep"])
 @pytest.mark.parametrize("name", [*FILES, "code.txt", digests.FILE])
-def test_a_stage_with_a_flipped_bit_is_made_anew_with_the_reason(stages, make, log, name, code):
+def test_a_stage_with_a_flipped_bit_is_rebuilt_with_the_reason(stages, make, log, name, code):
     assert make(code) == make(code) == 1
     flip_bit(stages.rpn_folder / name)
     assert make(code) == 2 and make(code) == 2
     expected = "" if name == digests.FILE else f"{name} is damaged: it is not what was written"
-    assert f"{expected}; it is made anew" in log.file.getvalue()
+    assert f"{expected}; it is rebuilt" in log.file.getvalue()
     assert (stages.root / "replaced" / f"{stages.rpn_folder.name}-1" / name).exists()
 
 
-def test_a_stage_that_lost_a_file_is_made_anew(stages, make, log):
+def test_a_stage_that_lost_a_file_is_rebuilt(stages, make, log):
     make()
     (stages.rpn_folder / "val.safetensors").unlink()
-    assert make() == 2 and "val.safetensors is gone" in log.file.getvalue()
+    assert make() == 2 and "val.safetensors is missing" in log.file.getvalue()
     shutil.rmtree(stages.rpn_folder)
     assert make() == 3
 
@@ -64,7 +64,7 @@ def test_a_stage_that_is_damaged_after_it_was_checked_is_not_used(stages, make, 
     assert stages.proposals("val").boxes.shape == (1, 20, 4)
     path = stages.rpn_folder / "val.safetensors"
     flip_bit(path) if damage == "bit" else path.unlink()
-    with pytest.raises(TrainingError, match=r"rpn-.*: val.safetensors is .*; give the same command again"):
+    with pytest.raises(TrainingError, match=r"rpn-.*: val.safetensors is .*; run the same command again"):
         stages.proposals("val")
     stages.proposals("train")
 
@@ -73,4 +73,4 @@ def test_code_keep_accepts_stages_of_older_versions_which_have_no_digests(stages
     make()
     (stages.rpn_folder / digests.FILE).unlink()
     assert make("keep") == 1 and stages.proposals("val").boxes.shape == (1, 20, 4)
-    assert make() == 2 and f"{digests.FILE} is gone" in log.file.getvalue()
+    assert make() == 2 and f"{digests.FILE} is missing" in log.file.getvalue()

@@ -96,7 +96,7 @@ def test_ranks_share_the_proposals_and_an_error_of_rank_0_ends_all_and_is_record
     started = time.monotonic()
     ended = run(str(tmp_path / "notes"), *TINY, *SHARED, f"outputs={tmp_path}", module=TORCHRUN, script=script)
     assert ended.returncode == 1 and time.monotonic() - started < 120, ended.stdout + ended.stderr
-    assert "the disk is full (somewhere): make room, then give the same command again to continue" in ended.stdout
+    assert "the disk is full (somewhere): make room, then run the same command again to continue" in ended.stdout
     (path,) = tmp_path.glob("single/*/seed0/status.json")
     status = json.loads(path.read_text())
     assert (status["state"], status["message"][:16]) == ("failed", "the disk is full")
