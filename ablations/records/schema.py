@@ -103,8 +103,8 @@ class RunRecord:
              peak_memory_bytes: of this run where the system can tell, else of its process so far.
     parameters: how many of num_parameters each part of the model has ({"backbone": ..., "mask_head": ...}).
     provenance: git, code (the version of the deciding modules), versions, machine, resumed (the steps at which
-             the run was resumed after an interruption), compile (as set), started and finished (ISO 8601, UTC, of the
-             last attempt).
+             the run was resumed after an interruption), compile (as set), operators (which backend serves each RoI
+             operator), started and finished (ISO 8601, UTC, of the last attempt).
     status: always "done"; older reports read it.
     taken_from: "study/arm" for which this run was executed, if it is reused from another study; its files are the same.
     files: SHA-256 of each of RESULT_FILES that the run has, in hexadecimal; {} in older records.

@@ -158,13 +158,13 @@ def test_settings_that_have_no_effect_are_refused(capsys, arguments, reason):
     assert line.startswith(reason)
 
 
-def test_of_a_setting_given_twice_the_last_value_counts():
+def test_last_value_wins_for_a_repeated_setting():
     assert overrides_of_runs(["stride=16", "seed=1", "stride=32"], False, GROUPS) == [["stride=32", "seed=1"]]
 
 
 def test_a_setting_that_decides_something_in_one_arm_is_accepted():
     (request,) = requests("study=fcis", "model.pooled_size=9", "budget.seeds=1")
-    assert len(request.runs) == 2
+    assert len(request.runs) == 3
 
 
 def test_settings_that_no_file_lists_need_no_plus(tmp_path):

@@ -84,7 +84,7 @@ def test_a_bad_entry_is_found_and_the_good_one_beside_it_kept(tmp_path, text):
     assert (loaded.annotations[0]["id"], loaded.annotations[0]["source_id"]) == (1, 2)
 
 
-def test_of_two_with_one_id_the_first_counts(tmp_path):
+def test_first_of_two_entries_with_one_id_is_kept(tmp_path):
     path, images = folder(tmp_path, content(entry(5), entry(5, bbox=[5, 5, 9, 9])))
     loaded = annotations.load(path, images)
     assert [kept["bbox"] for kept in loaded.annotations] == [[5, 5, 10, 10]]

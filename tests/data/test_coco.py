@@ -87,7 +87,7 @@ def test_polygons_and_rle_give_the_same_object_at_any_size(tmp_path):
     assert torch.equal(double.masks[0], expected) and torch.equal(double.masks[1], expected)
 
 
-def test_ground_truth_stays_in_the_file_s_own_pixels(tmp_path):
+def test_ground_truth_stays_in_the_original_pixels(tmp_path):
     spec = dataclasses.replace(write(tmp_path, [entry(1)]), image_size=2 * HEIGHT)
     dataset = load(spec, "val")
     (image,), (annotation,) = dataset.coco["images"], dataset.coco["annotations"]
@@ -97,14 +97,14 @@ def test_ground_truth_stays_in_the_file_s_own_pixels(tmp_path):
     assert batch.images.shape == (1, 3, 96, 128), "padded to the coarsest stride"
 
 
-def test_objects_that_vanish_when_made_smaller_are_left_out(tmp_path):
+def test_objects_that_vanish_when_downscaled_are_left_out(tmp_path):
     speck = entry(2, bbox=(50, 5, 1, 1), segmentation=([50, 5, 50.2, 5, 50.2, 5.2, 50, 5.2],))
     big = Image.new("RGB", (600, 400))
     spec = write(tmp_path, [entry(1), speck], {1: big})
     assert load(spec, "train")[0].labels.tolist() == [2]
 
 
-def test_of_too_many_objects_the_largest_are_trained_on(tmp_path):
+def test_largest_objects_are_kept_above_max_objects(tmp_path):
     small = [entry(n, 3, bbox=(10, 10, 5, 5)) for n in range(2, 6)]
     spec = dataclasses.replace(write(tmp_path, [*small, entry(1, 17)]), max_objects=2)
     dataset = load(spec, "train")

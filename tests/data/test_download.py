@@ -73,20 +73,20 @@ def test_a_broken_connection_is_continued_where_it_ended(server, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
-def test_a_second_run_goes_on_after_a_first_that_was_killed(server, tmp_path):
+def test_a_second_run_continues_after_the_first_was_killed(server, tmp_path):
     (tmp_path / "a.zip.part").write_bytes(CONTENT[:700])
     archive = server.archive("a.zip", CONTENT)
     assert get(archive, tmp_path) == CONTENT and server.asked == ["bytes=700-"]
     assert get(archive, tmp_path) == CONTENT and len(server.asked) == 1, "what is there is not fetched again"
 
 
-def test_a_server_that_cannot_continue_starts_anew(server, tmp_path):
+def test_download_restarts_from_zero_if_the_server_cannot_continue(server, tmp_path):
     server.ranges = False
     (tmp_path / "a.zip.part").write_bytes(CONTENT[:700])
     assert get(server.archive("a.zip", CONTENT), tmp_path) == CONTENT
 
 
-def test_a_connection_that_never_gets_there_is_given_up_without_losing_what_came(server, tmp_path):
+def test_a_failing_connection_is_abandoned_without_losing_what_was_downloaded(server, tmp_path):
     server.limit = 10
     with pytest.raises(ValueError, match=r"connection ended after 50 of 2500 bytes; run again|IncompleteRead"):
         get(server.archive("a.zip", CONTENT), tmp_path)

@@ -43,7 +43,7 @@ def same(first: Batch, second: Batch) -> bool:
     return all(torch.equal(getattr(first, f.name), getattr(second, f.name)) for f in dataclasses.fields(Batch))
 
 
-def test_a_step_s_batch_depends_on_nothing_before_it(drawn):
+def test_a_batch_depends_on_its_step_alone(drawn):
     straight = TrainBatches(drawn, 4, seed=3)
     batches = [straight.batch(step) for step in range(7)]
     assert same(TrainBatches(drawn, 4, seed=3).batch(6), batches[6])
@@ -144,7 +144,7 @@ def test_evaluation_shows_all_images_in_order(drawn):
     assert sorted(torch.cat(shared).tolist()) == list(range(10))
 
 
-def test_wide_and_high_images_mostly_come_apart():
+def test_landscape_and_portrait_images_rarely_share_a_batch():
     sizes = [(40, 60), (60, 40)] * 25
     loader = TrainBatches(Blanks(sizes), 4, seed=0)
     mixed, shown = 0, []

@@ -273,7 +273,7 @@ def test_values_out_of_range_are_refused(change, message):
 
 
 @pytest.mark.slow
-def test_too_many_large_objects_are_refused_rather_than_tried_for_ever():
+def test_too_many_large_objects_are_refused_without_endless_retries():
     spec = ShapesSpec(min_objects=20, max_objects=20, size_cells=(10.0, 12.0), min_visible=0.9)
     with pytest.raises(ValueError, match="lower min_objects"):
         scene.draw_image(spec, "train", 0)

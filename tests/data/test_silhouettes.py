@@ -24,7 +24,7 @@ def test_a_pixel_belongs_when_its_centre_is_inside(name):
 
 
 @pytest.mark.parametrize("name", OUTLINES)
-def test_area_is_the_polygon_s(name):
+def test_area_matches_the_polygon(name):
     polygon = turned(OUTLINES[name], turn=-0.15, stretch=0.8, side=180.0, max_side=250)
     (x, y), (following_x, following_y) = polygon.T, np.roll(polygon, -1, axis=0).T
     area = abs((x * following_y - y * following_x).sum()) / 2
@@ -40,7 +40,7 @@ def test_the_box_has_the_side_that_was_asked_for(name):
     assert turned(OUTLINES[name], 0.05, 1.25, side=90.0, max_side=50).max() == pytest.approx(50)
 
 
-def test_a_quarter_turn_turns():
+def test_quarter_turn_rotates_the_mask():
     square = np.array([[0.0, 0.0], [2.0, 0.0], [2.0, 1.0], [0.0, 1.0]])
     polygon = turned(square, turn=1.0, stretch=1.0, side=np.sqrt(2), max_side=10)
     assert polygon.max(axis=0) == pytest.approx([1, 2])

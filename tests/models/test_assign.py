@@ -63,7 +63,7 @@ def test_an_image_without_objects_gives_negatives_only():
     assert rois.valid.all() and not rois.positive.any() and (rois.labels == 0).all()
 
 
-def test_what_lies_in_a_crowd_is_neither_object_nor_background():
+def test_pixels_in_a_crowd_are_neither_object_nor_background():
     truth, labels = torch.tensor([[[10.0, 10.0, 30.0, 30.0]]]), torch.tensor([[3]])
     crowds = torch.tensor([[[100.0, 0.0, 200.0, 100.0], [torch.nan] * 4]])
     inside, mostly, half = [110.0, 10.0, 130.0, 30.0], [94.0, 0.0, 114.0, 20.0], [90.0, 0.0, 110.0, 20.0]

@@ -41,7 +41,7 @@ def test_scores_by_hand():
 
 
 @pytest.mark.parametrize("stride", [16, 32])
-def test_all_of_it_trains_and_detects(stride):
+def test_every_parameter_gets_a_gradient_and_it_detects(stride):
     images, sizes, truth, proposals = scene()
     model = network(stride).train()
     losses = model.losses(images, sizes, truth, proposals, draw)
@@ -118,7 +118,7 @@ def test_refined_boxes_compete_beside_the_proposals():
         assert {round(x, 3) for x in detections.boxes[i, detections.scores[i] > 0, 0].tolist()} == expected
 
 
-def test_padded_proposals_neither_are_found_nor_vote():
+def test_padded_proposals_are_neither_detected_nor_voting():
     images, sizes, _, proposals = scene()
     model = network(model=dataclasses.replace(MODEL, score_threshold=0.0)).eval()
     alone = model.detect(images, sizes, proposals)

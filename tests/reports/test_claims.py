@@ -59,14 +59,14 @@ def test_evidence_finds_its_hypotheses(outputs):
     }
 
 
-def test_evidence_against_a_claim_turns_the_verdict_round(outputs):
+def test_evidence_against_a_claim_reverses_the_verdict(outputs):
     claims = read_claims({"roialign": analyse(read_study(outputs, "roialign"), resamples=0)})
     boxes = next(claim for claim in claims if claim.says.startswith("Boxes"))
     assert boxes.findings[0].verdict.kind == "reproduced" and boxes.status == "contradicted"
     assert boxes.findings[0].against
 
 
-def test_a_verdict_that_is_turned_round_says_so(ledger):
+def test_a_reversed_verdict_says_so(ledger):
     slide = (ledger / "claims.md").read_text(encoding="utf-8").partition("### Boxes and classes")[2]
     assert "**✘ Contradicted.**" in slide
     assert "**✘ Speaks against the slide.** RoIAlign beats RoIPool in box AP" in slide

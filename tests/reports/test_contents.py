@@ -139,7 +139,7 @@ def test_odd_images_and_categories_are_refused(truth, changes):
         ('{"loss": 1', None),
     ],
 )
-def test_of_a_log_the_numbers_are_used(text, expected):
+def test_only_the_numbers_of_a_log_are_used(text, expected):
     assert log_line(text) == expected
 
 

@@ -56,7 +56,7 @@ def test_every_kind_of_problem_is_told_apart(tmp_path):
     assert len(study.runs) == 6 and study.seeds() == []
 
 
-def test_the_status_of_a_run_without_a_record_is_told(tmp_path):
+def test_the_status_of_a_run_without_a_record_is_reported(tmp_path):
     skip = (("pool16", 0), ("pool16", 1), ("pool16", 2))
     folder = write_study(tmp_path, seeds=3, skip=skip)
     for seed, (state, message) in enumerate([("failed", "the disk is full"), ("stopped", ""), ("running", "training")]):

@@ -103,7 +103,7 @@ def test_contradictions_are_refused_with_the_reason(compose, overrides, reason):
         from_hydra(compose(overrides))
 
 
-def test_all_mistakes_are_told_at_once_a_line_each(compose):
+def test_all_mistakes_are_reported_at_once_one_line_each(compose):
     """Of types, of limits, and of groups together, even where another group is wrong."""
     wrong = ["seed=-1", "stride=8", "roi.op=crop", "budget.train.lr=0", "workers=0", "system=fcis", "system.cells=20"]
     with pytest.raises(ConfigError) as error:
@@ -127,7 +127,7 @@ def test_older_settings_that_lack_the_kind_of_data_are_read(compose, data, kind)
     assert isinstance(from_settings(settings).data, kind)
 
 
-def test_settings_that_are_none_are_refused():
+def test_files_that_hold_no_settings_are_refused():
     for content in (None, [], {}, {"budget": 3, "data": {}}, {"budget": {}, "data": {}}):
         with pytest.raises(ConfigError):
             from_settings(content)
@@ -141,7 +141,7 @@ def test_the_files_and_the_dataclasses_agree_on_the_defaults(compose):
     assert dataclasses.replace(config.data, num_train=1, num_val=1) == ShapesSpec(num_train=1, num_val=1)
 
 
-def test_heads_of_their_own_stand_on_the_same_stages(compose):
+def test_separate_heads_use_the_same_stages(compose):
     shared, separate = (from_hydra(compose([f"model={name}"])) for name in ("toy", "toy_fpn_head"))
     assert shared.hash() != separate.hash()
     assert Stages(Path("outputs"), shared).keys == Stages(Path("outputs"), separate).keys
@@ -188,7 +188,7 @@ def test_the_hash_knows_what_decides_the_result_and_nothing_else(compose):
         assert from_hydra(compose([decisive])).hash() != base
 
 
-def test_both_systems_stand_on_the_same_stages(compose):
+def test_both_systems_use_the_same_stages(compose):
     mask_rcnn, fcis = (from_hydra(compose([f"system={name}"])) for name in ("mask_rcnn", "fcis"))
     assert mask_rcnn.hash() != fcis.hash()
     assert Stages(Path("stages"), mask_rcnn).keys == Stages(Path("stages"), fcis).keys

@@ -51,7 +51,7 @@ def test_perfect_masks_lose_and_leak_nothing(scenes):
     }
 
 
-def test_a_mask_that_takes_the_neighbour_along_leaks_its_share(scenes):
+def test_a_mask_that_covers_the_neighbour_leaks_its_share(scenes):
     both = lambda condition, masks: masks.any(0) if condition.neighbour == "same" else masks[0]  # noqa: E731
     metrics = neighbour_metrics(scenes.coco, results_of(scenes, both))
     leaked = [

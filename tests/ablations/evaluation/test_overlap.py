@@ -174,7 +174,7 @@ def test_the_ground_truth_is_not_modified():
     assert [item["area"] for item in ground["annotations"]] == areas
 
 
-def test_more_than_255_masks_may_lie_on_one_another():
+def test_more_than_255_masks_may_overlap():
     """A count of eight bits would start anew at 256 and leave object 257 alone in its pixels."""
     (scene,) = scenes(truth([block(10, 10, 20, 20)] * 257))
     assert scene.degrees.tolist() == [1] * 257 and set(scene.levels.tolist()) == {3}

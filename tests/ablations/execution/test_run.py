@@ -24,7 +24,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "model.safetensors", "detections.json", "config.yaml"])
-def test_a_folder_in_the_place_of_a_file_is_told_before_anything_is_trained(name, compose, tmp_path, log):
+def test_a_folder_in_place_of_a_file_is_reported_before_training(name, compose, tmp_path, log):
     run = Run("single", "arm", from_hydra(compose([*TINY, f"outputs={tmp_path}"])))
     (run.folder / name).mkdir(parents=True)
     with pytest.raises(TrainingError, match=f"{name}: expected a file or nothing, got a folder; remove it"):

@@ -172,7 +172,7 @@ def test_a_run_that_lost_its_weights_is_executed_again(lab):
     assert made == ["a"] and "a seed 0: model.safetensors is missing" in printed and path.exists()
 
 
-def test_of_runs_of_older_versions_only_the_weights_must_be_there(lab):
+def test_runs_of_older_versions_need_only_their_weights(lab):
     lab.go()
     path = lab.outputs / "study/a/seed0/run.json"
     save(dataclasses.replace(record_of(lab, "a"), files={}), path)

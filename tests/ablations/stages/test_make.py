@@ -17,7 +17,7 @@ from ablations.tasks.detection import build_model
 from models.weights import shipped_state
 
 
-def test_a_full_disk_is_told_as_such(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_as_such(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 

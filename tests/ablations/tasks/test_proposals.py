@@ -45,7 +45,7 @@ def test_a_joint_rpn_is_refused(compose):
         from_hydra(compose(["task=proposals", "rpn=joint"]))
 
 
-def test_unlearnt_boxes_are_as_many_within_the_image_and_spread_apart(compose, tmp_path):
+def test_untrained_boxes_are_as_many_inside_the_image_and_spread_out(compose, tmp_path):
     tiny = ["budget=smoke", "budget.train_images=8", "budget.val_images=4", f"outputs={tmp_path}", "device=cpu"]
     stages = stages_of(from_hydra(compose(tiny)))
     trunk = build_trunk(stages.config.model, 16)

@@ -112,7 +112,7 @@ def test_tracing_sees_operators_and_no_kernels(monkeypatch):
 
 
 @pytest.mark.usefixtures("compiler")
-def test_numbers_whose_sign_is_elsewhere():
+def test_negative_bit_tensors_are_handled():
     feature, boxes = torch._neg_view(random_map((1, 70, 9, 9))), [random_boxes(4, 9)]
     for operator in OPERATORS["RoIAlign"], OPERATORS["RoIPool"]:
         assert_near(operator(feature, boxes), operator(feature.resolve_neg(), boxes))
@@ -237,7 +237,7 @@ def test_no_folder_to_build_in(monkeypatch, forget):
 
 
 @pytest.mark.usefixtures("compiler")
-def test_a_compiler_that_knows_no_threads_builds_kernels_for_one(monkeypatch, forget, tmp_path):
+def test_a_compiler_without_thread_support_builds_single_threaded_kernels(monkeypatch, forget, tmp_path):
     expected = [output_and_gradient(operator, *crowded()) for operator in OPERATORS.values()]
     old = tmp_path / "cc"
     old.write_text('#!/bin/sh\ncase "$*" in *openmp*) echo unknown option >&2; exit 1;; esac\nexec cc "$@"\n')

@@ -92,7 +92,7 @@ def test_contrasts_are_paired_by_image(study):
 
 
 @pytest.mark.slow
-def test_processes_of_their_own_find_the_same(study, monkeypatch):
+def test_separate_processes_find_the_same(study, monkeypatch):
     weights, metric = {"align16": 1, "pool16": -1}, "segm.AP"
     alone = ImageBootstrap(study, [metric], resamples=20)
     monkeypatch.setattr(bootstrap_module, "WORTH_PROCESSES", 0)

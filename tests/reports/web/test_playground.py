@@ -130,7 +130,7 @@ def test_the_mouse_drags_the_box_and_its_edges(page):
     assert state(page)["box"] == pytest.approx([72, 105, 160, 205], abs=0.2)
 
 
-def test_a_finger_drags_the_box_and_scrolls_beside_it(open_page, page_file):
+def test_touch_drags_the_box_and_scrolls_outside_it(open_page, page_file):
     page = open_page(page_file, width=390, has_touch=True, is_mobile=True)
     scene = page.locator(".panel.pool .scene")
     scene.scroll_into_view_if_needed()

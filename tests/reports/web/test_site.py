@@ -55,7 +55,7 @@ def test_what_a_slide_names_is_there(slide):
     assert bool(slide.get("question")) == bool(slide.get("choices"))
 
 
-def test_a_line_that_is_gone_stops_the_build():
+def test_a_missing_line_stops_the_build():
     with pytest.raises(ValueError, match=r"models/build\.py: expected one line with 'no such line', got 0"):
         story.excerpt("models/build.py", "no such line")
 
