@@ -96,7 +96,7 @@ check: $(INSTALLED_DEV) ## check formatting, lint and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-torture: $(INSTALLED_DEV) ## kill a tiny study 50 times at random moments and compare its results (15 minutes)
+torture: $(INSTALLED_DEV) ## kill a tiny study 50 times, flip bits of what it kept, and compare its results (15 minutes)
 	$(PY) -m tests.torture
 
 figures: $(INSTALLED) ## redraw the figures of ops/README.md and data/README.md

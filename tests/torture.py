@@ -1,10 +1,13 @@
-"""python -m tests.torture [--kills 50] [--seed 0]: kills a tiny study again and again, and checks that nothing is lost.
+"""Kills a tiny study again and again, damages what it kept, and checks that nothing is lost.
+
+python -m tests.torture [--kills 50] [--seed 0] [--flips 0.5]
 
 A study runs in its own process group. At a random moment the whole group gets SIGKILL, and the same command is given
 again, until the study is done; then another study starts, until there were enough kills. Half of the moments are random
 times, and half come after a random number of changes of status, because on a busy machine random times would mostly hit
-the start. After each kill, finished runs must still be there, unchanged; at the end of each study, everything must be
-the same as in a study that was never killed.
+the start. After some kills, one bit of a stage, of drawn images or of a checkpoint is flipped, as disks do. After each
+kill, finished runs must still be there, unchanged; at the end of each study, everything must be the same as in a study
+that was never killed.
 """
 
 import argparse
@@ -20,6 +23,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+
+from tests.damage import flip_bit
 
 ROOT = Path(__file__).parent.parent
 STUDY = ["study=roialign", "budget=smoke", "budget.seeds=1", "budget.train_images=16", "budget.val_images=6"]
@@ -77,6 +82,17 @@ def after_changes(rng: random.Random, outputs: Path) -> Callable[[], bool]:
     return ready
 
 
+def flip_a_bit(outputs: Path, rng: random.Random) -> bool:
+    """Damages a random file that the next start may use; False if there is none yet."""
+    patterns = ("stages/[!rw.]*-*/*.*", "stages/rpn-*/*.*", "stages/data/shapes-*/*.*", "**/checkpoint.safetensors")
+    files = sorted({path for pattern in patterns for path in outputs.glob(pattern) if path.stat().st_size})
+    if not files:
+        return False
+    path = rng.choice(files)
+    flip_bit(path, rng.randrange(8 * path.stat().st_size))
+    return True
+
+
 def records(outputs: Path) -> dict[Path, tuple[bytes, int]]:
     """The records of finished runs, and the times when they were written."""
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in outputs.glob("*/*/seed*/run.json")}
@@ -117,9 +133,12 @@ def phase(outputs: Path) -> str:
     return f"{kind}, {status['message']}"
 
 
-def torture(kills: int, seed: int, folder: Path) -> int:
-    """Prints counts; returns 0 if nothing was lost, repeated or different."""
-    rng = random.Random(seed)
+def torture(kills: int, seed: int, flips: float, folder: Path) -> int:
+    """Prints counts; returns 0 if nothing was lost, repeated or different.
+
+    flips: the share of kills after which a bit is flipped
+    """
+    rng, flipping = random.Random(seed), random.Random(f"{seed} flips")
     expected = folder / "undisturbed"
     began = time.monotonic()
     if start(STUDY, expected).wait() != 0:
@@ -151,17 +170,27 @@ def torture(kills: int, seed: int, folder: Path) -> int:
                     duration = min(duration, time.monotonic() - began)
                 break
             count["kills"] += 1
+            count["flipped bits"] += flipping.random() < flips and flip_a_bit(outputs, flipping)
             moments[phase(outputs)] += 1
         if process.returncode != 0:
             wrong.append(f"{outputs}: exit code {process.returncode}: {(outputs / 'output.txt').read_text()[-2000:]}")
         problems = differences(outputs, expected)
         count["differences from the undisturbed study"] += len(problems)
         wrong += [f"{outputs.name}: {problem}" for problem in problems]
+        count["of these, noticed in a stage"] += len([*outputs.glob("stages/**/replaced/*")])
         done = [json.loads(content) for content, _ in records(outputs).values()]
         count["runs finished"] += len(done)
         count["of these, from a checkpoint"] += sum(bool(record["provenance"]["resumed"]) for record in done)
         print(f"{count['kills']} kills so far, {count['studies']} studies done", flush=True)
-    for what in ("kills", "starts", "studies", "runs finished", "of these, from a checkpoint"):
+    for what in (
+        "kills",
+        "flipped bits",
+        "of these, noticed in a stage",
+        "starts",
+        "studies",
+        "runs finished",
+        "of these, from a checkpoint",
+    ):
         print(f"{count[what]:4d} {what}")
     for what in ("finished runs lost", "finished runs repeated", "differences from the undisturbed study"):
         print(f"{count[what]:4d} {what}")
@@ -174,9 +203,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0, help="seed of the random moments (default 0)")
+    parser.add_argument("--flips", type=float, default=0.5, help="share of kills after which a bit is flipped (0.5)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
-        return torture(arguments.kills, arguments.seed, Path(folder))
+        return torture(arguments.kills, arguments.seed, arguments.flips, Path(folder))
 
 
 if __name__ == "__main__":
