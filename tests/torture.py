@@ -28,7 +28,7 @@ from tests.damage import flip_bit
 
 ROOT = Path(__file__).parent.parent
 STUDY = ["study=roialign", "budget=smoke", "budget.seeds=1", "budget.train_images=16", "budget.val_images=6"]
-STUDY += ["budget.train.steps=10", "budget.backbone.steps=10", "checkpoint.steps=1"]
+STUDY += ["model.weights=scratch", "budget.backbone.steps=10", "budget.train.steps=10", "checkpoint.steps=1"]
 
 # Changes of status until a study is killed: an undisturbed one has some forty.
 MOST_CHANGES = 20
@@ -84,7 +84,7 @@ def after_changes(rng: random.Random, outputs: Path) -> Callable[[], bool]:
 
 def flip_a_bit(outputs: Path, rng: random.Random) -> bool:
     """Damages a random file that the next start may use; False if there is none yet."""
-    patterns = ("stages/[!rw.]*-*/*.*", "stages/rpn-*/*.*", "stages/data/shapes-*/*.*", "**/checkpoint.safetensors")
+    patterns = ("stages/backbone-*/*.*", "stages/rpn-*/*.*", "stages/data/shapes-*/*.*", "**/checkpoint.safetensors")
     files = sorted({path for pattern in patterns for path in outputs.glob(pattern) if path.stat().st_size})
     if not files:
         return False
@@ -182,15 +182,8 @@ def torture(kills: int, seed: int, flips: float, folder: Path) -> int:
         count["runs finished"] += len(done)
         count["of these, from a checkpoint"] += sum(bool(record["provenance"]["resumed"]) for record in done)
         print(f"{count['kills']} kills so far, {count['studies']} studies done", flush=True)
-    for what in (
-        "kills",
-        "flipped bits",
-        "of these, noticed in a stage",
-        "starts",
-        "studies",
-        "runs finished",
-        "of these, from a checkpoint",
-    ):
+    counted = ("kills", "flipped bits", "of these, noticed in a stage", "starts", "studies", "runs finished")
+    for what in (*counted, "of these, from a checkpoint"):
         print(f"{count[what]:4d} {what}")
     for what in ("finished runs lost", "finished runs repeated", "differences from the undisturbed study"):
         print(f"{count[what]:4d} {what}")
