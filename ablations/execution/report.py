@@ -1,5 +1,6 @@
 """Has a study's report written in another process: `reports` reads records, and must not import what made them."""
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ def write_report(study: Path, folder: Path) -> None:
     """Writes the report of the study in folder `study` to `folder`. Raises ReportError."""
     command = [sys.executable, "-m", "reports", study.name, "--outputs", str(study.parent.absolute()), "--out"]
     with tempfile.TemporaryDirectory() as out:
-        done = subprocess.run([*command, out], cwd=ROOT, capture_output=True, text=True)
+        done = _run([*command, out])
         if done.returncode:
             raise ReportError(f"the report could not be written: {done.stderr.strip()}")
         shutil.copytree(Path(out) / study.name, folder, dirs_exist_ok=True)
@@ -27,8 +28,14 @@ def write_report(study: Path, folder: Path) -> None:
 def verdicts(study: Path) -> str:
     """What the records of the study in folder `study` say of each hypothesis, a line for each, or why that failed."""
     command = [sys.executable, "-m", "reports", study.name, "--outputs", str(study.parent.absolute()), "--verdicts"]
-    done = subprocess.run([*command], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
+    done = _run(command)
     return (done.stderr if done.returncode else done.stdout).rstrip()
+
+
+def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
+    """Runs `python -m reports`, which is to speak UTF-8 whatever the encoding of the terminal is."""
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:backslashreplace"}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", env=environment)
 
 
 def report_command(study: Path) -> str:
