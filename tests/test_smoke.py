@@ -120,7 +120,8 @@ def test_submitit_gives_the_same_records(study, tmp_path):
     """With its executor for this machine, which starts a process for each job as Slurm would."""
     pytest.importorskip("submitit")
     outputs, _ = study
-    done = run("roi=pool", "launcher=submitit", "launcher.cluster=local", *TINY, f"outputs={tmp_path}")
+    arm = ["model=toy_fpn_head", "roi=pool", "split=test"]
+    done = run(*arm, "launcher=submitit", "launcher.cluster=local", *TINY, f"outputs={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = tmp_path.glob("single/*/seed0/run.json")
     local = outputs / "roialign/pool-16/seed0/run.json"

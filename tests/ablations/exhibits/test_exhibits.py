@@ -17,8 +17,7 @@ from reports.figures.style import Figures
 from reports.load import read_study
 
 TINY = ["budget=smoke", "budget.seeds=1", "budget.train_images=8", "budget.val_images=4", "device=cpu"]
-TINY += [f"budget.{stage}.steps=1" for stage in ("backbone", "rpn")]
-TINY += ["model.proposals=20"]
+TINY += ["budget.rpn.steps=1", "model.proposals=20"]
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ from ablations.training import distributed
 
 ROOT = Path(__file__).parents[3]
 TINY = ["budget=smoke", "budget.train_images=16", "budget.val_images=45", "budget.train.steps=3", "device=cpu"]
-SHARED = ["precision=float32", "budget.backbone.steps=2", "budget.rpn.micro_batches=2", "budget.train.micro_batches=2"]
+SHARED = ["precision=float32", "model.weights=scratch", "budget.backbone.steps=2"]
+SHARED += ["budget.rpn.micro_batches=2", "budget.train.micro_batches=2"]
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
