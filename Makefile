@@ -17,7 +17,7 @@ ABLATIONS := $(addprefix ablation-,$(STUDIES))
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # targets share one virtual environment and, in studies, all cores
 .PHONY: help setup setup-dev check test test-fast torture smoke $(ABLATIONS) ablations status report claims gallery site coco \
-	bench bench-resnet bench-study bench-ops figures lock clean
+	bench bench-resnet bench-study bench-ops gpu figures lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ bench-study: $(INSTALLED) ## how well parallel runs use the cores, and what chec
 
 bench-ops: $(INSTALLED) ## the RoI operators, beside torchvision's
 	$(PY) -m ops.bench
+
+gpu: $(INSTALLED_DEV) ## on a machine with an NVIDIA GPU: tests, operators, training steps and a study, in ten minutes
+	$(PY) -m tools.gpu
 
 ##@ Development
 

@@ -90,7 +90,7 @@ def comparison_table(rows: list[tuple[str, float, float, float]]) -> str:
 
 def as_list(batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     """The batch in torchvision's form: images of 0..1, and a dictionary of the objects of each."""
-    std, mean = torch.tensor(IMAGE_STD)[:, None, None], torch.tensor(IMAGE_MEAN)[:, None, None]
+    std, mean = (torch.tensor(rgb, device=batch.images.device)[:, None, None] for rgb in (IMAGE_STD, IMAGE_MEAN))
     sizes = batch.sizes.tolist()
     images = [(image[:, :h, :w] * std + mean).contiguous() for image, (h, w) in zip(batch.images, sizes, strict=True)]
     real = [labels > 0 for labels in batch.labels]
@@ -105,8 +105,12 @@ def training_steps(ours: Detector, torchvision: nn.Module, batch: Batch) -> dict
     """A training step of each side on the same batch."""
     truth = GroundTruth(batch.boxes, batch.labels, batch.masks, batch.crowds)
     images, targets = as_list(batch)
+
+    def draw_there(name: str, shape: tuple[int, ...]) -> Tensor:
+        return draw(name, shape).to(batch.images.device)
+
     return {
-        "ours": training_step(ours, lambda: ours(batch.images, batch.sizes, truth, None, draw)),
+        "ours": training_step(ours, lambda: ours(batch.images, batch.sizes, truth, None, draw_there)),
         "torchvision": training_step(torchvision, lambda: torchvision(images, targets)),
     }
 

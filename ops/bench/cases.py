@@ -3,6 +3,7 @@
 Letters: B images, R RoIs an image, C channels, P pooled side.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,6 +45,13 @@ class Case:
         maps = sum(b * c * h * w for b, c, h, w in self.map_shapes)
         bins = 1 if self.operator == "ps_roi_pool" else self.pooled**2  # each channel goes to its part's cell alone
         return 4 * (maps + self.num_images * self.rois_per_image * self.channels * bins)
+
+
+def tiny_cases() -> list[Case]:
+    """Shapes on which Triton's interpreter takes seconds: they show that a command runs, and nothing else."""
+    one = (1, (32, 32), 4, (8,), 2, 2, (8, 24))
+    pyramid = Case("tiny, two levels", "multi_scale", 1, (32, 32), 4, (4, 8), 2, 2, (8, 24))
+    return [Case("tiny", "roi_align", *one), Case("tiny", "roi_pool", *one), pyramid]
 
 
 def cases(gpu: bool) -> list[Case]:
@@ -116,6 +124,11 @@ class Contender:
     dtype: torch.dtype = torch.float32
 
 
+def runs_triton(device: torch.device) -> bool:
+    """Whether the Triton kernels serve here: on a GPU, and in Triton's interpreter where it is asked for."""
+    return device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
+
+
 def contenders(case: Case, device: torch.device) -> list[Contender]:
     """torchvision first (the baseline), then ours with maps channels last and with the conversion to it included.
 
@@ -126,17 +139,18 @@ def contenders(case: Case, device: torch.device) -> list[Contender]:
         ours = _ours(case)
         baseline = Contender("torchvision", False, _torchvision(case))
         return [baseline, Contender("ours", True, ours), Contender("ours, from NCHW", False, ours)]
-    options: dict = {"backend": "triton"} if device.type == "cuda" else {}
+    options: dict = {"backend": "triton"} if runs_triton(device) else {}
     listed = [
         Contender("torchvision", False, _torchvision(case)),
         Contender("ours", True, _ours(case, **options)),
         Contender("ours, from NCHW", False, _ours(case, **options)),
     ]
-    if device.type == "cpu":
+    if not runs_triton(device):
         listed.append(Contender("ours, no compiler", True, _ours(case, backend="pytorch")))
-    if device.type == "cuda":
+    if runs_triton(device):
         bf16 = torch.bfloat16
-        listed.append(Contender("torchvision, autocast bf16", False, _autocast(_torchvision(case)), bf16))
+        if device.type == "cuda":
+            listed.append(Contender("torchvision, autocast bf16", False, _autocast(_torchvision(case)), bf16))
         listed.append(Contender("ours, bf16", True, _ours(case, **options), bf16))
         listed.append(Contender("ours, deterministic", True, _ours(case, deterministic=True, **options)))
         if case.operator == "roi_align":

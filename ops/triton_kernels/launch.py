@@ -24,6 +24,7 @@ TILE_ELEMENTS = 2048  # of a row of bins by a block of channels: four warps load
 WINNERS_ELEMENTS = 1024  # where the winners are held beside the gradient
 TILE = 4  # the deterministic backward's tiles are 4 x 4 cells ...
 BILINEAR_CHANNELS, POOL_CHANNELS = 64, 128  # ... by this many channels
+WARPS = 4  # of a program, in the forward and the atomic backward passes
 # The most registers of a thread in the bilinear one and in RoIPool's forward pass. Left alone, ptxas aims at more warps
 # and spills: it takes 48 to 64 where 72 to 93 spill nothing, and in RoIPool 72 or 80 where 78 to 92 spill nothing.
 REGISTERS = {} if torch.version.hip else {"maxnreg": 128}
@@ -102,7 +103,7 @@ def bilinear_forward_of(tables, boxes, image, level, scales, spec) -> tuple[Tens
         kernel, results = (maximum_forward, (out, winners)) if spec.reduce == "max" else (bilinear_forward, (out,))
         kernel[(len(boxes), triton.cdiv(channels, blocks["BLOCK_C"]))](
             *results, *_level_arguments(tables), *_padded(scales), boxes, image, level, channels,
-            LEVELS=len(tables), **_constants(spec), **blocks,
+            LEVELS=len(tables), **_constants(spec), **blocks, num_warps=WARPS,
         )  # fmt: skip
     return out, winners
 
@@ -120,7 +121,7 @@ def bilinear_backward_of(grad, winners, shapes, boxes, image, level, scales, spe
         at_once = max(spec.sampling_ratio, 1) if is_max else 1
         bilinear_backward_atomic[(len(boxes), triton.cdiv(channels, blocks["BLOCK_C"]), at_once)](
             grad, winners, *_level_arguments(totals), *_padded(scales), boxes, image, level, channels,
-            LEVELS=len(shapes), **constants, **blocks,
+            LEVELS=len(shapes), **constants, **blocks, num_warps=WARPS,
         )  # fmt: skip
         return [total.to(grad.dtype) for total in totals]
     results = []
@@ -174,7 +175,7 @@ def pool_forward_of(table, image, top, bottom, left, right) -> tuple[Tensor, Ten
         blocks = _blocks(channels, columns)
         pool_forward[(num_rois, triton.cdiv(channels, blocks["BLOCK_C"]))](
             out, argmax, *_level_arguments([table]), top, bottom, left, right, image, image, channels,
-            LEVELS=1, P=rows, Q=columns, **REGISTERS, **blocks,
+            LEVELS=1, P=rows, Q=columns, **REGISTERS, **blocks, num_warps=WARPS,
         )  # fmt: skip
     return out, argmax
 
@@ -190,7 +191,7 @@ def pool_backward_of(grad, argmax, shape, image, bins, deterministic) -> Tensor:
         blocks = _blocks(channels, columns)
         pool_backward_atomic[(num_rois, triton.cdiv(channels, blocks["BLOCK_C"]))](
             grad, argmax, *_level_arguments([total]), image, image, channels,
-            LEVELS=1, P=rows, Q=columns, **blocks,
+            LEVELS=1, P=rows, Q=columns, **blocks, num_warps=WARPS,
         )  # fmt: skip
         return total.to(grad.dtype)
     out = grad.new_empty(shape)
