@@ -11,7 +11,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
-STUDIES := roialign roiops maskloss maskclass maskhead multitask rpn fcis
+STUDIES := roialign misalignment roiops maskloss maskclass maskhead multitask rpn fcis
 ABLATIONS := $(addprefix ablation-,$(STUDIES))
 
 .DEFAULT_GOAL := help
@@ -25,6 +25,7 @@ help: ## print this list
 ##@ Studies: train every arm on every seed, then write and print the report
 
 ablation-roialign: ## the main study: RoIPool and RoIAlign at strides 16 and 32
+ablation-misalignment: ## what rounding a box costs, by how many pixels it is rounded to
 ablation-roiops: ## alignment or interpolation? RoIPool, RoIWarp and RoIAlign
 ablation-maskloss: ## independent or competing masks? sigmoid and softmax
 ablation-maskclass: ## one mask per class, or one for all classes?

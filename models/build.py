@@ -70,7 +70,7 @@ def build_roi_operator(roi: RoIConfig) -> RoIOperator:
 
 def build_roi_pooling(roi: RoIConfig, model: ModelConfig, size: int, stride: int) -> RoIPooling:
     if not isinstance(model, ResNetConfig) or not model.pyramid:
-        return Pooling(build_roi_operator(roi), size, stride)
+        return Pooling(build_roi_operator(roi), size, stride, roi.step)
     if (roi.op, roi.reduce, roi.aligned) == ("align", "ave", False):
         return PyramidAlign(size, PYRAMID_STRIDES, roi.sampling_ratio, roi.backend)
     return PyramidPooling(build_roi_operator(roi), size, PYRAMID_STRIDES)

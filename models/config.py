@@ -33,12 +33,15 @@ class RoIConfig:
 
     aligned: whether cell i of the feature map is centred on pixel s * (i + 1/2) instead of s * i.
     sampling_ratio: samples along each side of a bin; 2 gives the paper's four points, 0 adapts to the bin.
+    step: image pixels that RoIAlign's boxes are rounded to beforehand, ends as RoIWarp rounds them; 0: not rounded.
+    RoIAlign with the map's stride for a step is RoIWarp.
     """
 
     op: Literal["pool", "warp", "align"] = "align"
     reduce: Literal["max", "ave"] = "ave"
     aligned: bool = False
     sampling_ratio: Annotated[int, Field(ge=0)] = 2
+    step: Annotated[int, Field(ge=0)] = 0
     backend: Literal["auto", "reference", "compiled", "pytorch", "triton", "torchvision"] = "auto"
 
     def rules(self) -> Constraints:
@@ -46,6 +49,7 @@ class RoIConfig:
         return [
             ("reduce", not pool or self.reduce == "max", "max: RoIPool is a maximum by definition"),
             ("aligned", self.op == "align" or not self.aligned, "false: only RoIAlign has it"),
+            ("step", self.op == "align" or self.step == 0, "0: the operator rounds by itself, to cells of the map"),
             ("sampling_ratio", not pool or self.sampling_ratio == 0, "0: RoIPool reads whole cells, it has no samples"),
         ]
 

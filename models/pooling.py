@@ -9,18 +9,21 @@ import torch
 from torch import Tensor
 
 from ops.multi_scale import level_of, multi_scale_roi_align, pool_levels
+from ops.sampling import round_half_away
 
 RoIOperator = Callable[..., Tensor]
 """RoIPool, RoIWarp or RoIAlign: (features [B, C, h, w], boxes, P, cells a pixel) -> [number of boxes, C, P, P]"""
 
 
 class Pooling:
-    """From one map, [B, C, h, w]."""
+    """From one map, [B, C, h, w]. step: image pixels that the boxes' ends are rounded to first; 0: not rounded."""
 
-    def __init__(self, operator: RoIOperator, size: int, stride: int) -> None:
-        self.operator, self.size, self.stride = operator, size, stride
+    def __init__(self, operator: RoIOperator, size: int, stride: int, step: int = 0) -> None:
+        self.operator, self.size, self.stride, self.step = operator, size, stride, step
 
     def __call__(self, features: Tensor, boxes: Tensor) -> Tensor:
+        if self.step:
+            boxes = round_half_away(boxes.detach() / self.step) * self.step
         return self.operator(features, boxes, self.size, 1 / self.stride)
 
 

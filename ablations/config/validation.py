@@ -45,6 +45,11 @@ def network(stride: int, model: ToyConfig | ResNetConfig) -> Constraints:
     return [(f"model.{name}", holds, expected) for name, holds, expected in model.rules_at(stride)]
 
 
+def rounding_step(roi: RoIConfig, model: ToyConfig | ResNetConfig) -> Constraints:
+    one_map = not isinstance(model, ResNetConfig) or not model.pyramid
+    return [("roi.step", one_map or roi.step == 0, "0: on a pyramid each map has a stride of its own")]
+
+
 def image_counts(data: ShapesSpec | CocoSpec, budget: BudgetConfig) -> Constraints:
     endless = isinstance(data, ShapesSpec)
     return [
@@ -97,7 +102,7 @@ def _without(name: str, reason: str) -> str:
     return f"the default for system=fcis: {reason}; leave {name} out"
 
 
-RULES: list[Callable[..., Constraints]] = [network, image_counts, proposal_task, without_masks, fcis]
+RULES: list[Callable[..., Constraints]] = [network, rounding_step, image_counts, proposal_task, without_masks, fcis]
 
 
 def files(data: ShapesSpec | CocoSpec) -> list[str]:
