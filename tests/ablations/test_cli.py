@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 GROUPS = group_options()
 
+ROIS = "align, align_16, align_32, align_8, align_max, pool, warp, warp_max"
+
 
 def refused(capsys, *arguments):
     """What is said of a command line that is refused, a line for each mistake."""
@@ -70,7 +72,10 @@ def test_completion_offers_options_but_no_bases():
 @pytest.mark.parametrize(
     "argument, expected",
     [
-        ("roi=pol", "roi: expected one of align, align_max, pool, warp, warp_max, got pol; did you mean pool?"),
+        (
+            "roi=pol",
+            f"roi: expected one of {ROIS}, got pol; did you mean pool?",
+        ),
         ("study=roialing", "got roialing; did you mean roialign?"),
         ("lr=0.1", "lr: no such setting; did you mean budget.backbone.lr or budget.rpn.lr or budget.train.lr?"),
         ("+lr=0.1", "lr: no such setting; did you mean"),
@@ -130,7 +135,7 @@ def test_mistakes_in_several_arguments_are_told_together(capsys):
 
 def test_mistakes_in_swept_values_are_told_once(capsys):
     assert refused(capsys, "-m", "roi=pool,algn", "stride=16,32") == [
-        "roi: expected one of align, align_max, pool, warp, warp_max, got algn; did you mean align?"
+        f"roi: expected one of {ROIS}, got algn; did you mean align?"
     ]
     assert refused(capsys, "-m", "roi=pool,align", "stride=16,8") == ["stride: expected 16 or 32 for this model, got 8"]
     assert "interval" in refused(capsys, "-m", "budget.train.lr=interval(0.1,1)")[0]
