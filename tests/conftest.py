@@ -3,6 +3,7 @@
 import copy
 import functools
 import io
+import signal
 from pathlib import Path
 
 import hydra
@@ -12,6 +13,14 @@ import torch
 from ablations.records.run_log import RunLog
 
 CONF = Path(__file__).parent.parent / "conf"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def default_signals():
+    """Whoever starts the tests in the background may have had signals ignored, and commands respect that."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

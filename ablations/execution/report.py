@@ -35,7 +35,7 @@ def verdicts(study: Path) -> str:
 def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
     """Runs `python -m reports`, which is to speak UTF-8 whatever the encoding of the terminal is."""
     environment = os.environ | {"PYTHONIOENCODING": "utf-8:backslashreplace"}
-    return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", env=environment)
+    return subprocess.run([*command], cwd=ROOT, capture_output=True, encoding="utf-8", env=environment)
 
 
 def report_command(study: Path) -> str:
