@@ -111,6 +111,12 @@ class MaskRCNN(Detector):
         masks = self.mask_objective.probabilities(logits, labels.flatten())  # [B * D, M, M]
         return replace(detections, masks=masks.unflatten(0, labels.shape))
 
+    @torch.inference_mode()
+    def masks_of(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        """The masks of given boxes [B, G, 4] and classes [B, G], as probabilities [B, G, M, M] over the boxes."""
+        logits = self.mask_logits(self.backbone(images), boxes)
+        return self.mask_objective.probabilities(logits, labels.flatten()).unflatten(0, labels.shape)
+
     def box_features(self, features: Any, boxes: Tensor) -> Tensor:
         """What the box branch sees of boxes [B, R, 4], [B * R, C, P, P]."""
         return self.shared_head(self.roi_pooling(features, boxes))

@@ -262,7 +262,7 @@ def overview_table(claims: list[Claim]) -> Marked:
             rows.append([*head, f"{_mark(claim.status)} {claim.status}", NOTHING, NOTHING, NOTHING, NOTHING])
         for finding in deciding:
             estimate, decides = finding.verdict.estimate, finding.verdict.interval or (None, None)
-            paper, mean = signed(finding.verdict.hypothesis.paper), signed(estimate.mean)
+            paper, mean = signed(finding.verdict.paper), signed(estimate.mean)
             verdict = f"{_mark(finding.kind)} {finding.kind}"
             rows.append([*head, verdict, paper, mean, interval(*decides), str(estimate.n)])
             head = ["", ""]

@@ -11,6 +11,7 @@ from torch import Tensor
 from ablations.config.study import Run
 from ablations.evaluation.coco import average_precision, coco_results
 from ablations.evaluation.overlap import overlap_metrics
+from ablations.evaluation.true_boxes import true_box_metrics
 from ablations.records.schema import WEIGHTS
 from ablations.records.storage import result_file, write_atomically
 from ablations.stages.proposals import proposals_of
@@ -27,6 +28,7 @@ from models.backbone import load_pretrained, pretrained_parts
 from models.build import build_detector, serving_backends
 from models.detector import Detector, GroundTruth
 from models.initialise import initialise
+from models.mask_rcnn import MaskRCNN
 
 
 def detection_task(stages: Stages) -> Task:
@@ -41,6 +43,9 @@ def detection_task(stages: Stages) -> Task:
         metrics = {"bbox": average_precision(truth, results, "bbox")}
         if model.predicts_masks:
             metrics |= {"segm": average_precision(truth, results, "segm"), "overlap": overlap_metrics(truth, results)}
+        if isinstance(model, MaskRCNN) and model.predicts_masks:
+            batches = (batch.to(stages.device) for batch in eval_batches(stages.evaluated))
+            metrics["true_boxes"] = true_box_metrics(model, batches, stages.config.stride)
         return metrics
 
     operators = serving_backends(stages.config.detector, stages.device)

@@ -140,7 +140,7 @@ def _figures_of(verdict: Verdict) -> str:
 
 def _drawn_values(verdict: Verdict) -> list[float]:
     values = [*verdict.estimate.values.values(), *(verdict.interval or ())]
-    values += [verdict.hypothesis.paper] if verdict.hypothesis.paper is not None else []
+    values += [verdict.paper] if verdict.paper is not None else []
     margin = verdict.hypothesis.margin if verdict.hypothesis.direction == "equal" else None
     return values + ([-margin, margin] if margin is not None else [])
 
@@ -164,8 +164,8 @@ def _draw_row(axes: Axes, verdict: Verdict, y: float) -> None:
         axes.plot(verdict.interval, [y, y], color=INK, linewidth=2, solid_capstyle="butt")
     if effect.mean is not None:
         axes.plot([effect.mean], [y], "o", color=INK, markersize=5.5, markeredgecolor="white")
-    if verdict.hypothesis.paper is not None:
-        axes.plot([verdict.hypothesis.paper], [y], linestyle="none", markersize=5, **PAPER_MARK)
+    if verdict.paper is not None:
+        axes.plot([verdict.paper], [y], linestyle="none", markersize=5, **PAPER_MARK)
 
 
 def _legend(drawn: Figure, total: float) -> None:

@@ -70,6 +70,12 @@ class Verdict:
     detectable: float | None = None
 
     @property
+    def paper(self) -> float | None:
+        """The paper's value, counted from the hypothesis's threshold as the estimate is."""
+        value = self.hypothesis.paper
+        return None if value is None else value - self.hypothesis.threshold
+
+    @property
     def level(self) -> float:
         """Of the interval that goes with the test: two one-sided tests at 5 % are an interval of 90 %."""
         return 1 - 2 * ALPHA if self.hypothesis.direction == "equal" else LEVEL

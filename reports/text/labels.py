@@ -10,7 +10,7 @@ from reports.load import StudyResults
 NOTHING = "–"  # where a value is not defined
 MINUS = "−"
 
-KINDS = {"segm": "mask", "bbox": "box", "overlap": "mask", "neighbours": ""}
+KINDS = {"segm": "mask", "bbox": "box", "overlap": "mask", "neighbours": "", "true_boxes": "true-box mask"}
 BOXES = {"recall": "proposal", "anchors": "random anchor", "random": "random box"}
 """Kinds of metrics that measure recall -> of what."""
 KEYS = {

@@ -137,11 +137,12 @@ def _open_question(verdict: Verdict, family: int) -> list[str]:
         )
     elif hypothesis.direction != "equal":
         texts.append(f"The interval covers {_zero(verdict)}.")
-    decides = verdict.interval
-    if hypothesis.direction != "equal" and hypothesis.paper is not None and decides is not None:
+    decides, paper = verdict.interval, verdict.paper
+    if hypothesis.direction != "equal" and hypothesis.paper is not None and paper is not None and decides is not None:
         low, high = decides
-        if not low <= hypothesis.paper <= high:
-            size = "large" if abs(hypothesis.paper) > max(abs(low), abs(high)) else "small"
+        if not low <= paper <= high:
+            size = "large" if paper > high else "small"
+            size = size if hypothesis.paper > 0 else {"large": "small", "small": "large"}[size]
             texts.append(f"A difference as {size} as the paper's is excluded: {signed(hypothesis.paper)} lies outside.")
     if verdict.seeds_needed is None:
         texts.append("No number of seeds would decide it if mean and spread stay as they are.")

@@ -1,0 +1,47 @@
+"""Masks on true boxes, with a network whose masks are known."""
+
+import pytest
+import torch
+
+from ablations.evaluation.true_boxes import mask_overlaps, true_box_metrics
+from data.dataset import Sample, collate
+
+
+class Halves:
+    """Fills the left half of every box."""
+
+    def masks_of(self, images, boxes, labels):
+        mask = torch.zeros(14, 14)
+        mask[:, :7] = 1
+        return mask.expand(*labels.shape, 14, 14)
+
+
+def batch():
+    """Two images of 128 px: a square of 96 px that is filled, and one of 28 px whose left half alone is an object."""
+    masks = torch.zeros(2, 1, 128, 128, dtype=torch.uint8)
+    masks[0, 0, 8:104, 8:104] = 1
+    masks[1, 0, 10:38, 10:24] = 1
+    boxes = torch.tensor([[[8.0, 8.0, 104.0, 104.0]], [[10.0, 10.0, 38.0, 38.0]]])
+    image = torch.zeros(3, 128, 128, dtype=torch.uint8)
+    return collate([Sample(image, boxes[i], torch.tensor([1]), masks[i], i) for i in range(2)], 3)
+
+
+def test_overlaps_are_of_objects_not_of_padding():
+    sides, overlaps = mask_overlaps(Halves(), batch())
+    assert sides.tolist() == [96, 28]
+    assert overlaps.tolist() == pytest.approx([0.5, 1.0])
+
+
+def test_metrics_are_means_over_objects_by_their_size_in_cells():
+    metrics = true_box_metrics(Halves(), [batch()], 32)
+    assert metrics["IoU"] == pytest.approx(75)
+    assert metrics["AP"] == pytest.approx(55)  # the half reaches one threshold of ten
+    assert metrics["IoU_96_px_and_more"] == metrics["IoU_2_to_4_cells"] == pytest.approx(50)
+    assert metrics["IoU_under_1_cell"] == pytest.approx(100)
+    assert metrics["IoU_1_to_2_cells"] is None and metrics["IoU_8_cells_and_more"] is None
+
+
+def test_without_objects_nothing_is_defined():
+    empty = Sample(torch.zeros(3, 64, 64, dtype=torch.uint8), torch.zeros(0, 4), torch.zeros(0, dtype=torch.long),
+                   torch.zeros(0, 64, 64, dtype=torch.uint8), 1)  # fmt: skip
+    assert set(true_box_metrics(Halves(), [collate([empty])], 16).values()) == {None}
