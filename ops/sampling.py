@@ -12,6 +12,7 @@ from torch import Tensor
 Pairs = tuple[Tensor, Tensor]
 """What bins read on one axis: cells [K, P, N], int64, and their weights [K, P, N]."""
 
+SMALL_MAP = 1 << 12  # cells: no bin can be larger, whatever the boxes
 LARGEST = 1e38  # of a coordinate, so that sides do not overflow
 
 
@@ -60,9 +61,11 @@ def pool_bins(low: Tensor, high: Tensor, num_bins: int, length: int) -> tuple[Te
 
 
 def largest_bin(boxes: Tensor, output_size: tuple[int, int], sides: Sequence[int]) -> int:
-    """The most cells that a bin of RoIPool can have, for boxes [K, 4] in cells of a map of `sides` (H, W); on a CPU."""
+    """A bound on the cells of a bin of RoIPool, for boxes [K, 4] in cells of a map of `sides` (H, W); on a CPU."""
     if not len(boxes):
         return 0
+    if sides[0] * sides[1] <= SMALL_MAP:
+        return sides[0] * sides[1]
     x1, y1, x2, y2 = boxes.double().unbind(1)
     cells = 1
     for low, high, num_bins, length in zip((y1, x1), (y2, x2), output_size, sides, strict=True):

@@ -1,4 +1,4 @@
-"""The library of the backend `compiled`: C kernels, `compiled.c`, which the machine's own compiler builds on first use.
+"""The library of the backend `compiled`: C kernels, `compiled.c`, built by the machine's own compiler on first use.
 
 PyTorch has no operator that finds the maxima of many rectangles at once, and its sums of gathered rows require every
 pair of row and column to be materialised, forward and, sorted by cell, once more backward. Building takes less than a
@@ -97,6 +97,10 @@ class Size(ctypes.Structure):
 
 def locate(tables: Sequence[Tensor], image: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The kernels' `plane`, `width` and `line` of RoIs on images [K] and levels [K] of maps [B, H_l, W_l, C]."""
+    if len(tables) == 1:
+        _, height, width, _ = tables[0].shape
+        step = tables[0].stride(0) * tables[0].element_size()
+        return image * step + tables[0].data_ptr(), torch.full_like(image, width), image * height
     facts, lines = [], 0
     for table in tables:
         batch, height, width, _ = table.shape

@@ -42,6 +42,9 @@ def interpolate(
     the channels of the part that it lies in, of parts x parts. No gradient for weights.
     """
     assert len({(feature.shape[:2], feature.dtype) for feature in maps}) == 1
+    if parts > 1 and maps[0].is_contiguous():  # a part's channels lie far apart, so that another layout gains nothing
+        out = _CompiledPlaneSum.apply(maps[0], image, parts, *bins_of(pairs_y, pairs_x, maps[0].dtype))
+        return out.permute(0, 3, 1, 2)
     tables = [feature.permute(0, 2, 3, 1).contiguous() for feature in maps]
     out = _CompiledSum.apply(parts, image, level, *bins_of(pairs_y, pairs_x, maps[0].dtype), *tables)
     return out.permute(0, 3, 1, 2)
@@ -77,6 +80,24 @@ def backward(
     return totals
 
 
+def forward_of_planes(feature: Tensor, image: Tensor, bins: Bins, parts: int) -> Tensor:
+    """`forward` from one map [B, C * parts * parts, H, W] in contiguous memory: [K, P, Q, C]."""
+    batch, channels, height, width = feature.shape
+    size = _size([torch.Size((batch, height, width, channels))], bins, parts)
+    out, used = feature.new_empty(size.K, size.P, size.Q, size.C), zeros(size.K * (size.P + size.Q))
+    call("sum_planes", out.dtype, out, feature, image, *bins, size, height, width, used, 0, torch.get_num_threads())
+    return out
+
+
+def backward_of_planes(grad: Tensor, shape: torch.Size, image: Tensor, bins: Bins, parts: int) -> Tensor:
+    """The gradient of a map of `shape` [B, C * parts * parts, H, W] from that of `forward_of_planes`."""
+    total, (batch, channels, height, width) = grad.new_zeros(shape), shape
+    size = _size([torch.Size((batch, height, width, channels))], bins, parts)
+    grad, used = grad.resolve_neg().contiguous(), zeros(size.K * (size.P + size.Q))
+    call("sum_planes", grad.dtype, grad, total, image, *bins, size, height, width, used, 1, torch.get_num_threads())
+    return total
+
+
 def _size(shapes: Sequence[torch.Size], bins: Bins, parts: int) -> Size:
     (num_rois, num_rows, m), (_, num_columns, n) = bins[0].shape, bins[2].shape
     lines = sum(shape[0] * shape[1] for shape in shapes)
@@ -98,3 +119,22 @@ class _CompiledSum(torch.autograd.Function):
     def backward(ctx, grad):
         image, level, *bins = ctx.saved_tensors
         return *[None] * 7, *backward(grad, ctx.shapes, image, level, bins, ctx.parts)
+
+
+class _CompiledPlaneSum(torch.autograd.Function):
+    """`forward_of_planes` with its gradient."""
+
+    @staticmethod
+    def forward(ctx, feature, image, parts, *bins):
+        ctx.parts, ctx.shape = parts, feature.shape
+        ctx.save_for_backward(image, *bins)
+        return forward_of_planes(feature, image, bins, parts)
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx, grad):
+        image, *bins = ctx.saved_tensors
+        batch, channels, height, width = ctx.shape
+        table = torch.Size((batch, height, width, channels))  # autograd takes either layout; this one is faster
+        (total,) = backward(grad, [table], image, torch.zeros_like(image), bins, ctx.parts)
+        return total.permute(0, 3, 1, 2), *[None] * 6

@@ -109,9 +109,11 @@ def _map_gradient(grad: Tensor, image: Tensor, pairs: list[Pairs], shape: Shape,
     """The gradient of a map of `shape` [B, C, H, W] from that of sums over pairs of rows and columns."""
     given = at_least_float32(grad).permute(0, 2, 3, 1)
     bins = compiled_sum.bins_of(pairs[0], pairs[1], given.dtype)
+    if parts > 1:
+        return compiled_sum.backward_of_planes(given, torch.Size(shape), image, bins, parts).to(grad.dtype)
     batch, channels, height, width = shape
     table = torch.Size((batch, height, width, channels))
-    (total,) = compiled_sum.backward(given, [table], image, torch.zeros_like(image), bins, parts)
+    (total,) = compiled_sum.backward(given, [table], image, torch.zeros_like(image), bins)
     return total.permute(0, 3, 1, 2).to(grad.dtype).contiguous()
 
 

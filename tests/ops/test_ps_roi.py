@@ -10,7 +10,15 @@ from ops import geometry
 from ops.bench.cases import Case, make_boxes
 from ops.ps_roi import ps_roi_pool
 from ops.sampling import part_cells
-from tests.ops.cases import assert_near, awkward_boxes, output_and_gradient, random_boxes, random_map, with_image
+from tests.ops.cases import (
+    assert_near,
+    assert_same_bits,
+    awkward_boxes,
+    output_and_gradient,
+    random_boxes,
+    random_map,
+    with_image,
+)
 
 DTYPES = [torch.float32, torch.float64]
 
@@ -130,3 +138,12 @@ def test_half_precision_and_autocast(fast_backend, dtype):
 def test_bad_arguments(feature, size, parts, options, words):
     with pytest.raises(ValueError, match=words):
         ps_roi_pool(feature, [torch.zeros(1, 4)], size, parts, **options)
+
+
+def test_both_layouts_of_the_map_give_the_same_bits(compiler):
+    boxes = with_image(torch.cat([awkward_boxes(48.0), random_boxes(20, 48.0)]), 2)
+    feature = torch.randn(2, 18, 12, 14)
+    feature[0, 3, 5] = float("inf")
+    planes = output_and_gradient(ps_roi_pool, feature, boxes, 6, 3, 1 / 4)
+    rows = output_and_gradient(ps_roi_pool, feature.contiguous(memory_format=torch.channels_last), boxes, 6, 3, 1 / 4)
+    assert_same_bits(planes, rows)

@@ -1,0 +1,179 @@
+/* Weighted sums of cells, for `compiled_sum.py`; names as in `compiled.c`, which includes this file. */
+
+/* `sampling.axis_samples` and `sampling.mean_pairs` for S samples a bin: on one axis, the cells beside each bin's
+   samples and their weights in its mean, both [K, P, N]; returns N, at most 2 S, for which there is room. low and high
+   [K] are the ends of RoIs in cells of an axis of length [K]; total [2 S] is room to add in. */
+
+UNFUSED int64_t mean_pairs(const double *low, const double *high, const double *length, int64_t *cells, double *weights,
+                           double *total, int64_t K, int64_t P, int64_t S, int64_t aligned)
+{
+    UNFUSED_FROM_HERE
+    int64_t longest = 1;
+    for (int64_t bin = 0; bin < K * P; bin++) {
+        int64_t k = bin / P, *cell = cells + bin * 2 * S, highest = 0;
+        double *weight = weights + bin * 2 * S, last = length[k] - 1;
+        double start = aligned ? low[k] - 0.5 : low[k], size = high[k] - low[k];
+        double step = (aligned || size > 1 ? size : 1) / P, left = start + bin % P * step;
+        for (int64_t i = 0; i < S; i++) {
+            double position = left + (i + 0.5) * (step / S), inside = within(position, 0, last);
+            double below = within(floor(inside), 0, last > 1 ? last - 1 : 0), above = inside - below;
+            double fraction = position >= -1 && position <= length[k] ? 1.0 / S : 0; /* of the mean */
+            cell[2 * i] = below;
+            cell[2 * i + 1] = within(below + 1, 0, last);
+            weight[2 * i] = (1 - above) * fraction;
+            weight[2 * i + 1] = above * fraction;
+            highest = cell[2 * i + 1] > highest ? cell[2 * i + 1] : highest;
+        }
+        int64_t lowest = cell[0] < cell[2 * S - 2] ? cell[0] : cell[2 * S - 2];
+        longest = highest - lowest + 1 > longest ? highest - lowest + 1 : longest;
+    }
+    if (longest >= 2 * S)
+        return 2 * S;
+    for (int64_t bin = 0; bin < K * P; bin++) { /* Each cell once: what a bin is left with moves up. */
+        const int64_t *cell = cells + bin * 2 * S, lowest = cell[0] < cell[2 * S - 2] ? cell[0] : cell[2 * S - 2];
+        for (int64_t i = 0; i < longest; i++)
+            total[i] = 0;
+        for (int64_t i = 0; i < 2 * S; i++)
+            total[cell[i] - lowest] += weights[bin * 2 * S + i];
+        for (int64_t i = 0; i < longest; i++) {
+            cells[bin * longest + i] = within(lowest + i, 0, length[bin / P] - 1);
+            weights[bin * longest + i] = total[i];
+        }
+    }
+    return longest;
+}
+
+/* The first channel of a bin's part, of [C, parts, parts]. */
+static inline int64_t part_of(int64_t p, int64_t q, const struct size s)
+{
+    return s.parts == 1 ? 0 : p * s.parts / s.P * s.parts + q * s.parts / s.Q;
+}
+
+/* total[c] += weight * value[c] for channels that lie `apart` numbers from each other in the map. */
+static inline void add(REAL *restrict total, const REAL *restrict value, REAL weight, int64_t C, int64_t total_apart,
+                       int64_t value_apart)
+{
+    if (total_apart == 1 && value_apart == 1)
+        for (int64_t c = 0; c < C; c++)
+            total[c] += weight * value[c];
+    else
+        for (int64_t c = 0; c < C; c++)
+            total[c * total_apart] += weight * value[c * value_apart];
+}
+
+/* Weighted sums of cells. rows [K, P, M] are those that each bin reads, row_weights their weights; columns [K, Q, N]
+   and column_weights the same. Cells of weight 0 are not read. */
+
+void sum_forward(REAL *out, const int64_t *plane, const int64_t *width, const int64_t *rows, const REAL *row_weights,
+                 const int64_t *columns, const REAL *column_weights, const struct size *size, int64_t threads)
+{
+    const struct size s = *size;
+    const int64_t apart = s.parts * s.parts, in_blocks = apart == 1 ? s.C / BLOCK * BLOCK : 0;
+    BINS_AMONG_THREADS
+    {
+        int64_t bin = BIN(k, p, q), row = (k * s.P + p) * s.M, column = (k * s.Q + q) * s.N;
+        const REAL *map = (const REAL *)plane[k] + part_of(p, q, s);
+        REAL *pooled = out + bin * s.C;
+        for (int64_t c = 0; c < in_blocks; c += BLOCK) {
+            vector sum[VECTORS] = {{0}};
+            for (int64_t m = row; m < row + s.M; m++)
+                for (int64_t n = column; row_weights[m] != 0 && n < column + s.N; n++) {
+                    REAL weight = row_weights[m] * column_weights[n];
+                    if (weight == 0)
+                        continue;
+                    const vector *value = (const vector *)(map + (rows[m] * width[k] + columns[n]) * s.C + c);
+                    for (int v = 0; v < VECTORS; v++)
+                        sum[v] += weight * value[v];
+                }
+            for (int v = 0; v < VECTORS; v++)
+                ((vector *)(pooled + c))[v] = sum[v];
+        }
+        if (in_blocks == s.C)
+            continue;
+        for (int64_t c = in_blocks; c < s.C; c++)
+            pooled[c] = 0;
+        for (int64_t m = row; m < row + s.M; m++)
+            for (int64_t n = column; row_weights[m] != 0 && n < column + s.N; n++) {
+                REAL weight = row_weights[m] * column_weights[n];
+                const REAL *value = map + (rows[m] * width[k] + columns[n]) * s.C * apart + in_blocks;
+                if (weight != 0)
+                    add(pooled + in_blocks, value, weight, s.C - in_blocks, 1, apart);
+            }
+    }
+}
+
+void sum_backward(const REAL *grad, const int64_t *plane, const int64_t *width, const int64_t *line,
+                  const int64_t *rows, const REAL *row_weights, const int64_t *columns, const REAL *column_weights,
+                  const struct size *size, int64_t *owner, int64_t threads)
+{
+    const struct size s = *size;
+    const int64_t apart = s.parts * s.parts;
+    for (int64_t m = 0; m < s.K * s.P * s.M; m++)
+        owner[line[m / (s.P * s.M)] + rows[m]] += row_weights[m] != 0;
+    share_out(owner, s.lines, threads);
+#pragma omp parallel for schedule(static) num_threads(threads) if (s.K * s.P * s.Q * s.C > SMALL)
+    for (int64_t thread = 0; thread < threads; thread++)
+        EACH_BIN
+        {
+            int64_t bin = BIN(k, p, q), row = (k * s.P + p) * s.M, column = (k * s.Q + q) * s.N;
+            REAL *map = (REAL *)plane[k] + part_of(p, q, s);
+            for (int64_t m = row; m < row + s.M; m++) {
+                if (row_weights[m] == 0 || owner[line[k] + rows[m]] != thread)
+                    continue;
+                for (int64_t n = column; n < column + s.N; n++) {
+                    REAL weight = row_weights[m] * column_weights[n];
+                    REAL *total = map + (rows[m] * width[k] + columns[n]) * s.C * apart;
+                    if (weight != 0)
+                        add(total, grad + bin * s.C, weight, s.C, apart, 1);
+                }
+            }
+        }
+}
+
+/* Into used: how many of each bin's cells come before the last whose weight is not 0; weights are [bins, M]. */
+static void count_used(int64_t *used, const REAL *weights, int64_t bins, int64_t M)
+{
+    for (int64_t bin = 0; bin < bins; bin++)
+        for (used[bin] = M; used[bin] > 0 && weights[bin * M + used[bin] - 1] == 0; used[bin]--)
+            ;
+}
+
+/* The same sums of maps that lie as [B, C * parts * parts, H * W], the cells of one channel together: as `sum_forward`
+   (total is out) and, where `backward` is set, as `sum_backward` (total is grad). image [K]; columns and rows as above;
+   used [K * (P + Q)], room to note how many of each bin's rows, then of its columns, come before its last weight but 0.
+   Each thread has channels of its own, and RoIs come in order: per cell the order of sums is that of the others. */
+
+void sum_planes(REAL *total, REAL *maps, const int64_t *image, const int64_t *rows, const REAL *row_weights,
+                const int64_t *columns, const REAL *column_weights, const struct size *size, int64_t height,
+                int64_t width, int64_t *used, int64_t backward, int64_t threads)
+{
+    const struct size s = *size;
+    count_used(used, row_weights, s.K * s.P, s.M);
+    count_used(used + s.K * s.P, column_weights, s.K * s.Q, s.N);
+    const int64_t apart = s.parts * s.parts, high = s.P / s.parts, wide = s.Q / s.parts;
+#pragma omp parallel for schedule(static) num_threads(threads) if (s.K * s.P * s.Q * s.C > SMALL)
+    for (int64_t c = 0; c < s.C * apart; c++) {
+        const int64_t top = c % apart / s.parts * high, left = c % s.parts * wide;
+        for (int64_t k = 0; k < s.K; k++) {
+            REAL *plane = maps + (image[k] * s.C * apart + c) * height * width;
+            for (int64_t p = top; p < top + high; p++)
+                for (int64_t q = left; q < left + wide; q++) {
+                    const int64_t row = (k * s.P + p) * s.M, column = (k * s.Q + q) * s.N;
+                    const int64_t last_row = row + used[k * s.P + p];
+                    const int64_t last_column = column + used[s.K * s.P + k * s.Q + q];
+                    REAL *pooled = total + BIN(k, p, q) * s.C + c / apart, sum = 0;
+                    for (int64_t m = row; m < last_row; m++)
+                        for (int64_t n = column; n < last_column; n++) {
+                            REAL weight = row_weights[m] * column_weights[n];
+                            REAL *cell = plane + rows[m] * width + columns[n];
+                            if (weight != 0 && backward)
+                                *cell += weight * *pooled;
+                            else if (weight != 0)
+                                sum += weight * *cell;
+                        }
+                    if (!backward)
+                        *pooled = sum;
+                }
+        }
+    }
+}
