@@ -146,10 +146,17 @@ def read_config(path: Path) -> Config:
 
 def class_names(folder: Path) -> list[str]:
     """The names of the classes in the run's record; without a record, numbers for as many as the weights have."""
-    if (folder / "run.json").is_file():
-        return load_run(folder / "run.json").data["classes"]
-    scores = read_state(folder / "model.safetensors").get("box_head.scores.bias")
-    if scores is None:
+    record = folder / "run.json"
+    if record.is_file():
+        classes = load_run(record).data.get("classes")
+        if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+            raise ConfigError(f"{record}: expected the names of the classes, got {classes!r:.80}; finish the run again")
+        return classes
+    try:
+        scores = read_state(folder / "model.safetensors").get("box_head.scores.bias")
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if scores is None or scores.dim() != 1 or len(scores) < 2:
         raise ConfigError(f"{folder}: expected run.json, which names the classes, found none; finish the run")
     return _numbered(len(scores) - 1)
 

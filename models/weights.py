@@ -60,17 +60,16 @@ def fetch(depth: int) -> dict[str, Tensor]:
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """A state dictionary from a .safetensors or a .pth file; nothing in it is executed. Raises ValueError."""
+    expected = f"{path}: expected a file of weights (.safetensors or .pth)"
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{expected}, got a folder or a device")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (
-        OSError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        SafetensorError,
-        torch.serialization.pickle.UnpicklingError,
-    ) as error:
-        raise ValueError(f"{path}: expected a file of weights (.safetensors or .pth), got: {error}") from error
+    except torch.serialization.pickle.UnpicklingError as error:  # its message advises to run what is in the file
+        raise ValueError(f"{expected}, got one that is damaged or holds more than tensors") from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{expected}, got: {reason}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path}: expected names and tensors, as Module.state_dict() gives them, got something else")
     return state

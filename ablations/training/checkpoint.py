@@ -112,10 +112,9 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
     def _read(self) -> TrainingState | None:
-        if self.path.is_dir():  # it could neither be read nor replaced
-            raise TrainingError(
-                f"{self.path}: expected a file, the checkpoint, got a folder; remove it and start again"
-            )
+        if self.path.exists() and not self.path.is_file():  # it could neither be read nor replaced
+            what = "a folder" if self.path.is_dir() else "a pipe or a device"
+            raise TrainingError(f"{self.path}: expected a file, the checkpoint, got {what}; remove it and start again")
         if not self.path.exists():
             return None
         try:
@@ -125,7 +124,7 @@ class Checkpoint:
             if header["digest"] != _digest(tensors, header["progress"]):
                 raise ValueError("its content is not what was written")
             state = _state(json.loads(header["progress"]))
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             self.log.write(f"{self.path}: cannot be read ({error}); training starts from the beginning", True)
             return None
         if header.get("owner") != self.owner:

@@ -8,7 +8,9 @@ import torch
 
 from data import check
 from data.coco import load
-from tests.data.odd_sets import ODD_SETS, good, write, write_odd
+from tests.commands import command
+from tests.data.coco_sets import good, write, write_odd
+from tests.data.odd_sets import ODD_SETS
 
 
 @pytest.mark.parametrize("name", ODD_SETS)
@@ -34,13 +36,11 @@ def test_an_odd_set_is_used_rightly_or_refused(tmp_path, name, caplog):
 
 
 @pytest.mark.parametrize("name", ODD_SETS)
-def test_the_data_check_says_what_is_odd(tmp_path, name, capsys):
+def test_the_data_check_says_what_is_odd(tmp_path, name):
     odd = ODD_SETS[name]
     write_odd(tmp_path, odd)
-    with pytest.raises(SystemExit) as caught:
-        check.main([str(tmp_path)])
-    out = capsys.readouterr().out
-    assert odd.said in out and (caught.value.code == 1 or not odd.said)
+    code, out, _ = command(check.main, [str(tmp_path)])
+    assert odd.said in out and (code == 1 or not odd.said)
 
 
 def test_the_good_set_is_good(tmp_path, capsys):

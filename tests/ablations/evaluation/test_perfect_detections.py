@@ -6,7 +6,8 @@ from ablations.evaluation.coco import average_precision
 from ablations.evaluation.overlap import matched_objects, overlap_metrics
 from ablations.evaluation.recall import recall
 from data.coco import load
-from tests.data.odd_sets import ODD_SETS, good, perfect_results, write, write_odd
+from tests.data.coco_sets import good, perfect_results, write, write_odd
+from tests.data.odd_sets import ODD_SETS
 
 # COCO's AP looks at 100 detections of an image, as the data check says.
 ACCEPTED = [name for name, odd in ODD_SETS.items() if odd.objects and name != "image: 150 objects"]
