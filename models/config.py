@@ -40,7 +40,7 @@ class RoIConfig:
     op: Literal["pool", "warp", "align"] = "align"
     reduce: Literal["max", "ave"] = "ave"
     aligned: bool = False
-    sampling_ratio: Annotated[int, Field(ge=0)] = 2
+    sampling_ratio: Annotated[int, Field(ge=0, le=64)] = 2
     step: Annotated[int, Field(ge=0)] = 0
     backend: Literal["auto", "reference", "compiled", "pytorch", "triton", "torchvision"] = "auto"
 

@@ -256,6 +256,8 @@ def _unfinished(folder: Path, arm: str, seed: int) -> RunProblem:
 
 def _failure(log: Path) -> str | None:
     """The last line of the traceback in a run's log, if its last start ended in one."""
+    if not log.is_file():
+        return None
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,7 +1,8 @@
 """Files that are not what they should be, at every entrance that reads one: named in a sentence, never a traceback.
 
-With the sets of data/odd_sets.py and the files of reports/test_contents.py these are the project's malformed inputs by
-name; test_malformed.py damages good ones at random.
+With the sets of data/odd_sets.py, the files of reports/test_contents.py and the commands of
+test_malformed_commands.py these are the project's malformed inputs by name; test_malformed.py damages good ones at
+random.
 """
 
 import io

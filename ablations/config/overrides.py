@@ -110,6 +110,8 @@ def _parsed(argument: str) -> Override:
         raise ConfigError(f"{argument}: expected SETTING=VALUE, such as roi=pool; {HELP}")
     try:
         return OverridesParser.create().parse_overrides([argument])[0]
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of brackets
+        raise ConfigError(f"{key}: expected a value that can be read, got {len(value):,} characters") from error
     except OverrideParseException as error:
         try:
             OverridesParser.create().parse_overrides([f"{key}=1"])
