@@ -74,12 +74,8 @@ def multi_scale_roi_align(
     spec = check_spec(output_size, sampling_ratio, deterministic=deterministic)
     rois, level = _levels(maps, boxes, scales, canonical_scale, canonical_level)
     if autograd.recordable(*maps, rois.boxes):
-        settings: dict = {
-            "output_size": spec.output_size,
-            "scales": list(scales),
-            "sampling_ratio": spec.sampling_ratio,
-        }
-        settings |= {"canonical_scale": canonical_scale, "canonical_level": canonical_level}
+        settings: dict = {"output_size": spec.output_size, "sampling_ratio": spec.sampling_ratio}
+        settings |= {"scales": list(scales), "canonical_scale": canonical_scale, "canonical_level": canonical_level}
         settings |= {"backend": backend, "deterministic": spec.deterministic}
         return autograd.call("multi_scale_roi_align", maps, rois, **settings)
     name = choose(need_of("roi_align", maps, rois, spec), backend)

@@ -6,7 +6,6 @@ escaped when the tree is written. A content security policy in the page forbids 
 """
 
 import base64
-import hashlib
 import html
 import json
 import re
@@ -20,6 +19,7 @@ from markdown.preprocessors import Preprocessor
 from markdown.treeprocessors import Treeprocessor
 
 from reports.text.labels import NOTHING
+from reports.web.assemble import content_security_policy
 
 TEMPLATES = Path(__file__).parent / "templates"
 CLASSES = {"✔": "reproduced", "✘": "contradicted", "○": "open", "◐": "open", "–": "open"}
@@ -77,7 +77,7 @@ def to_html(text: str, folder: Path, navigation: str = "") -> str:
     page = (TEMPLATES / "page.html").read_text(encoding="utf-8")
     values = {
         "title": html.escape(html.unescape(re.sub(r"\\(.)", r"\1", title.group(1)))) if title else "Report",
-        "policy": _content_security_policy(style, script),
+        "policy": content_security_policy(style, script),
         "style": style,
         "script": script,
         "scenes": _data(folder / "figures" / "scenes.json") if policy.has_samples else "{}",
@@ -85,17 +85,6 @@ def to_html(text: str, folder: Path, navigation: str = "") -> str:
         "body": body,
     }
     return re.sub(r"{{ (\w+) }}", lambda match: values[match.group(1)], page)
-
-
-def _content_security_policy(style: str, script: str) -> str:
-    """Nothing but this style, this script, and pictures that are in the page."""
-    style_hash, script_hash = (
-        base64.b64encode(hashlib.sha256(f"\n{text}".encode()).digest()).decode() for text in (style, script)
-    )
-    return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{style_hash}'; script-src 'sha256-{script_hash}'; "
-        f"base-uri 'none'; form-action 'none'"
-    )
 
 
 def _data(path: Path) -> str:

@@ -16,7 +16,7 @@ TINY = ["budget=smoke", "budget.train_images=8", "budget.val_images=4", "device=
 TINY += [f"budget.{stage}.steps=1" for stage in ("backbone", "rpn", "train")]
 
 SETTINGS = {
-    "rpn=joint": ({"rpn_objectness", "rpn_box", "class", "box", "mask"}, {"bbox", "segm", "overlap"}),
+    "rpn=joint": ({"rpn_objectness", "rpn_box", "class", "box", "mask"}, {"bbox", "segm", "overlap", "true_boxes"}),
     "mask_head=none": ({"class", "box"}, {"bbox"}),
     "system=fcis": ({"class", "box", "mask"}, {"bbox", "segm", "overlap"}),
 }

@@ -44,7 +44,7 @@ def test_a_resnets_backbone_has_the_given_weights(compose, tmp_path):
 
 @pytest.mark.parametrize("stride", [16, 32])
 def test_the_shipped_trunks_are_those_that_their_description_names(compose, tmp_path, log, stride):
-    stages = Stages(tmp_path, from_hydra(compose(["model=toy_fpn_head", f"stride={stride}"])))
+    stages = Stages(tmp_path, from_hydra(compose(["model=toy_fpn_head", "budget=smoke", f"stride={stride}"])))
     make_backbone(stages, log)
     state = stages.backbone()
     build_model(stages)
