@@ -69,7 +69,7 @@ class Detections:
 
 
 class Detector(nn.Module):
-    """A two-stage detector: a trunk, proposals, and what a system makes of them. A system gives `losses` and `detect`.
+    """A two-stage detector: a trunk, proposals, and what a system makes of them, in `losses`, `detect` and `masks_of`.
 
     backbone: images [B, 3, H, W] -> features: a map [B, C, h, w], or those of a pyramid; has `stride`.
     rpn:      trained jointly on the backbone's features; None when proposals come from elsewhere.
@@ -128,6 +128,10 @@ class Detector(nn.Module):
 
     def detect(self, images: Tensor, sizes: Tensor, proposals: Proposals | None) -> Detections:
         """What is seen in images; arguments and result as in `forward`."""
+        raise NotImplementedError
+
+    def masks_of(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        """The masks of given boxes [B, G, 4] and classes [B, G] (1..K), as probabilities [B, G, M, M] over the boxes."""
         raise NotImplementedError
 
     def training_rois(

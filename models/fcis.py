@@ -116,6 +116,15 @@ class FCIS(Detector):
         threshold = self.fcis.vote_threshold
         return replace(kept, votes=Votes(boxes, masks, weights, threshold, threshold))
 
+    @torch.inference_mode()
+    def masks_of(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        """What each box reads in the maps of its own class, by itself; arguments and result as in `Detector.masks_of`.
+
+        Nothing is voted on: voting lets boxes around a detection make up for its own being wrong, and these are given.
+        """
+        scores = self.pool(self.maps(self.head(self.backbone(images))), boxes).scores
+        return mask_logits(scores, labels.flatten()).sigmoid().unflatten(0, labels.shape)
+
     def read(self, scores: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """scores [N, K + 1, 2, M, M] -> probabilities of the K classes [B, R, K], and of being inside [B, R, M, M].
 

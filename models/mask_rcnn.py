@@ -113,7 +113,7 @@ class MaskRCNN(Detector):
 
     @torch.inference_mode()
     def masks_of(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-        """The masks of given boxes [B, G, 4] and classes [B, G], as probabilities [B, G, M, M] over the boxes."""
+        """What the mask branch makes of each box; arguments and result as in `Detector.masks_of`."""
         logits = self.mask_logits(self.backbone(images), boxes)
         return self.mask_objective.probabilities(logits, labels.flatten()).unflatten(0, labels.shape)
 

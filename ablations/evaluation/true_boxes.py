@@ -1,8 +1,8 @@
 """Masks on true boxes: how good masks are where every box is right, which tells masks from boxes.
 
-Each object's own box is the RoI and its own class the channel, so nothing is detected and nothing scored: what differs
-between arms is what the mask branch makes of the features. Sizes are in cells of the map that RoIs are pooled from,
-because what rounding moves is counted in cells.
+Each object's own box is the RoI and its own class the one whose mask is taken, so nothing is detected and nothing
+scored: what differs between arms is what they make of the features. FCIS's masks are those of single RoIs, not voted.
+Sizes are in cells of the map that RoIs are pooled from, because what rounding moves is counted in cells.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from data.dataset import Batch
-from models.mask_rcnn import MaskRCNN
+from models.detector import Detector
 from models.masks import paste_masks
 
 THRESHOLDS = tuple(0.5 + 0.05 * index for index in range(10))
@@ -30,7 +30,7 @@ LARGE = 96.0
 """Pixels: three cells of stride 32."""
 
 
-def true_box_metrics(model: MaskRCNN, batches: Iterable[Batch], stride: int) -> dict[str, float | None]:
+def true_box_metrics(model: Detector, batches: Iterable[Batch], stride: int) -> dict[str, float | None]:
     """Mean mask IoU and AP over all objects, and the mean IoU by the object's side, in points; None without objects.
 
     batches: on the model's device, in the order of evaluation. Masks are compared in the pixels of the network's image.
@@ -48,7 +48,7 @@ def true_box_metrics(model: MaskRCNN, batches: Iterable[Batch], stride: int) -> 
     return metrics | {"IoU_96_px_and_more": _mean(overlap[side >= LARGE])}
 
 
-def mask_overlaps(model: MaskRCNN, batch: Batch) -> tuple[Tensor, Tensor]:
+def mask_overlaps(model: Detector, batch: Batch) -> tuple[Tensor, Tensor]:
     """Of each object of a batch: its side in pixels [objects], and the IoU of the mask on its true box [objects]."""
     probabilities = model.masks_of(batch.images, batch.boxes, batch.labels.clamp(min=1))  # [B, G, M, M]
     height, width = batch.masks.shape[-2:]

@@ -96,8 +96,8 @@ class RunRecord:
     metrics: {"segm": {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"},
              "bbox": {...}} in points (0 to 100); of recalls, older records have AR100 alone. A value that is not
              defined (no such objects) is None. Models with masks add "overlap", this project's own measures (see
-             ablations.evaluation.overlap), and Mask R-CNN "true_boxes", its masks with the objects' own boxes as RoIs
-             (ablations.evaluation.true_boxes). Studies may add kinds of their own, in points.
+             ablations.evaluation.overlap), and "true_boxes", their masks with the objects' own boxes as RoIs (see
+             ablations.evaluation.true_boxes). Studies may add kinds of their own, in points.
     losses:  the mean of each loss over the last tenth of training.
     stages:  key of each shared stage that the run depends on.
     cost:    train_seconds (of all attempts), eval_seconds, seconds_per_step (of the last), threads, and

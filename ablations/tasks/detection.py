@@ -28,7 +28,6 @@ from models.backbone import load_pretrained, pretrained_parts
 from models.build import build_detector, serving_backends
 from models.detector import Detector, GroundTruth
 from models.initialise import initialise
-from models.mask_rcnn import MaskRCNN
 
 
 def detection_task(stages: Stages) -> Task:
@@ -43,7 +42,6 @@ def detection_task(stages: Stages) -> Task:
         metrics = {"bbox": average_precision(truth, results, "bbox")}
         if model.predicts_masks:
             metrics |= {"segm": average_precision(truth, results, "segm"), "overlap": overlap_metrics(truth, results)}
-        if isinstance(model, MaskRCNN) and model.predicts_masks:
             batches = (batch.to(stages.device) for batch in eval_batches(stages.evaluated))
             metrics["true_boxes"] = true_box_metrics(model, batches, stages.config.stride)
         return metrics

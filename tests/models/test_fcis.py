@@ -94,6 +94,31 @@ def test_it_trains_on_the_rois_that_mask_rcnn_trains_on(monkeypatch):
     assert torch.equal(seen[0].boxes, seen[1].boxes) and torch.equal(seen[0].labels, seen[1].labels)
 
 
+def test_the_mask_on_a_given_box_is_read_in_the_given_classs_maps_by_that_box_alone():
+    """Maps that say "inside" in the upper row of parts for class 1, and in the left column for class 3."""
+    images, _, truth, _ = scene()
+    model = network().eval()
+    model.maps.weight.data.zero_()
+    bias = model.maps.bias.data[: 2 * (K + 1) * 9].zero_().view(K + 1, 2, 3, 3)  # outside, inside
+    bias[1, 1, 0], bias[3, 1, :, 0] = 2.0, 2.0
+    inside, undecided = torch.tensor(2.0).sigmoid(), 0.5
+    masks = model.masks_of(images, truth.boxes[:, :1], truth.labels[:, :1])
+    assert masks.shape == (2, 1, 9, 9)
+    torch.testing.assert_close(masks[0, 0, :3], inside.expand(3, 9))
+    torch.testing.assert_close(masks[0, 0, 3:], torch.full((6, 9), undecided))
+    torch.testing.assert_close(masks[1, 0, :, :3], inside.expand(9, 3))
+    torch.testing.assert_close(masks[1, 0, :, 3:], torch.full((9, 6), undecided))
+
+
+def test_masks_on_given_boxes_do_not_depend_on_the_other_boxes():
+    images, _, truth, proposals = scene()
+    model = network().eval()
+    alone = model.masks_of(images, truth.boxes[:, :1], truth.labels[:, :1])
+    boxes = torch.cat([truth.boxes[:, :1], proposals.boxes], dim=1)
+    together = model.masks_of(images, boxes, truth.labels[:, :1].expand(boxes.shape[:2]))
+    torch.testing.assert_close(together[:, :1], alone)
+
+
 def test_joint_training_proposes_by_itself():
     images, sizes, truth, _ = scene()
     model = network(joint=True)

@@ -18,7 +18,7 @@ TINY += [f"budget.{stage}.steps=1" for stage in ("backbone", "rpn", "train")]
 SETTINGS = {
     "rpn=joint": ({"rpn_objectness", "rpn_box", "class", "box", "mask"}, {"bbox", "segm", "overlap", "true_boxes"}),
     "mask_head=none": ({"class", "box"}, {"bbox"}),
-    "system=fcis": ({"class", "box", "mask"}, {"bbox", "segm", "overlap"}),
+    "system=fcis": ({"class", "box", "mask"}, {"bbox", "segm", "overlap", "true_boxes"}),
 }
 """The losses and the kinds of metrics that each setting leads to."""
 
