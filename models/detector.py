@@ -131,7 +131,7 @@ class Detector(nn.Module):
         raise NotImplementedError
 
     def masks_of(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-        """The masks of given boxes [B, G, 4] and classes [B, G] (1..K), as probabilities [B, G, M, M] over the boxes."""
+        """Masks on given boxes [B, G, 4] of given classes [B, G] (1..K): probabilities [B, G, M, M] over the boxes."""
         raise NotImplementedError
 
     def training_rois(
