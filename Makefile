@@ -12,7 +12,8 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
 STUDIES := roialign misalignment roiops maskloss maskclass maskhead multitask rpn fcis
-ABLATIONS := $(addprefix ablation-,$(STUDIES))
+LONG_STUDIES := stages
+ABLATIONS := $(addprefix ablation-,$(STUDIES) $(LONG_STUDIES))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # targets share one virtual environment and, in studies, all cores
@@ -33,11 +34,12 @@ ablation-maskhead: ## convolutions or fully connected layers in the mask branch?
 ablation-multitask: ## what the mask branch does to boxes, and what it costs
 ablation-rpn: ## how many proposals it takes to find the objects
 ablation-fcis: ## Mask R-CNN and FCIS where objects overlap
+ablation-stages: ## the main study, with a backbone and a proposal network for each seed (not in `make ablations`)
 
 $(ABLATIONS): ablation-%: $(INSTALLED)
 	@$(PY) run.py study=$*; status=$$?; $(PY) -m reports $* && exit $$status
 
-ablations: $(INSTALLED) ## all of the studies above, sharing stages and runs, and the claims page
+ablations: $(INSTALLED) ## all of the studies above but the long ones, sharing stages and runs, and the claims page
 	@status=0; for study in $(STUDIES); do $(MAKE) --no-print-directory ablation-$$study || status=1; done; \
 	$(PY) -m reports.claims && exit $$status
 

@@ -98,6 +98,17 @@ class BudgetConfig:
 
 
 @dataclass(frozen=True, config=FORBID)
+class StagesConfig:
+    """What the stages that runs share, the backbone's pretraining and the proposal network, start from.
+
+    seed: one for all runs; null: each seed of a study has stages of its own, with that seed, so that the intervals over
+    seeds hold for other stages too.
+    """
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = 0
+
+
+@dataclass(frozen=True, config=FORBID)
 class LoggerConfig:
     """Where curves go besides metrics.jsonl.
 
@@ -160,6 +171,7 @@ class Config:
     rpn: Literal["separate", "joint"] = "separate"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    stages: StagesConfig = field(default_factory=StagesConfig)
 
     outputs: Annotated[str, Field(min_length=1)] = "outputs"
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -18,6 +18,12 @@ WANDB = ("logger.project", "logger.entity", "logger.tags", "logger.mode")
 SUBMITIT = ("launcher.cluster", "launcher.options")
 DETECTOR = ("system", "roi", "mask_loss", "mask_class", "mask_head", "budget.train", *HEADS, *ROIS)
 
+
+def _stages_draw_nothing(config: Config) -> bool:
+    """Whether neither the backbone is pretrained here nor a shared proposal network trained."""
+    return config.model.weights != "scratch" and (config.task == "proposals" or config.rpn == "joint")
+
+
 UNUSED: list[tuple[Callable[[Config], bool], tuple[str, ...], str]] = [
     (lambda c: c.task == "proposals", DETECTOR, "task=proposals trains the proposal network by itself"),
     (lambda c: isinstance(c.system, FCISConfig), HEADS, "system=fcis has no heads on RoIs"),
@@ -25,6 +31,7 @@ UNUSED: list[tuple[Callable[[Config], bool], tuple[str, ...], str]] = [
     (lambda c: c.model.weights != "scratch", ("budget.backbone",), "the trunk comes pretrained (model.weights)"),
     (lambda c: True, ("budget.backbone.pretrained_lr",), "nothing is pretrained yet when the backbone is trained"),
     (lambda c: c.task == "detection" and c.rpn == "joint", ("budget.rpn",), "rpn=joint trains by budget.train alone"),
+    (_stages_draw_nothing, ("stages",), "the runs share no network that is trained here"),
     (lambda c: c.launcher.kind != "ray", ("launcher.address",), "only launcher=ray has it"),
     (lambda c: c.launcher.kind != "submitit", SUBMITIT, "only launcher=submitit has it"),
     (lambda c: c.logger.kind != "wandb", WANDB, "only logger=wandb has it"),

@@ -41,7 +41,7 @@ def handle(command: Command) -> None:
 def _train(command: Command) -> None:
     stages = stages_of(command.config)
     if command.kind == "train_proposals":
-        spec = proposal_training(proposal_network(stages, seed=0), stages, seed=0)
+        spec = proposal_training(proposal_network(stages, stages.seed), stages, stages.seed)
     else:
         spec = build_task(stages).training
     rank, world_size = distributed.rank(), distributed.world_size()
@@ -60,6 +60,6 @@ def _detect(config: Config) -> None:
 
 def _propose(config: Config, split: str) -> None:
     stages = stages_of(config)
-    network = proposal_network(stages, seed=0)
+    network = proposal_network(stages, stages.seed)
     distributed.broadcast_tensors(distributed.trained_tensors(network))
     distributed.gather(proposals_by_batch(network, stages, split))

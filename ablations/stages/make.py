@@ -56,9 +56,9 @@ def make_backbone(stages: Stages, log: RunLog) -> None:
             return
         dataset = stages.dataset("pretrain")
         network = DenseNetwork(model.channels, model.blocks, model.roi_channels, len(dataset.classes))
-        initialise(network, seed=0)
+        initialise(network, stages.seed)
         network.to(stages.device).to(memory_format=torch.channels_last).train()
-        batches = MicroBatches(dataset, schedule, derive_seed(0, "backbone"), 0)
+        batches = MicroBatches(dataset, schedule, derive_seed(stages.seed, "backbone"), stages.seed)
         losses = lambda step, part: dense_losses(network, batches.batch(step, part).to(stages.device))  # noqa: E731
         checkpoint = stage_checkpoint(folder, stages.backbone_key, stages, log)
         train(TrainingSpec(network, losses, schedule, config.precision), checkpoint, stages, log)
@@ -74,8 +74,8 @@ def make_proposals(stages: Stages, log: RunLog) -> None:
     """Trains the proposal network, then caches its proposals for all images."""
 
     def make(folder: Path) -> None:
-        network = proposal_network(stages, seed=0)
-        spec = proposal_training(network, stages, seed=0)
+        network = proposal_network(stages, stages.seed)
+        spec = proposal_training(network, stages, stages.seed)
         checkpoint = stage_checkpoint(folder, stages.rpn_key, stages, log)
         with SharedTraining("train_proposals", stages.config) as shared:
             train(spec, checkpoint, stages, log, shared)
@@ -101,7 +101,7 @@ def stage_checkpoint(folder: Path, key: str, stages: Stages, log: RunLog) -> Che
 def train(
     spec: TrainingSpec, checkpoint: Checkpoint, stages: Stages, log: RunLog, shared: SharedTraining | None = None
 ) -> None:
-    """Trains a stage's network. Layers that draw from torch's own generator, such as dropout, would use seed 0."""
-    torch.manual_seed(0)
+    """Trains a stage's network."""
+    torch.manual_seed(stages.seed)  # for layers that draw from torch's own generator, such as dropout
     log.start_training(spec.schedule.steps)
     fit(spec, log, stages.config.budget.log_every, checkpoint, shared)

@@ -48,7 +48,7 @@ def proposal_network(stages: Stages, seed: int) -> ProposalNetwork:
 
 def trained_proposal_network(stages: Stages) -> ProposalNetwork:
     """The network that made the shared proposals, ready to propose for other images."""
-    network = proposal_network(stages, seed=0)
+    network = proposal_network(stages, stages.seed)
     network.load_state_dict(load_stage(stages.rpn_folder / "model.safetensors"))
     return network.eval()
 

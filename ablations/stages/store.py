@@ -68,6 +68,12 @@ class Stages:
         return self.dataset(self.split)
 
     @property
+    def seed(self) -> int:
+        """What the shared networks start from."""
+        seed = self.config.stages.seed
+        return self.config.seed if seed is None else seed
+
+    @property
     def data_key(self) -> str:
         spec = self.config.data
         return digest(
@@ -84,14 +90,14 @@ class Stages:
             return digest([STAGE_VERSION, shipped_trunks()["sha256"]])
         trunk = [model.channels, model.blocks, model.roi_channels]
         schedule, images = dataclasses.asdict(config.budget.backbone), config.data.digest("pretrain")
-        return digest([STAGE_VERSION, images, trunk, schedule, config.precision])
+        return digest([STAGE_VERSION, images, trunk, schedule, config.precision, self.seed])
 
     @property
     def rpn_key(self) -> str:
         model, schedule = self.config.model, dataclasses.asdict(self.config.budget.rpn)
         fields = [name for name in RPN_FIELDS if hasattr(model, name)]
         trunk = [self.backbone_key, self.data_key, self.config.stride, self.config.precision]
-        return digest([trunk, schedule, {name: getattr(model, name) for name in fields}])
+        return digest([self.seed, trunk, schedule, {name: getattr(model, name) for name in fields}])
 
     @property
     def device(self) -> torch.device:

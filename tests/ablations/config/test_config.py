@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from ablations.config.loading import from_hydra, from_settings
 from ablations.config.schema import STAGES, ScheduleConfig
+from ablations.config.unused_settings import unused_settings
 from ablations.errors import ConfigError
 from ablations.stages.store import Stages
 from data.specs import CocoSpec, ShapesSpec
@@ -186,6 +187,24 @@ def test_the_hash_knows_what_decides_the_result_and_nothing_else(compose):
         assert from_hydra(compose([harmless])).hash() == base
     for decisive in ("stride=32", "seed=1", "roi=pool", "budget.train.steps=7", "data.noise=1", "mask_loss=softmax"):
         assert from_hydra(compose([decisive])).hash() != base
+
+
+def test_stages_have_one_seed_for_all_runs_or_each_runs_own(compose):
+    def keys(*overrides):
+        return Stages(Path("stages"), from_hydra(compose(["model.weights=scratch", *overrides]))).keys
+
+    assert keys("seed=1") == keys("seed=2")
+    assert keys("seed=1", "stages.seed=null") == keys("seed=2", "stages.seed=1")
+    for name in ("backbone", "rpn"):
+        assert len({keys(f"seed={seed}", "stages.seed=null")[name] for seed in range(3)}) == 3
+
+
+def test_a_seed_of_stages_that_nothing_draws_from_is_refused(compose):
+    joint = from_hydra(compose(["rpn=joint", "stages.seed=1"]))
+    assert unused_settings(joint, ["stages.seed"], study=False)
+    assert not unused_settings(from_hydra(compose(["stages.seed=1"])), ["stages.seed"], study=False)
+    scratch = from_hydra(compose(["rpn=joint", "model.weights=scratch", "stages.seed=1"]))
+    assert not unused_settings(scratch, ["stages.seed"], study=False)
 
 
 def test_both_systems_use_the_same_stages(compose):

@@ -10,7 +10,7 @@ from torchvision.models import resnet50
 from ablations.config.loading import from_hydra
 from ablations.errors import ConfigError
 from ablations.records.run_log import explain
-from ablations.stages.make import make_backbone, save_tensors
+from ablations.stages.make import make_backbone, make_proposals, save_tensors
 from ablations.stages.proposals import proposal_network
 from ablations.stages.store import Stages
 from ablations.tasks.detection import build_model
@@ -40,6 +40,19 @@ def test_a_resnets_backbone_has_the_given_weights(compose, tmp_path):
     for trunk in (detector.backbone, proposer.trunk):
         assert torch.equal(trunk.stages[3][0].conv2.weight, network.layer3[0].conv2.weight)
     assert torch.equal(detector.shared_head.layer[2].conv3.weight, network.layer4[2].conv3.weight)
+
+
+@pytest.mark.slow
+def test_another_seed_of_the_stages_makes_other_networks(compose, tmp_path, log):
+    overrides = ["budget=smoke", "model.weights=scratch", "budget.backbone.steps=1", "budget.rpn.steps=1"]
+    states, proposals = [], []
+    for seed in (0, 1):
+        stages = Stages(tmp_path, from_hydra(compose([*overrides, f"stages.seed={seed}"])))
+        for make in (make_backbone, make_proposals):
+            make(stages, log)
+        states.append(stages.backbone()), proposals.append(stages.proposals("train").boxes)
+    assert all(not torch.equal(states[0][name], states[1][name]) for name in states[0] if name.endswith("weight"))
+    assert not torch.equal(*proposals)
 
 
 @pytest.mark.parametrize("stride", [16, 32])
