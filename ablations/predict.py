@@ -41,7 +41,7 @@ from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, Sample, collate
 from data.images import fitted_size, open_image
 from data.specs import ShapesSpec
 from data.terminal import run_command
-from models.build import build_detector, build_rpn_head, build_trunk
+from models.build import build_backbone, build_detector, build_rpn_head
 from models.detector import Proposals
 from models.torchvision_weights import COCO_V1_EPSILON, detect_as_torchvision, from_torchvision, is_torchvision
 from models.weights import read_state
@@ -174,8 +174,8 @@ def proposal_network(folder: Path, config: Config, device: torch.device) -> Prop
         )
     if problem := digests.damage(stage):
         raise ConfigError(f"{stage}: {problem}; give the command that made it again")
-    trunk = build_trunk(config.model, config.stride)
-    network = ProposalNetwork(trunk, build_rpn_head(config.model, trunk.out_channels, config.stride))
+    backbone = build_backbone(config.model, config.stride)
+    network = ProposalNetwork(backbone, build_rpn_head(config.model, backbone.out_channels, config.stride))
     load_weights(network, stage / "model.safetensors")
     return network.to(device).to(memory_format=torch.channels_last).eval()
 

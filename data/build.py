@@ -13,7 +13,7 @@ def build(spec: ShapesSpec | CocoSpec, split: str, cache_dir: str | Path | None 
     """A part of what `spec` describes.
 
     split:     "train"; "val", which settings are chosen by; "test", which studies are judged by; or "pretrain", which
-               trunks are pretrained on. A COCO-format folder has two parts: its validation set is the test set, and
+               backbones are pretrained on. A COCO-format folder has two parts: its validation set is the test set, and
                its training set serves for pretraining.
     cache_dir: where synthetic images are kept between runs; None draws them again, in memory
     Raises ValueError on an unknown split, a specification out of range, or a folder that is not what it should be.

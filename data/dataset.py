@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from pycocotools import mask as rle
 
-# Channel statistics of ImageNet, in units of 0..1: what torchvision's pretrained trunks were trained with.
+# Channel statistics of ImageNet, in units of 0..1: what torchvision's pretrained backbones were trained with.
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 

@@ -1,4 +1,4 @@
-"""Trunks: images to a feature map, or to the maps of a pyramid.
+"""Backbones: images to a feature map, or to the maps of a pyramid.
 
 Letters: B images, H and W image side, h = H / stride, w = W / stride, C channels.
 
@@ -19,10 +19,10 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class Pretrained(nn.Module):
-    """A part of a network whose first weights are not drawn but come from the pretrained trunk."""
+    """A part of a network whose first weights are not drawn but come from the pretrained backbone."""
 
     def load_pretrained(self, state: dict[str, Tensor]) -> None:
-        """Takes what belongs here from the state of a whole trunk."""
+        """Takes what belongs here from the state of a whole backbone."""
         raise NotImplementedError
 
 
@@ -32,13 +32,13 @@ def pretrained_parts(network: nn.Module) -> nn.ModuleList:
 
 
 def load_pretrained(network: nn.Module, state: dict[str, Tensor]) -> None:
-    """Gives each pretrained part of a network its share of a pretrained trunk's state."""
+    """Gives each pretrained part of a network its share of a pretrained backbone's state."""
     for part in network.modules():
         if isinstance(part, Pretrained):
             part.load_pretrained(state)
 
 
-class Trunk(Pretrained):
+class Backbone(Pretrained):
     """Stages in sequence, the first `freeze` of which are not trained (as in Fast R-CNN: early layers are generic)."""
 
     def __init__(self, stages: list[nn.Module], out_channels: int, stride: int, freeze: int = 0) -> None:
@@ -65,16 +65,16 @@ class Trunk(Pretrained):
         return maps[1:]
 
     def load_pretrained(self, state: dict[str, Tensor]) -> None:
-        """The state may be that of a trunk with more stages."""
+        """The state may be that of a backbone with more stages."""
         prefixes = tuple(f"stages.{index}." for index in range(len(self.stages)))
         self.load_state_dict({name: value for name, value in state.items() if name.startswith(prefixes)})
 
 
 TOY_DEPTHS = {16: 2, 32: 3}
-"""Stages behind the stem of the toy trunk of each stride: C4 and C5."""
+"""Stages behind the stem of the toy backbone of each stride: C4 and C5."""
 
 
-def toy_trunk(channels: list[int], blocks: list[int], out_channels: int, stride: int, freeze: int = 0) -> Trunk:
+def toy_backbone(channels: list[int], blocks: list[int], out_channels: int, stride: int, freeze: int = 0) -> Backbone:
     """A small ResNet: the first of `toy_stages`, then a 1x1 convolution.
 
     stride 16 stops after the second stage (C4), stride 32 after the third (C5); the 1x1 convolution gives both the
@@ -82,7 +82,7 @@ def toy_trunk(channels: list[int], blocks: list[int], out_channels: int, stride:
     """
     depth = TOY_DEPTHS[stride]
     stages = [*toy_stages(channels, blocks)[: 1 + depth], nn.Conv2d(channels[depth], out_channels, 1)]
-    return Trunk(stages, out_channels, stride, freeze)
+    return Backbone(stages, out_channels, stride, freeze)
 
 
 def toy_stages(channels: list[int], blocks: list[int]) -> nn.ModuleList:
@@ -106,7 +106,7 @@ def _stage(channels_in: int, channels_out: int, num_blocks: int) -> nn.Module:
 
 
 def fold_batch_norm(module: Module) -> Module:
-    """Folds each batch normalisation of a pretrained trunk into the convolution before it, in place.
+    """Folds each batch normalisation of a pretrained backbone into the convolution before it, in place.
 
     Detectors freeze these statistics when they fine-tune (batches are too small to estimate them); a frozen
     normalisation is an affine map, and folding it saves a pass over each feature map.

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from models.backbone import Trunk, fold_batch_norm, toy_trunk
+from models.backbone import Backbone, fold_batch_norm, toy_backbone
 from models.config import (
     DetectorConfig,
     FCISConfig,
@@ -23,7 +23,7 @@ from models.heads import AveragedBoxHead, BoxHead, ConvHead, FCNMaskHead, MLPMas
 from models.mask_objective import MaskObjective, SigmoidMask, SoftmaxMask
 from models.mask_rcnn import MaskRCNN, RoIPooling
 from models.pooling import Pooling, PyramidAlign, PyramidPooling, RoIOperator
-from models.resnet import PYRAMID_STRIDES, PyramidTrunk, Res5, resnet, resnet_trunk
+from models.resnet import PYRAMID_STRIDES, PyramidBackbone, Res5, resnet, resnet_backbone
 from models.rpn import RPNHead
 from ops.backends import Need, choose
 from ops.roi_align import roi_align
@@ -31,16 +31,16 @@ from ops.roi_pool import roi_pool
 from ops.roi_warp import roi_warp
 
 
-def build_trunk(model: ModelConfig, stride: int) -> Trunk | PyramidTrunk:
-    """The trunk as every stage after its pretraining uses it: without batch normalisation."""
+def build_backbone(model: ModelConfig, stride: int) -> Backbone | PyramidBackbone:
+    """The backbone as every stage after its pretraining uses it: without batch normalisation."""
     if isinstance(model, ResNetConfig):
         network = resnet(model.depth, model.stride_in_1x1)
         if model.pyramid:
-            return PyramidTrunk(resnet_trunk(network, 32, model.freeze))
-        return resnet_trunk(network, stride, model.freeze)
+            return PyramidBackbone(resnet_backbone(network, 32, model.freeze))
+        return resnet_backbone(network, stride, model.freeze)
     assert isinstance(model, ToyConfig)
-    trunk = toy_trunk(model.channels, model.blocks, model.roi_channels, stride, freeze=model.freeze)
-    return fold_batch_norm(trunk.eval())
+    backbone = toy_backbone(model.channels, model.blocks, model.roi_channels, stride, freeze=model.freeze)
+    return fold_batch_norm(backbone.eval())
 
 
 def build_shared_head(model: ModelConfig, in_channels: int) -> tuple[nn.Module, int, int]:
@@ -111,27 +111,27 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
 
 def build_fcis(config: DetectorConfig, num_classes: int) -> FCIS:
     assert isinstance(config.system, FCISConfig)
-    trunk = build_trunk(config.model, config.stride)
-    assert isinstance(trunk, Trunk), "validation refuses FCIS on a pyramid"
+    backbone = build_backbone(config.model, config.stride)
+    assert isinstance(backbone, Backbone), "validation refuses FCIS on a pyramid"
     return FCIS(
-        backbone=trunk,
-        head=ConvHead(trunk.out_channels, config.system.head_channels, config.system.head_depth),
+        backbone=backbone,
+        head=ConvHead(backbone.out_channels, config.system.head_channels, config.system.head_depth),
         num_classes=num_classes,
         settings=config.model,
         fcis=config.system,
-        rpn=build_rpn_head(config.model, trunk.out_channels, config.stride) if config.joint_rpn else None,
+        rpn=build_rpn_head(config.model, backbone.out_channels, config.stride) if config.joint_rpn else None,
     )
 
 
 def build_mask_rcnn(config: DetectorConfig, num_classes: int) -> MaskRCNN:
     model, roi, stride = config.model, config.roi, config.stride
-    trunk = build_trunk(model, stride)
-    shared, channels, size = build_shared_head(model, trunk.out_channels)
+    backbone = build_backbone(model, stride)
+    shared, channels, size = build_shared_head(model, backbone.out_channels)
     objective = build_mask_objective(config.mask_loss, config.mask_class, num_classes)
     own_size = model.mask_pooled_size
-    mask_size, mask_in = (own_size, trunk.out_channels) if own_size else (size, channels)
+    mask_size, mask_in = (own_size, backbone.out_channels) if own_size else (size, channels)
     return MaskRCNN(
-        backbone=trunk,
+        backbone=backbone,
         roi_pooling=build_roi_pooling(roi, model, model.pooled_size, stride),
         shared_head=shared,
         box_head=build_box_head(model, channels, size, num_classes),
@@ -139,7 +139,7 @@ def build_mask_rcnn(config: DetectorConfig, num_classes: int) -> MaskRCNN:
         mask_objective=objective,
         mask_pooling=build_roi_pooling(roi, model, own_size, stride) if own_size else None,
         settings=model,
-        rpn=build_rpn_head(model, trunk.out_channels, stride) if config.joint_rpn else None,
+        rpn=build_rpn_head(model, backbone.out_channels, stride) if config.joint_rpn else None,
     )
 
 

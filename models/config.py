@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field
 from pydantic.dataclasses import dataclass
 
-TRUNKS = Path(__file__).parent / "trunks"
-"""The trunks that come with the project; trunks.json says how they were made."""
+SHIPPED = Path(__file__).parent / "shipped"
+"""The backbones that come with the project; backbones.json says how they were made."""
 
 FORBID = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -55,9 +55,9 @@ class RoIConfig:
 
 
 @functools.cache
-def shipped_trunks() -> dict[str, Any]:
-    """What trunks.json says: architecture, the settings and the code that made them, and the digest of each file."""
-    return json.loads((TRUNKS / "trunks.json").read_text(encoding="utf-8"))
+def shipped_backbones() -> dict[str, Any]:
+    """What backbones.json says: architecture, the settings and the code that made them, and the digest of each file."""
+    return json.loads((SHIPPED / "backbones.json").read_text(encoding="utf-8"))
 
 
 MaskRule = Literal["share", "argmax", "background"]
@@ -136,9 +136,9 @@ class FCISConfig:
 
 @dataclass(frozen=True, config=FORBID)
 class ModelConfig:
-    """The network around the factors, whatever its trunk.
+    """The network around the factors, whatever its backbone.
 
-    freeze: stages of the trunk, the stem included, that are not trained after pretraining.
+    freeze: stages of the backbone, the stem included, that are not trained after pretraining.
     box_hidden, box_depth: width and number of the box branch's fully connected layers before its predictions; with 0
     they are made from the average of the RoI's features.
     pooled_size: side of the RoIs' grid; mask_pooled_size: of a grid that the mask branch pools for itself, as with FPN,
@@ -190,7 +190,7 @@ class ModelConfig:
 class ToyConfig(ModelConfig):
     """A small ResNet.
 
-    weights: of the pretrained trunk: shipped, those in models/trunks, or scratch, to have a study pretrain its own.
+    weights: of the pretrained backbone: shipped, those in models/shipped, or scratch, to have a study pretrain its own.
     channels, blocks: of its stem and stages; roi_channels: of the map that RoIs are pooled from; shared_channels,
     shared_depth: 3x3 convolutions that both branches share, as C4 shares res5.
     """
@@ -213,8 +213,8 @@ class ToyConfig(ModelConfig):
     def rules_at(self, stride: int) -> Constraints:
         separate_mask_pooling, depth = self.mask_pooled_size is not None, {16: 3, 32: 4}[stride]
         reason = "a mask branch with RoIs of its own (mask_pooled_size) shares nothing"
-        shipped = shipped_trunks()["architecture"] if self.weights == "shipped" else {}
-        those = "as the shipped trunks have it; or set model.weights=scratch"
+        shipped = shipped_backbones()["architecture"] if self.weights == "shipped" else {}
+        those = "as the shipped backbones have it; or set model.weights=scratch"
         return [
             *super().rules_at(stride),
             *((name, getattr(self, name) == value, f"{value}, {those}") for name, value in shipped.items()),

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.assign import RoISample, sample_rois
-from models.backbone import Trunk
+from models.backbone import Backbone
 from models.config import ModelConfig
 from models.mask_voting import Votes
 from models.masks import crop_masks
-from models.resnet import PyramidTrunk
+from models.resnet import PyramidBackbone
 from models.rpn import RPNHead, propose, rpn_losses, suppress
 from ops.boxes import clip_boxes, encode_boxes
 
@@ -69,14 +69,14 @@ class Detections:
 
 
 class Detector(nn.Module):
-    """A two-stage detector: a trunk, proposals, and what a system makes of them, in `losses`, `detect` and `masks_of`.
+    """A two-stage detector: a backbone, proposals, and a system: its `losses`, `detect` and `masks_of`.
 
     backbone: images [B, 3, H, W] -> features: a map [B, C, h, w], or those of a pyramid; has `stride`.
     rpn:      trained jointly on the backbone's features; None when proposals come from elsewhere.
     settings: how many anchors, proposals and RoIs are trained on and kept (section 3.1).
     """
 
-    backbone: Trunk | PyramidTrunk
+    backbone: Backbone | PyramidBackbone
     rpn: RPNHead | None
     settings: ModelConfig
 

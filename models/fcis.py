@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.assign import RoISample
-from models.backbone import Trunk
+from models.backbone import Backbone
 from models.config import FCISConfig, ModelConfig
 from models.detector import Detections, Detector, Draw, GroundTruth, Proposals, box_losses, mask_targets
 from models.heads import ConvHead
@@ -47,7 +47,7 @@ class FCIS(Detector):
 
     def __init__(
         self,
-        backbone: Trunk,
+        backbone: Backbone,
         head: ConvHead,
         num_classes: int,
         settings: ModelConfig,

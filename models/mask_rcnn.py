@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from models.assign import RoISample
-from models.backbone import Trunk
+from models.backbone import Backbone
 from models.config import ModelConfig
 from models.detector import Detections, Detector, Draw, GroundTruth, Proposals, box_losses, mask_targets
 from models.mask_objective import MaskObjective
-from models.resnet import PyramidTrunk
+from models.resnet import PyramidBackbone
 from models.rpn import RPNHead
 from ops.boxes import decode_boxes
 
@@ -41,7 +41,7 @@ class MaskRCNN(Detector):
 
     def __init__(
         self,
-        backbone: Trunk | PyramidTrunk,
+        backbone: Backbone | PyramidBackbone,
         roi_pooling: RoIPooling,
         shared_head: nn.Module,
         box_head: nn.Module,

@@ -1,4 +1,4 @@
-"""torchvision's ResNets as trunks of a detector: C4, C5 or a feature pyramid.
+"""torchvision's ResNets as backbones of a detector: C4, C5 or a feature pyramid.
 
 Letters: B images, H and W image side, h = H / stride, w = W / stride, C channels, N RoIs, P pooled side.
 """
@@ -14,7 +14,7 @@ from torchvision.models.resnet import ResNet
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from models.backbone import Pretrained, Trunk, join_batch_norm
+from models.backbone import Backbone, Pretrained, join_batch_norm
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -70,16 +70,16 @@ def resnet(depth: int, stride_in_1x1: bool = False) -> ResNet:
     return network
 
 
-def resnet_trunk(network: Any, stride: int, freeze: int = 0) -> Trunk:
+def resnet_backbone(network: Any, stride: int, freeze: int = 0) -> Backbone:
     """The stem and res2 up to the map of this stride, 16 (C4) or 32 (C5), of anything with a ResNet's attributes."""
     count = {16: 3, 32: 4}[stride]
     stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
     layers = [network.layer1, network.layer2, network.layer3, network.layer4]
-    return freeze_batch_norm(Trunk([stem, *layers[:count]], CHANNELS[count], stride, freeze))
+    return freeze_batch_norm(Backbone([stem, *layers[:count]], CHANNELS[count], stride, freeze))
 
 
 class Res5(Pretrained):
-    """What C4's branches share: the trunk's last stage, on each RoI (section 3, figure 4 left).
+    """What C4's branches share: the backbone's last stage, on each RoI (section 3, figure 4 left).
 
     stride: of its first block; 1 on 7x7 RoIs as in the paper, 2 on 14x14 RoIs as in the released code.
     """
@@ -104,13 +104,13 @@ class Res5(Pretrained):
         self.layer.load_state_dict(of_stage)
 
 
-class PyramidTrunk(nn.Module):
-    """A trunk and the feature pyramid on its stages (Lin et al. 2017)."""
+class PyramidBackbone(nn.Module):
+    """A backbone and the feature pyramid on its stages (Lin et al. 2017)."""
 
     out_channels = PYRAMID_CHANNELS
     stride = PYRAMID_STRIDES[0]
 
-    def __init__(self, body: Trunk) -> None:
+    def __init__(self, body: Backbone) -> None:
         super().__init__()
         self.body = body
         self.fpn = FeaturePyramidNetwork(list(CHANNELS[1:]), PYRAMID_CHANNELS, LastLevelMaxPool())
@@ -122,6 +122,6 @@ class PyramidTrunk(nn.Module):
 
 
 def frozen_state(network: nn.Module) -> dict[str, Tensor]:
-    """The state of a whole ResNet as trunks and Res5 take it: batch normalisation joined with the convolutions."""
+    """The state of a whole ResNet as backbones and Res5 take it: batch normalisation joined with the convolutions."""
     with torch.no_grad():
-        return resnet_trunk(network, 32).state_dict()
+        return resnet_backbone(network, 32).state_dict()

@@ -1,4 +1,4 @@
-"""Weights from elsewhere: torchvision's of ImageNet for the trunk, from a file or from where torch keeps them."""
+"""Weights from elsewhere: torchvision's of ImageNet for the backbone, from a file or from where torch keeps them."""
 
 import functools
 import hashlib
@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torchvision.models import ResNet50_Weights, ResNet101_Weights
 
-from models.config import TRUNKS, ResNetConfig, shipped_trunks
+from models.config import SHIPPED, ResNetConfig, shipped_backbones
 from models.resnet import frozen_state, resnet
 
 # The first set of each, trained by the plain recipe that detectors have always been fine-tuned from.
@@ -19,7 +19,7 @@ IMAGENET = {50: ResNet50_Weights.IMAGENET1K_V1, 101: ResNet101_Weights.IMAGENET1
 
 
 def imagenet_state(model: ResNetConfig) -> dict[str, Tensor]:
-    """The pretrained trunk's state, as `load_pretrained` takes it. Raises ValueError where it cannot be had."""
+    """The pretrained backbone's state, as `load_pretrained` takes it. Raises ValueError where it cannot be had."""
     network = resnet(model.depth, model.stride_in_1x1)
     state = fetch(model.depth) if model.weights == "imagenet" else read_state(Path(model.weights))
     state = {name: value for name, value in state.items() if not name.startswith("fc.")}
@@ -34,12 +34,12 @@ def imagenet_state(model: ResNetConfig) -> dict[str, Tensor]:
 
 
 def shipped_state(stride: int) -> dict[str, Tensor]:
-    """The state of the toy trunk of this stride that comes with the project, kept as float16.
+    """The state of the toy backbone of this stride that comes with the project, kept as float16.
 
-    Raises ValueError where its file is not the one that trunks.json names.
+    Raises ValueError where its file is not the one that backbones.json names.
     """
-    path = TRUNKS / f"{stride}.safetensors"
-    expected = shipped_trunks()["sha256"][str(stride)]
+    path = SHIPPED / f"{stride}.safetensors"
+    expected = shipped_backbones()["sha256"][str(stride)]
     found = _file_digest(path, path.stat().st_mtime_ns) if path.exists() else "no file"
     if found != expected:
         raise ValueError(f"{path}: expected the file with SHA-256 {expected}, got {found}; run git checkout {path}")

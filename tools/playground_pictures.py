@@ -1,11 +1,11 @@
 """python tools/playground_pictures.py: writes reports/web/pictures.json, the pictures and maps of the playground.
 
-The maps are those of strides 8, 16 and 32 in the pretrained trunk of stride 32 that comes with the project. Of each map
-those channels are shown that tell objects from background best, quantised to 8 bits.
+The maps are those of strides 8, 16 and 32 in the pretrained backbone of stride 32 that comes with the project. Of each
+map those channels are shown that tell objects from background best, quantised to 8 bits.
 
 A picture's entry holds `image` (a JPEG as data URI), `objects` (class, box as xyxy pixel edges, mask as runs of equal
 pixels along the box's rows, the first of background) and `channels` (stride -> one string of base64 for each channel:
-side x side bytes, row by row). `channel_numbers` (stride -> list) says which channels of the trunk they are.
+side x side bytes, row by row). `channel_numbers` (stride -> list) says which channels of the backbone they are.
 """
 
 import base64
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from data.dataset import normalise
 from data.scene import CLASSES, Drawing, draw_image
 from data.specs import ShapesSpec
-from models.backbone import Trunk, fold_batch_norm, toy_trunk
+from models.backbone import Backbone, fold_batch_norm, toy_backbone
 from models.weights import shipped_state
 
 TARGET = Path("reports/web/pictures.json")
@@ -34,26 +34,26 @@ CHANNELS = 3  # shown of each map
 JPEG_QUALITY = 82
 
 
-def trunk_of(state: dict[str, torch.Tensor]) -> Trunk:
-    """A toy trunk of stride 32 with the given weights, which say how large it is."""
+def backbone_of(state: dict[str, torch.Tensor]) -> Backbone:
+    """A toy backbone of stride 32 with the given weights, which say how large it is."""
     names = [name.split(".") for name in state]
     if {parts[1] for parts in names} != set("01234"):
-        raise ValueError("expected a toy trunk of stride 32, which has five stages, got other weights")
+        raise ValueError("expected a toy backbone of stride 32, which has five stages, got other weights")
     blocks = [len({parts[2] for parts in names if parts[1] == stage}) for stage in "123"]
     channels = [len(state["stages.0.0.weight"])] + [len(state[f"stages.{stage}.0.conv1.weight"]) for stage in "123"]
-    trunk = fold_batch_norm(toy_trunk(channels, blocks, len(state["stages.4.weight"]), 32).eval())
-    trunk.load_state_dict(state)
-    return trunk
+    backbone = fold_batch_norm(toy_backbone(channels, blocks, len(state["stages.4.weight"]), 32).eval())
+    backbone.load_state_dict(state)
+    return backbone
 
 
-def feature_maps(trunk: Trunk, drawings: list[Drawing]) -> dict[int, np.ndarray]:
-    """Stride -> what the trunk gives for the pictures at this stride, [B, C, h, w]."""
+def feature_maps(backbone: Backbone, drawings: list[Drawing]) -> dict[int, np.ndarray]:
+    """Stride -> what the backbone gives for the pictures at this stride, [B, C, h, w]."""
     pixels = torch.stack([torch.from_numpy(drawing.pixels) for drawing in drawings])  # [B, H, W, 3]
     images = torch.empty(pixels.shape, dtype=torch.float32)
     for image, out in zip(pixels, images, strict=True):
         normalise(image, out)
     with torch.no_grad():
-        maps = trunk.maps(images.permute(0, 3, 1, 2))[:-1]  # the last stage is a projection of the one before
+        maps = backbone.maps(images.permute(0, 3, 1, 2))[:-1]  # the last stage is a projection of the one before
     by_stride = {pixels.shape[2] // features.shape[3]: features.numpy() for features in maps}
     return {stride: by_stride[stride] for stride in STRIDES}
 
@@ -110,10 +110,10 @@ def entry(drawing: Drawing) -> dict[str, Any]:
     }
 
 
-def content(trunk: Trunk) -> dict[str, Any]:
+def content(backbone: Backbone) -> dict[str, Any]:
     """All that the playground needs to know of pictures and features."""
     drawings = [draw_image(ShapesSpec(), "val", index) for index in IMAGES]
-    maps = feature_maps(trunk, drawings)
+    maps = feature_maps(backbone, drawings)
     numbers = {stride: choose_channels(features, drawings, CHANNELS) for stride, features in maps.items()}
     pictures = [entry(drawing) for drawing in drawings]
     for index, picture in enumerate(pictures):
@@ -124,7 +124,7 @@ def content(trunk: Trunk) -> dict[str, Any]:
 
 
 def main() -> None:
-    text = json.dumps(content(trunk_of(shipped_state(32))), separators=(",", ":"))
+    text = json.dumps(content(backbone_of(shipped_state(32))), separators=(",", ":"))
     TARGET.write_text(text + "\n", encoding="utf-8")
     print(f"written: {TARGET}, {len(text) / 1000:.0f} kB")
 

@@ -2,7 +2,7 @@
 
     make bench        or        python -m ablations.bench.step [--threads N] [--out FOLDER]
 
-Both sides do the same work: the same trunk with the same frozen stages and folded normalisation, the same layers in
+Both sides do the same work: the same backbone with the same frozen stages and folded normalisation, the same layers in
 the heads, the same anchors, numbers of anchors, proposals and RoIs, the same images and objects, float32, a joint RPN.
 They differ in how they do it: torchvision works on lists, image by image, resizes every image (here to the size it
 has), pools RoIs a second time for masks and runs the shared convolutions on them again.
@@ -27,7 +27,7 @@ from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, collate
 from data.scene import CLASSES, ShapesSpec
 from data.shapes import draw
 from data.terminal import run_command
-from models.build import build_mask_rcnn, build_trunk
+from models.build import build_backbone, build_mask_rcnn
 from models.config import DetectorConfig, MaskHeadConfig, ToyConfig
 from models.detector import GroundTruth
 from models.heads import BoxHead, ConvHead, FCNMaskHead
@@ -73,8 +73,8 @@ class BoxPredictor(nn.Module):
 
 
 def torchvision_network(model: ToyConfig) -> TorchvisionMaskRCNN:
-    """torchvision's Mask R-CNN on the same trunk, heads, anchors and numbers."""
-    trunk = build_trunk(model, STRIDE)
+    """torchvision's Mask R-CNN on the same backbone, heads, anchors and numbers."""
+    backbone = build_backbone(model, STRIDE)
     classes = len(CLASSES)
     shared = ConvHead(model.roi_channels, model.shared_channels, model.shared_depth)
     box = BoxHead(shared.out_channels, model.pooled_size, model.box_hidden, classes)
@@ -82,7 +82,7 @@ def torchvision_network(model: ToyConfig) -> TorchvisionMaskRCNN:
     pool = lambda: MultiScaleRoIAlign(["0"], model.pooled_size, sampling_ratio=2)  # noqa: E731
     side = ShapesSpec().image_side
     network = TorchvisionMaskRCNN(
-        trunk,
+        backbone,
         num_classes=None,
         min_size=side,
         max_size=side,
@@ -131,7 +131,7 @@ def seconds_by_part(network: MaskRCNN, batch: Batch) -> dict[str, float]:
         return call
 
     optimizer = common.adamw(network)
-    names = {"backbone": "trunk", "rpn": "RPN head", "shared_head": "shared head", "box_head": "box head"}
+    names = {"backbone": "backbone", "rpn": "RPN head", "shared_head": "shared head", "box_head": "box head"}
     for attribute, name in names.items():
         module = getattr(network, attribute)
         module.forward = timed(name, module.forward)

@@ -60,7 +60,7 @@ def with_data_kind(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_weights(model: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a model with its trunk's weights, which older records lack: toy trunks all were pretrained anew."""
+    """Settings of a model with `weights`, which older records lack: every toy backbone was pretrained anew."""
     return {"weights": "scratch"} | model
 
 

@@ -37,7 +37,7 @@ STAGES = ("backbone", "rpn", "train")
 class ScheduleConfig:
     """One training stage: an optimiser under a learning rate that rises to `lr` and falls again.
 
-    pretrained_lr: the pretrained trunk's rate as a share of it.
+    pretrained_lr: the pretrained backbone's rate as a share of it.
     optimizer: adamw, or sgd with a momentum of 0.9.
     warmup: share of the steps in which the rate rises; decay: afterwards it falls to nothing along a cosine, or to a
     tenth at each of `milestones`, shares of the steps.

@@ -28,7 +28,7 @@ UNUSED: list[tuple[Callable[[Config], bool], tuple[str, ...], str]] = [
     (lambda c: c.task == "proposals", DETECTOR, "task=proposals trains the proposal network by itself"),
     (lambda c: isinstance(c.system, FCISConfig), HEADS, "system=fcis has no heads on RoIs"),
     (lambda c: c.mask_head.kind != "fcn", MASK_HEAD, "only mask_head=fcn has it"),
-    (lambda c: c.model.weights != "scratch", ("budget.backbone",), "the trunk comes pretrained (model.weights)"),
+    (lambda c: c.model.weights != "scratch", ("budget.backbone",), "the backbone comes pretrained (model.weights)"),
     (lambda c: True, ("budget.backbone.pretrained_lr",), "nothing is pretrained yet when the backbone is trained"),
     (lambda c: c.task == "detection" and c.rpn == "joint", ("budget.rpn",), "rpn=joint trains by budget.train alone"),
     (_stages_draw_nothing, ("stages",), "the runs share no network that is trained here"),

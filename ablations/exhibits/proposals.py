@@ -48,8 +48,8 @@ def of_run(run: Run, image_ids: list[int]) -> dict[str, Any]:
         index = int(batch.indices)
         boxes = proposals["boxes"][index, :SHOWN] * _scale(batch)
         kept = proposals["scores"][index, :SHOWN] > 0
-        features = network.trunk(batch.images.to(stages.device))
-        assert isinstance(features, Tensor), "expected a trunk with one map, not a pyramid"
+        features = network.backbone(batch.images.to(stages.device))
+        assert isinstance(features, Tensor), "expected a backbone with one map, not a pyramid"
         scores = network.head(features)[0].sigmoid().view(*features.shape[-2:], -1).amax(-1)  # the best anchor's
         images.append(
             {

@@ -42,7 +42,7 @@ def make_data(stages: Stages, log: RunLog) -> None:
 
 @one_thread()
 def make_backbone(stages: Stages, log: RunLog) -> None:
-    """Pretrains the trunk, or takes the shipped one or ImageNet's; what is kept has its batch normalisation folded."""
+    """Pretrains the backbone, or takes the shipped one or ImageNet's; its batch normalisation is folded."""
 
     def make(folder: Path) -> None:
         config = stages.config
@@ -63,8 +63,8 @@ def make_backbone(stages: Stages, log: RunLog) -> None:
         checkpoint = stage_checkpoint(folder, stages.backbone_key, stages, log)
         train(TrainingSpec(network, losses, schedule, config.precision), checkpoint, stages, log)
         for stride in model.strides:
-            trunk = fold_batch_norm(network.trunk(stride).eval())
-            save_tensors(folder / f"{stride}.safetensors", cpu_state_dict(trunk.state_dict()))
+            backbone = fold_batch_norm(network.backbone(stride).eval())
+            save_tensors(folder / f"{stride}.safetensors", cpu_state_dict(backbone.state_dict()))
 
     make_once(stages, stages.backbone_folder, [stages.backbone_file.name], make, log)
 

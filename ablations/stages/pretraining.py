@@ -1,7 +1,7 @@
-"""The task that the toy trunk is pretrained on in place of ImageNet: a dense one, without RoIs.
+"""The task that the toy backbone is pretrained on in place of ImageNet: a dense one, without RoIs.
 
-At each cell of the trunk the network predicts what the image shows around it: the class and the outlines at positions
-FINE pixels apart, and the distances to the sides of the object at the cell's centre.
+At each cell of the backbone's map the network predicts what the image shows around it: the class and the outlines at
+positions FINE pixels apart, and the distances to the sides of the object at the cell's centre.
 
 Letters: B images, K classes, G padded ground truths, h and w cells, n and m fine positions (h * stride / FINE).
 Boxes are xyxy in image pixels.
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.dataset import Batch
-from models.backbone import TOY_DEPTHS, Trunk, toy_stages
+from models.backbone import TOY_DEPTHS, Backbone, toy_stages
 from models.initialise import set_initial_std
 
 FINE = 4
@@ -25,8 +25,8 @@ SIDE_UNIT = 32.0
 
 
 class DenseNetwork(nn.Module):
-    """The toy trunks of all strides, pretrained as one network: the stages of the coarsest one, and for each stride the
-    1x1 convolution that ends its trunk and a dense head."""
+    """The toy backbones of all strides, pretrained as one network: the stages of the coarsest one, and for each stride
+    the 1x1 convolution that ends its backbone and a dense head."""
 
     def __init__(self, channels: list[int], blocks: list[int], out_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -46,15 +46,15 @@ class DenseNetwork(nn.Module):
             for stride, depth in TOY_DEPTHS.items()
         }
 
-    def trunk(self, stride: int) -> Trunk:
-        """The trunk of a stride, made of this network's layers."""
+    def backbone(self, stride: int) -> Backbone:
+        """The backbone of a stride, made of this network's layers."""
         output = self.outputs[str(stride)]
         assert isinstance(output, nn.Conv2d)
-        return Trunk([*self.stages[: 1 + TOY_DEPTHS[stride]], output], output.out_channels, stride)
+        return Backbone([*self.stages[: 1 + TOY_DEPTHS[stride]], output], output.out_channels, stride)
 
 
 class DenseHead(nn.Module):
-    """Two 1x1 convolutions on a trunk's map; the channels of one are spread over the fine positions of a cell."""
+    """Two 1x1 convolutions on a backbone's map; the channels of one are spread over the fine positions of a cell."""
 
     def __init__(self, in_channels: int, stride: int, num_classes: int) -> None:
         super().__init__()

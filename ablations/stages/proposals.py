@@ -1,4 +1,4 @@
-"""The proposal network that all arms of a study share: an RPN on a trunk of its own, and what it proposes."""
+"""The proposal network that all arms of a study share: an RPN on a backbone of its own, and what it proposes."""
 
 import torch
 from torch import Tensor, nn
@@ -11,35 +11,35 @@ from ablations.training.loop import TrainingSpec
 from ablations.training.stopping import check_stop
 from data.dataset import Batch, flip_boxes, to_device
 from data.loaders import eval_batches
-from models.backbone import Trunk, load_pretrained, pretrained_parts
-from models.build import build_rpn_head, build_trunk
+from models.backbone import Backbone, load_pretrained, pretrained_parts
+from models.build import build_backbone, build_rpn_head
 from models.config import ModelConfig
 from models.detector import Proposals
 from models.initialise import derive_seed, initialise
-from models.resnet import PyramidTrunk
+from models.resnet import PyramidBackbone
 from models.rpn import RPNHead, propose, rpn_losses
 
 
 class ProposalNetwork(nn.Module):
-    """A trunk and an RPN head of its own: proposals share no features with the detectors that are compared."""
+    """A backbone and an RPN head of its own: proposals share no features with the detectors that are compared."""
 
-    def __init__(self, trunk: Trunk | PyramidTrunk, head: RPNHead) -> None:
+    def __init__(self, backbone: Backbone | PyramidBackbone, head: RPNHead) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.backbone = backbone
         self.head = head
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """images [B, 3, H, W] -> scores, deltas and anchors as `RPNHead` gives them."""
-        return self.head(self.trunk(images))
+        return self.head(self.backbone(images))
 
 
 def proposal_network(stages: Stages, seed: int) -> ProposalNetwork:
-    """The pretrained trunk and a new RPN head, ready to be trained."""
+    """The pretrained backbone and a new RPN head, ready to be trained."""
     config = stages.config
-    trunk = build_trunk(config.model, config.stride)
-    network = ProposalNetwork(trunk, build_rpn_head(config.model, trunk.out_channels, config.stride))
+    backbone = build_backbone(config.model, config.stride)
+    network = ProposalNetwork(backbone, build_rpn_head(config.model, backbone.out_channels, config.stride))
     initialise(network.head, seed)
-    initialise(trunk, seed)
+    initialise(backbone, seed)
     load_pretrained(network, stages.backbone())
     if config.compile:
         compile_parts(network)

@@ -1,6 +1,6 @@
-"""Makes the toy trunks that come with the project, from synthetic images that no study uses:
+"""Makes the toy backbones that come with the project, from synthetic images that no study uses:
 
-    python -m ablations.stages.ship            # pretrain them (35 minutes of one core) and write models/trunks
+    python -m ablations.stages.ship            # pretrain them (35 minutes of one core) and write models/shipped
 
 An interrupted pretraining continues where it stopped. The files hold float16, which halves them.
 """
@@ -21,36 +21,36 @@ from ablations.records.provenance import git_state
 from ablations.records.run_log import RunLog
 from ablations.stages.make import make_backbone
 from ablations.stages.store import Stages, stages_of
-from models.config import TRUNKS
+from models.config import SHIPPED
 
-SETTINGS = ("model=toy", "model.weights=scratch", "budget=trunk")
+SETTINGS = ("model=toy", "model.weights=scratch", "budget=backbone")
 
 
 def main(overrides: list[str]) -> None:
     with composer(group_options()) as compose:
         stages = stages_of(from_hydra(compose([*SETTINGS, *overrides])))
-    with RunLog(stages.work_folder("shipped trunks"), "shipped trunks", echo=True) as log:
+    with RunLog(stages.work_folder("shipped backbones"), "shipped backbones", echo=True) as log:
         make_backbone(stages, log)
     write(stages)
 
 
 def write(stages: Stages) -> None:
-    """Rounds the trunks to float16 and describes them in trunks.json."""
+    """Rounds the backbones to float16 and describes them in backbones.json."""
     config = stages.config
-    TRUNKS.mkdir(exist_ok=True)
+    SHIPPED.mkdir(exist_ok=True)
     digests = {}
     for stride in config.model.strides:
         state = load_file(stages.backbone_folder / f"{stride}.safetensors")
-        path = TRUNKS / f"{stride}.safetensors"
+        path = SHIPPED / f"{stride}.safetensors"
         save_file({name: value.half() for name, value in state.items()}, path)
         digests[str(stride)] = hashlib.sha256(path.read_bytes()).hexdigest()
     record = describe(config, (stages.backbone_folder / "code.txt").read_text(encoding="utf-8").strip())
     text = json.dumps(record | {"sha256": digests}, indent=1)
-    (TRUNKS / "trunks.json").write_text(f"{text}\n", encoding="utf-8")
+    (SHIPPED / "backbones.json").write_text(f"{text}\n", encoding="utf-8")
 
 
 def describe(config: Config, code: str) -> dict[str, Any]:
-    """What the trunks are, what they were trained on, and which code and torch did it."""
+    """What the backbones are, what they were trained on, and which code and torch did it."""
     settings = config.settings()
     model, budget = settings["model"], settings["budget"]
     return {

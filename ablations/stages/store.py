@@ -29,7 +29,7 @@ from data.build import build
 from data.dataset import InstanceSet
 from data.folders import complete
 from data.specs import CocoSpec
-from models.config import ResNetConfig, shipped_trunks
+from models.config import ResNetConfig, shipped_backbones
 from models.detector import Proposals
 from models.weights import weights_digest
 
@@ -87,17 +87,17 @@ class Stages:
         if isinstance(model, ResNetConfig):
             return digest([STAGE_VERSION, model.depth, model.stride_in_1x1, weights_digest(model)])
         if model.weights == "shipped":
-            return digest([STAGE_VERSION, shipped_trunks()["sha256"]])
-        trunk = [model.channels, model.blocks, model.roi_channels]
+            return digest([STAGE_VERSION, shipped_backbones()["sha256"]])
+        backbone = [model.channels, model.blocks, model.roi_channels]
         schedule, images = dataclasses.asdict(config.budget.backbone), config.data.digest("pretrain")
-        return digest([STAGE_VERSION, images, trunk, schedule, config.precision, self.seed])
+        return digest([STAGE_VERSION, images, backbone, schedule, config.precision, self.seed])
 
     @property
     def rpn_key(self) -> str:
         model, schedule = self.config.model, dataclasses.asdict(self.config.budget.rpn)
         fields = [name for name in RPN_FIELDS if hasattr(model, name)]
-        trunk = [self.backbone_key, self.data_key, self.config.stride, self.config.precision]
-        return digest([self.seed, trunk, schedule, {name: getattr(model, name) for name in fields}])
+        backbone = [self.backbone_key, self.data_key, self.config.stride, self.config.precision]
+        return digest([self.seed, backbone, schedule, {name: getattr(model, name) for name in fields}])
 
     @property
     def device(self) -> torch.device:
@@ -131,12 +131,12 @@ class Stages:
 
     @property
     def backbone_file(self) -> Path:
-        """A ResNet has one for all strides; the toy trunks of all strides are pretrained together."""
+        """A ResNet has one for all strides; the toy backbones of all strides are pretrained together."""
         name = "model" if isinstance(self.config.model, ResNetConfig) else str(self.config.stride)
         return self.backbone_folder / f"{name}.safetensors"
 
     def backbone(self) -> dict[str, Tensor]:
-        """The pretrained trunk's state, with batch normalisation folded."""
+        """The pretrained backbone's state, with batch normalisation folded."""
         return load_stage(self.backbone_file)
 
     def proposals(self, split: str) -> Proposals:

@@ -51,7 +51,7 @@ def detection_task(stages: Stages) -> Task:
 
 
 def build_model(stages: Stages) -> Detector:
-    """The arm's network: pretrained trunk, and heads whose first weights depend only on the seed and where they are."""
+    """The arm's network: pretrained backbone, and heads whose first weights depend only on the seed and their names."""
     config = stages.config
     model = build_detector(config.detector, len(stages.dataset("train").classes))
     initialise(model, config.seed)

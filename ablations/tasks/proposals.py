@@ -53,7 +53,7 @@ def unlearnt(network: ProposalNetwork, stages: Stages, split: str, kind: str) ->
     model, dataset = stages.config.model, stages.dataset(split)
     boxes, scores = [], []
     for batch in eval_batches(dataset):
-        features = network.trunk(batch.images[:1].to(stages.device))
+        features = network.backbone(batch.images[:1].to(stages.device))
         anchors = torch.cat(network.head.anchors([features] if isinstance(features, Tensor) else features)).cpu()
         for size, index in zip(batch.sizes, batch.indices.tolist(), strict=True):
             draw = lambda name, *shape: uniform(shape, stages.config.seed, kind, name, index)  # noqa: B023, E731

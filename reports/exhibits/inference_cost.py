@@ -12,7 +12,7 @@ from reports.load import StudyResults
 from reports.text.labels import NOTHING, number, plural, signed
 from reports.text.markup import Marked, escape, paragraphs, table
 
-PARTS = {"backbone": "trunk", "shared_head": "shared head", "box_head": "box head", "mask_head": "mask head"}
+PARTS = {"backbone": "backbone", "shared_head": "shared head", "box_head": "box head", "mask_head": "mask head"}
 MASKS = {"none": "no masks", "best": "masks of the best boxes", "all": "masks of all proposals"}
 
 

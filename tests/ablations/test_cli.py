@@ -65,7 +65,7 @@ def test_completion_offers_options_but_no_bases():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [
-        f"budget={name}" for name in ("finetune", "gpu", "laptop", "paper", "smoke", "trunk")
+        f"budget={name}" for name in ("backbone", "finetune", "gpu", "laptop", "paper", "smoke")
     ]
 
 
@@ -81,7 +81,7 @@ def test_completion_offers_options_but_no_bases():
         ("+lr=0.1", "lr: no such setting; did you mean"),
         ("rio=pool", "rio: no such setting; did you mean roi?"),
         ("roi.opp=pool", "roi.opp: no such setting; did you mean roi.op?"),
-        ("budget=_base", "budget: expected one of finetune, gpu, laptop, paper, smoke, trunk, got _base"),
+        ("budget=_base", "budget: expected one of backbone, finetune, gpu, laptop, paper, smoke, got _base"),
         ("budget=_budget", "got _budget"),
         ("model=null", "got null"),
         ("roi=", "got ''"),
@@ -149,7 +149,7 @@ def test_mistakes_in_swept_values_are_told_once(capsys):
         (["study=rpn", "model.box_hidden=8"], "model.box_hidden: has no effect"),
         (["rpn=joint", "budget.rpn.steps=3"], "budget.rpn.steps: has no effect: rpn=joint"),
         (["system=fcis", "model.pooled_size=9"], "model.pooled_size: has no effect: system=fcis"),
-        (["model=r50_c4", "budget.backbone.steps=3"], "budget.backbone.steps: has no effect: the trunk comes"),
+        (["model=r50_c4", "budget.backbone.steps=3"], "budget.backbone.steps: has no effect: the backbone comes"),
         (["budget.seeds=3"], "budget.seeds: has no effect: a single run has one seed"),
         (["logger.project=mine"], "logger.project: has no effect: only logger=wandb"),
         (["launcher.cluster=local"], "launcher.cluster: has no effect: only launcher=submitit"),

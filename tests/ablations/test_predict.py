@@ -24,7 +24,7 @@ from ablations.training.device import cpu_state_dict
 from data import digests
 from data.dataset import collate
 from data.shapes import draw
-from models.build import build_detector, build_rpn_head, build_trunk
+from models.build import build_backbone, build_detector, build_rpn_head
 from models.initialise import initialise
 from tests.damage import flip_bit
 from tests.models.random_detector import SIZES, images, randomly_weighted
@@ -99,8 +99,8 @@ def test_a_run_on_shared_proposals_uses_the_network_that_made_them(tmp_path, com
     write_run(folder, config)
     with pytest.raises(ConfigError, match="rpn=joint"):
         run_predictor(folder, torch.device("cpu"))
-    trunk = build_trunk(config.model, config.stride)
-    network = ProposalNetwork(trunk, build_rpn_head(config.model, trunk.out_channels, config.stride))
+    backbone = build_backbone(config.model, config.stride)
+    network = ProposalNetwork(backbone, build_rpn_head(config.model, backbone.out_channels, config.stride))
     initialise(network, 0)
     stage = Stages(tmp_path / "outputs" / "stages", config).rpn_folder
     stage.mkdir(parents=True)

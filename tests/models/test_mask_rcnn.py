@@ -99,7 +99,7 @@ def separate(kind="fcn", depth=1, seed=0):
 
 
 @pytest.mark.parametrize("kind, depth", [("fcn", 4), ("mlp", 2), ("mlp", 3)])
-def test_separate_heads_share_nothing_but_the_trunk(kind, depth):
+def test_separate_heads_share_nothing_but_the_backbone(kind, depth):
     images, sizes, truth, proposals = scene()
     model = separate(kind, depth).train()
     losses = model.losses(images, sizes, truth, proposals, draw)
@@ -131,7 +131,7 @@ def test_a_mask_branch_of_its_own_pools_positives_in_training_and_detections_aft
 
 
 @pytest.mark.parametrize("stride", [16, 32])
-def test_the_trunk_has_the_stride_it_claims(stride):
+def test_the_backbone_has_the_stride_it_claims(stride):
     model = network(stride=stride)
     assert model.backbone(torch.zeros(1, 3, 128, 64)).shape == (1, 8, 128 // stride, 64 // stride)
 

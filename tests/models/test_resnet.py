@@ -1,4 +1,4 @@
-"""ResNets as trunks: the same features as torchvision's networks, trained and loaded as torchvision's would be."""
+"""ResNets as backbones: the same features as torchvision's networks, trained and loaded as torchvision's would be."""
 
 from urllib.error import URLError
 
@@ -12,7 +12,7 @@ from models import weights
 from models.backbone import load_pretrained, pretrained_parts
 from models.config import ResNetConfig
 from models.pooling import PyramidAlign, PyramidPooling
-from models.resnet import PYRAMID_STRIDES, FrozenConv2d, PyramidTrunk, Res5, frozen_state, resnet, resnet_trunk
+from models.resnet import PYRAMID_STRIDES, FrozenConv2d, PyramidBackbone, Res5, frozen_state, resnet, resnet_backbone
 from models.rpn import RPNHead, propose
 from ops.roi_align import roi_align
 
@@ -59,11 +59,11 @@ def their_maps(network, images):
 def test_the_maps_are_torchvisions(theirs, state):
     images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     expected = their_maps(theirs, images)
-    c5 = resnet_trunk(resnet(50), 32)
+    c5 = resnet_backbone(resnet(50), 32)
     load_pretrained(c5, state)
     for ours, wanted in zip(c5.maps(images)[1:], expected, strict=True):
         torch.testing.assert_close(ours, wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max().item())
-    c4, res5 = resnet_trunk(resnet(50), 16), Res5(resnet(50), stride=2)
+    c4, res5 = resnet_backbone(resnet(50), 16), Res5(resnet(50), stride=2)
     load_pretrained(c4, state)
     load_pretrained(res5, state)
     torch.testing.assert_close(c4(images), c5.maps(images)[-2])
@@ -86,13 +86,13 @@ def test_a_frozen_normalisation_trains_as_two_layers_do():
 
 
 def test_frozen_stages_and_pretrained_parts():
-    trunk = PyramidTrunk(resnet_trunk(resnet(50), 32, freeze=2))
-    trained = {name for name, parameter in trunk.named_parameters() if parameter.requires_grad}
+    backbone = PyramidBackbone(resnet_backbone(resnet(50), 32, freeze=2))
+    trained = {name for name, parameter in backbone.named_parameters() if parameter.requires_grad}
     assert not any(name.startswith(("body.stages.0", "body.stages.1.")) for name in trained)
     assert {name.split(".")[0] for name in trained} == {"body", "fpn"}
-    pretrained = set(pretrained_parts(trunk).parameters())
-    assert pretrained == set(trunk.body.parameters())  # the pyramid's own layers start from nothing
-    sides = [tuple(each.shape[-2:]) for each in trunk(torch.zeros(1, 3, 64, 128))]
+    pretrained = set(pretrained_parts(backbone).parameters())
+    assert pretrained == set(backbone.body.parameters())  # the pyramid's own layers start from nothing
+    sides = [tuple(each.shape[-2:]) for each in backbone(torch.zeros(1, 3, 64, 128))]
     assert sides == [(16, 32), (8, 16), (4, 8), (2, 4), (1, 2)]
 
 

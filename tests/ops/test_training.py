@@ -14,15 +14,15 @@ BACKENDS = ("reference", "torchvision", "compiled", "pytorch")
 def losses(operator, backend, steps=12) -> list[float]:
     """Fit the mean brightness inside boxes through two convolutions and a pooling layer."""
     torch.manual_seed(0)
-    trunk = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+    backbone = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
     head = nn.Linear(8 * 9, 1)
-    optimizer = torch.optim.SGD([*trunk.parameters(), *head.parameters()], lr=0.05, momentum=0.9)
+    optimizer = torch.optim.SGD([*backbone.parameters(), *head.parameters()], lr=0.05, momentum=0.9)
     recorded = []
     for step in range(steps):
         images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(step))
         boxes = random_boxes(6, 48, seed=step).clamp(0, 47).view(2, 3, 4)
         target = torch.stack([crop_mean(images[index // 3], box) for index, box in enumerate(boxes.view(-1, 4))])
-        pooled = operator(trunk(images), boxes, 3, 0.25, backend=backend)
+        pooled = operator(backbone(images), boxes, 3, 0.25, backend=backend)
         loss = (head(pooled.flatten(1)).squeeze(1) - target).square().mean()
         optimizer.zero_grad()
         loss.backward()

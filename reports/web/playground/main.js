@@ -89,7 +89,7 @@ class Playground {
     this.summary.textContent = `Box ${this.state.box.map(Math.round).join(", ")}. ${words.join(". ")}.`;
   }
 
-  // What the operators see: the map of the object that the box holds the most of, and the trunk's channels.
+  // What the operators see: the map of the object that the box holds the most of, and the backbone's channels.
   world() {
     const { picture, stride, box } = this.state;
     const { objects, channels } = this.data.pictures[picture];

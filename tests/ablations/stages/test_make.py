@@ -37,8 +37,8 @@ def test_a_resnets_backbone_has_the_given_weights(compose, tmp_path):
     stages = Stages(tmp_path / "stages", config)
     make_backbone(stages, lambda *_: None)
     detector, proposer = build_model(stages), proposal_network(stages, seed=0)
-    for trunk in (detector.backbone, proposer.trunk):
-        assert torch.equal(trunk.stages[3][0].conv2.weight, network.layer3[0].conv2.weight)
+    for backbone in (detector.backbone, proposer.backbone):
+        assert torch.equal(backbone.stages[3][0].conv2.weight, network.layer3[0].conv2.weight)
     assert torch.equal(detector.shared_head.layer[2].conv3.weight, network.layer4[2].conv3.weight)
 
 
@@ -56,7 +56,7 @@ def test_another_seed_of_the_stages_makes_other_networks(compose, tmp_path, log)
 
 
 @pytest.mark.parametrize("stride", [16, 32])
-def test_the_shipped_trunks_are_those_that_their_description_names(compose, tmp_path, log, stride):
+def test_the_shipped_backbones_are_those_that_their_description_names(compose, tmp_path, log, stride):
     stages = Stages(tmp_path, from_hydra(compose(["model=toy_fpn_head", "budget=smoke", f"stride={stride}"])))
     make_backbone(stages, log)
     state = stages.backbone()
@@ -66,14 +66,14 @@ def test_the_shipped_trunks_are_those_that_their_description_names(compose, tmp_
     assert stages.backbone_folder == Stages(tmp_path, replace(stages.config, stride=48 - stride)).backbone_folder
 
 
-def test_a_damaged_shipped_trunk_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr("models.weights.TRUNKS", tmp_path)
+def test_a_damaged_shipped_backbone_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr("models.weights.SHIPPED", tmp_path)
     (tmp_path / "16.safetensors").write_bytes(b"not the file")
     with pytest.raises(ValueError, match="expected the file with SHA-256"):
         shipped_state(16)
 
 
-def test_another_architecture_than_the_shipped_trunks_needs_a_trunk_of_its_own(compose):
+def test_another_architecture_than_the_shipped_backbones_needs_a_backbone_of_its_own(compose):
     with pytest.raises(ConfigError, match="model.weights=scratch"):
         from_hydra(compose(["model.roi_channels=64"]))
     assert from_hydra(compose(["model.roi_channels=64", "model.weights=scratch"])).model.roi_channels == 64

@@ -8,7 +8,7 @@ from data.build import build
 from data.dataset import Sample, collate
 from data.loaders import TrainBatches
 from data.specs import ShapesSpec
-from models.backbone import toy_trunk
+from models.backbone import toy_backbone
 
 
 def scene(flip=False):
@@ -40,20 +40,20 @@ def test_sides_are_measured_from_the_centre_of_the_cell():
 
 
 @pytest.mark.parametrize("stride", [16, 32])
-def test_the_dense_task_trains_the_trunks_of_both_strides(stride):
+def test_the_dense_task_trains_the_backbones_of_both_strides(stride):
     network = DenseNetwork([4, 8, 8, 8], [1, 1, 1], 8, 3)
     losses = dense_losses(network, scene())
     sum(loss for name, loss in losses.items() if name.endswith(f"_{stride}")).backward()
     assert set(losses) == {f"{name}_{s}" for name in ("class", "outline", "sides") for s in (16, 32)}
-    assert all(p.grad is not None for p in network.trunk(stride).parameters())
+    assert all(p.grad is not None for p in network.backbone(stride).parameters())
 
 
 @pytest.mark.parametrize("stride", [16, 32])
-def test_a_trunk_of_the_dense_network_has_the_layers_of_a_detectors(stride):
-    network, trunk = DenseNetwork([4, 8, 8, 8], [1, 1, 1], 8, 3), toy_trunk([4, 8, 8, 8], [1, 1, 1], 8, stride)
-    trunk.load_pretrained(network.trunk(stride).state_dict())
+def test_a_backbone_of_the_dense_network_has_the_layers_of_a_detectors(stride):
+    network, backbone = DenseNetwork([4, 8, 8, 8], [1, 1, 1], 8, 3), toy_backbone([4, 8, 8, 8], [1, 1, 1], 8, stride)
+    backbone.load_pretrained(network.backbone(stride).state_dict())
     images = scene().images
-    assert torch.equal(trunk.eval()(images), network.trunk(stride).eval()(images))
+    assert torch.equal(backbone.eval()(images), network.backbone(stride).eval()(images))
 
 
 def test_drawn_images_for_pretraining_never_repeat_and_are_no_studys():

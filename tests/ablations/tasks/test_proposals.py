@@ -14,7 +14,7 @@ from ablations.stages.make import make_backbone, make_proposals
 from ablations.stages.proposals import ProposalNetwork
 from ablations.stages.store import stages_of
 from ablations.tasks.proposals import UNLEARNT, random_boxes, unlearnt
-from models.build import build_rpn_head, build_trunk
+from models.build import build_backbone, build_rpn_head
 
 
 def test_seed_0_gives_the_shared_proposal_network_and_another_seed_does_not(compose, tmp_path, log):
@@ -48,8 +48,8 @@ def test_a_joint_rpn_is_refused(compose):
 def test_untrained_boxes_are_as_many_inside_the_image_and_spread_out(compose, tmp_path):
     tiny = ["budget=smoke", "budget.train_images=8", "budget.val_images=4", f"outputs={tmp_path}", "device=cpu"]
     stages = stages_of(from_hydra(compose(tiny)))
-    trunk = build_trunk(stages.config.model, 16)
-    network = ProposalNetwork(trunk, build_rpn_head(stages.config.model, trunk.out_channels, 16))
+    backbone = build_backbone(stages.config.model, 16)
+    network = ProposalNetwork(backbone, build_rpn_head(stages.config.model, backbone.out_channels, 16))
     by_kind = {kind: unlearnt(network, stages, "val", kind) for kind in UNLEARNT}
     for proposals in by_kind.values():
         assert proposals.boxes.shape == (4, stages.config.model.proposals, 4) and proposals.valid.all()

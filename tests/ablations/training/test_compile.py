@@ -51,7 +51,7 @@ def trained(compiled: bool) -> tuple[list[float], dict[str, torch.Tensor], int]:
 @pytest.mark.slow
 def test_a_compiled_network_trains_like_a_plain_one():
     (plain, weights, none), (losses, same, graphs) = trained(False), trained(True)
-    assert none == 0 and graphs >= 4  # trunk, proposals, box and mask branch
+    assert none == 0 and graphs >= 4  # backbone, proposals, box and mask branch
     assert losses == pytest.approx(plain, rel=1e-4) and plain[-1] < plain[0]
     assert list(same) == list(weights)
     for name, value in weights.items():

@@ -1,4 +1,4 @@
-"""What tools/playground_pictures.py makes of a trunk, and whether the committed pictures are those of the data set."""
+"""What tools/playground_pictures.py makes of a backbone; the committed pictures are those of the data set."""
 
 import base64
 import importlib.util
@@ -11,7 +11,7 @@ import torch
 
 from data.scene import CLASSES, draw_image
 from data.specs import ShapesSpec
-from models.backbone import fold_batch_norm, toy_trunk
+from models.backbone import fold_batch_norm, toy_backbone
 from models.weights import shipped_state
 
 ROOT = Path(__file__).parents[3]
@@ -23,8 +23,8 @@ SPEC.loader.exec_module(tool)
 @pytest.fixture(scope="module")
 def content():
     torch.manual_seed(0)
-    trunk = fold_batch_norm(toy_trunk([4, 6, 8, 10], [1, 2, 1], 12, 32).eval())
-    return tool.content(tool.trunk_of(trunk.state_dict()))
+    backbone = fold_batch_norm(toy_backbone([4, 6, 8, 10], [1, 2, 1], 12, 32).eval())
+    return tool.content(tool.backbone_of(backbone.state_dict()))
 
 
 def test_maps_have_a_byte_for_every_cell_and_use_their_range(content):
@@ -54,9 +54,9 @@ def test_the_committed_pictures_are_those_of_the_data_set():
         assert [item["runs"] for item in picture["objects"]] == [tool.runs(crop) for crop in drawing.crops]
 
 
-def test_the_committed_maps_are_those_of_the_shipped_trunk():
+def test_the_committed_maps_are_those_of_the_shipped_backbone():
     committed = json.loads((ROOT / tool.TARGET).read_text(encoding="utf-8"))
-    fresh = tool.content(tool.trunk_of(shipped_state(32)))
+    fresh = tool.content(tool.backbone_of(shipped_state(32)))
     assert committed["channel_numbers"] == {
         str(stride): numbers for stride, numbers in fresh["channel_numbers"].items()
     }
@@ -67,6 +67,6 @@ def test_the_committed_maps_are_those_of_the_shipped_trunk():
                 assert abs(levels[0] - levels[1]).max() <= 1  # another machine adds in another order
 
 
-def test_another_trunk_is_refused():
-    with pytest.raises(ValueError, match="expected a toy trunk of stride 32"):
-        tool.trunk_of(shipped_state(16))
+def test_another_backbone_is_refused():
+    with pytest.raises(ValueError, match="expected a toy backbone of stride 32"):
+        tool.backbone_of(shipped_state(16))
