@@ -23,10 +23,10 @@ class TrainBatches:
     endless set are taken as they come.
 
     dataset:         an InstanceSet with at least one image
-    images_per_step: B, over all parts; a batch may span two epochs, so every batch is full
+    images_per_step: B, over all micro batches; a batch may span two epochs, so every batch is full
     seed:            fixes order and flips
     num_threads:     prepare the following steps' batches ahead; 0 prepares each when it is asked for
-    part, num_parts: take every num_parts-th image of each step, from number `part` on: a micro batch, or a rank's share
+    micro_batch, micro_batches: give this one of so many micro batches of each step: every micro_batches-th image
     """
 
     def __init__(
@@ -35,15 +35,15 @@ class TrainBatches:
         images_per_step: int,
         seed: int,
         num_threads: int = 0,
-        part: int = 0,
-        num_parts: int = 1,
+        micro_batch: int = 0,
+        micro_batches: int = 1,
     ):
         if not dataset.endless and len(dataset) == 0:
             raise ValueError(f"expected at least one training image, got an empty set: {dataset.name}")
-        if images_per_step < 1 or images_per_step % num_parts:
-            raise ValueError(f"images_per_step: expected a multiple of {num_parts} parts, got {images_per_step}")
+        if images_per_step < 1 or images_per_step % micro_batches:
+            raise ValueError(f"images_per_step: expected a multiple of {micro_batches}, got {images_per_step}")
         self.dataset, self.images_per_step, self.seed = dataset, images_per_step, seed
-        self.part, self.num_parts = part, num_parts
+        self.micro_batch, self.micro_batches = micro_batch, micro_batches
         self._order = lru_cache(maxsize=2)(self._draw_order)
         self._num_threads, self._pool = num_threads, ThreadPoolExecutor(num_threads) if num_threads else None
         self._ahead: dict[int, Future[Batch]] = {}
@@ -76,7 +76,7 @@ class TrainBatches:
         return (rng.random(self.images_per_step) < 0.5).tolist()
 
     def batch(self, step: int) -> Batch:
-        """This part of the batch of a step, 0 being the first."""
+        """The images of a step, 0 being the first, or of this micro batch of it."""
         if self._pool is None:
             return self._load(step)
         # Steps nobody asked for in order (after a jump) are forgotten; asking in order finds its batch ready.
@@ -89,7 +89,7 @@ class TrainBatches:
         return self._ahead.pop(step).result()
 
     def _load(self, step: int) -> Batch:
-        indices = slice(self.part, None, self.num_parts)
+        indices = slice(self.micro_batch, None, self.micro_batches)
         return _collate(self.dataset, self.indices(step)[indices], self.flips(step)[indices])
 
 

@@ -8,7 +8,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ablations.config import validation
 from ablations.config.mistakes import check, no_such
-from ablations.config.schema import STAGES, Config
+from ablations.config.schema import SCHEDULES, Config
 from ablations.errors import ConfigError
 from ablations.machine import native_bfloat16
 from ablations.records.schema import flatten
@@ -101,6 +101,6 @@ def _groups(plain: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def _derived(config: Config) -> Config:
     """The configuration with the settings that follow from others."""
-    budget = dataclasses.replace(config.budget, **{name: getattr(config.budget, name).scaled() for name in STAGES})
+    budget = dataclasses.replace(config.budget, **{name: getattr(config.budget, name).scaled() for name in SCHEDULES})
     counts: dict[str, Any] = {"num_train": budget.train_images, "num_val": budget.val_images}
     return dataclasses.replace(config, budget=budget, data=dataclasses.replace(config.data, **counts))

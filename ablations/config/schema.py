@@ -29,13 +29,13 @@ from models.config import (
     ToyConfig,
 )
 
-STAGES = ("backbone", "rpn", "train")
-"""The training stages of a budget, each with a schedule."""
+SCHEDULES = ("backbone", "rpn", "train")
+"""The schedules of a budget."""
 
 
 @dataclass(frozen=True, config=FORBID)
 class ScheduleConfig:
-    """One training stage: an optimiser under a learning rate that rises to `lr` and falls again.
+    """One training: an optimiser under a learning rate that rises to `lr` and falls again.
 
     pretrained_lr: the pretrained backbone's rate as a share of it.
     optimizer: adamw, or sgd with a momentum of 0.9.
@@ -43,7 +43,7 @@ class ScheduleConfig:
     tenth at each of `milestones`, shares of the steps.
     scaled_from: the number of images a step that `lr` and `steps` are given for. With another one the rate grows and
     the steps shrink in proportion (the linear scaling rule); null: they are taken as they are.
-    micro_batches: parts in which a step's images go through the network one after another, to save memory.
+    micro_batches: in how many a step's images go through the network, one after another, to save memory.
     """
 
     steps: Count
@@ -83,7 +83,7 @@ class BudgetConfig:
     """How much is computed.
 
     seeds: of a study, so many from `first_seed` on; train_images, val_images: to train on and to evaluate, at most
-    (null: all); backbone, rpn, train: the schedule of each stage.
+    (null: all); backbone, rpn, train: the schedule of each training.
     """
 
     name: str

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from ablations.config.loading import to_plain
 from ablations.config.mistakes import format_value
 from ablations.config.overrides import CONF, Compose, key_of
-from ablations.config.schema import STAGES
+from ablations.config.schema import SCHEDULES
 
 LINE = re.compile(r"(?P<indent> *)(?P<list>- )?(?P<key>\w+):(?P<value>.*?)(?: +# (?P<comment>.*))?$")
 OPTION_WIDTH, SETTING_WIDTH = 16, 34
@@ -78,7 +78,7 @@ def _group_comments(group: str, option: str) -> dict[str, str]:
     for base in content.get("defaults", []):
         if base == "/_budget@_here_":
             for name, text in _comments(CONF / "_schedule.yaml").items():
-                comments |= {f"{group}.{stage}.{name}": text for stage in STAGES}
+                comments |= {f"{group}.{schedule}.{name}": text for schedule in SCHEDULES}
             comments |= {f"{group}.{name}": text for name, text in _comments(CONF / "_budget.yaml").items()}
         elif isinstance(base, str) and base != "_self_":
             comments |= _group_comments(group, base)

@@ -59,7 +59,10 @@ def make_backbone(stages: Stages, log: RunLog) -> None:
         initialise(network, stages.seed)
         network.to(stages.device).to(memory_format=torch.channels_last).train()
         batches = MicroBatches(dataset, schedule, derive_seed(stages.seed, "backbone"), stages.seed)
-        losses = lambda step, part: dense_losses(network, batches.batch(step, part).to(stages.device))  # noqa: E731
+
+        def losses(step: int, micro_batch: int) -> dict[str, Tensor]:
+            return dense_losses(network, batches.batch(step, micro_batch).to(stages.device))
+
         checkpoint = stage_checkpoint(folder, stages.backbone_key, stages, log)
         train(TrainingSpec(network, losses, schedule, config.precision), checkpoint, stages, log)
         for stride in model.strides:

@@ -58,10 +58,10 @@ def proposal_training(network: ProposalNetwork, stages: Stages, seed: int) -> Tr
     config = stages.config
     batches = MicroBatches(stages.dataset("train"), config.budget.rpn, derive_seed(seed, "rpn"), seed)
 
-    def losses(step: int, part: int) -> dict[str, Tensor]:
-        batch = batches.batch(step, part).to(stages.device)
+    def losses(step: int, micro_batch: int) -> dict[str, Tensor]:
+        batch = batches.batch(step, micro_batch).to(stages.device)
         scores, deltas, anchors = network(batch.images)
-        random_keys = to_device(batches.uniform(scores.shape, "anchors", step, part), stages.device)
+        random_keys = to_device(batches.uniform(scores.shape, "anchors", step, micro_batch), stages.device)
         num_anchors = config.model.anchors_per_image
         return rpn_losses(scores, deltas, anchors, batch.boxes, batch.labels, batch.crowds, num_anchors, random_keys)
 

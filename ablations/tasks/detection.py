@@ -74,12 +74,12 @@ def detection_training(model: Detector, stages: Stages) -> TrainingSpec:
     cached = None if model.rpn is not None else stages.proposals("train")
     batches = MicroBatches(stages.dataset("train"), config.budget.train, config.seed, config.seed)
 
-    def losses(step: int, part: int) -> dict[str, Tensor]:
-        batch = batches.batch(step, part)
+    def losses(step: int, micro_batch: int) -> dict[str, Tensor]:
+        batch = batches.batch(step, micro_batch)
         proposals = None if cached is None else proposals_of(cached, batch, device)
         batch = batch.to(device)
         truth = GroundTruth(batch.boxes, batch.labels, batch.masks, batch.crowds)
-        draw = lambda name, shape: to_device(batches.uniform(shape, name, step, part), device)  # noqa: E731
+        draw = lambda name, shape: to_device(batches.uniform(shape, name, step, micro_batch), device)  # noqa: E731
         return model(batch.images, batch.sizes, truth, proposals, draw)
 
     return TrainingSpec(model, losses, config.budget.train, config.precision, pretrained_parts(model))

@@ -1,4 +1,4 @@
-"""The images and random numbers of a training stage: functions of seed, step and part, not of what was drawn before."""
+"""The images and random numbers of a training: functions of seed, step and micro batch, not of what came before."""
 
 import torch
 from torch import Tensor
@@ -10,32 +10,33 @@ from models.initialise import derive_seed
 
 
 class MicroBatches:
-    """The micro batches of each training step. Together they are the step's batch, whatever `num_parts` is: image i of
-    the batch is in part i % num_parts and has the same random numbers.
+    """The micro batches of each training step. Together they are the step's batch, however many they are: image i of
+    the batch is in number i modulo their number and has the same random numbers.
 
     image_seed decides the order and the mirroring of the images, seed the numbers that `uniform` draws.
     """
 
     def __init__(self, dataset: InstanceSet, schedule: ScheduleConfig, image_seed: int, seed: int) -> None:
-        self.num_parts, self.seed = schedule.micro_batches, seed
+        self.micro_batches, self.seed = schedule.micro_batches, seed
         self.loaders = [
             TrainBatches(
                 dataset,
                 schedule.images_per_step,
                 image_seed,
                 num_threads=loader_threads(dataset),
-                part=part,
-                num_parts=self.num_parts,
+                micro_batch=micro_batch,
+                micro_batches=self.micro_batches,
             )
-            for part in range(self.num_parts)
+            for micro_batch in range(self.micro_batches)
         ]
 
-    def batch(self, step: int, part: int) -> Batch:
-        return self.loaders[part].batch(step)
+    def batch(self, step: int, micro_batch: int) -> Batch:
+        return self.loaders[micro_batch].batch(step)
 
-    def uniform(self, shape: tuple[int, ...], name: str, step: int, part: int) -> Tensor:
-        """Uniform random numbers [images of the part, ...], float32 in 0..1."""
-        return uniform((shape[0] * self.num_parts, *shape[1:]), self.seed, name, step)[part :: self.num_parts]
+    def uniform(self, shape: tuple[int, ...], name: str, step: int, micro_batch: int) -> Tensor:
+        """Uniform random numbers [images of the micro batch, ...], float32 in 0..1."""
+        numbers = uniform((shape[0] * self.micro_batches, *shape[1:]), self.seed, name, step)
+        return numbers[micro_batch :: self.micro_batches]
 
 
 def uniform(shape: tuple[int, ...], seed: int, *names: object) -> Tensor:

@@ -56,11 +56,11 @@ def rank() -> int:
 
 def check_config(config: Config) -> None:
     """Raises ConfigError if the processes cannot share this work."""
-    for stage in ("train", "rpn"):
-        parts = getattr(config.budget, stage).micro_batches
-        if parts % world_size():
+    for name in ("train", "rpn"):
+        count = getattr(config.budget, name).micro_batches
+        if count % world_size():
             raise ConfigError(
-                f"budget.{stage}.micro_batches: expected a multiple of torchrun's {world_size()} processes, got {parts}"
+                f"budget.{name}.micro_batches: expected a multiple of torchrun's {world_size()} processes, got {count}"
             )
     if config.launcher.kind != "local":
         raise ConfigError(f"launcher: torchrun starts the processes itself; leave {config.launcher.kind} out")

@@ -26,7 +26,7 @@ AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 class TrainingSpec:
     """What is trained, and how.
 
-    losses(step, part): the losses, by name, of micro batch `part` of a step. Their sum is minimised.
+    losses(step, micro_batch): the losses, by name, of one of a step's micro batches. Their sum is minimised.
     precision: "float32", or "bfloat16" or "float16" for the layers that autocast computes so; weights stay float32.
     pretrained: the part of `model` that is pretrained; it learns at `schedule.pretrained_lr` times the rate.
     """
@@ -90,11 +90,11 @@ def accumulate_gradients(
 ) -> dict[str, Tensor]:
     """Adds up the gradients of a step's loss, times `scale`: the mean over the step's micro batches, of which this is
     the share of one rank. Returns what its micro batches contribute to each of the step's losses."""
-    num_parts = spec.schedule.micro_batches
+    micro_batches = spec.schedule.micro_batches
     losses: dict[str, Tensor] = {}
-    for part in range(rank, num_parts, world_size):
+    for micro_batch in range(rank, micro_batches, world_size):
         with torch.autocast(scale.device.type, AUTOCAST.get(spec.precision), enabled=spec.precision in AUTOCAST):
-            contributions = {name: loss / num_parts for name, loss in spec.losses(step, part).items()}
+            contributions = {name: loss / micro_batches for name, loss in spec.losses(step, micro_batch).items()}
         (torch.stack(list(contributions.values())).sum() * scale).backward()
         losses = {name: losses.get(name, 0) + loss.detach() for name, loss in contributions.items()}
     return losses

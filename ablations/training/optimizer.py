@@ -1,4 +1,4 @@
-"""The optimiser of a training stage and its learning rate."""
+"""The optimiser of a training and its learning rate."""
 
 import math
 

@@ -220,7 +220,7 @@ def test_help_has_every_option_and_every_setting_with_its_comment(capsys):
     with composer(GROUPS) as compose:
         settings = compose([])
     assert all(any(line.strip().startswith(f"{name}:") for line in lines) for name in settings if name != "study")
-    assert sum("share of the steps in which the rate rises" in line for line in lines) == 3  # of each stage
+    assert sum("share of the steps in which the rate rises" in line for line in lines) == 3  # of each schedule
 
 
 @pytest.mark.parametrize(

@@ -68,11 +68,11 @@ def test_a_step_may_be_larger_than_the_set(drawn):
 
 def test_the_parts_of_a_step_do_not_overlap(drawn):
     whole = TrainBatches(drawn, 4, seed=0).batch(1)
-    parts = [TrainBatches(drawn, 4, seed=0, part=part, num_parts=2).batch(1) for part in range(2)]
-    assert torch.equal(torch.stack([part.indices for part in parts], 1).flatten(), whole.indices)
-    assert torch.equal(parts[1].images, whole.images[1::2]) and torch.equal(parts[0].flipped, whole.flipped[::2])
+    halves = [TrainBatches(drawn, 4, seed=0, micro_batch=k, micro_batches=2).batch(1) for k in range(2)]
+    assert torch.equal(torch.stack([half.indices for half in halves], 1).flatten(), whole.indices)
+    assert torch.equal(halves[1].images, whole.images[1::2]) and torch.equal(halves[0].flipped, whole.flipped[::2])
     with pytest.raises(ValueError, match="multiple of 3"):
-        TrainBatches(drawn, 4, seed=0, num_parts=3)
+        TrainBatches(drawn, 4, seed=0, micro_batches=3)
 
 
 def test_mirroring_moves_pixels_boxes_and_masks_together(drawn):

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ablations.config.loading import from_hydra, from_settings
-from ablations.config.schema import STAGES, ScheduleConfig
+from ablations.config.schema import SCHEDULES, ScheduleConfig
 from ablations.config.unused_settings import unused_settings
 from ablations.errors import ConfigError
 from ablations.stages.store import Stages
@@ -171,7 +171,7 @@ def test_a_schedule_is_written_once_and_is_no_choice_of_a_group():
     for path in (CONF / "budget").glob("*.yaml"):
         assert not path.name.startswith("_")
         budget = OmegaConf.load(path)
-        assert all(budget[stage].keys() <= schedule for stage in STAGES if stage in budget)
+        assert all(budget[name].keys() <= schedule for name in SCHEDULES if name in budget)
 
 
 def test_the_precision_is_decided_before_the_run_is_named(compose):

@@ -15,20 +15,20 @@ def images():
     return draw(ShapesSpec(num_train=12, num_val=1), "train")
 
 
-def micro_batches(images, num_parts, seed=3):
-    schedule = ScheduleConfig(steps=2, images_per_step=8, micro_batches=num_parts)
+def micro_batches(images, number, seed=3):
+    schedule = ScheduleConfig(steps=2, images_per_step=8, micro_batches=number)
     return MicroBatches(images, schedule, image_seed=5, seed=seed)
 
 
-@pytest.mark.parametrize("num_parts", [2, 4])
-def test_micro_batches_together_are_the_batch(images, num_parts):
-    whole, parts = micro_batches(images, 1), micro_batches(images, num_parts)
+@pytest.mark.parametrize("number", [2, 4])
+def test_micro_batches_together_are_the_batch(images, number):
+    whole, parts = micro_batches(images, 1), micro_batches(images, number)
     batch, numbers = whole.batch(1, 0), whole.uniform((8, 5), "rois", 1, 0)
-    for part in range(num_parts):
-        own = parts.batch(1, part)
-        assert torch.equal(own.image_ids, batch.image_ids[part::num_parts])
-        assert torch.equal(own.images, batch.images[part::num_parts])
-        assert torch.equal(parts.uniform((8 // num_parts, 5), "rois", 1, part), numbers[part::num_parts])
+    for micro_batch in range(number):
+        own = parts.batch(1, micro_batch)
+        assert torch.equal(own.image_ids, batch.image_ids[micro_batch::number])
+        assert torch.equal(own.images, batch.images[micro_batch::number])
+        assert torch.equal(parts.uniform((8 // number, 5), "rois", 1, micro_batch), numbers[micro_batch::number])
 
 
 def test_random_numbers_depend_on_seed_name_and_step(images):

@@ -41,7 +41,7 @@ def train(path, log, owner="me", precision="float32", stop_after=None, every=EVE
     images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     steps = []
 
-    def losses(step, part):
+    def losses(step, micro_batch):
         steps.append(step)
         out = model(images.to(memory_format=torch.channels_last) + 0.1 * step).float()
         return {"a": out.square().mean(), "b": (out - 1).abs().mean()}

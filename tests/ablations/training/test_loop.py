@@ -40,11 +40,11 @@ def test_the_linear_scaling_rule_keeps_the_total_number_of_images():
 def test_micro_batches_train_like_the_whole_batch(optimizer):
     x = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
 
-    def trained(parts):
+    def trained(micro_batches):
         torch.manual_seed(0)
         layer = nn.Linear(3, 1)
-        schedule = ScheduleConfig(steps=5, lr=0.1, optimizer=optimizer, micro_batches=parts)
-        losses = lambda step, part: {"squared": (layer(x[part::parts]) ** 2).mean()}  # noqa: E731
+        schedule = ScheduleConfig(steps=5, lr=0.1, optimizer=optimizer, micro_batches=micro_batches)
+        losses = lambda step, micro_batch: {"squared": (layer(x[micro_batch::micro_batches]) ** 2).mean()}  # noqa: E731
         done = fit(TrainingSpec(layer, losses, schedule), ignore, 1)
         return layer.weight.detach(), done.losses["squared"]
 
@@ -58,7 +58,7 @@ def test_fit_reduces_the_loss_and_returns_its_mean_at_the_end():
     x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
     y = x @ torch.tensor([[1.0], [-2.0], [0.5]])
     seen = []
-    losses = lambda step, part: {"squared": ((layer(x) - y) ** 2).mean()}  # noqa: E731
+    losses = lambda step, micro_batch: {"squared": ((layer(x) - y) ** 2).mean()}  # noqa: E731
     spec = TrainingSpec(layer, losses, ScheduleConfig(steps=200, lr=0.1))
     done = fit(spec, lambda step, values: seen.append((step, values)), log_every=50)
     assert [step for step, _ in seen] == [0, 50, 100, 150]
@@ -75,7 +75,7 @@ def test_float16_skips_steps_that_overflow_until_the_scale_fits(optimizer, tmp_p
         nn.init.ones_(layer.weight)
         weights = []
 
-        def losses(step, part):
+        def losses(step, micro_batch):
             weights.append(layer.weight.detach().clone())
             return {"sum": layer(torch.full((1, 4), 8.0)).float().sum()}
 
@@ -102,7 +102,7 @@ def test_float16_reaches_the_loss_of_float32():
     def loss(precision):
         torch.manual_seed(0)
         layer = nn.Linear(3, 1)
-        losses = lambda step, part: {"squared": ((layer(x).float() - y) ** 2).mean()}  # noqa: E731
+        losses = lambda step, micro_batch: {"squared": ((layer(x).float() - y) ** 2).mean()}  # noqa: E731
         spec = TrainingSpec(layer, losses, ScheduleConfig(steps=60, lr=0.1), precision)
         return fit(spec, ignore, 10).losses["squared"]
 
@@ -115,7 +115,7 @@ def test_the_pretrained_part_learns_more_slowly():
         network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
         before = network[0].weight.detach().clone()
         schedule = ScheduleConfig(steps=1, lr=0.1, weight_decay=0, pretrained_lr=0.1)
-        losses = lambda step, part: {"sum": network(torch.ones(1, 2)).sum()}  # noqa: E731
+        losses = lambda step, micro_batch: {"sum": network(torch.ones(1, 2)).sum()}  # noqa: E731
         fit(TrainingSpec(network, losses, schedule, pretrained=network[0] if slower else None), ignore, 1)
         return (network[0].weight - before).abs().max().item()
 
@@ -125,7 +125,7 @@ def test_the_pretrained_part_learns_more_slowly():
 def test_a_loss_that_is_not_finite_stops_training_and_all_losses_are_named():
     layer = nn.Linear(1, 1)
     nn.init.ones_(layer.weight)  # its sign decides the sign of the infinity
-    losses = lambda step, part: {  # noqa: E731
+    losses = lambda step, micro_batch: {  # noqa: E731
         "good": layer.weight.sum(),
         "bad": layer.weight.sum() * (torch.inf if step == 3 else 1),
     }

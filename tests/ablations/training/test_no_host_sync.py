@@ -162,7 +162,7 @@ def test_a_training_on_a_gpu_synchronises_only_where_it_logs(case, precision, mo
     monkeypatch.setattr(LossHistory, "read", may_read)
     losses = losses_of(network)
 
-    def strictly(step, part):
+    def strictly(step, micro_batch):
         # The first step compiles kernels and takes memory; from then on every wait is an error, the optimiser's too.
         torch.cuda.set_sync_debug_mode("error" if step else "default")
         return {"all": losses()}
