@@ -5,6 +5,7 @@ import importlib.metadata
 import torch
 
 from .backends import ORDER, Need, choose, refusal
+from .command import run_command
 from .cpu import compiled
 
 
@@ -44,4 +45,4 @@ def _version(package: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -10,6 +10,7 @@ from matplotlib import pyplot
 from matplotlib.patches import Rectangle
 
 from . import geometry
+from .command import run_command
 
 FOLDER = Path(__file__).parent / "drawings"
 # The operators' colours are those of the reports' figures; their lightness differs, for grey print.
@@ -174,4 +175,4 @@ def reads(size: float, num_bins: int) -> tuple[int, int, int]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

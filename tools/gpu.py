@@ -19,6 +19,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.terminal import run_command
+
 ROOT = Path(__file__).resolve().parent.parent
 KERNEL_TESTS = ["tests/ops/triton_kernels/test_kernels.py", "tests/models/test_backends.py"]
 
@@ -128,4 +130,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

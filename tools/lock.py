@@ -17,6 +17,10 @@ import tomllib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from data.terminal import run_command
+
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "pylock.toml"
 LEFT_OUT = ("torch", "torchvision")
@@ -103,4 +107,4 @@ if __name__ == "__main__":
     commands = {"write": write, "requirements": requirements}
     if len(sys.argv) != 2 or sys.argv[1] not in commands:
         sys.exit(f"expected one of {', '.join(commands)}, got {' '.join(sys.argv[1:]) or 'nothing'}")
-    commands[sys.argv[1]]()
+    run_command(commands[sys.argv[1]])

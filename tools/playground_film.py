@@ -15,6 +15,7 @@ from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from data.terminal import run_command
 from reports.web.playground import playground_page
 
 TARGET = Path("docs/playground.gif")
@@ -33,7 +34,10 @@ MOVE = """([x1, y1, x2, y2, by]) => film.move([x1 + by, y1, x2 + by, y2])"""
 
 def frames() -> list[Image.Image]:
     """The pictures of one there and back."""
-    chromium = next(path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name)))
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next((path for name in names if (path := shutil.which(name))), None)
+    if chromium is None:
+        sys.exit(f"error: expected one of {', '.join(names)} on the PATH, found none; install Chromium")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as running:
         file = Path(folder) / "playground.html"
         file.write_text(playground_page(), encoding="utf-8")
@@ -62,4 +66,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from data.dataset import normalise
 from data.scene import CLASSES, Drawing, draw_image
 from data.specs import ShapesSpec
+from data.terminal import run_command
 from models.backbone import Backbone, fold_batch_norm, toy_backbone
 from models.weights import shipped_state
 
@@ -130,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -1,10 +1,11 @@
 """Makes the toy backbones that come with the project, from synthetic images that no study uses:
 
-    python -m ablations.stages.ship            # pretrain them (35 minutes of one core) and write models/shipped
+    python -m ablations.stages.ship [SETTING=VALUE ...]     # pretrain (35 minutes of one core), write models/shipped
 
 An interrupted pretraining continues where it stopped. The files hold float16, which halves them.
 """
 
+import argparse
 import hashlib
 import json
 import sys
@@ -16,22 +17,36 @@ from safetensors.torch import load_file, save_file
 from ablations.config.loading import from_hydra
 from ablations.config.overrides import composer, group_options
 from ablations.config.schema import Config
+from ablations.errors import ConfigError
 from ablations.records.code_version import code_version
 from ablations.records.provenance import git_state
 from ablations.records.run_log import RunLog
 from ablations.stages.make import make_backbone
 from ablations.stages.store import Stages, stages_of
+from data.terminal import run_command
 from models.config import SHIPPED
 
 SETTINGS = ("model=toy", "model.weights=scratch", "budget=backbone")
 
 
-def main(overrides: list[str]) -> None:
-    with composer(group_options()) as compose:
-        stages = stages_of(from_hydra(compose([*SETTINGS, *overrides])))
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m ablations.stages.ship",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("settings", nargs="*", metavar="SETTING=VALUE", help="as those of run.py")
+    options = parser.parse_args(arguments)
+    try:
+        with composer(group_options()) as compose:
+            stages = stages_of(from_hydra(compose([*SETTINGS, *options.settings])))
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     with RunLog(stages.work_folder("shipped backbones"), "shipped backbones", echo=True) as log:
         make_backbone(stages, log)
     write(stages)
+    return 0
 
 
 def write(stages: Stages) -> None:
@@ -66,4 +81,4 @@ def describe(config: Config, code: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_command(main)

@@ -21,6 +21,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 import torch
 import torchvision
 
+from ..command import run_command
 from ..cpu import compiled
 from ..geometry import pool_bins
 from .cases import Case, Contender, cases, contenders, make_boxes, make_maps, runs_triton, tiny_cases
@@ -275,4 +276,4 @@ def report_progress(rows: list[dict]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -1,8 +1,10 @@
-"""Table and plot of the operator benchmark, from its record alone: `python -m ops.bench_report FOLDER`."""
+"""Table and plot of the operator benchmark, from its record alone: `python -m ops.bench.report FOLDER`."""
 
+import argparse
 import json
-import sys
 from pathlib import Path
+
+from ..command import run_command
 
 OPERATORS = {
     "roi_align": "RoIAlign",
@@ -199,5 +201,11 @@ def plot(record: dict, folder: Path) -> None:
     pyplot.close(figure)
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m ops.bench.report", description=__doc__)
+    parser.add_argument("folder", type=Path, help="folder of record.json; table and plot are written beside it")
+    write_report(parser.parse_args().folder)
+
+
 if __name__ == "__main__":
-    write_report(Path(sys.argv[1]))
+    run_command(main)

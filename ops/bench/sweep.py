@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ..command import run_command
 from ..triton_kernels import launch
 from .__main__ import machine, timed
 from .cases import Case, cases, contenders, make_boxes, make_maps, tiny_cases
@@ -91,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

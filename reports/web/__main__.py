@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from ablations.errors import RecordError
+from data.terminal import run_command
 from reports.gallery import GALLERY
 from reports.web.site import write_site
 from reports.web.story import repository_of_workflow
@@ -25,4 +26,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -76,3 +76,18 @@ def test_a_lost_standard_error_does_not_stop_the_work():
     assert done.returncode == 3 and done.stdout.count("\n") == 3
     done = command(redirect="2>&-")
     assert done.returncode == 3 and done.stdout.count("\n") == 3
+
+
+def entrances():
+    """Every module and script of the project that does something when it is run."""
+    folders = ("ablations", "data", "models", "ops", "reports", "tools")
+    files = [ROOT / "run.py", *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))]
+    return [path for path in files if '\nif __name__ == "__main__":\n' in path.read_text(encoding="utf-8")]
+
+
+def test_every_entrance_ends_in_this_way():
+    paths = entrances()
+    assert len(paths) > 20
+    for path in paths:
+        last = path.read_text(encoding="utf-8").splitlines()[-1]
+        assert last.startswith("    run_command("), path.relative_to(ROOT)
