@@ -12,7 +12,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
 STUDIES := roialign misalignment roiops maskloss maskclass maskhead multitask rpn fcis
-LONG_STUDIES := stages
+LONG_STUDIES := length stages
 ABLATIONS := $(addprefix ablation-,$(STUDIES) $(LONG_STUDIES))
 
 .DEFAULT_GOAL := help
@@ -34,6 +34,7 @@ ablation-maskhead: ## convolutions or fully connected layers in the mask branch?
 ablation-multitask: ## what the mask branch does to boxes, and what it costs
 ablation-rpn: ## how many proposals it takes to find the objects
 ablation-fcis: ## Mask R-CNN and FCIS where objects overlap
+ablation-length: ## do the gaps of maskhead and maskloss close with longer training? (not in `make ablations`)
 ablation-stages: ## the main study, with a backbone and a proposal network for each seed (not in `make ablations`)
 
 $(ABLATIONS): ablation-%: $(INSTALLED)

@@ -248,7 +248,7 @@ def _exhibit(studies: dict[str, Analysis], study: str, name: str) -> Marked:
     if exhibit is None:
         return tables.cost(results) if name == "inference_cost" else Marked("")
     if name == "competition":
-        return exhibits.guarded(exhibit, lambda: competition.best_rule(studies[study], exhibit))
+        return exhibits.guarded(exhibit, lambda: competition.mildest_rule(studies[study]))
     return exhibits.guarded(exhibit, lambda: inference_cost.summary(results, exhibit))
 
 

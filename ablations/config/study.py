@@ -87,7 +87,7 @@ def compose_study(
     mistakes = []
     for override in overrides:
         key = key_of(override)
-        if key in study.factors or key.partition(".")[0] in study.factors:
+        if declared(key, study.factors):
             mistakes.append(f"{override}: study {study.name} varies {key} itself; leave it out or run without it")
         if key == "seed":
             mistakes.append(f"{override}: a study runs budget.seeds seeds from budget.first_seed on; set those instead")
@@ -119,9 +119,14 @@ def refuse_unused_settings(configs: list[Config], overrides: list[str], study: b
 
 def check_factors(study: Study, arms: dict[str, Config]) -> None:
     """Raises ConfigError if arms differ in anything but the study's factors."""
-    stray = [key for key in differences(arms) if key.partition(".")[0] not in study.factors]
+    stray = [key for key in differences(arms) if not declared(key, study.factors)]
     if stray:
         raise ConfigError(f"study {study.name}: expected arms that differ in {study.factors}, got also {stray}")
+
+
+def declared(key: str, factors: list[str]) -> bool:
+    """Whether a setting is one of the factors or part of one: "roi.op" of "roi"."""
+    return any(key == factor or key.startswith(f"{factor}.") for factor in factors)
 
 
 def differences(arms: dict[str, Config]) -> dict[str, dict[str, Any]]:

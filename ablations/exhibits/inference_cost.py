@@ -25,8 +25,8 @@ from data.loaders import eval_batches
 from models.detector import Proposals
 from models.mask_rcnn import MaskRCNN
 
-IMAGES = 200
-"""Number of validation images that are timed, one at a time, as the paper's times are per image."""
+IMAGES = 100
+"""Number of evaluation images that are timed for each seed, one at a time, as the paper's times are per image."""
 
 WARM_UP = 5
 
@@ -73,14 +73,26 @@ MASKS: dict[str, Detect] = {"none": without_masks, "best": with_best_masks, "all
 
 
 def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
-    """Measures the first seed's networks on the first validation images, image by image in turn, in one process."""
-    seed = min(run.config.seed for run in runs)
-    chosen = {run.arm: run for run in runs if run.config.seed == seed}
+    """Measures every seed's networks on the first evaluation images, image by image in turn, in one process.
+
+    metrics: of each run with masks, by arm and seed, what `added_by_masks` gives; all else is of the first seed
+    """
+    seeds = sorted({run.config.seed for run in runs})
+    measured = {seed: of_seed([run for run in runs if run.config.seed == seed]) for seed in seeds}
+    metrics: dict[str, dict[str, Any]] = {}
+    for seed, content in measured.items():
+        for arm in (variant["arm"] for variant in content["variants"] if variant["masks"] == "best"):
+            metrics.setdefault(arm, {})[str(seed)] = added_by_masks(content, arm)
+    return {"seed": seeds[0], "metrics": metrics} | measured[seeds[0]]
+
+
+def of_seed(runs: list[Run]) -> dict[str, Any]:
+    """Parameters, arithmetic and times of the networks of one seed, an arm each."""
     models: dict[str, MaskRCNN] = {}
-    for arm, run in chosen.items():
+    for run in runs:
         model = trained_model(run)
         assert isinstance(model, MaskRCNN) and model.rpn is None, "expected Mask R-CNN on shared proposals"
-        models[arm] = model
+        models[run.arm] = model
     variants = [
         Variant(arm, name, model, detect)
         for arm, model in models.items()
@@ -93,7 +105,6 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     proposals = proposals_of(stages.proposals(stages.split), batch, stages.device)
     batch = batch.to(stages.device)
     return {
-        "seed": seed,
         "num_images": len(seconds[0]),
         "num_proposals": runs[0].config.model.proposals,
         "most_boxes": runs[0].config.model.detections_per_image,
@@ -113,6 +124,28 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
             }
             for variant, counts, times in zip(variants, masks, seconds, strict=True)
         ],
+    }
+
+
+def added_by_masks(content: dict[str, Any], arm: str) -> dict[str, float]:
+    """What masks of the best boxes add to the same network without masks, in percent of that.
+
+    parameters_added; multiply_adds_added: with as many masks as an image has on average; time_added: the median over
+    images of the ratio of two times measured one after the other
+    """
+    none, best = (
+        next(item for item in content["variants"] if (item["arm"], item["masks"]) == (arm, name))
+        for name in ("none", "best")
+    )
+    parameters, flops = content["parameters"][arm], content["flops"][arm]
+    ratios = [
+        with_masks / without for with_masks, without in zip(best["milliseconds"], none["milliseconds"], strict=True)
+    ]
+    of_masks = parameters["mask_head"]
+    return {
+        "parameters_added": 100 * of_masks / (sum(parameters.values()) - of_masks),
+        "multiply_adds_added": 100 * best["masks_per_image"] * flops["per_mask"] / flops["without_masks"],
+        "time_added": 100 * (statistics.median(ratios) - 1),
     }
 
 

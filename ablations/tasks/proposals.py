@@ -1,5 +1,6 @@
 """The task "proposals": train a proposal network alone, and count the objects that its proposals cover."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from data.loaders import eval_batches
 from models.detector import Detections, Proposals
 from models.rpn import propose
 
-UNLEARNT = ("anchors", "random")
+UNLEARNT = ("anchors", "grid", "random")
 """What recall is measured of besides the network's proposals: see `unlearnt`."""
 
 RANDOM_BOXES = 1000
@@ -47,8 +48,8 @@ def proposals_task(stages: Stages) -> Task:
 def unlearnt(network: ProposalNetwork, stages: Stages, split: str, kind: str) -> Proposals:
     """As many boxes as the network proposes, after the same suppression, but without anything learnt.
 
-    kind: "anchors" takes the network's anchors in random order; "random" takes random boxes, whose sides and ratios
-    lie in the range of the anchors'
+    kind: "anchors" takes the network's anchors in random order; "grid" takes `windows`, the largest size first and in
+    random order within a size; "random" takes random boxes, whose sides and ratios lie in the range of the anchors'
     """
     model, dataset = stages.config.model, stages.dataset(split)
     boxes, scores = [], []
@@ -57,13 +58,31 @@ def unlearnt(network: ProposalNetwork, stages: Stages, split: str, kind: str) ->
         anchors = torch.cat(network.head.anchors([features] if isinstance(features, Tensor) else features)).cpu()
         for size, index in zip(batch.sizes, batch.indices.tolist(), strict=True):
             draw = lambda name, *shape: uniform(shape, stages.config.seed, kind, name, index)  # noqa: B023, E731
-            candidates = anchors if kind == "anchors" else random_boxes(draw("boxes", RANDOM_BOXES, 4), size, anchors)
+            if kind == "random":
+                candidates = random_boxes(draw("boxes", RANDOM_BOXES, 4), size, anchors)
+            else:
+                candidates = anchors if kind == "anchors" else windows(size, anchors)
             ranks, unmoved = draw("ranks", 1, len(candidates)), torch.zeros(1, len(candidates), 4)
+            if kind == "grid":  # of one size the random order remains
+                sides = candidates[:, 2] - candidates[:, 0]
+                ranks = (ranks + (sides[:, None] > sides).sum(1)) / len(candidates)
             settings = model.proposals_before, model.proposals, model.smallest_proposal
             kept = propose(ranks.logit(), unmoved, [candidates], size[None], *settings)
             boxes.append(kept[0])
             scores.append(kept[1])
     return Proposals(torch.cat(boxes), torch.cat(scores))
+
+
+def windows(size: Tensor, anchors: Tensor) -> Tensor:
+    """Squares [N, 4] of each of the anchors' sizes, evenly spaced, as few as cover an image of size (height, width)."""
+    boxes = []
+    for side in (anchors[:, 2:] - anchors[:, :2]).prod(1).sqrt().round().unique().tolist():
+        lefts, tops = (
+            torch.linspace(0, max(length - side, 0), math.ceil(length / side)) for length in (size[1], size[0])
+        )
+        corners = torch.cartesian_prod(lefts, tops)
+        boxes.append(torch.cat([corners, corners + side], dim=1))
+    return torch.cat(boxes)
 
 
 def random_boxes(keys: Tensor, size: Tensor, anchors: Tensor) -> Tensor:

@@ -16,7 +16,11 @@ from reports.text.tables import mean_sd
 
 THRESHOLDS = tuple(range(50, 100, 5))  # IoU in percent, COCO's ten
 DRAWN: dict[int, Any] = {50: "-", 75: (0, (4, 2))}  # threshold -> how its line against the number is drawn
-UNLEARNT = {"anchors": ("anchors in random order", "x"), "random": ("random boxes", "+")}
+UNLEARNT = {
+    "anchors": ("anchors in random order", "x"),
+    "grid": ("a grid of windows", "s"),
+    "random": ("random boxes", "+"),
+}
 FEW = (1, 3, 10)  # numbers of proposals that are drawn against the IoU, as well as all of them
 RAMP = ("#9ecae1", "#6baed6", "#3182bd", "#08519c")  # of these numbers, the smallest first
 

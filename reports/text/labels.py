@@ -10,8 +10,17 @@ from reports.load import StudyResults
 NOTHING = "–"  # where a value is not defined
 MINUS = "−"
 
-KINDS = {"segm": "mask", "bbox": "box", "overlap": "mask", "neighbours": "", "true_boxes": "true-box mask"}
-BOXES = {"recall": "proposal", "anchors": "random anchor", "random": "random box"}
+KINDS = {
+    "segm": "mask",
+    "bbox": "box",
+    "overlap": "mask",
+    "neighbours": "",
+    "true_boxes": "true-box mask",
+    "competition": "mask",
+    "mask_choice": "mask",
+    "inference_cost": "",
+}
+BOXES = {"recall": "proposal", "anchors": "random anchor", "grid": "grid window", "random": "random box"}
 """Kinds of metrics that measure recall -> of what."""
 KEYS = {
     "APs": "AP, small objects",
@@ -35,7 +44,20 @@ KEYS = {
     "detected_other": "objects next to one of another class, detected",
     "iou_loss_other": "mask IoU lost to a neighbour of another class",
     "leakage_other": "leakage into a neighbour of another class",
+    "AP_classifier": "AP, chosen by the classifier",
+    "AP_own": "AP, chosen by the mask branch",
+    "time_added": "time added by masks (%)",
+    "multiply_adds_added": "multiply-adds added by masks (%)",
+    "parameters_added": "parameters added by the mask branch (%)",
 }
+RULES = {
+    "mildest": "mildest rule",
+    "share": "rule of all others",
+    "argmax": "rule of each other",
+    "background": "rule of the background",
+}
+for _figure in ("AP", "AP50", "AP75"):
+    KEYS |= {f"{_figure}_{rule}": f"{_figure}, {label}" for rule, label in RULES.items()}
 
 
 def number(value: float | None, digits: int = 1) -> str:

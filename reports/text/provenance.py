@@ -46,7 +46,7 @@ def config_difference(study: StudyResults) -> ConfigDifference:
         if len(_values(config.get(name, "not set") for config in flat.values())) == 1:
             same += 1
             continue
-        factors = set(name.split(".")) & set(study.record.factors)
+        factors = [factor for factor in study.record.factors if f".{factor}." in f".{name}."]
         steady = all(len(values) == 1 for values in by_arm.values())
         target = declared if factors and steady else undeclared
         target[name] = {arm: " / ".join(values) for arm, values in by_arm.items()}

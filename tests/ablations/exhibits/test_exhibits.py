@@ -1,16 +1,22 @@
-"""The exhibits of the studies multitask and rpn, on tiny networks, and the sections that reports make of them."""
+"""The exhibits of multitask, maskclass and rpn, on tiny networks, and the sections that reports make of them."""
 
 import dataclasses
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from ablations.config.loading import from_hydra
 from ablations.config.study import compose_study
 from ablations.execution.command import sample_indices, start_study
 from ablations.execution.exhibits import exhibits_of, make_exhibit
 from ablations.execution.run import run_arm
+from ablations.exhibits.inference_cost import added_by_masks
+from ablations.exhibits.mask_choice import NextClass, OwnChoice, surest
 from ablations.records.storage import load_exhibit, save
 from ablations.stages.make import make_backbone, make_proposals
 from ablations.stages.store import stages_of
+from models.build import build_detector
 from reports.analysis import analyse
 from reports.exhibits import problems, sections
 from reports.figures.style import Figures
@@ -64,9 +70,83 @@ def test_the_cost_of_masks(exhibit, tmp_path):
     extra = sum(content["parameters"]["mask-align"].values()) - sum(content["parameters"]["faster-align"].values())
     assert extra == content["parameters"]["mask-align"]["mask_head"] > 0
 
-    (section,) = sections(analyse(read_study(tmp_path, "multitask"), resamples=0), Figures(tmp_path / "figures"))
+    # What hypotheses are about: the branch beside all else, and as many masks as the images have boxes.
+    assert list(content["metrics"]) == ["mask-align"] and list(content["metrics"]["mask-align"]) == ["0"]
+    added = content["metrics"]["mask-align"]["0"]
+    assert added["parameters_added"] == pytest.approx(100 * extra / sum(content["parameters"]["faster-align"].values()))
+    masks = variants["mask-align", "best"]["masks_per_image"]
+    assert added["multiply_adds_added"] == pytest.approx(100 * masks * mask["per_mask"] / mask["without_masks"])
+    study = read_study(tmp_path, "multitask")
+    assert study.values("mask-align", "inference_cost.time_added") == {0: added["time_added"]}
+    assert study.values("faster-align", "inference_cost.time_added") == {}
+
+    (section,) = sections(analyse(study, resamples=0), Figures(tmp_path / "figures"))
     assert section.startswith("## What masks cost at test time") and "| Mask R-CNN, RoIAlign | masks of all" in section
     assert (tmp_path / "figures/inference_cost.png").is_file()
+
+
+def test_time_added_by_masks_is_the_median_of_ratios():
+    times = {"none": [1.0, 2.0, 4.0], "best": [1.5, 2.0, 5.0]}  # by half, nothing, a quarter
+    variants = [
+        {"arm": "a", "masks": name, "masks_per_image": 3, "milliseconds": values} for name, values in times.items()
+    ]
+    content = {
+        "variants": variants,
+        "parameters": {"a": {"backbone": 60, "box_head": 20, "mask_head": 8}},
+        "flops": {"a": {"without_masks": 1000, "per_mask": 50}},
+    }
+    added = {"parameters_added": 10.0, "multiply_adds_added": 15.0, "time_added": 25.0}
+    assert added_by_masks(content, "a") == pytest.approx(added)
+
+
+def test_the_thresholds_of_the_cost_are_those_of_the_papers_network(compose, tmp_path):
+    """ResNet-101-FPN on an image of 800 x 1344 with 1,000 proposals and 100 masks, whose RoIs are of 7 and 14 cells."""
+    weights = tmp_path / "weights.pth"
+    weights.touch()
+    config = from_hydra(compose(["model=r101_fpn", f"model.weights={weights}"]))
+    with torch.device("meta"):
+        model = build_detector(config.detector, num_classes=80).eval()
+        boxes = flops(
+            lambda: (model.backbone(torch.zeros(1, 3, 800, 1344)), model.box_head(torch.zeros(1000, 256, 7, 7)))
+        )
+        masks = flops(lambda: model.mask_head(torch.zeros(100, 256, 14, 14)))
+    of_masks = sum(p.numel() for p in model.mask_head.parameters())
+    others = sum(p.numel() for p in model.parameters()) - of_masks
+    overrides = ["study=multitask"]
+    study, _ = compose_study(compose(overrides), overrides, compose)
+    paper = {hypothesis.name: (hypothesis.threshold, hypothesis.paper) for hypothesis in study.hypotheses}
+    assert paper["parameters"] == (pytest.approx(100 * of_masks / others, abs=0.05),) * 2
+    assert paper["multiply-adds"] == (pytest.approx(100 * masks / boxes, abs=0.2),) * 2
+    assert paper["time"] == (20, 20)
+
+
+def flops(call):
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+@pytest.mark.slow
+def test_who_chooses_the_mask(exhibit, tmp_path):
+    content = exhibit("maskclass", "budget.train.steps=2", "model.score_threshold=0.02")
+    assert list(content["metrics"]) == ["specific"]  # one mask for all leaves nothing to choose
+    study = read_study(tmp_path, "maskclass")
+    assert study.values("specific", "mask_choice.AP_classifier") == study.values("specific", "segm.AP")
+    assert 0 <= study.value("specific", 0, "mask_choice.agreement") <= 100
+    (section,) = sections(analyse(study, resamples=0), Figures(tmp_path / "figures"))
+    assert section.startswith("## Who chooses the mask") and "| the mask branch itself: the surest mask |" in section
+
+
+def test_the_surest_mask_is_taken_whatever_the_classifier_says():
+    high, low, none = torch.full((2, 2), 3.0), torch.full((2, 2), 0.2), torch.full((2, 2), -1.0)
+    few = torch.tensor([[4.0, -4.0], [-4.0, -4.0]])  # a small mask that is surer than a large one
+    logits = torch.stack([torch.stack([low, high, none]), torch.stack([few, high, none]), torch.stack([none] * 3)])
+    assert surest(logits).tolist() == [2, 1, 1]
+    labels = torch.tensor([1, 2, 3])
+    chosen = OwnChoice(num_classes=3).probabilities(logits, labels)
+    assert torch.equal(chosen, torch.stack([high, few, none]).sigmoid())
+    shifted = NextClass(num_classes=3).probabilities(logits, labels)
+    assert torch.equal(shifted, torch.stack([high, none, none]).sigmoid())
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from ablations.records.summary import headline, table
 from ablations.stages.make import make_backbone, make_proposals
 from ablations.stages.proposals import ProposalNetwork
 from ablations.stages.store import stages_of
-from ablations.tasks.proposals import UNLEARNT, random_boxes, unlearnt
+from ablations.tasks.proposals import UNLEARNT, random_boxes, unlearnt, windows
 from models.build import build_backbone, build_rpn_head
 
 
@@ -32,7 +32,7 @@ def test_seed_0_gives_the_shared_proposal_network_and_another_seed_does_not(comp
         record = run_arm(run, log)
         assert set(record.stages) == {"backbone"} and record.steps == 2
         assert "average recall" in headline(record) and "R50" in table(record)
-        assert record.metrics.keys() == {"recall", "anchors", "random"}
+        assert record.metrics.keys() == {"recall", "anchors", "grid", "random"}
         runs[seed] = load_file(run.folder / "model.safetensors")
     saved = load_file(tmp_path / "rpn/arm/seed0/proposals.safetensors")
     assert all(torch.equal(runs[0][name], network[name]) for name in network)
@@ -60,6 +60,25 @@ def test_untrained_boxes_are_as_many_inside_the_image_and_spread_out(compose, tm
     assert not torch.equal(by_kind["anchors"].boxes[0], by_kind["anchors"].boxes[1])
     again = unlearnt(network, stages, "val", "random")
     assert torch.equal(by_kind["random"].boxes, again.boxes)
+
+
+def test_a_grid_of_windows_covers_the_image_and_the_largest_come_first(compose, tmp_path):
+    anchors = torch.tensor([[-45.3, -22.6, 45.3, 22.6], [-88.0, -88, 88, 88]])  # areas of 64 x 64 and 176 x 176
+    boxes = windows(torch.tensor([256, 320]), anchors)
+    sides = (boxes[:, 2:] - boxes[:, :2]).unique(dim=0)
+    assert sides.tolist() == [[64, 64], [176, 176]] and len(boxes) == 4 * 5 + 2 * 2
+    for side in (64, 176):
+        of_size = boxes[boxes[:, 2] - boxes[:, 0] == side]
+        assert of_size.amin(0)[:2].tolist() == [0, 0] and of_size.amax(0)[2:].tolist() == [320, 256]
+
+    tiny = ["budget=smoke", "budget.train_images=8", "budget.val_images=4", f"outputs={tmp_path}", "device=cpu"]
+    stages = stages_of(from_hydra(compose(tiny)))
+    backbone = build_backbone(stages.config.model, 16)
+    network = ProposalNetwork(backbone, build_rpn_head(stages.config.model, backbone.out_channels, 16))
+    kept = unlearnt(network, stages, "val", "grid").boxes
+    widths = kept[..., 2] - kept[..., 0]
+    assert (widths.diff(dim=1) <= 1e-3).all() and widths[0].round().unique().tolist() == [48, 96, 176]
+    assert not torch.equal(kept[0], kept[1])  # of one size the order is random
 
 
 def test_random_boxes_have_sides_and_ratios_of_the_anchors():

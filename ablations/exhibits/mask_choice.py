@@ -1,0 +1,86 @@
+"""What class-specific masks owe to the classifier's choice among them: the same networks with other choices.
+
+Detections keep their boxes, classes and scores; only the mask comes from another channel of the mask branch. Letters: N
+detections, K classes, M mask side.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ablations.config.study import Run
+from ablations.evaluation.coco import average_precision, coco_results
+from ablations.exhibits.competition import true_box_logits
+from ablations.records.schema import StudyRecord
+from ablations.records.storage import load_run
+from ablations.stages.proposals import proposals_of
+from ablations.stages.store import stages_of
+from ablations.tasks.detection import trained_model
+from data.loaders import eval_batches
+from models.mask_objective import SigmoidMask
+from models.mask_rcnn import MaskRCNN
+
+
+class OwnChoice(SigmoidMask):
+    """The mask of the class whose mask is surest of itself, whatever the classifier says."""
+
+    def probabilities(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return super().probabilities(logits, surest(logits))
+
+
+class NextClass(SigmoidMask):
+    """The mask of a class that the object is not of: the one after its own."""
+
+    def probabilities(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return super().probabilities(logits, labels % self.num_channels + 1)
+
+
+def surest(logits: Tensor) -> Tensor:
+    """[N, K, M, M] -> [N], 1..K: the class with the greatest maskness, which is the mean probability of the cells that
+    its mask takes (SOLO, https://arxiv.org/abs/1912.04488); a mask that takes none has 0."""
+    probabilities = logits.sigmoid()
+    taken = probabilities > 0.5
+    maskness = (probabilities * taken).sum((2, 3)) / taken.sum((2, 3)).clamp(min=1)
+    return maskness.argmax(1) + 1
+
+
+def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
+    """metrics: of each run with a mask for each class, by arm and seed, what `choice_metrics` gives."""
+    specific = [run for run in runs if run.config.mask_class.kind == "specific"]
+    metrics: dict[str, dict[str, Any]] = {run.arm: {} for run in specific}
+    for run in specific:
+        metrics[run.arm][str(run.config.seed)] = choice_metrics(run)
+    return {"metrics": metrics}
+
+
+def choice_metrics(run: Run) -> dict[str, float | None]:
+    """Mask AP if the classifier chooses, as in the run, if the mask branch does, and with a wrong class's mask.
+
+    agreement: percent of all objects for which the mask branch, given their true boxes, chooses their own class
+    """
+    model = trained_model(run)
+    assert isinstance(model, MaskRCNN), "expected a mask branch that predicts a mask for each class"
+    objects = true_box_logits(model, run)
+    agreed = (surest(objects.logits) == objects.labels).double()
+    return {
+        "AP_classifier": load_run(run.folder / "run.json").metrics["segm"]["AP"],
+        "AP_own": ap_with(OwnChoice(model.mask_objective.num_channels), model, run),
+        "AP_other": ap_with(NextClass(model.mask_objective.num_channels), model, run),
+        "agreement": 100 * float(agreed.mean()) if len(agreed) else None,
+    }
+
+
+@torch.no_grad()
+def ap_with(objective: SigmoidMask, model: MaskRCNN, run: Run) -> float | None:
+    """Mask AP of the same weights if `objective` chooses the channel."""
+    stages = stages_of(run.config)
+    model.mask_objective = objective
+    cached = None if model.rpn is not None else stages.proposals(stages.split)
+    results: list[dict[str, Any]] = []
+    for batch in eval_batches(stages.evaluated):
+        proposals = None if cached is None else proposals_of(cached, batch, stages.device)
+        batch = batch.to(stages.device)
+        results += coco_results(model(batch.images, batch.sizes, proposals=proposals), batch)
+    return average_precision(stages.evaluated.coco, results, "segm")["AP"]
