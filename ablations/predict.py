@@ -42,7 +42,6 @@ from data.images import fitted_size, open_image
 from data.specs import ShapesSpec
 from data.terminal import run_command
 from models.build import build_backbone, build_detector, build_rpn_head
-from models.detector import Proposals
 from models.torchvision_weights import COCO_V1_EPSILON, detect_as_torchvision, from_torchvision, is_torchvision
 from models.weights import read_state
 
@@ -127,7 +126,7 @@ def run_predictor(folder: Path, device: torch.device) -> Predictor:
 
     def detect(image: Image.Image, image_id: int) -> list[dict[str, Any]]:
         batch = batch_of(image, image_id, config).to(device)
-        proposals = None if network is None else Proposals(*propose_batch(network, batch, config.model))
+        proposals = None if network is None else propose_batch(network, batch, config.model)
         return list(coco_results(model(batch.images, batch.sizes, proposals=proposals), batch))
 
     return Predictor(detect, dict(enumerate(classes, start=1)))

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from models.config import ModelConfig
+from models.structures import GroundTruth, Proposals
+
 CROWD_SHARE = 0.7
 """A candidate lies in a crowd region when this share of its area does."""
 
@@ -61,32 +64,20 @@ def in_crowd(candidates: Tensor, crowds: Tensor) -> Tensor:
     return (shared >= CROWD_SHARE * area).any(dim=2)
 
 
-def sample_rois(
-    proposals: Tensor,
-    proposals_valid: Tensor,
-    boxes: Tensor,
-    labels: Tensor,
-    crowds: Tensor,
-    num_rois: int,
-    positive_fraction: float,
-    slot_step: int,
-    random_keys: Tensor,
-) -> RoISample:
-    """Draws each image's RoIs from its proposals and its ground truth boxes (section 3.1 of the paper).
+def sample_rois(proposals: Proposals, truth: GroundTruth, settings: ModelConfig, random_keys: Tensor) -> RoISample:
+    """Draws each image's `rois_per_image` RoIs from its proposals and its ground truth boxes (section 3.1).
 
-    proposals [B, N, 4], their validity [B, N]; of the ground truth boxes [B, G, 4], labels [B, G], crowds [B, C, 4];
-    random_keys [B, N + G]: uniform in [0, 1), they decide the draw, so that the same keys draw the same in every arm.
     A RoI is positive when it overlaps an object by an IoU of 0.5 or more; at most `positive_fraction` of them are.
     Another in a crowd region is not drawn.
-    slot_step: on a CPU there are only as many slots for positives as an image needs, rounded up to this many.
+    random_keys [B, N + G]: uniform in [0, 1), they decide the draw, so that the same keys draw the same in every arm.
     """
-    candidates = torch.cat([proposals, boxes], dim=1)
-    valid = torch.cat([proposals_valid, labels > 0], dim=1)
-    overlaps, matched, _ = match(candidates, boxes, labels)
+    candidates = torch.cat([proposals.boxes, truth.boxes], dim=1)
+    valid = torch.cat([proposals.valid, truth.labels > 0], dim=1)
+    overlaps, matched, _ = match(candidates, truth.boxes, truth.labels)
     positive = valid & (overlaps >= 0.5)
-    negative = valid & ~positive & ~in_crowd(candidates, crowds)
+    negative = valid & ~positive & ~in_crowd(candidates, truth.crowds)
 
-    slots = int(num_rois * positive_fraction)
+    slots, slot_step = int(settings.rois_per_image * settings.positive_fraction), settings.slot_step
     if positive.device.type == "cpu":  # a GPU would have to be waited for; here what no positive needs costs time
         most = int(positive.sum(dim=1).max())
         slots = min(slots, max(-(-most // slot_step), 1) * slot_step)
@@ -94,7 +85,7 @@ def sample_rois(
     order = (random_keys + ~positive).argsort(dim=1).argsort(dim=1)
     chosen = positive & (order < slots)
     priority = random_keys + 2.0 * chosen + 1.0 * negative  # chosen positives, then negatives, then the rest
-    top, index = priority.topk(num_rois, dim=1)
+    top, index = priority.topk(settings.rois_per_image, dim=1)
 
     pick = lambda values: values.gather(1, index)  # noqa: E731
     chosen = pick(chosen)
@@ -104,28 +95,27 @@ def sample_rois(
         valid=top >= 1.0,
         positive=chosen,
         matched=matched,
-        labels=labels.gather(1, matched) * chosen,
+        labels=truth.labels.gather(1, matched) * chosen,
         num_positive_slots=slots,
     )
 
 
 def sample_anchors(
-    anchors: Tensor, boxes: Tensor, labels: Tensor, crowds: Tensor, num_anchors: int, random_keys: Tensor
+    anchors: Tensor, truth: GroundTruth, num_anchors: int, random_keys: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The anchors that a step of the proposal network is trained on (Faster R-CNN, section 3.1.2).
 
-    anchors [N, 4], boxes [B, G, 4], labels [B, G], crowds [B, C, 4], random_keys [B, N]
-    -> positive [B, N], negative [B, N], matched [B, N].
+    anchors [N, 4], random_keys [B, N] as in `sample_rois` -> positive [B, N], negative [B, N], matched [B, N].
     Positive: an IoU of 0.7 or more with an object, or the highest of all anchors for some object; negative: below 0.3
     and not in a crowd region.
     At most half of `num_anchors` are positive; negatives fill up the rest.
     """
-    anchors = anchors.expand(len(boxes), -1, -1)
-    overlaps, matched, table = match(anchors, boxes, labels)
+    anchors = anchors.expand(len(truth.boxes), -1, -1)
+    overlaps, matched, table = match(anchors, truth.boxes, truth.labels)
     best = table.amax(dim=1, keepdim=True)  # [B, 1, G]: what the best anchor of each object reaches
     is_best = ((table == best) & (table > 0)).any(dim=2)
     positive = is_best | (overlaps >= 0.7)
-    negative = ~positive & (overlaps < 0.3) & ~in_crowd(anchors, crowds)
+    negative = ~positive & (overlaps < 0.3) & ~in_crowd(anchors, truth.crowds)
 
     positive = _first(positive, random_keys, torch.full_like(matched[:, :1], num_anchors // 2), num_anchors)
     negative = _first(negative, random_keys, num_anchors - positive.sum(dim=1, keepdim=True), num_anchors)

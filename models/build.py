@@ -31,34 +31,34 @@ from ops.roi_pool import roi_pool
 from ops.roi_warp import roi_warp
 
 
-def build_backbone(model: ModelConfig, stride: int) -> Backbone | PyramidBackbone:
+def build_backbone(settings: ModelConfig, stride: int) -> Backbone | PyramidBackbone:
     """The backbone as every stage after its pretraining uses it: without batch normalisation."""
-    if isinstance(model, ResNetConfig):
-        network = resnet(model.depth, model.stride_in_1x1)
-        if model.pyramid:
-            return PyramidBackbone(resnet_backbone(network, 32, model.freeze))
-        return resnet_backbone(network, stride, model.freeze)
-    assert isinstance(model, ToyConfig)
-    backbone = toy_backbone(model.channels, model.blocks, model.roi_channels, stride, freeze=model.freeze)
+    if isinstance(settings, ResNetConfig):
+        network = resnet(settings.depth, settings.stride_in_1x1)
+        if settings.pyramid:
+            return PyramidBackbone(resnet_backbone(network, 32, settings.freeze))
+        return resnet_backbone(network, stride, settings.freeze)
+    assert isinstance(settings, ToyConfig)
+    backbone = toy_backbone(settings.channels, settings.blocks, settings.roi_channels, stride, freeze=settings.freeze)
     return fold_batch_norm(backbone.eval())
 
 
-def build_shared_head(model: ModelConfig, in_channels: int) -> tuple[nn.Module, int, int]:
+def build_shared_head(settings: ModelConfig, in_channels: int) -> tuple[nn.Module, int, int]:
     """What the branches share, and the channels and the side of what it gives."""
-    if isinstance(model, ToyConfig):
-        convolutions = ConvHead(in_channels, model.shared_channels, model.shared_depth)
-        return convolutions, convolutions.out_channels, model.pooled_size
-    assert isinstance(model, ResNetConfig)
-    if model.mask_pooled_size is not None:
-        return nn.Identity(), in_channels, model.pooled_size
-    res5 = Res5(resnet(model.depth, model.stride_in_1x1), model.res5_stride)
-    return res5, res5.out_channels, model.pooled_size // model.res5_stride
+    if isinstance(settings, ToyConfig):
+        convolutions = ConvHead(in_channels, settings.shared_channels, settings.shared_depth)
+        return convolutions, convolutions.out_channels, settings.pooled_size
+    assert isinstance(settings, ResNetConfig)
+    if settings.mask_pooled_size is not None:
+        return nn.Identity(), in_channels, settings.pooled_size
+    res5 = Res5(resnet(settings.depth, settings.stride_in_1x1), settings.res5_stride)
+    return res5, res5.out_channels, settings.pooled_size // settings.res5_stride
 
 
-def build_box_head(model: ModelConfig, in_channels: int, size: int, num_classes: int) -> nn.Module:
-    if model.box_depth == 0:
+def build_box_head(settings: ModelConfig, in_channels: int, size: int, num_classes: int) -> nn.Module:
+    if settings.box_depth == 0:
         return AveragedBoxHead(in_channels, num_classes)
-    return BoxHead(in_channels, size, model.box_hidden, num_classes, model.box_depth)
+    return BoxHead(in_channels, size, settings.box_hidden, num_classes, settings.box_depth)
 
 
 def build_roi_operator(roi: RoIConfig) -> RoIOperator:
@@ -68,8 +68,8 @@ def build_roi_operator(roi: RoIConfig) -> RoIOperator:
     return partial(operator, sampling_ratio=roi.sampling_ratio, reduce=roi.reduce, backend=roi.backend)
 
 
-def build_roi_pooling(roi: RoIConfig, model: ModelConfig, size: int, stride: int) -> RoIPooling:
-    if not isinstance(model, ResNetConfig) or not model.pyramid:
+def build_roi_pooling(roi: RoIConfig, settings: ModelConfig, size: int, stride: int) -> RoIPooling:
+    if not isinstance(settings, ResNetConfig) or not settings.pyramid:
         return Pooling(build_roi_operator(roi), size, stride, roi.step)
     if (roi.op, roi.reduce, roi.aligned) == ("align", "ave", False):
         return PyramidAlign(size, PYRAMID_STRIDES, roi.sampling_ratio, roi.backend)
@@ -93,13 +93,13 @@ def build_mask_head(
     return MLPMaskHead(in_channels, pooled_size, mask_head.channels, mask_head.depth, num_channels)
 
 
-def build_rpn_head(model: ModelConfig, in_channels: int, stride: int) -> RPNHead:
-    whole_pixels = isinstance(model, ResNetConfig) and model.whole_pixel_anchors
-    if isinstance(model, ResNetConfig) and model.pyramid:
-        strides, sizes = [*PYRAMID_STRIDES, 2 * PYRAMID_STRIDES[-1]], [[size] for size in model.anchor_sizes]
+def build_rpn_head(settings: ModelConfig, in_channels: int, stride: int) -> RPNHead:
+    whole_pixels = isinstance(settings, ResNetConfig) and settings.whole_pixel_anchors
+    if isinstance(settings, ResNetConfig) and settings.pyramid:
+        strides, sizes = [*PYRAMID_STRIDES, 2 * PYRAMID_STRIDES[-1]], [[size] for size in settings.anchor_sizes]
     else:
-        strides, sizes = [stride], [list(model.anchor_sizes)]
-    return RPNHead(in_channels, strides, sizes, list(model.anchor_ratios), whole_pixels)
+        strides, sizes = [stride], [list(settings.anchor_sizes)]
+    return RPNHead(in_channels, strides, sizes, list(settings.anchor_ratios), whole_pixels)
 
 
 def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
@@ -124,22 +124,22 @@ def build_fcis(config: DetectorConfig, num_classes: int) -> FCIS:
 
 
 def build_mask_rcnn(config: DetectorConfig, num_classes: int) -> MaskRCNN:
-    model, roi, stride = config.model, config.roi, config.stride
-    backbone = build_backbone(model, stride)
-    shared, channels, size = build_shared_head(model, backbone.out_channels)
+    settings, roi, stride = config.model, config.roi, config.stride
+    backbone = build_backbone(settings, stride)
+    shared, channels, size = build_shared_head(settings, backbone.out_channels)
     objective = build_mask_objective(config.mask_loss, config.mask_class, num_classes)
-    own_size = model.mask_pooled_size
+    own_size = settings.mask_pooled_size
     mask_size, mask_in = (own_size, backbone.out_channels) if own_size else (size, channels)
     return MaskRCNN(
         backbone=backbone,
-        roi_pooling=build_roi_pooling(roi, model, model.pooled_size, stride),
+        roi_pooling=build_roi_pooling(roi, settings, settings.pooled_size, stride),
         shared_head=shared,
-        box_head=build_box_head(model, channels, size, num_classes),
+        box_head=build_box_head(settings, channels, size, num_classes),
         mask_head=build_mask_head(config.mask_head, mask_in, mask_size, objective.num_channels),
         mask_objective=objective,
-        mask_pooling=build_roi_pooling(roi, model, own_size, stride) if own_size else None,
-        settings=model,
-        rpn=build_rpn_head(model, backbone.out_channels, stride) if config.joint_rpn else None,
+        mask_pooling=build_roi_pooling(roi, settings, own_size, stride) if own_size else None,
+        settings=settings,
+        rpn=build_rpn_head(settings, backbone.out_channels, stride) if config.joint_rpn else None,
     )
 
 

@@ -5,7 +5,6 @@ regions, D detections of an image, M mask side. Boxes are xyxy in image pixels.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,61 +14,18 @@ from torch.nn import functional as F
 from models.assign import RoISample, sample_rois
 from models.backbone import Backbone
 from models.config import ModelConfig
-from models.mask_voting import Votes
 from models.masks import crop_masks
 from models.resnet import PyramidBackbone
-from models.rpn import RPNHead, propose, rpn_losses, suppress
+from models.rpn import RPNHead, RPNOutput, propose, rpn_losses, suppress
+from models.structures import Detections, GroundTruth, Proposals
 from ops.boxes import clip_boxes, encode_boxes
 
 Draw = Callable[[str, tuple[int, ...]], Tensor]
 """(name of the draw, shape) -> uniform random numbers: the caller decides what they depend on."""
 
 
-@dataclass(frozen=True)
-class GroundTruth:
-    """boxes [B, G, 4], labels [B, G] (1..K, 0 pads), masks [B, G, H, W] of 0 and 1; crowds [B, C, 4]: boxes of crowd
-    regions, NaN pads."""
-
-    boxes: Tensor
-    labels: Tensor
-    masks: Tensor
-    crowds: Tensor
-
-
-@dataclass(frozen=True)
-class Proposals:
-    """boxes [B, N, 4] and scores [B, N] in falling order; a score of 0 pads."""
-
-    boxes: Tensor
-    scores: Tensor
-
-    @property
-    def valid(self) -> Tensor:
-        """[B, N]: False pads."""
-        return self.scores > 0
-
-
-@dataclass(frozen=True)
-class Detections:
-    """boxes [B, D, 4], scores [B, D] (0 pads), labels [B, D], masks [B, D, M, M] of probabilities or None.
-
-    votes: in place of masks where RoIs vote on the image's pixels; the final boxes are those around the voted masks
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    masks: Tensor | None = None
-    votes: Votes | None = None
-
-    @property
-    def valid(self) -> Tensor:
-        """[B, D]: False pads."""
-        return self.scores > 0
-
-
 class Detector(nn.Module):
-    """A two-stage detector: a backbone, proposals, and a system: its `losses`, `detect` and `masks_of`.
+    """A two-stage detector: a backbone, proposals, and what a system makes of them: `losses`, `detect`, `masks_of`.
 
     backbone: images [B, 3, H, W] -> features: a map [B, C, h, w], or those of a pyramid; has `stride`.
     rpn:      trained jointly on the backbone's features; None when proposals come from elsewhere.
@@ -138,38 +94,26 @@ class Detector(nn.Module):
         self, features: Any, sizes: Tensor, truth: GroundTruth, proposals: Proposals | None, draw: Draw
     ) -> tuple[RoISample, dict[str, Tensor]]:
         """The RoIs of a training step, the same in every system for the same proposals and draws; the RPN's losses."""
-        settings, losses = self.settings, {}
+        losses = {}
         if proposals is None:
-            scores, deltas, anchors = self._anchor_scores(features)
-            random_keys = draw("anchors", scores.shape)
-            objects = truth.boxes, truth.labels, truth.crowds
-            losses = rpn_losses(scores, deltas, anchors, *objects, settings.anchors_per_image, random_keys)
-            proposals = self._propose(scores, deltas, anchors, sizes)
-        rois = sample_rois(
-            proposals.boxes,
-            proposals.valid,
-            truth.boxes,
-            truth.labels,
-            truth.crowds,
-            settings.rois_per_image,
-            settings.positive_fraction,
-            settings.slot_step,
-            draw("rois", (len(truth.boxes), proposals.boxes.shape[1] + truth.boxes.shape[1])),
-        )
-        return rois, losses
+            output = self._rpn_output(features)
+            random_keys = draw("anchors", output.scores.shape)
+            losses = rpn_losses(output, truth, self.settings.anchors_per_image, random_keys)
+            proposals = self.propose(output, sizes)
+        random_keys = draw("rois", (len(truth.boxes), proposals.boxes.shape[1] + truth.boxes.shape[1]))
+        return sample_rois(proposals, truth, self.settings, random_keys), losses
 
     def proposals(self, features: Any, sizes: Tensor) -> Proposals:
         """What the joint RPN proposes."""
-        return self._propose(*self._anchor_scores(features), sizes)
+        return self.propose(self._rpn_output(features), sizes)
 
-    def _anchor_scores(self, features: Any) -> tuple[Tensor, Tensor, list[Tensor]]:
+    def propose(self, output: RPNOutput, sizes: Tensor) -> Proposals:
+        """The same, from what the joint RPN gave."""
+        return propose(output, sizes, self.settings)
+
+    def _rpn_output(self, features: Any) -> RPNOutput:
         assert self.rpn is not None, "proposals are needed where there is no joint RPN"
         return self.rpn(features)
-
-    def _propose(self, scores: Tensor, deltas: Tensor, anchors: list[Tensor], sizes: Tensor) -> Proposals:
-        settings = self.settings
-        count, before, smallest = settings.proposals, settings.proposals_before, settings.smallest_proposal
-        return Proposals(*propose(scores, deltas, anchors, sizes, before, count, smallest))
 
     def keep_best(self, boxes: Tensor, probabilities: Tensor, valid: Tensor, sizes: Tensor) -> Detections:
         """The detections, still without masks, among the boxes of each RoI and class [B, R, K, 4].

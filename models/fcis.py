@@ -18,11 +18,12 @@ from torch.nn import functional as F
 from models.assign import RoISample
 from models.backbone import Backbone
 from models.config import FCISConfig, ModelConfig
-from models.detector import Detections, Detector, Draw, GroundTruth, Proposals, box_losses, mask_targets
+from models.detector import Detector, Draw, box_losses, mask_targets
 from models.heads import ConvHead
 from models.initialise import set_initial_std
 from models.mask_voting import Votes, voting_weights
 from models.rpn import RPNHead
+from models.structures import Detections, GroundTruth, Proposals
 from ops.boxes import clip_boxes, decode_boxes
 from ops.ps_roi import ps_roi_pool
 

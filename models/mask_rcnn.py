@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from models.assign import RoISample
 from models.backbone import Backbone
 from models.config import ModelConfig
-from models.detector import Detections, Detector, Draw, GroundTruth, Proposals, box_losses, mask_targets
+from models.detector import Detector, Draw, box_losses, mask_targets
 from models.mask_objective import MaskObjective
 from models.resnet import PyramidBackbone
 from models.rpn import RPNHead
+from models.structures import Detections, GroundTruth, Proposals
 from ops.boxes import decode_boxes
 
 # Fast R-CNN's normalisation of box targets, the inverse of their typical standard deviations.

@@ -5,6 +5,7 @@ truths.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +13,21 @@ from torch.nn import functional as F
 from torchvision.ops import batched_nms
 
 from models.assign import sample_anchors
+from models.config import ModelConfig
 from models.initialise import set_initial_std
+from models.structures import GroundTruth, Proposals
 from ops.boxes import clip_boxes, decode_boxes, encode_boxes
 
 DELTA_WEIGHTS = (1.0, 1.0)
+
+
+class RPNOutput(NamedTuple):
+    """scores [B, N] (logits), deltas [B, N, 4], both float32 and of all maps one after another; anchors: map by map
+    [A * h * w, 4] in image pixels."""
+
+    scores: Tensor
+    deltas: Tensor
+    anchors: list[Tensor]
 
 
 class RPNHead(nn.Module):
@@ -48,15 +60,14 @@ class RPNHead(nn.Module):
         cell_anchors = torch.cat([-shapes, shapes], dim=2) / 2  # [L, A, 4]
         self.register_buffer("cell_anchors", cell_anchors.round() if whole_pixels else cell_anchors, persistent=False)
 
-    def forward(self, features: Tensor | list[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """A map [B, C, h, w], or those of a pyramid -> scores [B, N] (logits), deltas [B, N, 4] and, map by map,
-        anchors [A * h * w, 4] in image pixels."""
+    def forward(self, features: Tensor | list[Tensor]) -> RPNOutput:
+        """features: a map [B, C, h, w], or those of a pyramid."""
         maps = [features] if isinstance(features, Tensor) else features
         hidden = [F.relu(self.conv(feature), inplace=True) for feature in maps]
         scores = [self.objectness(x).permute(0, 2, 3, 1).flatten(1) for x in hidden]
         deltas = [self.deltas(x).permute(0, 2, 3, 1).reshape(len(x), -1, 4) for x in hidden]
         # Boxes and losses are float32 under autocast too: bfloat16 tells positions apart by a pixel at best.
-        return torch.cat(scores, dim=1).float(), torch.cat(deltas, dim=1).float(), self.anchors(maps)
+        return RPNOutput(torch.cat(scores, dim=1).float(), torch.cat(deltas, dim=1).float(), self.anchors(maps))
 
     def anchors(self, maps: list[Tensor]) -> list[Tensor]:
         """All anchors [A * h * w, 4] of each map, centred where its cells are: on pixels stride * i."""
@@ -73,58 +84,37 @@ class RPNHead(nn.Module):
         return anchors
 
 
-def rpn_losses(
-    scores: Tensor,
-    deltas: Tensor,
-    anchors: list[Tensor],
-    boxes: Tensor,
-    labels: Tensor,
-    crowds: Tensor,
-    num_anchors: int,
-    random_keys: Tensor,
-) -> dict[str, Tensor]:
-    """Objectness and box losses over `num_anchors` sampled anchors an image; random_keys [B, N] decide the draw.
-
-    scores [B, N], deltas [B, N, 4], anchors map by map; boxes, labels and crowds as in `models.detector.GroundTruth`.
-    """
-    all_anchors = torch.cat(anchors)
-    positive, negative, matched = sample_anchors(all_anchors, boxes, labels, crowds, num_anchors, random_keys)
+def rpn_losses(output: RPNOutput, truth: GroundTruth, num_anchors: int, random_keys: Tensor) -> dict[str, Tensor]:
+    """Objectness and box losses over `num_anchors` sampled anchors an image; random_keys [B, N] decide the draw."""
+    scores, deltas, anchors = output.scores, output.deltas, torch.cat(output.anchors)
+    positive, negative, matched = sample_anchors(anchors, truth, num_anchors, random_keys)
     sampled = positive | negative
     objectness = F.binary_cross_entropy_with_logits(scores, positive.to(scores.dtype), reduction="none")
-    targets = encode_boxes(boxes.gather(1, matched[..., None].expand(-1, -1, 4)), all_anchors, DELTA_WEIGHTS)
+    targets = encode_boxes(truth.boxes.gather(1, matched[..., None].expand(-1, -1, 4)), anchors, DELTA_WEIGHTS)
     box = F.smooth_l1_loss(deltas, targets, beta=1 / 9, reduction="none").sum(-1)
     count = sampled.sum().clamp(min=1)
     return {"rpn_objectness": (objectness * sampled).sum() / count, "rpn_box": (box * positive).sum() / count}
 
 
 @torch.no_grad()
-def propose(
-    scores: Tensor,
-    deltas: Tensor,
-    anchors: list[Tensor],
-    sizes: Tensor,
-    num_before: int,
-    num_after: int,
-    smallest: float = 1.0,
-) -> tuple[Tensor, Tensor]:
-    """The best `num_after` boxes of each image after suppression at an IoU of 0.7 within each map.
+def propose(output: RPNOutput, sizes: Tensor, settings: ModelConfig) -> Proposals:
+    """Each image's best boxes, `settings.proposals` of them, after suppression at an IoU of 0.7 within each map.
 
-    scores [B, N], deltas [B, N, 4], anchors map by map, sizes [B, 2] -> boxes [B, num_after, 4] and scores
-    [B, num_after] (probabilities, descending); missing ones have score 0 and an empty box.
-    num_before: how many of each map take part; smallest: the least width and height in pixels.
+    sizes [B, 2]: each image's (height, width). Of each map the best `proposals_before` take part, without those whose
+    width or height is below `smallest_proposal` pixels. Scores are probabilities; missing boxes are empty.
     """
-    counts = [len(level_anchors) for level_anchors in anchors]
+    counts = [len(level_anchors) for level_anchors in output.anchors]
     boxes, top_scores, levels = [], [], []
-    by_level = zip(scores.split(counts, 1), deltas.split(counts, 1), anchors, strict=True)
+    by_level = zip(output.scores.split(counts, 1), output.deltas.split(counts, 1), output.anchors, strict=True)
     for level, (level_scores, level_deltas, level_anchors) in enumerate(by_level):
-        top, index = level_scores.sigmoid().topk(min(num_before, level_scores.shape[1]), dim=1)
+        top, index = level_scores.sigmoid().topk(min(settings.proposals_before, level_scores.shape[1]), dim=1)
         top_deltas = level_deltas.gather(1, index[..., None].expand(-1, -1, 4))
         proposed = clip_boxes(decode_boxes(top_deltas, level_anchors[index], DELTA_WEIGHTS), sizes)
         boxes.append(proposed)
-        top_scores.append(top * ((proposed[..., 2:] - proposed[..., :2]).amin(-1) >= smallest))
+        top_scores.append(top * ((proposed[..., 2:] - proposed[..., :2]).amin(-1) >= settings.smallest_proposal))
         levels.append(torch.full_like(index, level))
     all_boxes, all_scores = torch.cat(boxes, dim=1), torch.cat(top_scores, dim=1)
-    return suppress(all_boxes, all_scores, torch.cat(levels, dim=1), 0.7, num_after)[:2]
+    return Proposals(*suppress(all_boxes, all_scores, torch.cat(levels, dim=1), 0.7, settings.proposals)[:2])
 
 
 def suppress(

@@ -18,17 +18,18 @@ from models.resnet import frozen_state, resnet
 IMAGENET = {50: ResNet50_Weights.IMAGENET1K_V1, 101: ResNet101_Weights.IMAGENET1K_V1}
 
 
-def imagenet_state(model: ResNetConfig) -> dict[str, Tensor]:
+def imagenet_state(settings: ResNetConfig) -> dict[str, Tensor]:
     """The pretrained backbone's state, as `load_pretrained` takes it. Raises ValueError where it cannot be had."""
-    network = resnet(model.depth, model.stride_in_1x1)
-    state = fetch(model.depth) if model.weights == "imagenet" else read_state(Path(model.weights))
+    network = resnet(settings.depth, settings.stride_in_1x1)
+    state = fetch(settings.depth) if settings.weights == "imagenet" else read_state(Path(settings.weights))
     state = {name: value for name, value in state.items() if not name.startswith("fc.")}
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(
-            f"model.weights: expected the state of torchvision's ResNet-{model.depth}, got another in {model.weights} "
-            f"({str(error).splitlines()[1].strip()}); give the file of that network, or set model.depth"
+            f"model.weights: expected the state of torchvision's ResNet-{settings.depth}, got another in "
+            f"{settings.weights} ({str(error).splitlines()[1].strip()}); give the file of that network, or set "
+            "model.depth"
         ) from error
     return frozen_state(network)
 
@@ -75,11 +76,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def weights_digest(model: ResNetConfig) -> str:
+def weights_digest(settings: ResNetConfig) -> str:
     """What the weights are told apart by: the content of a file, or torchvision's name for them."""
-    if model.weights == "imagenet":
-        return str(IMAGENET[model.depth])
-    path = Path(model.weights)
+    if settings.weights == "imagenet":
+        return str(IMAGENET[settings.depth])
+    path = Path(settings.weights)
     return _file_digest(path, path.stat().st_mtime_ns)
 
 

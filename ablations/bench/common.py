@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ablations.records.provenance import provenance
 from ablations.training.batches import uniform
 from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch
-from models.detector import Detector, GroundTruth
+from models.detector import Detector
+from models.structures import GroundTruth
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:

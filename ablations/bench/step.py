@@ -29,11 +29,11 @@ from data.shapes import draw
 from data.terminal import run_command
 from models.build import build_backbone, build_mask_rcnn
 from models.config import DetectorConfig, MaskHeadConfig, ToyConfig
-from models.detector import GroundTruth
 from models.heads import BoxHead, ConvHead, FCNMaskHead
 from models.initialise import initialise, set_initial_std
 from models.mask_rcnn import MaskRCNN
 from models.masks import paste_masks
+from models.structures import GroundTruth
 
 STRIDE = 16
 IMAGES = 8
@@ -41,8 +41,8 @@ ROUNDS = 7
 WARM_UP = 2
 
 
-def our_network(model: ToyConfig) -> MaskRCNN:
-    network = build_mask_rcnn(DetectorConfig(model, stride=STRIDE, joint_rpn=True), len(CLASSES))
+def our_network(settings: ToyConfig) -> MaskRCNN:
+    network = build_mask_rcnn(DetectorConfig(settings, stride=STRIDE, joint_rpn=True), len(CLASSES))
     initialise(network, 0)
     return network.to(memory_format=torch.channels_last)
 
@@ -72,14 +72,14 @@ class BoxPredictor(nn.Module):
         return self.scores(x), self.deltas(x)
 
 
-def torchvision_network(model: ToyConfig) -> TorchvisionMaskRCNN:
+def torchvision_network(settings: ToyConfig) -> TorchvisionMaskRCNN:
     """torchvision's Mask R-CNN on the same backbone, heads, anchors and numbers."""
-    backbone = build_backbone(model, STRIDE)
+    backbone = build_backbone(settings, STRIDE)
     classes = len(CLASSES)
-    shared = ConvHead(model.roi_channels, model.shared_channels, model.shared_depth)
-    box = BoxHead(shared.out_channels, model.pooled_size, model.box_hidden, classes)
+    shared = ConvHead(settings.roi_channels, settings.shared_channels, settings.shared_depth)
+    box = BoxHead(shared.out_channels, settings.pooled_size, settings.box_hidden, classes)
     mask = FCNMaskHead(shared.out_channels, MaskHeadConfig().channels, MaskHeadConfig().depth, classes + 1)
-    pool = lambda: MultiScaleRoIAlign(["0"], model.pooled_size, sampling_ratio=2)  # noqa: E731
+    pool = lambda: MultiScaleRoIAlign(["0"], settings.pooled_size, sampling_ratio=2)  # noqa: E731
     side = ShapesSpec().image_side
     network = TorchvisionMaskRCNN(
         backbone,
@@ -88,18 +88,18 @@ def torchvision_network(model: ToyConfig) -> TorchvisionMaskRCNN:
         max_size=side,
         image_mean=list(IMAGE_MEAN),
         image_std=list(IMAGE_STD),
-        rpn_anchor_generator=AnchorGenerator((tuple(model.anchor_sizes),), (tuple(model.anchor_ratios),)),
-        rpn_pre_nms_top_n_train=model.proposals_before,
-        rpn_pre_nms_top_n_test=model.proposals_before,
-        rpn_post_nms_top_n_train=model.proposals,
-        rpn_post_nms_top_n_test=model.proposals,
-        rpn_batch_size_per_image=model.anchors_per_image,
+        rpn_anchor_generator=AnchorGenerator((tuple(settings.anchor_sizes),), (tuple(settings.anchor_ratios),)),
+        rpn_pre_nms_top_n_train=settings.proposals_before,
+        rpn_pre_nms_top_n_test=settings.proposals_before,
+        rpn_post_nms_top_n_train=settings.proposals,
+        rpn_post_nms_top_n_test=settings.proposals,
+        rpn_batch_size_per_image=settings.anchors_per_image,
         box_roi_pool=pool(),
         box_head=Hidden(shared, box),
-        box_predictor=BoxPredictor(model.box_hidden, classes),
-        box_batch_size_per_image=model.rois_per_image,
-        box_positive_fraction=model.positive_fraction,
-        box_detections_per_img=model.detections_per_image,
+        box_predictor=BoxPredictor(settings.box_hidden, classes),
+        box_batch_size_per_image=settings.rois_per_image,
+        box_positive_fraction=settings.positive_fraction,
+        box_detections_per_img=settings.detections_per_image,
         mask_roi_pool=pool(),
         mask_head=shared,
         mask_predictor=mask,
@@ -137,7 +137,7 @@ def seconds_by_part(network: MaskRCNN, batch: Batch) -> dict[str, float]:
         module.forward = timed(name, module.forward)
     network.roi_pooling = timed("RoI operator", network.roi_pooling)
     setattr(network, "mask_loss", timed("mask branch", network.mask_loss))  # noqa: B010
-    setattr(network, "_propose", timed("proposals", network._propose))  # noqa: B010
+    setattr(network, "propose", timed("proposals", network.propose))  # noqa: B010
     for _ in range(ROUNDS):
         losses = timed("forward", network)(batch.images, batch.sizes, truth, None, common.draw)
         total = torch.stack(list(losses.values())).sum()

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ablations.evaluation.cocoapi import index, quietly, with_results
 from data.dataset import Batch
-from models.detector import Detections
 from models.masks import paste_masks
+from models.structures import Detections
 
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """COCOeval's summary, in its order: average precision and recall."""

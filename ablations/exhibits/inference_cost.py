@@ -22,8 +22,8 @@ from ablations.stages.store import Stages, stages_of
 from ablations.tasks.detection import trained_model
 from data.dataset import Batch
 from data.loaders import eval_batches
-from models.detector import Proposals
 from models.mask_rcnn import MaskRCNN
+from models.structures import Proposals
 
 IMAGES = 100
 """Number of evaluation images that are timed for each seed, one at a time, as the paper's times are per image."""

@@ -29,7 +29,6 @@ from data.dataset import InstanceSet
 from data.loaders import eval_batches
 from data.neighbours import CONDITIONS, DEGREES, Condition, NeighbourScenes, image_id
 from data.specs import ShapesSpec
-from models.detector import Proposals
 
 NUM_SCENES = 60
 
@@ -76,7 +75,7 @@ def detect_on(dataset: InstanceSet, run: Run) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = []
     for batch in eval_batches(dataset):
         batch = batch.to(stages.device)
-        proposals = None if network is None else Proposals(*propose_batch(network, batch, run.config.model))
+        proposals = None if network is None else propose_batch(network, batch, run.config.model)
         results += coco_results(model(batch.images, batch.sizes, proposals=proposals), batch)
     return results
 

@@ -46,16 +46,16 @@ def make_backbone(stages: Stages, log: RunLog) -> None:
 
     def make(folder: Path) -> None:
         config = stages.config
-        model, schedule = config.model, config.budget.backbone
-        if isinstance(model, ResNetConfig):
-            save_tensors(folder / "model.safetensors", cpu_state_dict(imagenet_state(model)))
+        settings, schedule = config.model, config.budget.backbone
+        if isinstance(settings, ResNetConfig):
+            save_tensors(folder / "model.safetensors", cpu_state_dict(imagenet_state(settings)))
             return
-        if model.weights == "shipped":
-            for stride in model.strides:
+        if settings.weights == "shipped":
+            for stride in settings.strides:
                 save_tensors(folder / f"{stride}.safetensors", shipped_state(stride))
             return
         dataset = stages.dataset("pretrain")
-        network = DenseNetwork(model.channels, model.blocks, model.roi_channels, len(dataset.classes))
+        network = DenseNetwork(settings.channels, settings.blocks, settings.roi_channels, len(dataset.classes))
         initialise(network, stages.seed)
         network.to(stages.device).to(memory_format=torch.channels_last).train()
         batches = MicroBatches(dataset, schedule, derive_seed(stages.seed, "backbone"), stages.seed)
@@ -65,7 +65,7 @@ def make_backbone(stages: Stages, log: RunLog) -> None:
 
         checkpoint = stage_checkpoint(folder, stages.backbone_key, stages, log)
         train(TrainingSpec(network, losses, schedule, config.precision), checkpoint, stages, log)
-        for stride in model.strides:
+        for stride in settings.strides:
             backbone = fold_batch_norm(network.backbone(stride).eval())
             save_tensors(folder / f"{stride}.safetensors", cpu_state_dict(backbone.state_dict()))
 

@@ -14,10 +14,10 @@ from data.loaders import eval_batches
 from models.backbone import Backbone, load_pretrained, pretrained_parts
 from models.build import build_backbone, build_rpn_head
 from models.config import ModelConfig
-from models.detector import Proposals
 from models.initialise import derive_seed, initialise
 from models.resnet import PyramidBackbone
-from models.rpn import RPNHead, propose, rpn_losses
+from models.rpn import RPNHead, RPNOutput, propose, rpn_losses
+from models.structures import GroundTruth, Proposals
 
 
 class ProposalNetwork(nn.Module):
@@ -28,8 +28,8 @@ class ProposalNetwork(nn.Module):
         self.backbone = backbone
         self.head = head
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """images [B, 3, H, W] -> scores, deltas and anchors as `RPNHead` gives them."""
+    def forward(self, images: Tensor) -> RPNOutput:
+        """images: [B, 3, H, W], normalised."""
         return self.head(self.backbone(images))
 
 
@@ -60,10 +60,10 @@ def proposal_training(network: ProposalNetwork, stages: Stages, seed: int) -> Tr
 
     def losses(step: int, micro_batch: int) -> dict[str, Tensor]:
         batch = batches.batch(step, micro_batch).to(stages.device)
-        scores, deltas, anchors = network(batch.images)
-        random_keys = to_device(batches.uniform(scores.shape, "anchors", step, micro_batch), stages.device)
-        num_anchors = config.model.anchors_per_image
-        return rpn_losses(scores, deltas, anchors, batch.boxes, batch.labels, batch.crowds, num_anchors, random_keys)
+        output = network(batch.images)
+        truth = GroundTruth(batch.boxes, batch.labels, batch.masks, batch.crowds)
+        random_keys = to_device(batches.uniform(output.scores.shape, "anchors", step, micro_batch), stages.device)
+        return rpn_losses(output, truth, config.model.anchors_per_image, random_keys)
 
     return TrainingSpec(network, losses, config.budget.rpn, config.precision, pretrained_parts(network))
 
@@ -83,17 +83,15 @@ def proposals_by_batch(network: ProposalNetwork, stages: Stages, split: str) -> 
     for batch in eval_batches(stages.dataset(split), rank=distributed.rank(), world_size=distributed.world_size()):
         if distributed.world_size() == 1:
             check_stop()
-        boxes, scores = propose_batch(network, batch.to(stages.device), stages.config.model)
-        proposals.append((boxes.cpu(), scores.cpu()))
+        proposed = propose_batch(network, batch.to(stages.device), stages.config.model)
+        proposals.append((proposed.boxes.cpu(), proposed.scores.cpu()))
     return proposals
 
 
 @torch.no_grad()
-def propose_batch(network: ProposalNetwork, batch: Batch, model: ModelConfig) -> tuple[Tensor, Tensor]:
-    """Boxes [B, N, 4] and scores [B, N], as in `Proposals`."""
-    scores, deltas, anchors = network(batch.images)
-    settings = model.proposals_before, model.proposals, model.smallest_proposal
-    return propose(scores, deltas, anchors, batch.sizes, *settings)
+def propose_batch(network: ProposalNetwork, batch: Batch, settings: ModelConfig) -> Proposals:
+    """What the network proposes for a batch's images; settings: how many, and how large at least."""
+    return propose(network(batch.images), batch.sizes, settings)
 
 
 def proposals_of(cached: Proposals, batch: Batch, device: torch.device) -> Proposals:

@@ -30,7 +30,7 @@ from data.dataset import InstanceSet
 from data.folders import complete
 from data.specs import CocoSpec
 from models.config import ResNetConfig, shipped_backbones
-from models.detector import Proposals
+from models.structures import Proposals
 from models.weights import weights_digest
 
 STAGE_VERSION = 1
@@ -83,21 +83,21 @@ class Stages:
     @property
     def backbone_key(self) -> str:
         config = self.config
-        model = config.model
-        if isinstance(model, ResNetConfig):
-            return digest([STAGE_VERSION, model.depth, model.stride_in_1x1, weights_digest(model)])
-        if model.weights == "shipped":
+        settings = config.model
+        if isinstance(settings, ResNetConfig):
+            return digest([STAGE_VERSION, settings.depth, settings.stride_in_1x1, weights_digest(settings)])
+        if settings.weights == "shipped":
             return digest([STAGE_VERSION, shipped_backbones()["sha256"]])
-        backbone = [model.channels, model.blocks, model.roi_channels]
+        backbone = [settings.channels, settings.blocks, settings.roi_channels]
         schedule, images = dataclasses.asdict(config.budget.backbone), config.data.digest("pretrain")
         return digest([STAGE_VERSION, images, backbone, schedule, config.precision, self.seed])
 
     @property
     def rpn_key(self) -> str:
-        model, schedule = self.config.model, dataclasses.asdict(self.config.budget.rpn)
-        fields = [name for name in RPN_FIELDS if hasattr(model, name)]
+        settings, schedule = self.config.model, dataclasses.asdict(self.config.budget.rpn)
+        fields = [name for name in RPN_FIELDS if hasattr(settings, name)]
         backbone = [self.backbone_key, self.data_key, self.config.stride, self.config.precision]
-        return digest([self.seed, backbone, schedule, {name: getattr(model, name) for name in fields}])
+        return digest([self.seed, backbone, schedule, {name: getattr(settings, name) for name in fields}])
 
     @property
     def device(self) -> torch.device:

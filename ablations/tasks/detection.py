@@ -26,8 +26,9 @@ from data.dataset import to_device
 from data.loaders import eval_batches
 from models.backbone import load_pretrained, pretrained_parts
 from models.build import build_detector, serving_backends
-from models.detector import Detector, GroundTruth
+from models.detector import Detector
 from models.initialise import initialise
+from models.structures import GroundTruth
 
 
 def detection_task(stages: Stages) -> Task:

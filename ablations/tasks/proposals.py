@@ -17,8 +17,8 @@ from ablations.tasks.base import Metrics, Task
 from ablations.training.batches import uniform
 from data.dataset import InstanceSet
 from data.loaders import eval_batches
-from models.detector import Detections, Proposals
-from models.rpn import propose
+from models.rpn import RPNOutput, propose
+from models.structures import Detections, Proposals
 
 UNLEARNT = ("anchors", "grid", "random")
 """What recall is measured of besides the network's proposals: see `unlearnt`."""
@@ -51,8 +51,7 @@ def unlearnt(network: ProposalNetwork, stages: Stages, split: str, kind: str) ->
     kind: "anchors" takes the network's anchors in random order; "grid" takes `windows`, the largest size first and in
     random order within a size; "random" takes random boxes, whose sides and ratios lie in the range of the anchors'
     """
-    model, dataset = stages.config.model, stages.dataset(split)
-    boxes, scores = [], []
+    dataset, kept = stages.dataset(split), []
     for batch in eval_batches(dataset):
         features = network.backbone(batch.images[:1].to(stages.device))
         anchors = torch.cat(network.head.anchors([features] if isinstance(features, Tensor) else features)).cpu()
@@ -66,11 +65,9 @@ def unlearnt(network: ProposalNetwork, stages: Stages, split: str, kind: str) ->
             if kind == "grid":  # of one size the random order remains
                 sides = candidates[:, 2] - candidates[:, 0]
                 ranks = (ranks + (sides[:, None] > sides).sum(1)) / len(candidates)
-            settings = model.proposals_before, model.proposals, model.smallest_proposal
-            kept = propose(ranks.logit(), unmoved, [candidates], size[None], *settings)
-            boxes.append(kept[0])
-            scores.append(kept[1])
-    return Proposals(torch.cat(boxes), torch.cat(scores))
+            kept.append(propose(RPNOutput(ranks.logit(), unmoved, [candidates]), size[None], stages.config.model))
+    scores = torch.cat([of_image.scores for of_image in kept])
+    return Proposals(torch.cat([of_image.boxes for of_image in kept]), scores)
 
 
 def windows(size: Tensor, anchors: Tensor) -> Tensor:

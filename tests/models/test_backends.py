@@ -12,8 +12,8 @@ import torch
 
 from models.build import build_detector, build_mask_rcnn, serving_backends
 from models.config import DetectorConfig, FCISConfig, MaskHeadConfig, RoIConfig, ToyConfig
-from models.detector import GroundTruth, Proposals
 from models.initialise import initialise
+from models.structures import GroundTruth, Proposals
 from ops.backends import HAS_TRITON
 from tests.ops.cases import backend_of
 

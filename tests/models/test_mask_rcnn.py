@@ -8,9 +8,9 @@ from torchvision.ops import box_iou
 
 from models.build import build_mask_rcnn
 from models.config import DetectorConfig, MaskClassConfig, MaskHeadConfig, MaskLossConfig, RoIConfig, ToyConfig
-from models.detector import GroundTruth, Proposals
 from models.initialise import initialise
 from models.rpn import suppress
+from models.structures import GroundTruth, Proposals
 
 MODEL = ToyConfig(
     channels=[4, 8, 8, 16], blocks=[1, 1, 1], roi_channels=8, shared_channels=8, shared_depth=1, box_hidden=16,

@@ -13,7 +13,7 @@ from models.backbone import load_pretrained, pretrained_parts
 from models.config import ResNetConfig
 from models.pooling import PyramidAlign, PyramidPooling
 from models.resnet import PYRAMID_STRIDES, FrozenConv2d, PyramidBackbone, Res5, frozen_state, resnet, resnet_backbone
-from models.rpn import RPNHead, propose
+from models.rpn import RPNHead, RPNOutput, propose
 from ops.roi_align import roi_align
 
 
@@ -163,9 +163,10 @@ def test_anchors_of_each_map_lie_where_its_cells_are():
 
 def test_proposals_are_suppressed_within_a_map_only():
     anchors = [torch.tensor([[0.0, 0, 40, 40], [1, 0, 41, 40]]), torch.tensor([[0.0, 0, 40, 40]])]
-    scores, deltas = torch.tensor([[2.0, 1.0, 0.0]]), torch.zeros(1, 3, 4)
-    boxes, best = propose(scores, deltas, anchors, torch.tensor([[64, 64]]), 10, 3)
-    torch.testing.assert_close(best[0, :2], scores[0, [0, 2]].sigmoid())
-    assert best[0, 2] == 0 and boxes[0, 1].tolist() == [0, 0, 40, 40]
-    _, fewer = propose(scores, deltas, anchors, torch.tensor([[64, 64]]), 1, 3)  # one of each map takes part
-    assert (fewer > 0).sum() == 2
+    output = RPNOutput(torch.tensor([[2.0, 1.0, 0.0]]), torch.zeros(1, 3, 4), anchors)
+    sizes = torch.tensor([[64, 64]])
+    best = propose(output, sizes, ResNetConfig(proposals_before=10, proposals=3))
+    torch.testing.assert_close(best.scores[0, :2], output.scores[0, [0, 2]].sigmoid())
+    assert best.scores[0, 2] == 0 and best.boxes[0, 1].tolist() == [0, 0, 40, 40]
+    fewer = propose(output, sizes, ResNetConfig(proposals_before=1, proposals=3))  # one of each map takes part
+    assert fewer.valid.sum() == 2

@@ -12,8 +12,8 @@ from pycocotools.cocoeval import COCOeval
 
 from ablations.evaluation.coco import average_precision, coco_results
 from data.dataset import Batch, annotation
-from models.detector import Detections
 from models.mask_voting import Votes
+from models.structures import Detections
 
 
 def square(x: int, y: int, side: int, size: int = 100) -> np.ndarray:

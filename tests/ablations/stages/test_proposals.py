@@ -5,7 +5,7 @@ import torch
 
 from ablations.stages.proposals import proposals_of
 from data.dataset import Sample, collate
-from models.detector import Proposals
+from models.structures import Proposals
 
 
 def test_proposals_are_mirrored_with_their_images():

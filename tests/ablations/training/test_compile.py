@@ -12,8 +12,8 @@ from ablations.tasks.detection import build_model
 from ablations.training.device import compile_parts
 from models.build import build_mask_rcnn
 from models.config import DetectorConfig, MaskHeadConfig, ToyConfig
-from models.detector import GroundTruth
 from models.initialise import initialise
+from models.structures import GroundTruth
 
 MODEL = ToyConfig(
     channels=[4, 8, 8, 16], blocks=[1, 1, 1], freeze=1, roi_channels=8, shared_channels=8, shared_depth=1,

@@ -38,9 +38,9 @@ from ablations.training.loss_history import LossHistory
 notes = pathlib.Path(sys.argv.pop(1))
 propose, add = proposals.propose_batch, LossHistory.add
 
-def propose_and_note(network, batch, model):
+def propose_and_note(network, batch, settings):
     (notes / f"{os.environ['RANK']} {batch.image_ids.tolist()[0]} {len(batch.image_ids)}").touch()
-    return propose(network, batch, model)
+    return propose(network, batch, settings)
 
 def add_or_fail(self, step, losses, rate):
     if self.steps == 3:

@@ -20,8 +20,8 @@ from ablations.training.loss_history import LossHistory
 from models import detector, rpn
 from models.build import build_mask_rcnn
 from models.config import DetectorConfig, MaskHeadConfig, MaskLossConfig, ResNetConfig, RoIConfig, ToyConfig
-from models.detector import GroundTruth, Proposals
 from models.mask_rcnn import MaskRCNN
+from models.structures import GroundTruth, Proposals
 from ops import backends
 from ops.backends import HAS_TRITON
 
