@@ -9,6 +9,10 @@ class RecordError(ValueError):
     """A record that cannot be read: the message names the file and says what was expected and what to do."""
 
 
+class DamagedRecord(RecordError):
+    """A record that is not what was written."""
+
+
 class TrainingError(RuntimeError):
     """Training cannot continue: the message says what happened and what to do."""
 

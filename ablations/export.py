@@ -10,7 +10,6 @@ have been edited, unless they were unpacked with --trust.
 
 import argparse
 import dataclasses
-import json
 import re
 import shutil
 import stat
@@ -22,7 +21,7 @@ from pathlib import Path, PurePosixPath
 
 from ablations.errors import RecordError
 from ablations.execution.report import ReportError, write_report
-from ablations.records.storage import UNPACKED, load_run, load_status, load_study
+from ablations.records.storage import UNPACKED, as_json, load_run, load_status, load_study
 from data.terminal import run_command
 
 FORMAT = 1
@@ -72,7 +71,7 @@ def _content(path: Path) -> bytes:
     status = load_status(path) if path.name == "status.json" else None
     if status is None:
         return path.read_bytes()
-    return (json.dumps(dataclasses.asdict(dataclasses.replace(status, pid=0, host="")), indent=1) + "\n").encode()
+    return as_json(dataclasses.replace(status, pid=0, host="")).encode()
 
 
 def unpack(archive: Path, outputs: Path, most_bytes: int, trust: bool = False) -> Path:

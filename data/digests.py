@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 FILE = "digests.json"
 
@@ -20,6 +21,11 @@ def of_file(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_content(content: Mapping[str, Any]) -> str:
+    """SHA-256 of what a JSON file holds, whatever its layout and the order of its keys. Raises RecursionError."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def of_files(folder: Path, names: Iterable[str]) -> dict[str, str]:

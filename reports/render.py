@@ -161,7 +161,7 @@ def _account(analysis: Analysis) -> dict[str, Any]:
         "total": duration(sum(costs)) if sum(costs) > 0 else "",
         "provenance": provenance.provenance_table(study) or Marked("No run is done yet."),
         "stages": provenance.stage_table(study),
-        "reused": provenance.reused(study),
+        "origins": [*provenance.reused(study), *provenance.unchecked(study)],
         "problems": tables.problems(study),
     }
 

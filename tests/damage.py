@@ -1,5 +1,7 @@
-"""What disks do to files, for tests."""
+"""What disks and people do to files, for tests."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -13,3 +15,11 @@ def flip_bit(path: Path, bit: int | None = None) -> None:
     content[bit // 8] ^= 1 << bit % 8
     path.unlink()
     path.write_bytes(content)
+
+
+def edit_record(path: Path, change: Callable[[dict], object]) -> None:
+    """Changes a record on purpose: it is then one without a digest."""
+    record = json.loads(path.read_text())
+    change(record)
+    record.pop("digest", None)
+    path.write_text(json.dumps(record))

@@ -257,7 +257,8 @@ def good_records(tmp_path_factory):
     (folder / "status").write_text(json.dumps(status | {"started": "2026", "updated": "2026", "schema": 1}))
     exhibit = {"name": "x", "study": "s", "runs": {}, "content": {}, "provenance": {}, "schema": 1}
     (folder / "exhibit").write_text(json.dumps(exhibit))
-    return {name: json.loads((folder / name).read_text()) for name in LOADERS}
+    records = {name: json.loads((folder / name).read_text()) for name in LOADERS}
+    return {name: record | {"digest": ""} for name, record in records.items()}
 
 
 @pytest.mark.parametrize("kind", LOADERS)
@@ -283,7 +284,7 @@ def test_a_study_with_a_damaged_record_is_judged_without_it(tmp_path, good_recor
     if not folder.exists():
         write_study(tmp_path, seeds=2)
         (folder / "good").write_bytes((folder / "pool16" / "seed0" / "run.json").read_bytes())
-    content = damaged(data.draw, json.loads((folder / "good").read_text()))
+    content = damaged(data.draw, json.loads((folder / "good").read_text()) | {"digest": ""})
     (folder / "pool16" / "seed0" / "run.json").write_text(json.dumps(content))
     study = read_study(tmp_path, "roialign")
     assert len(study.runs) + len([item for item in study.problems if item.kind != "unplanned"]) == 8

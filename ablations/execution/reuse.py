@@ -13,7 +13,7 @@ from typing import Any
 
 from ablations.config.schema import Config
 from ablations.config.study import Run
-from ablations.errors import RecordError
+from ablations.errors import DamagedRecord, RecordError
 from ablations.records.code_version import code_version
 from ablations.records.schema import WEIGHTS, RunRecord, flatten
 from ablations.records.storage import LOCK, TEMPORARY, UNPACKED, load_run, save
@@ -94,6 +94,8 @@ def _check(folder: Path, config: Config) -> tuple[RunRecord | None, str]:
         return None, ""
     try:
         record = load_run(path)
+    except DamagedRecord:
+        return None, "run.json is damaged: it is not what was written"
     except (RecordError, OSError):
         return None, "its record cannot be read"
     if (folder / UNPACKED).exists():

@@ -15,6 +15,9 @@ A study folder looks like this (JSON and YAML are written atomically, `run.json`
     outputs/<study>/<arm>/seed<k>/status.json    Status: how far the run is, or why it failed
     outputs/<study>/<arm>/seed<k>/run.json       RunRecord: its presence means that the run is done
 
+Every record has a `digest` of all that it holds besides, written and checked by `ablations.records.storage`; records of
+older versions have "".
+
 This module imports neither torch nor Hydra, so that a report needs neither.
 """
 
@@ -86,6 +89,7 @@ class StudyRecord:
     config: dict[str, Any]
     data: dict[str, Any]
     exhibits: list[str] = field(default_factory=list)
+    digest: str = field(default="", compare=False)
     schema: int = SCHEMA
 
 
@@ -128,6 +132,7 @@ class RunRecord:
     taken_from: str = ""
     parameters: dict[str, int] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    digest: str = field(default="", compare=False)
     schema: int = SCHEMA
 
     @property
@@ -163,6 +168,7 @@ class ExhibitRecord:
     content: dict[str, Any]
     provenance: dict[str, Any]
     code: str = ""
+    digest: str = field(default="", compare=False)
     schema: int = SCHEMA
 
 
@@ -188,6 +194,7 @@ class Status:
     host: str
     started: str
     updated: str
+    digest: str = field(default="", compare=False)
     schema: int = SCHEMA
 
 

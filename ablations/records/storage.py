@@ -1,5 +1,8 @@
 """Reading and writing records: every file is written whole or not at all, and checked when it is read.
 
+A record's digest tells of damage, such as a flipped bit that leaves the file valid JSON and a number another one. It is
+no signature: who edits a record on purpose can write another digest, or none, as older versions did.
+
 This module imports neither torch nor Hydra, so that a report needs neither.
 """
 
@@ -13,7 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ablations.errors import RecordError
+from ablations.errors import DamagedRecord, RecordError
 from ablations.records.schema import SCHEMA, Arm, ExhibitRecord, Hypothesis, RunRecord, Status, StudyRecord
 from data import digests
 
@@ -23,6 +26,8 @@ a process that was killed."""
 
 UNPACKED = "unpacked.txt"
 """The file that marks a run as unpacked from an archive of others; it names the archive."""
+
+Record = StudyRecord | RunRecord | ExhibitRecord | Status
 
 TEMPORARY = ".tmp"
 """Suffix of files that are still being written. One that a killed process left behind can be removed."""
@@ -58,8 +63,15 @@ def clear_temporaries(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def save(record: StudyRecord | RunRecord | ExhibitRecord | Status, path: Path, durable: bool = True) -> None:
-    write_atomically(path, json.dumps(dataclasses.asdict(record), indent=1) + "\n", durable)
+def save(record: Record, path: Path, durable: bool = True) -> None:
+    write_atomically(path, as_json(record), durable)
+
+
+def as_json(record: Record) -> str:
+    """The text of a record, with its digest."""
+    content = json.loads(json.dumps(dataclasses.asdict(record)))  # as it will be read: every key is text
+    content["digest"] = _digest_of(content)
+    return json.dumps(content, indent=1) + "\n"
 
 
 def load_run(path: Path) -> RunRecord:
@@ -103,8 +115,12 @@ def load_study(path: Path) -> StudyRecord:
     return study
 
 
+def _digest_of(content: dict[str, Any]) -> str:
+    return digests.of_content({key: value for key, value in content.items() if key != "digest"})
+
+
 def _read(path: Path, kind: type) -> dict[str, Any]:
-    """The JSON of a record whose fields have the types of `kind`."""
+    """The JSON of a record whose fields have the types of `kind`, and whose digest is right if it has one."""
     if path.exists() and not path.is_file():  # reading a pipe would never end
         raise RecordError(f"{path}: expected a record, got a folder or a device; delete it and run again")
     try:
@@ -115,6 +131,8 @@ def _read(path: Path, kind: type) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         got = content.get("schema") if isinstance(content, dict) else type(content).__name__
         raise RecordError(f"{path}: expected a record of schema {SCHEMA}, got {got}; delete it and run again")
+    if content.get("digest", "") not in ("", _digest_of(content)):
+        raise DamagedRecord(f"{path}: damaged: it is not what was written; delete it and run again")
     try:
         _checker(kind).validate_json(text, strict=True)
     except ValidationError as error:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablations.records.schema import flatten
+from ablations.records.storage import UNPACKED
 from reports.load import StudyResults
 from reports.text.labels import and_list
 from reports.text.markup import Marked, code, escape, table
@@ -134,6 +135,17 @@ def reused(study: StudyResults) -> list[Marked]:
         )
         for (arm, origin), seeds in origins.items()
     ]
+
+
+def unchecked(study: StudyResults) -> list[Marked]:
+    """A sentence on the runs whose figures nobody here can vouch for, and one on those that cannot be checked."""
+    unpacked = sum((study.run_folder(*key) / UNPACKED).exists() for key in study.runs)
+    without = sum(not run.digest for run in study.runs.values())
+    sentences = {
+        "were unpacked from an archive: their figures are those of whoever packed it": unpacked,
+        "have a record without a digest, as older versions wrote it: damage to its figures would not show": without,
+    }
+    return [Marked(f"{count} of {len(study.runs)} runs {text}.") for text, count in sentences.items() if count]
 
 
 def shared_by_seeds(study: StudyResults) -> list[str]:

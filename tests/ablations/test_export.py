@@ -14,7 +14,7 @@ from ablations.execution.reuse import archive_run, finished_record, outdated_rea
 from ablations.export import ExportError, pack, unpack
 from ablations.records.code_version import code_version
 from ablations.records.schema import Arm, RunRecord, Status, StudyRecord
-from ablations.records.storage import load_study, save
+from ablations.records.storage import load_status, load_study, save
 from ablations.stages.store import stages_of
 
 STUDY = StudyRecord(
@@ -71,8 +71,7 @@ def test_a_study_is_packed_without_weights_and_names_of_machines(study, tmp_path
         "study.json",
     ]
     assert (folder / "study.json").read_bytes() == (study / "study.json").read_bytes()
-    status = json.loads((folder / "pool/seed1/status.json").read_text())
-    assert status == dataclasses.asdict(STATUS) | {"host": "", "pid": 0}
+    assert load_status(folder / "pool/seed1/status.json") == dataclasses.replace(STATUS, host="", pid=0)
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
 
 

@@ -1,6 +1,5 @@
 """What is printed at the end of a study: its verdicts, and what to try next."""
 
-import json
 import subprocess
 import sys
 
@@ -13,6 +12,7 @@ from reports.analysis import analyse
 from reports.claims import CLAIMS
 from reports.ending import next_to_try, verdict_lines
 from reports.load import read_study
+from tests.damage import edit_record
 from tests.reports.conftest import study_record, write_study
 
 
@@ -32,9 +32,7 @@ def test_without_runs_there_is_no_verdict(tmp_path):
 
 def test_a_smoke_test_says_so_before_its_verdicts(tmp_path):
     path = write_study(tmp_path) / "study.json"
-    record = json.loads(path.read_text())
-    record["config"]["budget"] = {"name": "smoke"}
-    path.write_text(json.dumps(record))
+    edit_record(path, lambda record: record["config"].update(budget={"name": "smoke"}))
     first, *_ = verdict_lines(analyse(read_study(tmp_path, "roialign"), resamples=0))
     assert first.startswith("  caution: This is a smoke test")
 

@@ -1,10 +1,9 @@
 """What is published: complete studies of committed code, with the records that their numbers come from."""
 
-import json
-
 import pytest
 
 from reports import gallery
+from tests.damage import edit_record
 from tests.reports.conftest import write_study
 
 
@@ -62,8 +61,6 @@ def test_files_written_by_hand_are_not_replaced(tmp_path, capsys):
 
 def test_a_study_of_uncommitted_code_is_refused(tmp_path, capsys):
     path = write_study(tmp_path / "outputs", seeds=2) / "align16/seed0/run.json"
-    record = json.loads(path.read_text())
-    record["provenance"]["git"]["dirty"] = True
-    path.write_text(json.dumps(record))
+    edit_record(path, lambda record: record["provenance"]["git"].update(dirty=True))
     assert publish(tmp_path) == 1
     assert "uncommitted" in capsys.readouterr().err

@@ -1,17 +1,17 @@
 """What is found under an output folder, and what is said of what is missing."""
 
 import dataclasses
-import json
 import shutil
 
 import pytest
 
 from ablations.errors import RecordError
 from ablations.records.schema import RESULT_FILES, Status
-from ablations.records.storage import load_run, save
+from ablations.records.storage import UNPACKED, load_run, save
 from data import digests
 from reports.load import find_studies, read_study
-from tests.damage import flip_bit
+from reports.text.provenance import unchecked
+from tests.damage import edit_record, flip_bit
 from tests.reports.conftest import ARMS, write_study
 
 
@@ -30,7 +30,7 @@ def test_every_kind_of_problem_is_told_apart(tmp_path):
     folder = write_study(tmp_path, seeds=3, skip=(("pool16", 1),))
     (folder / "align16" / "seed0" / "run.json").write_text("{ half a rec")
     renamed = folder / "pool32" / "seed2" / "run.json"
-    renamed.write_text(json.dumps(json.loads(renamed.read_text()) | {"arm": "pool16"}))
+    edit_record(renamed, lambda record: record.update(arm="pool16"))
     (folder / "align32" / "seed0" / "run.json").unlink()
     (folder / "align32" / "seed2" / "run.json").rename(folder / "align32" / "seed1" / "run.json")
     log = "started 2026\nTraceback (most recent call last):\n  File\nTrainingError: step 3: expected finite losses\n"
@@ -88,9 +88,7 @@ def test_a_study_record_that_cannot_be_read(tmp_path):
 def test_values_that_are_not_finite_count_as_undefined(tmp_path):
     folder = write_study(tmp_path, seeds=2)
     path = folder / "pool16" / "seed0" / "run.json"
-    record = json.loads(path.read_text())
-    record["metrics"]["segm"] |= {"AP": float("nan"), "AP50": None}
-    path.write_text(json.dumps(record))
+    edit_record(path, lambda record: record["metrics"]["segm"].update(AP=float("nan"), AP50=None))
     study = read_study(tmp_path, "roialign")
     assert study.value("pool16", 0, "segm.AP") is None and study.value("pool16", 0, "segm.AP50") is None
     assert set(study.values("pool16", "segm.AP")) == {1}
@@ -120,6 +118,25 @@ def test_a_run_whose_detections_or_curves_are_not_what_it_wrote_is_not_used(tmp_
         ("align16", "unreadable"): "metrics.jsonl is damaged: it is not what was written",
     }
     assert ("pool16", 0) not in study.runs
+
+
+def test_a_run_with_another_number_in_its_record_is_not_used_and_one_of_an_older_version_is(tmp_path):
+    folder = write_study(tmp_path, seeds=1)
+    path, edited = folder / "pool16/seed0/run.json", folder / "align16/seed0/run.json"
+    assert unchecked(read_study(tmp_path, "roialign")) == []
+    flip_bit(path, 8 * (path.read_bytes().index(b'"AP": ') + 6))  # 27.9 for 37.9, which is JSON still
+    edit_record(edited, lambda record: record["metrics"]["segm"].update(AP=99.0))
+    for changed in (path, edited):
+        (changed.parent / UNPACKED).touch()
+    study = read_study(tmp_path, "roialign")
+    (problem,) = study.problems
+    assert (problem.arm, problem.kind) == ("pool16", "unreadable")
+    assert problem.detail.startswith("pool16/seed0/run.json: damaged: it is not what was written")
+    assert study.value("align16", 0, "segm.AP") == 99.0
+    assert unchecked(study) == [
+        "1 of 3 runs were unpacked from an archive: their figures are those of whoever packed it.",
+        "1 of 3 runs have a record without a digest, as older versions wrote it: damage to its figures would not show.",
+    ]
 
 
 def test_unreadable_side_files_are_none(tmp_path):

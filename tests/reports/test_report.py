@@ -18,6 +18,7 @@ from reports.figures.style import Figures
 from reports.load import read_study
 from reports.render import render
 from reports.scenes import read_scenes
+from tests.damage import edit_record
 from tests.reports.conftest import ARMS, write_study
 
 
@@ -38,12 +39,6 @@ def undrawn(monkeypatch):
 
 def read(folder: Path) -> str:
     return (folder / "report.md").read_text(encoding="utf-8")
-
-
-def edit(path: Path, change) -> None:
-    record = json.loads(path.read_text())
-    change(record)
-    path.write_text(json.dumps(record))
 
 
 def test_the_answer_comes_first_with_interval_seeds_and_the_papers_value(report):
@@ -150,7 +145,7 @@ def test_fewer_than_two_seeds_get_no_verdict(tmp_path, undrawn, seeds):
 def test_equal_undefined_and_damaged_values_do_not_stop_a_report(tmp_path, undrawn):
     folder = write_study(tmp_path / "outputs", seeds=2)
     for path in sorted(folder.glob("*/seed*/run.json")):
-        edit(
+        edit_record(
             path,
             lambda record: record["metrics"].update(
                 segm=dict.fromkeys(record["metrics"]["segm"], 30.0), bbox=dict.fromkeys(record["metrics"]["bbox"])
@@ -170,8 +165,8 @@ def test_equal_undefined_and_damaged_values_do_not_stop_a_report(tmp_path, undra
 @pytest.mark.slow
 def test_an_undeclared_difference_is_flagged(tmp_path, undrawn):
     folder = write_study(tmp_path / "outputs", seeds=2)
-    edit(folder / "align16" / "seed1" / "run.json", lambda record: record["config"].update(lr=0.02))
-    edit(folder / "align32" / "seed0" / "run.json", lambda record: record["provenance"]["git"].update(dirty=True))
+    edit_record(folder / "align16/seed1/run.json", lambda record: record["config"].update(lr=0.02))
+    edit_record(folder / "align32/seed0/run.json", lambda record: record["provenance"]["git"].update(dirty=True))
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path)
     text = read(tmp_path)
     assert "> **Warning.** The runs differ in more than the declared factors: `lr`." in text
@@ -180,7 +175,7 @@ def test_an_undeclared_difference_is_flagged(tmp_path, undrawn):
 
 def test_runs_reused_from_another_study_are_named(tmp_path, undrawn):
     folder = write_study(tmp_path / "outputs", seeds=2)
-    edit(folder / "align16" / "seed1" / "run.json", lambda record: record.update(taken_from="roiops/align-ave"))
+    edit_record(folder / "align16" / "seed1" / "run.json", lambda record: record.update(taken_from="roiops/align-ave"))
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path)
     assert "reused from `roiops/align-ave`, which has the same settings (seeds 1)" in read(tmp_path)
 
@@ -216,7 +211,7 @@ def test_a_study_of_another_kind(tmp_path, undrawn):
 
 def test_metrics_without_image_noise_are_named(tmp_path, undrawn):
     folder = write_study(tmp_path / "outputs", seeds=2)
-    edit(folder / "study.json", lambda record: record["hypotheses"][0].update(metric="segm.APm"))
+    edit_record(folder / "study.json", lambda record: record["hypotheses"][0].update(metric="segm.APm"))
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path, resamples=5)
     assert "Not known for: mask AP, medium objects, which cannot be computed again" in read(tmp_path)
 
@@ -235,11 +230,11 @@ def test_the_command(outputs, tmp_path, capsys, undrawn):
 def test_parameters_are_given_where_arms_differ_in_them(outputs, undrawn, tmp_path):
     write_study(tmp_path / "outputs")
     for path in (tmp_path / "outputs").glob("roialign/*/seed*/run.json"):
-        edit(path, lambda record: record.update(num_parameters=812_345))
+        edit_record(path, lambda record: record.update(num_parameters=812_345))
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path / "alike")
     assert "| parameters |" not in read(tmp_path / "alike").partition("<summary>Cost")[0]
     for path in (tmp_path / "outputs").glob("roialign/pool16/seed*/run.json"):
-        edit(path, lambda record: record.update(num_parameters=4_000_000, parameters={"mask_head": 3_200_000}))
+        edit_record(path, lambda record: record.update(num_parameters=4_000_000, parameters={"mask_head": 3_200_000}))
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path / "unlike")
     assert "| 4.00 M (mask head 3.20 M) |" in read(tmp_path / "unlike")
 
@@ -258,7 +253,7 @@ def test_arms_without_masks_are_pictured_with_their_boxes(tmp_path, monkeypatch)
         path = folder / arm / "seed0" / "detections.json"
         boxes = [{key: item[key] for key in item if key != "segmentation"} for item in json.loads(path.read_text())]
         path.write_text(json.dumps(boxes))
-        edit(folder / arm / "seed0" / "run.json", lambda record: record["metrics"].pop("segm"))
+        edit_record(folder / arm / "seed0" / "run.json", lambda record: record["metrics"].pop("segm"))
     (folder / "pool32" / "seed0" / "detections.json").unlink()
     study = read_study(tmp_path / "outputs", "roialign")
     drawn = []

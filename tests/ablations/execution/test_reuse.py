@@ -60,13 +60,20 @@ def lose_detections(lab, monkeypatch):
     return [], "detections.json is missing"
 
 
+def flip_bits_of_figures(lab, monkeypatch):
+    for path in lab.outputs.glob("study/*/seed0/run.json"):
+        flip_bit(path, 8 * (path.read_bytes().index(b'"AP": ') + 6))
+        json.loads(path.read_text())
+    return [], "run.json is damaged: it is not what was written"
+
+
 def force(lab, monkeypatch):
     return ["force=true"], "force=true"
 
 
 CHANGES = [
     *(change_settings, change_code, change_stages, spoil_records, force),
-    *(flip_bits_of_weights, flip_bits_of_detections, lose_detections),
+    *(flip_bits_of_weights, flip_bits_of_detections, flip_bits_of_figures, lose_detections),
 ]
 
 
