@@ -96,7 +96,7 @@ def prepare_one(overrides: list[str], compose: Compose) -> Request:
         return Request([single_run(composed, overrides, validate)])
     study, runs = compose_study(composed, overrides, compose, validate)
     exhibits.check_names(study)
-    return Request(runs, study)
+    return Request(runs, exhibits.fitting(study, runs[0].config.data.kind))
 
 
 def shared_folders(requests: Iterable[Request], overrides: Iterable[list[str]]) -> list[str]:

@@ -23,6 +23,7 @@ ALLOWED = {
         "ablations.records.summary",
         "ablations.evaluation.cocoapi",
         "ablations.evaluation.overlap",
+        "ablations.evaluation.phase",
         "data.digests",
         "data.images",
         "data.segmentation",

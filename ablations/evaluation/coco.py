@@ -29,9 +29,9 @@ def coco_results(detections: Detections, batch: Batch) -> Iterator[dict[str, Any
         boxes = detections.boxes[i][kept] * scale[i]
         masks: list[Any] = [None] * len(boxes)
         if detections.masks is not None:
-            masks = _encode(paste_masks(detections.masks[i][kept], boxes, *size))
+            masks = encode(paste_masks(detections.masks[i][kept], boxes, *size))
         elif detections.votes is not None:
-            masks = _encode(detections.votes.count(i, scale[i], *size)[kept])
+            masks = encode(detections.votes.count(i, scale[i], *size)[kept])
             boxes = _around(masks, boxes)
         corners = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).double()
         scores, labels = detections.scores[i][kept].double(), detections.labels[i][kept]
@@ -39,13 +39,14 @@ def coco_results(detections: Detections, batch: Batch) -> Iterator[dict[str, Any
             result = {"image_id": image_id, "category_id": label, "score": round(score, 6)}
             result["bbox"] = [round(value, 3) for value in box]
             if mask is not None:
-                result["segmentation"] = {"size": mask["size"], "counts": mask["counts"].decode("ascii")}
+                result["segmentation"] = mask
             yield result
 
 
-def _encode(masks: Tensor) -> list[dict[str, Any]]:
-    """The RLE of each mask [N, H, W]."""
-    return rle.encode(np.asfortranarray(masks.permute(1, 2, 0).to(torch.uint8).cpu().numpy()))
+def encode(masks: Tensor) -> list[dict[str, Any]]:
+    """The RLE of each mask [N, H, W], as JSON has it."""
+    encoded = rle.encode(np.asfortranarray(masks.permute(1, 2, 0).to(torch.uint8).cpu().numpy()))
+    return [{"size": mask["size"], "counts": mask["counts"].decode("ascii")} for mask in encoded]
 
 
 def _around(masks: list[dict[str, Any]], boxes: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ PNG files. `ablations.tasks.detection.trained_model(run)` gives a run's network.
 the data into a section.
 """
 
+import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Callable
@@ -18,6 +19,9 @@ from ablations.config.study import Study
 from ablations.errors import ConfigError
 
 Make = Callable[..., dict[str, Any]]
+
+DRAWN = ("neighbours", "phase")
+"""Those that draw images of their own, which only synthetic data say how to draw."""
 
 
 def names() -> list[str]:
@@ -30,6 +34,15 @@ def check_names(study: Study) -> None:
     unknown = sorted(set(study.exhibits) - set(names()))
     if unknown:
         raise ConfigError(f"study {study.name}: exhibits: expected some of {', '.join(names())}, got {unknown}")
+
+
+def fitting(study: Study, data: str) -> Study:
+    """The study on data of this kind: with other data than "shapes" without exhibits of DRAWN and claims about them."""
+    if data == "shapes":
+        return study
+    names = [name for name in study.exhibits if name not in DRAWN]
+    claims = [item for item in study.hypotheses if not item.metric.startswith(tuple(f"{name}." for name in DRAWN))]
+    return dataclasses.replace(study, exhibits=names, hypotheses=claims)
 
 
 def maker(name: str) -> Make:

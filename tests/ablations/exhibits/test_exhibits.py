@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ablations import cli
 from ablations.config.loading import from_hydra
 from ablations.config.study import compose_study
 from ablations.execution.command import sample_indices, start_study
@@ -182,3 +183,21 @@ def test_reports_draw_other_images_in_other_studies(num_images):
     for indices in chosen.values():
         assert len(set(indices)) == min(12, num_images) and max(indices) < num_images
     assert num_images < 300 or len({tuple(indices) for indices in chosen.values()}) > 3
+
+
+@pytest.mark.parametrize(
+    ("study", "left_out", "kept"),
+    [("roialign", ["phase-16", "phase-32"], []), ("fcis", ["class-leakage", "class-iou"], ["overlap"])],
+)
+def test_other_data_go_without_the_exhibits_that_draw_images_and_without_claims_about_them(
+    compose, tmp_path, study, left_out, kept
+):
+    (tmp_path / "annotations").mkdir()
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        (tmp_path / f"annotations/instances_{split}.json").write_text("{}")
+    drawn = cli.prepare_one([f"study={study}"], compose).study
+    photographed = cli.prepare_one([f"study={study}", "data=coco", f"data.root={tmp_path}"], compose).study
+    names = [item.name for item in drawn.hypotheses]
+    assert [item.name for item in photographed.hypotheses] == [name for name in names if name not in left_out]
+    assert photographed.exhibits == kept and set(kept) < set(drawn.exhibits) and set(left_out) < set(names)
