@@ -19,6 +19,7 @@ from ablations.config.schema import Config, LoggerConfig
 from ablations.config.study import Run
 from ablations.records.schema import flatten
 from ablations.tracking.sample_masks import SampleImage, paint, renumbered, samples_of
+from data import digests
 
 Metrics = dict[str, dict[str, float | None]]
 
@@ -29,6 +30,9 @@ USERS_DATA_FOLDER = os.environ.get("WANDB_DATA_DIR")
 
 SEEN = "seen.txt"
 """In a tracker's folder within a run's: the tracker has the whole run. It names where: W&B's entity and project."""
+
+REPORT_SENT = "report.txt"
+"""In W&B's folder within a study's: where the report was sent, and which version of it."""
 
 logger = logging.getLogger(__name__)
 
@@ -210,7 +214,9 @@ def make_tracker(run: Run) -> Tracker:
     """The tracker that the logger setting of a run asks for."""
     if run.config.logger.kind == "none":
         return NullTracker()
-    return SafeTracker(lambda: TRACKERS[run.config.logger.kind](run), lambda: _note(run).write_text(_target(run)))
+    return SafeTracker(
+        lambda: TRACKERS[run.config.logger.kind](run), lambda: _note(run).write_text(_target(run.config.logger))
+    )
 
 
 def seen(run: Run) -> bool:
@@ -218,7 +224,7 @@ def seen(run: Run) -> bool:
     if run.config.logger.kind == "none":
         return True
     try:
-        return _note(run).read_text() == _target(run)
+        return _note(run).read_text() == _target(run.config.logger)
     except OSError:
         return False
 
@@ -227,13 +233,13 @@ def _note(run: Run) -> Path:
     return run.folder / run.config.logger.kind / SEEN
 
 
-def _target(run: Run) -> str:
-    config = run.config.logger
+def _target(config: LoggerConfig) -> str:
     return f"{config.entity or ''}/{config.project}\n" if config.kind == "wandb" else "here\n"
 
 
 def publish_report(study: str, config: Config, write_report: Callable[[Path, Path], None]) -> None:
-    """With logger=wandb, has the report of a study written and uploads it as an artifact of the study's group.
+    """With logger=wandb, has the report of a study written and uploads it as an artifact of the study's group, once for
+    each version of it.
 
     write_report: takes the study's folder and the one to write to
     """
@@ -242,6 +248,9 @@ def publish_report(study: str, config: Config, write_report: Callable[[Path, Pat
     folder = Path(config.outputs) / study
     try:
         write_report(folder, folder / "report")
+        sent, version = folder / "wandb" / REPORT_SENT, _target(config.logger) + _version(folder / "report")
+        if sent.is_file() and sent.read_text(encoding="utf-8") == version:
+            return
         import wandb
 
         name = f"{study}-report"
@@ -250,8 +259,16 @@ def publish_report(study: str, config: Config, write_report: Callable[[Path, Pat
         artifact.add_dir(str(folder / "report"))
         run.log_artifact(artifact)
         run.finish()
+        sent.parent.mkdir(exist_ok=True)
+        sent.write_text(version, encoding="utf-8")
     except Exception as error:  # whatever a service's client may raise: the records matter more
         logger.warning("the report was not uploaded to W&B: %s: %s", type(error).__name__, error)
+
+
+def _version(report: Path) -> str:
+    """A digest of all files of a report."""
+    names = [path.relative_to(report).as_posix() for path in report.rglob("*")]
+    return digests.of_content(digests.of_files(report, names))
 
 
 def has_account() -> bool:

@@ -6,6 +6,8 @@ import shutil
 import socket
 import sys
 import time
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,6 +120,49 @@ def test_the_report_is_an_artifact_and_a_failing_report_only_warns(compose, fold
     kept_by_wandb(folder.parents[1], b"study-report")
     trackers.publish_report("study", config, write_report)  # the folder is there: it raises
     assert "was not uploaded to W&B: FileExistsError" in caplog.text
+
+
+def test_the_report_is_sent_once_for_each_version(compose, folder, monkeypatch, caplog):
+    """W&B is a stand-in that notes what it is sent."""
+    sent, reports = [], {"report.md": "found", "figures/paired.svg": "<svg/>"}
+
+    class Artifact:
+        def __init__(self, name, type):
+            self.files = {}
+
+        def add_dir(self, path):
+            paths = [path for path in Path(path).rglob("*") if path.is_file()]
+            self.files = {path.name: path.read_text() for path in paths}
+
+    class Destination:
+        def log_artifact(self, artifact):
+            sent.append(artifact.files)
+
+        def finish(self):
+            if reports.pop("fail", False):
+                raise ConnectionError("no network")
+
+    def write_report(study, target):
+        for name, text in reports.items():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_text(str(text))
+
+    def publish(**settings):
+        config = dataclasses.replace(
+            run_with(compose, folder, "wandb").config, logger=LoggerConfig("wandb", **settings)
+        )
+        trackers.publish_report("study", config, write_report)
+        return len(sent)
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(Artifact=Artifact))
+    monkeypatch.setattr(trackers.WandB, "start", lambda *_, **__: Destination())
+    assert [publish(), publish()] == [1, 1] and sent == [{"report.md": "found", "paired.svg": "<svg/>"}]
+    reports["report.md"] = "found more"
+    assert [publish(), publish()] == [2, 2] and sent[-1]["report.md"] == "found more"
+    assert [publish(project="another"), publish(project="another")] == [3, 3]
+    reports |= {"report.md": "found all", "fail": True}
+    assert [publish(), publish(), publish()] == [4, 5, 5], "what failed is sent again"
+    assert "was not uploaded to W&B: ConnectionError" in caplog.text
 
 
 def test_an_unfinished_run_keeps_its_wandb_id(tmp_path):
