@@ -17,7 +17,7 @@ ABLATIONS := $(addprefix ablation-,$(STUDIES) $(LONG_STUDIES))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # targets share one virtual environment and, in studies, all cores
-.PHONY: help setup setup-dev check test test-fast torture smoke $(ABLATIONS) ablations status report claims gallery site coco \
+.PHONY: help setup setup-dev check test test-fast torture smoke taste $(ABLATIONS) ablations status report claims gallery site coco \
 	bench bench-resnet bench-study bench-ops gpu figures lock clean
 
 help: ## print this list
@@ -43,6 +43,9 @@ $(ABLATIONS): ablation-%: $(INSTALLED)
 ablations: $(INSTALLED) ## all of the studies above but the long ones, sharing stages and runs, and the claims page
 	@status=0; for study in $(STUDIES); do $(MAKE) --no-print-directory ablation-$$study || status=1; done; \
 	$(PY) -m reports.claims && exit $$status
+
+taste: $(INSTALLED) ## RoIPool beside RoIAlign in two minutes, one seed each: a first look, no evidence
+	@$(PY) run.py study=taste; status=$$?; $(PY) -m reports taste && exit $$status
 
 smoke: $(INSTALLED) ## a tiny study from training to report, to check the installation; its numbers mean nothing
 	$(PY) run.py study=roialign budget=smoke outputs=outputs/smoke
