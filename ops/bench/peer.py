@@ -21,13 +21,17 @@ BLOCK = 128  # elements of a program: one a thread
 
 @triton.jit
 def _bin_of_thread(
-    m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels, channels,
+    map0, map1, map2, map3, height0, height1, height2, height3,
+    width0, width1, width2, width3, scale0, scale1, scale2, scale3, boxes, images, levels, channels,
     LEVELS: tl.constexpr, P: tl.constexpr, Q: tl.constexpr, SAMPLING: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Each thread's element of [K, P, Q, C], whether there is one, its channel of the map, and its bin on both axes."""
     k = tl.program_id(0)
-    plane, height, width = map_of(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS)
-    scale = select(tl.load(levels + k), s0, s1, s2, s3, LEVELS)
+    plane, height, width = map_of(
+        k, map0, map1, map2, map3, height0, height1, height2, height3, width0, width1, width2, width3,
+        images, levels, channels, LEVELS,
+    )  # fmt: skip
+    scale = select(tl.load(levels + k), scale0, scale1, scale2, scale3, LEVELS)
     left, step_x, _sx, top, step_y, _sy = axes_of(boxes, k, scale, P, Q, SAMPLING, False)
     element = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = element < P * Q * channels
@@ -38,12 +42,14 @@ def _bin_of_thread(
 
 @triton.jit
 def scalar_forward(
-    out, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels, channels,
+    out, map0, map1, map2, map3, height0, height1, height2, height3,
+    width0, width1, width2, width3, scale0, scale1, scale2, scale3, boxes, images, levels, channels,
     LEVELS: tl.constexpr, P: tl.constexpr, Q: tl.constexpr, SAMPLING: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """out [K, P, Q, C] from maps [B, H, W, C]; grid (K, blocks of P * Q * C)."""
     place, inside, cells, height, width, top, step_y, left, step_x = _bin_of_thread(
-        m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels, channels,
+        map0, map1, map2, map3, height0, height1, height2, height3,
+        width0, width1, width2, width3, scale0, scale1, scale2, scale3, boxes, images, levels, channels,
         LEVELS, P, Q, SAMPLING, BLOCK,
     )  # fmt: skip
     total = tl.zeros([BLOCK], tl.float32)
@@ -64,12 +70,14 @@ def scalar_forward(
 
 @triton.jit
 def scalar_backward(
-    grad, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels, channels,
+    grad, map0, map1, map2, map3, height0, height1, height2, height3,
+    width0, width1, width2, width3, scale0, scale1, scale2, scale3, boxes, images, levels, channels,
     LEVELS: tl.constexpr, P: tl.constexpr, Q: tl.constexpr, SAMPLING: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Adds the gradient of `scalar_forward` to float32 maps, 16 atomic additions an element."""
     place, inside, cells, height, width, top, step_y, left, step_x = _bin_of_thread(
-        m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels, channels,
+        map0, map1, map2, map3, height0, height1, height2, height3,
+        width0, width1, width2, width3, scale0, scale1, scale2, scale3, boxes, images, levels, channels,
         LEVELS, P, Q, SAMPLING, BLOCK,
     )  # fmt: skip
     given = tl.load(grad + place, inside, 0.0).to(tl.float32)

@@ -21,7 +21,8 @@ REACH = tl.constexpr(1.0625)  # cells that a sample reads on either side, and a 
 
 @triton.jit
 def _roi_of_program(
-    m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels, channels,
+    map0, map1, map2, map3, height0, height1, height2, height3,
+    width0, width1, width2, width3, scale0, scale1, scale2, scale3, boxes, images, levels, channels,
     LEVELS: tl.constexpr, P: tl.constexpr, Q: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr,
     BLOCK_Q: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
@@ -29,8 +30,11 @@ def _roi_of_program(
     k = tl.program_id(0)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     q = tl.arange(0, BLOCK_Q)
-    plane, height, width = map_of(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS)
-    scale = select(tl.load(levels + k), s0, s1, s2, s3, LEVELS)
+    plane, height, width = map_of(
+        k, map0, map1, map2, map3, height0, height1, height2, height3, width0, width1, width2, width3,
+        images, levels, channels, LEVELS,
+    )  # fmt: skip
+    scale = select(tl.load(levels + k), scale0, scale1, scale2, scale3, LEVELS)
     left, step_x, samples_x, top, step_y, samples_y = axes_of(boxes, k, scale, P, Q, SAMPLING, ALIGNED)
     place = k.to(tl.int64) * P * Q * channels + q[:, None] * channels + c[None, :]
     keep = (q < Q)[:, None] & (c < channels)[None, :]
@@ -52,14 +56,15 @@ def _interpolated_row(row, first, last, left, step_x, samples_x, width, channels
 
 @triton.jit
 def bilinear_forward(
-    out, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels,
-    channels,
+    out, map0, map1, map2, map3, height0, height1, height2, height3,
+    width0, width1, width2, width3, scale0, scale1, scale2, scale3, boxes, images, levels, channels,
     LEVELS: tl.constexpr, P: tl.constexpr, Q: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr,
     BLOCK_Q: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Means: out [K, P, Q, C] from maps [B, H, W, C]; grid (K, blocks of channels)."""
     plane, height, width, left, step_x, samples_x, top, step_y, samples_y, q, c, place, keep = _roi_of_program(
-        m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels, channels,
+        map0, map1, map2, map3, height0, height1, height2, height3,
+        width0, width1, width2, width3, scale0, scale1, scale2, scale3, boxes, images, levels, channels,
         LEVELS, P, Q, SAMPLING, ALIGNED, BLOCK_Q, BLOCK_C,
     )  # fmt: skip
     share = 1.0 / tl.maximum(samples_x * samples_y, 1)
@@ -95,8 +100,8 @@ def _in_fours(place):
 
 @triton.jit
 def maximum_forward(
-    out, winner, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels,
-    channels,
+    out, winner, map0, map1, map2, map3, height0, height1, height2, height3,
+    width0, width1, width2, width3, scale0, scale1, scale2, scale3, boxes, images, levels, channels,
     LEVELS: tl.constexpr, P: tl.constexpr, Q: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr,
     BLOCK_Q: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
@@ -105,7 +110,8 @@ def maximum_forward(
     Samples outside the map are 0, NaN is larger than any number, and a bin without samples is 0.
     """
     plane, height, width, left, step_x, samples_x, top, step_y, samples_y, q, c, place, keep = _roi_of_program(
-        m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels, channels,
+        map0, map1, map2, map3, height0, height1, height2, height3,
+        width0, width1, width2, width3, scale0, scale1, scale2, scale3, boxes, images, levels, channels,
         LEVELS, P, Q, SAMPLING, ALIGNED, BLOCK_Q, BLOCK_C,
     )  # fmt: skip
     stride = width * channels
@@ -145,18 +151,19 @@ def _spread_row(row, grad, first, last, left, step_x, samples_x, width, channels
 
 @triton.jit
 def bilinear_backward_atomic(
-    grad, winner, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels,
-    channels,
+    grad, winner, map0, map1, map2, map3, height0, height1, height2, height3,
+    width0, width1, width2, width3, scale0, scale1, scale2, scale3, boxes, images, levels, channels,
     LEVELS: tl.constexpr, P: tl.constexpr, Q: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr,
     MAX: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Adds the forward kernels' gradient to float32 maps m0.. [B, H, W, C]; the order of sums is not fixed.
+    """Adds the forward kernels' gradient to float32 maps map0.. [B, H, W, C]; the order of sums is not fixed.
 
     A mean walks down the box once. A maximum does so for each column of samples, as its rows hold what that column won;
     the grid's third axis shares the columns out.
     """
     plane, height, width, left, step_x, samples_x, top, step_y, samples_y, q, c, place, keep = _roi_of_program(
-        m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, s0, s1, s2, s3, boxes, images, levels, channels,
+        map0, map1, map2, map3, height0, height1, height2, height3,
+        width0, width1, width2, width3, scale0, scale1, scale2, scale3, boxes, images, levels, channels,
         LEVELS, P, Q, SAMPLING, ALIGNED, BLOCK_Q, BLOCK_C,
     )  # fmt: skip
     share = 1.0 if MAX else 1.0 / tl.maximum(samples_x * samples_y, 1)

@@ -3,6 +3,8 @@
 Import this module, as the kernels', only where Triton is installed. Maps and outputs are channels last: [B, H, W, C]
 and [K, P, Q, C]. Boxes and sums are float32 whatever the map's dtype.
 Letters: B images, K RoIs, C channels, H and W sides of a map, P and Q pooled height and width.
+Of up to four levels of a pyramid, mapN points at the map of level N, heightN and widthN are its sides, scaleN its cells
+per image pixel.
 """
 
 # ruff: noqa: SIM102 (a condition on a constexpr is decided while compiling, one on a value while running)
@@ -44,12 +46,15 @@ def interval(low, high, P: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.con
 
 
 @triton.jit
-def map_of(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS: tl.constexpr):
+def map_of(
+    k, map0, map1, map2, map3, height0, height1, height2, height3, width0, width1, width2, width3,
+    images, levels, channels, LEVELS: tl.constexpr,
+):  # fmt: skip
     """The map of RoI k's level and image: pointer, height, width."""
     level = tl.load(levels + k)
-    height = select(level, h0, h1, h2, h3, LEVELS)
-    width = select(level, w0, w1, w2, w3, LEVELS)
-    plane = select(level, m0, m1, m2, m3, LEVELS)
+    height = select(level, height0, height1, height2, height3, LEVELS)
+    width = select(level, width0, width1, width2, width3, LEVELS)
+    plane = select(level, map0, map1, map2, map3, LEVELS)
     return plane + tl.load(images + k).to(tl.int64) * height * width * channels, height, width
 
 

@@ -12,15 +12,18 @@ from .geometry import AT_ONCE, map_of, next_near, tile_of
 
 @triton.jit
 def pool_forward(
-    out, argmax, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, tops, bottoms, lefts, rights, images, levels,
-    channels,
+    out, argmax, map0, map1, map2, map3, height0, height1, height2, height3, width0, width1, width2, width3,
+    tops, bottoms, lefts, rights, images, levels, channels,
     LEVELS: tl.constexpr, P: tl.constexpr, Q: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """RoIPool: out and argmax (cell y * W + x, -1 for none) [K, P, Q, C] from bins [K, P] and [K, Q] in cells."""
     k = tl.program_id(0)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     q = tl.arange(0, BLOCK_Q)
-    plane, height, width = map_of(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS)
+    plane, height, width = map_of(
+        k, map0, map1, map2, map3, height0, height1, height2, height3, width0, width1, width2, width3,
+        images, levels, channels, LEVELS,
+    )  # fmt: skip
     left = tl.load(lefts + k * Q + q, q < Q, 0)
     wide = tl.load(rights + k * Q + q, q < Q, 0) - left
     widest = tl.max(wide, 0)
@@ -46,14 +49,18 @@ def pool_forward(
 
 @triton.jit
 def pool_backward_atomic(
-    grad, argmax, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels,
+    grad, argmax, map0, map1, map2, map3, height0, height1, height2, height3, width0, width1, width2, width3,
+    images, levels, channels,
     LEVELS: tl.constexpr, P: tl.constexpr, Q: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Adds the gradient of `pool_forward` to float32 maps; the order of sums is not fixed."""
     k = tl.program_id(0)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     q = tl.arange(0, BLOCK_Q)
-    plane, height, width = map_of(k, m0, m1, m2, m3, h0, h1, h2, h3, w0, w1, w2, w3, images, levels, channels, LEVELS)
+    plane, height, width = map_of(
+        k, map0, map1, map2, map3, height0, height1, height2, height3, width0, width1, width2, width3,
+        images, levels, channels, LEVELS,
+    )  # fmt: skip
     keep = (q < Q)[:, None] & (c < channels)[None, :]
     for p in range(P):
         source = ((k.to(tl.int64) * P + p) * Q + q)[:, None] * channels + c[None, :]

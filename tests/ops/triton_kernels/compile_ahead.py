@@ -29,7 +29,7 @@ from ops.triton_kernels.bilinear import (
 from ops.triton_kernels.launch import BILINEAR_CHANNELS, POOL_CHANNELS, REGISTERS, TILE, TILE_ELEMENTS, WINNERS_ELEMENTS
 from ops.triton_kernels.pool import pool_backward_atomic, pool_backward_gather, pool_forward
 
-MAPS = ("m0", "m1", "m2", "m3")
+MAPS = ("map0", "map1", "map2", "map3")
 TILES = {"P": 7, "Q": 7, "BLOCK_Q": 8, "BLOCK_C": TILE_ELEMENTS // 8}
 SMALLER = TILES | {"BLOCK_C": WINNERS_ELEMENTS // 8}
 SAMPLED = {"SAMPLING": 2, "ALIGNED": False}
@@ -54,7 +54,7 @@ def compiled(kernel, dtype: str, arch: int, accumulate: bool = False, maxnreg: i
         elif name == "winner":
             signature[name] = "*i8" if constants["SAMPLING"] else "*i32"
         else:
-            signature[name] = "fp32" if re.fullmatch(r"scale|s[0-3]", name) else "i32"
+            signature[name] = "fp32" if re.fullmatch(r"scale[0-3]?", name) else "i32"
         if signature[name].startswith("*") or name == "channels":
             attributes[(index,)] = [["tt.divisibility", 16]]
     constexprs = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
