@@ -1,1 +1,1 @@
-"""Instance sets: the drawn one, and any folder in COCO format, behind one small interface (see dataset.py)."""
+"""Instance sets: the synthetic one, and any folder in COCO format, behind one small interface (see dataset.py)."""

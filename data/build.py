@@ -24,5 +24,5 @@ def build(spec: ShapesSpec | CocoSpec, split: str, cache_dir: str | Path | None 
     if isinstance(spec, CocoSpec):
         return coco.load(spec, COCO_SPLITS[split])
     if split == "pretrain":
-        return shapes.DrawnStream(spec)
+        return shapes.SyntheticStream(spec)
     return shapes.draw(spec, split) if cache_dir is None else shapes.cache(spec, split, cache_dir)

@@ -1,4 +1,4 @@
-"""One image of the drawn set, as specs.ShapesSpec describes it.
+"""One image of the synthetic set, as specs.ShapesSpec describes it.
 
 A class is known by its outline only: colours and textures of objects and background come from the same families.
 Object sizes follow COCO's at 800 px in units of the stride, as far as the image reaches, because what RoI operators

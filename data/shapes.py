@@ -1,4 +1,4 @@
-"""The drawn set: overlapping silhouettes over a textured background, made in seconds, the same on every machine.
+"""The synthetic set: overlapping silhouettes over a textured background, made in seconds, the same on every machine.
 
     python -m data.shapes OUT --num-train 2000 --num-val 300    # export as COCO JSON and PNG
     python -m data.shapes --sizes                               # measure the objects' sizes against COCO's
@@ -34,8 +34,8 @@ _ARRAYS = ("pixels", "labels", "starts", "boxes", "offsets", "bits")
 logger = logging.getLogger(__name__)
 
 
-class DrawnSet(InstanceSet):
-    """A split of the drawn set at rest.
+class SyntheticSet(InstanceSet):
+    """A split of the synthetic set at rest.
 
     pixels: uint8 [N, S, S, 3]; labels: int64, all objects in a row; starts: int64 [N + 1], where each image's objects
     start; boxes, offsets, bits: as in PackedMasks
@@ -71,7 +71,7 @@ class DrawnSet(InstanceSet):
         return dict(zip(_ARRAYS, values, strict=True))
 
 
-class DrawnStream(InstanceSet):
+class SyntheticStream(InstanceSet):
     """The images of "pretrain", each drawn when it is asked for: as many as a training takes, and none twice."""
 
     endless = True
@@ -100,7 +100,7 @@ def _image_id(split: str, index: int) -> int:
     return 1 + index + 1_000_000 * STREAMS[split]
 
 
-def draw(spec: ShapesSpec, split: str) -> DrawnSet:
+def draw(spec: ShapesSpec, split: str) -> SyntheticSet:
     """Draw a split into memory. Raises ValueError when a field is out of its range."""
     spec.validate()
     count, side = spec.count(split), spec.image_side
@@ -118,10 +118,10 @@ def draw(spec: ShapesSpec, split: str) -> DrawnSet:
         starts.append(len(labels))
     masks = PackedMasks.pack(boxes, crops)
     values = (pixels, np.array(labels, np.int64), np.array(starts, np.int64), masks.boxes, masks.offsets, masks.bits)
-    return DrawnSet(spec, split, dict(zip(_ARRAYS, values, strict=True)))
+    return SyntheticSet(spec, split, dict(zip(_ARRAYS, values, strict=True)))
 
 
-def cache(spec: ShapesSpec, split: str, folder: str | Path) -> DrawnSet:
+def cache(spec: ShapesSpec, split: str, folder: str | Path) -> SyntheticSet:
     """The split out of `folder`, drawn and put there first if it is not there yet.
 
     Pixels are mapped, not read: processes that train side by side share one copy in memory. The folder of a set
@@ -147,9 +147,9 @@ def cache(spec: ShapesSpec, split: str, folder: str | Path) -> DrawnSet:
 
     complete(home, make, good)
     try:
-        return DrawnSet(spec, split, _read(home))
+        return SyntheticSet(spec, split, _read(home))
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{home}: expected a complete drawn set, got {error}; delete that folder") from error
+        raise ValueError(f"{home}: expected a complete synthetic set, got {error}; delete that folder") from error
 
 
 def _problem(home: Path) -> str:
@@ -179,14 +179,14 @@ def export(spec: ShapesSpec, folder: str | Path) -> None:
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(dataset.coco))
 
 
-def size_table(dataset: DrawnSet) -> dict[int, float]:
+def size_table(dataset: SyntheticSet) -> dict[int, float]:
     """Percentiles of the visible boxes' sides (square root of the area) in cells of stride 16."""
     x1, y1, x2, y2 = dataset.masks.boxes.astype(np.float64).T
     cells = np.sqrt((x2 - x1) * (y2 - y1)) / STRIDE
     return {p: float(np.percentile(cells, p)) for p in COCO_PERCENTILES}
 
 
-def _print_sizes(dataset: DrawnSet) -> None:
+def _print_sizes(dataset: SyntheticSet) -> None:
     print(f"{dataset.name}: {len(dataset)} images, {len(dataset.labels)} objects")
     print("side of the visible box in cells of stride 16, by percentile; COCO at 800 px beside it")
     for percentile, cells in size_table(dataset).items():

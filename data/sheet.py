@@ -1,4 +1,4 @@
-"""A sheet of samples with their masks outlined: what the drawn set looks like.
+"""A sheet of samples with their masks outlined: what the synthetic set looks like.
 
 python -m data.sheet OUT.png
 """

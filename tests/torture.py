@@ -5,9 +5,9 @@ python -m tests.torture [--kills 50] [--seed 0] [--flips 0.5]
 A study runs in its own process group. At a random moment the whole group gets SIGKILL, and the same command is given
 again, until the study is done; then another study starts, until there were enough kills. Half of the moments are random
 times, and half come after a random number of changes of status, because on a busy machine random times would mostly hit
-the start. After some kills, one bit of a stage, of drawn images or of a checkpoint is flipped, as disks do. After each
-kill, finished runs must still be there, unchanged; at the end of each study, everything must be the same as in a study
-that was never killed.
+the start. After some kills, one bit of a stage, of synthetic images or of a checkpoint is flipped, as disks do. After
+each kill, finished runs must still be there, unchanged; at the end of each study, everything must be the same as in a
+study that was never killed.
 """
 
 import argparse

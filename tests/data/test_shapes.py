@@ -1,4 +1,4 @@
-"""The drawn set: the same everywhere, as hard as it says, compact, and readable by pycocotools when exported."""
+"""The synthetic set: the same everywhere, as hard as it says, compact, and readable by pycocotools when exported."""
 
 import dataclasses
 import hashlib
