@@ -39,10 +39,10 @@ from PIL import Image
 from data.file_names import PictureFolder, check_name
 from data.ids import Ids, is_name, key_of, numbered
 from data.objects import clean_object
-from data.problems import Fault, Problem
+from data.problems import CONTROLS, Fault, Problem
 
 # Unicode's categories of what ends a line or cannot be written.
-_UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
+_UNPRINTABLE = {*CONTROLS, "Cs"}
 
 # COCO's AP looks at so many detections of an image, whatever a model finds.
 _MOST_DETECTIONS = 100
@@ -169,13 +169,15 @@ def _class_names(entries: dict[Any, dict[str, Any]], path: Path) -> tuple[dict[A
     users: dict[str, Any] = {}
     for key, entry in entries.items():
         name = str(entry["name"])
-        if not is_name(entry["name"]) or not name.strip() or any(category(letter) in _UNPRINTABLE for letter in name):
+        is_seen = any(letter.isprintable() and not letter.isspace() for letter in name)
+        if not is_name(entry["name"]) or not is_seen or any(category(letter) in _UNPRINTABLE for letter in name):
             raise ValueError(f"{path}: category {key!r:.80}: expected a name, got {entry['name']!r:.200}")
-        if name in users:
-            text = f"its name {name!r} is that of category {users[name]!r} too"
+        user = users.setdefault(" ".join(name.split()).casefold(), key)
+        if user != key:
+            alike = "" if names[user] == name else f": {names[user]!r} but for blanks and capitals"
+            text = f"its name {name!r} is that of category {user!r} too{alike}"
             problems.append(Problem("category", key, text, "kept as another class"))
         names[key] = name
-        users.setdefault(name, key)
     return names, problems
 
 

@@ -4,6 +4,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from unicodedata import category
+
+CONTROLS = {"Cc", "Zl", "Zp"}
+"""Categories of Unicode: control characters, and separators of lines and paragraphs."""
 
 
 class Fault(NamedTuple):
@@ -30,7 +34,12 @@ class Problem:
 
     def __str__(self) -> str:
         reason = f"; {self.reason}" if self.reason else ""
-        return f"{self.entry} {self.id}: {self.text}{reason} ({self.rule})"
+        return _in_a_line(f"{self.entry} {self.id}: {self.text}{reason} ({self.rule})")
+
+
+def _in_a_line(text: str) -> str:
+    """The text with control characters escaped, which names in files may hold: they break lines and steer terminals."""
+    return "".join(repr(letter)[1:-1] if category(letter) in CONTROLS else letter for letter in text)
 
 
 def counts(problems: Iterable[Problem]) -> Counter[str]:

@@ -2,10 +2,13 @@
 
 import difflib
 import json
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+
+from ablations.config.schema import EXECUTION_SETTINGS
 
 HELP = "python run.py --help lists all settings"
 
@@ -86,6 +89,10 @@ def _line(problem: Any, schema: Schema, name: str, values: Any) -> str:
         got = problem["input"].get(key) if isinstance(problem["input"], dict) else problem["input"]
         return f"{place}.{key}: {describe_mismatch('one of ' + ', '.join(part['discriminator']['mapping']), got)}"
     line = f"{place}: {describe_mismatch(_words(part, schema), problem['input'])}"
+    is_swept = "[" not in place and place.partition(".")[0] not in EXECUTION_SETTINGS
+    if isinstance(problem["input"], list) and problem["input"] and is_swept:
+        each = f"{place}={','.join(map(format_value, problem['input']))}"
+        return f"{line}; for a run with each, python run.py -m {shlex.quote(each)}"
     if isinstance(problem["input"], str):
         close = difflib.get_close_matches(problem["input"], [str(option) for option in _options(part)], n=1)
         return f"{line}; did you mean {close[0]}?" if close else line

@@ -97,6 +97,8 @@ def test_completion_offers_options_but_no_bases():
         ("budget/train=3", "budget/train: no such setting; dots lead to"),
         ("roi=[pool,align]", "got [pool,align]; to compare them, python run.py -m roi=pool,align"),
         ("roi=pool,align", "for a run with each, python run.py -m roi=pool,align"),
+        ("stride=[16,32]", "got [16, 32]; for a run with each, python run.py -m stride=16,32"),
+        ("budget.train.lr=[0.1,0.2]", "for a run with each, python run.py -m budget.train.lr=0.1,0.2"),
         ("stride=16,32", "for a run with each, python run.py -m stride=16,32"),
         ("logger=[wandb,tensorboard]", "expected one of none, tensorboard, wandb, got [wandb,tensorboard]; give one"),
         ("hydra/launcher=ray", "launcher=ray and launcher=submitit choose"),
