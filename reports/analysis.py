@@ -9,6 +9,7 @@ from reports.stats import contrasts
 from reports.stats.bootstrap import RESAMPLES, ImageBootstrap, ImageNoise
 from reports.stats.contrasts import Interaction, Weights
 from reports.stats.paired import Estimate, Verdict
+from reports.stats.verdicts import verdicts
 
 
 @dataclass(frozen=True)
@@ -59,22 +60,22 @@ class Analysis:
 
 def analyse(study: StudyResults, resamples: int = RESAMPLES) -> Analysis:
     """resamples: of the validation images, which takes most of the time and goes on in the background; 0 for none."""
-    verdicts = contrasts.verdicts(study)
+    judged = verdicts(study)
     bootstrap = None
     if resamples:
-        bootstrap = ImageBootstrap(study, [hypothesis.metric for hypothesis in resampled(verdicts)], resamples)
+        bootstrap = ImageBootstrap(study, [hypothesis.metric for hypothesis in resampled(judged)], resamples)
         bootstrap.start()
     return Analysis(
         study=study,
         primary=contrasts.primary_metric(study),
         differences=contrasts.differences(study),
         interactions=contrasts.interactions(study),
-        verdicts=verdicts,
+        verdicts=judged,
         resamples=resamples,
         _bootstrap=bootstrap,
     )
 
 
 def resampled(verdicts: list[Verdict]) -> list[Hypothesis]:
-    """The hypotheses whose noise of the images is asked for: those with numbers, and not those about a level."""
-    return [item.hypothesis for item in verdicts if item.estimate.n and not item.hypothesis.threshold]
+    """The hypotheses whose noise of the images is asked for: those with numbers."""
+    return [item.hypothesis for item in verdicts if item.estimate.n]

@@ -274,7 +274,8 @@ def _mark(status: str) -> str:
 
 
 def _counts(claims: list[Claim]) -> str:
-    order = ["reproduced", "mixed", "contradicted", "not resolvable", "no verdict", MEASURED, NOT_RUN, DESCRIBES]
+    order = ["reproduced", "mixed", *(kind for kind in wording.MARKS if kind != "reproduced"), MEASURED]
+    order += [NOT_RUN, DESCRIBES]
     statuses = [claim.status for claim in claims]
     counts = [f"{statuses.count(status)} {status}" for status in order if status in statuses]
     return f"{len(claims)} claims on eleven slides: {'; '.join(counts)}."

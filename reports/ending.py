@@ -21,19 +21,19 @@ def verdict_lines(analysis: Analysis) -> list[str]:
 
 
 def _measured(verdict: Verdict) -> str:
-    estimate = verdict.estimate
-    if estimate.mean is None:
+    measured = verdict.measured
+    interval = measured.interval(verdict.level)
+    if measured.mean is None:
         return "no complete seed"
-    if verdict.interval is None:
-        return f"{estimate.mean:+.1f} (one seed)"
-    low, high = verdict.interval
-    return f"{estimate.mean:+.1f} ({low:+.1f} to {high:+.1f})"
+    if interval is None:
+        return f"{measured.mean:+.1f} (one seed)"
+    return f"{measured.mean:+.1f} ({interval[0]:+.1f} to {interval[1]:+.1f})"
 
 
 def _claim(verdict: Verdict) -> str:
     hypothesis = verdict.hypothesis
-    from_threshold = f" (counted from {hypothesis.threshold:g})" if hypothesis.threshold else ""
-    return _ascii(hypothesis.claim.rstrip(".") + from_threshold)
+    threshold = f" (threshold {hypothesis.threshold:g})" if hypothesis.threshold else ""
+    return _ascii(hypothesis.claim.rstrip(".") + threshold)
 
 
 def _ascii(text: str) -> str:

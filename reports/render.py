@@ -14,10 +14,13 @@ from reports.figures.style import Figures
 from reports.load import StudyResults
 from reports.page import write_page
 from reports.scenes import read_scenes
+from reports.stats import contrasts
 from reports.stats.bootstrap import RESAMPLES
+from reports.stats.contrasts import Interaction
 from reports.stats.misalignment import Misalignment, measure
+from reports.stats.paired import MOST_SEEDS
 from reports.text import frames, provenance, scope, tables, wording
-from reports.text.labels import and_list, metric_label, number
+from reports.text.labels import and_list, context_label, metric_label, number
 from reports.text.markup import Marked, code, escape
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -80,6 +83,7 @@ def _answer(analysis: Analysis) -> dict[str, Any]:
         "sentences": [wording.sentence(verdict, len(verdicts)) for verdict in verdicts],
         "shares": wording.shares(analysis),
         "family": len(verdicts),
+        "most_seeds": MOST_SEEDS,
         "primary": primary[0].upper() + primary[1:],
         "equivalences": any(verdict.hypothesis.direction == "equal" for verdict in verdicts),
         "planned": len(study.record.seeds),
@@ -112,7 +116,7 @@ def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
     }
     return {
         "figures": {name: Marked(f"figures/{name}.png" if there else "") for name, there in drawn.items()},
-        "interactions": [_interaction(analysis, index, figures) for index in range(len(analysis.interactions))],
+        "interactions": _interactions(analysis, figures),
         "why": _why_text(displacements) if displacements else None,
         "recall": {"table": recall.recall_table(study), "numbers": recall.shown_numbers(study)}
         if drawn["recall"]
@@ -176,18 +180,29 @@ def _without_noise(analysis: Analysis) -> str:
     return and_list([metric_label(metric) for metric in dict.fromkeys(missing)])
 
 
-def _interaction(analysis: Analysis, index: int, figures: Figures) -> dict[str, Any]:
-    item = analysis.interactions[index]
+def _interactions(analysis: Analysis, figures: Figures) -> list[dict[str, Any]]:
+    """A section for each difference of two differences, in all the metrics in which the hypotheses ask about it."""
+    groups: dict[contrasts.Key, list[Interaction]] = {}
+    for item in analysis.interactions:
+        groups.setdefault(contrasts.key(item.weights), []).append(item)
+    return [_interaction(analysis, items, index, figures) for index, items in enumerate(groups.values())]
+
+
+def _interaction(analysis: Analysis, items: list[Interaction], index: int, figures: Figures) -> dict[str, Any]:
+    """items: one for each metric; the figure is of the first."""
+    study, first = analysis.study, items[0]
     name = "interaction" if index == 0 else f"interaction{index + 1}"
-    others = analysis.study.record.factors[1:]
-    drawn = paired.interaction(analysis, item, figures, name)
+    others = study.record.factors[1:]
+    drawn = paired.interaction(analysis, first, figures, name)
+    asked = [item for item in analysis.verdicts if item.hypothesis.contrast == first.weights]
+    contexts = [context_label(study, weights) for weights in (first.first, first.second)]
     return {
         "title": f"Does the difference depend on {f'the {and_list(others)}' if others else 'the setting'}?",
         "figure": Marked(f"figures/{name}.png" if drawn else ""),
-        "text": wording.interaction(analysis, item),
-        "relative": tables.relative(analysis, item.metric),
-        "scales": tables.scales(analysis, item),
-        "metric": metric_label(item.metric),
+        "metric": metric_label(first.metric),
+        "texts": [wording.interaction(analysis, item) for item in items],
+        "scales": tables.scales(asked, contexts),
+        "depends": any(verdict.kind == "depends on the scale" for verdict in asked),
     }
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ablations.records.schema import DIFFERENCE, Hypothesis
+from ablations.records.schema import DIFFERENCE
 from reports.load import StudyResults
-from reports.stats.paired import Estimate, Verdict, contrast_values, estimate, judge
+from reports.stats.paired import Estimate, contrast_values, estimate
 from reports.text.labels import MINUS, arms_of, context_label, contrast_label, is_pair
 
 Weights = Mapping[str, float]
@@ -41,17 +41,6 @@ def paper_contrast(study: StudyResults, weights: Weights, metric: str) -> float 
     if any(value is None for _, value in values):
         return None
     return round(sum(weight * value for weight, value in values if value is not None), 6)
-
-
-def verdicts(study: StudyResults) -> list[Verdict]:
-    """Verdicts on the study's hypotheses, in their order."""
-    return judge([(item, from_threshold(study, item)) for item in study.record.hypotheses])
-
-
-def from_threshold(study: StudyResults, hypothesis: Hypothesis) -> Estimate:
-    """A hypothesis's contrast, counted from its threshold: the claim is about its sign."""
-    values = contrast_of(study, hypothesis.contrast, hypothesis.metric).values
-    return estimate({seed: value - hypothesis.threshold for seed, value in values.items()})
 
 
 def differences(study: StudyResults) -> list[Weights]:

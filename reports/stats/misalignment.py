@@ -1,9 +1,9 @@
-"""How far RoIPool's rounding moves what a network reads, over a study's objects, and an object that shows it.
+"""How far an operator's rounding moves what a network reads, over a study's objects, and an object that shows it.
 
 Frame: pixels of the images as the network gets them, resized where a study's data say so. Cell i of a map of stride s
 stands on pixel s x i, where the convolutions put it and where RoIAlign (without `aligned`) looks for it; as an area it
 reaches half a stride to both sides.
-Letters: P bins along an axis.
+Letters: K boxes, P bins along an axis.
 """
 
 import math
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from data.images import fitted_size
-from ops.geometry import align_interval, pool_bins, sample_positions
 from reports.load import StudyResults
 
 
@@ -51,13 +51,11 @@ def measure(study: StudyResults) -> Misalignment | None:
     if truth is None or not shown or not strides:
         return None
     sizes, boxes = resized(truth, study.record.config.get("data", {}))
-    bins = _bins(study)
-    moved = {
-        stride: np.array([displacement(item["bbox"], sizes[item["image_id"]], bins, stride) for item in boxes])
-        for stride in strides
-    }
+    bins = bins_of(study)
+    corners, extents = arrays(boxes, sizes)
+    moved = {stride: displacements(corners, extents, bins, stride) for stride in strides}
     medians = {stride: float(np.nanmedian(values)) for stride, values in moved.items()} if boxes else {}
-    sides = np.array([math.sqrt(item["bbox"][2] * item["bbox"][3]) for item in boxes])
+    sides = sides_of(corners)
     chosen = _choose(boxes, sides, moved, medians, set(shown))
     if chosen is None:
         return None
@@ -81,30 +79,71 @@ def strides_of(study: StudyResults) -> list[int]:
     return sorted(stride for stride in strides if isinstance(stride, int) and stride > 0)
 
 
-def bin_centres(low: float, high: float, bins: int, length: int, stride: int) -> tuple[list[float], list[float]]:
-    """Along one axis, in pixels: the P centres that RoIAlign reads, and the P that RoIPool reads (NaN: an empty bin).
+def bin_centres(
+    low: ArrayLike, high: ArrayLike, bins: int, length: ArrayLike, stride: int, op: str = "pool", step: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Along one axis, in pixels: the P centres that RoIAlign reads, and the P that `op` reads (NaN: an empty bin).
 
-    low, high: the box's ends in pixels; length: cells of the map along the axis.
+    low, high: the boxes' ends in pixels; length: cells of the map along the axis. These are numbers or arrays [K], and
+    the centres [P] or [K, P]. op: "pool", "warp" or "align", the last of boxes rounded to `step` pixels (0: not
+    rounded). For all boxes at once, and as `ops.geometry` defines it.
     """
-    start, size = align_interval(low / stride, high / stride, aligned=False)
-    wanted = [stride * float(np.mean(row)) for row in sample_positions(start, size, bins, 2)]
-    read = [
-        stride * (first + last - 1) / 2 if last > first else math.nan
-        for first, last in pool_bins(low / stride, high / stride, bins, length)
-    ]
-    return wanted, read
+    low, high, length = (np.asarray(values, dtype=float) for values in (low, high, length))
+    wanted = _align_centres(low, high, bins, stride)
+    if op == "pool":
+        return wanted, _pool_centres(low, high, bins, length, stride)
+    step = stride if op == "warp" else step
+    return wanted, _align_centres(_rounded(low, step), _rounded(high, step), bins, stride) if step else wanted
 
 
-def displacement(box: list[float], size: tuple[int, int], bins: int, stride: int) -> float:
-    """Mean distance in pixels, over the P x P bins, between what RoIPool reads and where the bin is.
+def _align_centres(low: np.ndarray, high: np.ndarray, bins: int, stride: int) -> np.ndarray:
+    """[..., P]: the middles of equal parts, of at least one cell together."""
+    size = np.maximum(high - low, stride)
+    return low[..., None] + size[..., None] * (np.arange(bins) + 0.5) / bins
 
-    box: x, y, width, height; size: the image's width and height. NaN when every bin is empty.
+
+def _pool_centres(low: np.ndarray, high: np.ndarray, bins: int, length: np.ndarray, stride: int) -> np.ndarray:
+    """[..., P]: of the cells in each bin, NaN where it has none."""
+    first, last = _rounded(low / stride, 1), _rounded(high / stride, 1)
+    size = np.maximum(last - first + 1, 1)[..., None]
+    place, first, length = np.arange(bins), first[..., None], length[..., None]
+    start = np.clip(first + (place * size) // bins, 0, length)
+    end = np.clip(first - (-(place + 1) * size) // bins, 0, length)
+    return np.where(end > start, stride * (start + end - 1) / 2, np.nan)
+
+
+def _rounded(values: np.ndarray, step: int) -> np.ndarray:
+    """To multiples of `step`, halves away from zero."""
+    return np.copysign(np.floor(np.abs(values) / step + 0.5), values) * step
+
+
+def displacements(
+    boxes: np.ndarray, sizes: np.ndarray, bins: int, stride: int, op: str = "pool", step: int = 0
+) -> np.ndarray:
+    """[K]: mean distance in pixels, over a box's P x P bins, between what `op` reads and what RoIAlign reads.
+
+    boxes: [K, 4] x, y, width, height; sizes: [K, 2], their images' width and height. NaN when every bin is empty.
     """
-    x, y, width, height = box
-    across = np.subtract(*bin_centres(x, x + width, bins, math.ceil(size[0] / stride), stride))
-    down = np.subtract(*bin_centres(y, y + height, bins, math.ceil(size[1] / stride), stride))
-    distances = np.hypot(across[None, :], down[:, None])
-    return float(np.nanmean(distances)) if np.isfinite(distances).any() else math.nan
+    offsets = []
+    for axis in (0, 1):
+        low, length = boxes[:, axis], np.ceil(sizes[:, axis] / stride)
+        wanted, read = bin_centres(low, low + boxes[:, axis + 2], bins, length, stride, op, step)
+        offsets.append(read - wanted)
+    distances = np.hypot(offsets[0][:, None, :], offsets[1][:, :, None]).reshape(len(boxes), -1)
+    known = np.isfinite(distances)
+    total, count = np.where(known, distances, 0.0).sum(axis=1), known.sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def arrays(boxes: list[dict[str, Any]], sizes: dict[int, tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """The objects' boxes [K, 4] and their images' sizes [K, 2], as `displacements` takes them."""
+    corners = np.array([item["bbox"] for item in boxes], dtype=float).reshape(-1, 4)
+    return corners, np.array([sizes[item["image_id"]] for item in boxes], dtype=float).reshape(-1, 2)
+
+
+def sides_of(boxes: np.ndarray) -> np.ndarray:
+    """[K]: the square root of a box's area."""
+    return np.sqrt(boxes[:, 2] * boxes[:, 3])
 
 
 def resized(truth: dict[str, Any], data: dict[str, Any]) -> tuple[dict[int, tuple[int, int]], list[dict[str, Any]]]:
@@ -151,14 +190,14 @@ def _choose(
 def align_error(box: list[float], bins: int, stride: int) -> float:
     """Mean distance between RoIAlign's bins and the box's own; not 0 only for a box narrower than a cell, which
     RoIAlign stretches to one."""
-    errors = []
+    offsets = []
     for low, extent in ((box[0], box[2]), (box[1], box[3])):
         wanted = low + extent * (np.arange(bins) + 0.5) / bins
-        errors.append(np.array(bin_centres(low, low + extent, bins, 1, stride)[0]) - wanted)
-    return float(np.hypot(errors[0][None, :], errors[1][:, None]).mean())
+        offsets.append(_align_centres(np.array(low), np.array(low + extent), bins, stride) - wanted)
+    return float(np.hypot(offsets[0][None, :], offsets[1][:, None]).mean())
 
 
-def _bins(study: StudyResults) -> int:
+def bins_of(study: StudyResults) -> int:
     """P, from the recorded configuration; the paper's 7 where it does not say."""
     model = study.record.config.get("model", {})
     value = model.get("pooled_size") if isinstance(model, dict) else None

@@ -7,7 +7,7 @@ gives its interval. The seeds are never bootstrapped: with five of them a percen
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,9 +18,13 @@ from ablations.records.schema import Hypothesis
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
 POWER = 0.8  # of the studies with the stated number of seeds, this share would find the effect
-MOST_SEEDS = 100  # beyond this a claim is too close to call
+MOST_SEEDS = 50
+"""Beyond this a claim is too close to call. A difference that takes more seeds is less than 0.4 of its own standard
+deviation. The images and the one backbone that all seeds share can do as much, and no seeds average them out."""
 
-VerdictKind = Literal["reproduced", "contradicted", "not resolvable", "no verdict"]
+VerdictKind = Literal[
+    "reproduced", "contradicted", "smaller than the paper's", "depends on the scale", "undecided", "no verdict"
+]
 
 
 @dataclass(frozen=True)
@@ -49,16 +53,44 @@ class Estimate:
         half = float(stats.t.ppf((1 + level) / 2, self.n - 1)) * self.sd / math.sqrt(self.n)
         return self.mean - half, self.mean + half
 
+    def shifted(self, by: float) -> "Estimate":
+        """The same with `by` added to every value; p stays what it was, of the mean before."""
+        mean, low, high = (None if value is None else value + by for value in (self.mean, self.low, self.high))
+        values = {seed: value + by for seed, value in self.values.items()}
+        return replace(self, values=values, mean=mean, low=low, high=high)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A difference of two differences, as it comes out on one scale or for objects of one size.
+
+    first, second: the two differences; between: the second minus the first.
+    paper:      the same of the paper's values, where it gives them.
+    digits:     after the decimal point, when it is written.
+    is_subset:  whether it is about a part of the objects, by size. It is then no other scale for the same question.
+    """
+
+    label: str
+    first: Estimate
+    second: Estimate
+    between: Estimate
+    paper: float | None = None
+    digits: int = 1
+    is_subset: bool = False
+
 
 @dataclass(frozen=True)
 class Verdict:
     """What the seeds say about a hypothesis.
 
-    p:            of the test that decides (two-sided t, or the two one-sided tests of an equivalence).
+    estimate:     of the contrast, counted from the hypothesis's threshold.
+    p:            of the test that decides: two-sided t; of an equivalence the two one-sided tests where the mean lies
+                  within the margin, and the test of the opposite where it lies outside.
     p_corrected:  the same after Holm's correction over the study's hypotheses; it decides.
-    seeds_needed: seeds for `POWER` if mean and spread stay as measured, only where not resolvable; MOST_SEEDS + 1
+    seeds_needed: seeds for `POWER` if mean and spread stay as measured, only where undecided; MOST_SEEDS + 1
                   means more than MOST_SEEDS, None that no number of seeds would do.
     detectable:   the smallest true difference that this number of seeds finds with `POWER`, given the measured spread.
+    scales:       of a difference of two differences: how it comes out on every scale.
     """
 
     hypothesis: Hypothesis
@@ -68,6 +100,12 @@ class Verdict:
     p_corrected: float | None = None
     seeds_needed: int | None = None
     detectable: float | None = None
+    scales: tuple[Scale, ...] = ()
+
+    @property
+    def measured(self) -> Estimate:
+        """The estimate as it was measured, not counted from the threshold."""
+        return self.estimate.shifted(self.hypothesis.threshold)
 
     @property
     def paper(self) -> float | None:
@@ -77,13 +115,26 @@ class Verdict:
 
     @property
     def level(self) -> float:
-        """Of the interval that goes with the test: two one-sided tests at 5 % are an interval of 90 %."""
-        return 1 - 2 * ALPHA if self.hypothesis.direction == "equal" else LEVEL
+        """Of the interval that goes with the test: two one-sided tests at 5 % are an interval of 90 %; the opposite of
+        an equivalence is tested on both sides, as a difference is."""
+        is_equality = self.hypothesis.direction == "equal" and self.kind != "contradicted"
+        return 1 - 2 * ALPHA if is_equality else LEVEL
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """The interval that decides, before the correction for the number of claims; None with fewer than two seeds."""
         return self.estimate.interval(self.level)
+
+    @property
+    def excludes_paper(self) -> bool:
+        """Whether the paper's value lies outside the interval at level `LEVEL`, if seeds differ at all."""
+        interval, paper = self.estimate.interval(), self.paper
+        return (
+            bool(self.estimate.sd)
+            and interval is not None
+            and paper is not None
+            and not (interval[0] <= paper <= interval[1])
+        )
 
 
 def contrast_values(weights: Mapping[str, float], by_arm: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
@@ -130,14 +181,24 @@ def beyond_p(difference: Estimate, margin: float) -> float | None:
     return float(min(1.0, 2 * stats.t.sf((abs(difference.mean) - margin) / error, difference.n - 1)))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: the chance of even one false verdict in the family stays below the level."""
-    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    corrected = [0.0] * len(p_values)
+def holm(claims: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Holm's step-down correction: the chance of even one false verdict in the family stays below the level.
+
+    claims: the p values of each claim's tests, one of a difference, two of an equivalence (equal; different).
+
+    A test's p is multiplied by the number of null hypotheses that can still be true together when its turn comes: one
+    for each difference not tested yet, and one for each equivalence, always, because exactly one of its two is true
+    (Shaffer 1986, Modified sequentially rejective multiple test procedures). Without equivalences, it is Holm's method.
+    """
+    order = sorted((p, index, place) for index, tests in enumerate(claims) for place, p in enumerate(tests))
+    corrected = [[1.0] * len(tests) for tests in claims]
+    tested: set[int] = set()
     running = 0.0
-    for rank, index in enumerate(order):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = running
+    for p, index, place in order:
+        running = max(running, min(1.0, (len(claims) - len(tested)) * p))
+        corrected[index][place] = running
+        if len(claims[index]) == 1:
+            tested.add(index)
     return corrected
 
 
@@ -203,48 +264,67 @@ def judge(hypotheses: Sequence[tuple[Hypothesis, Estimate]]) -> list[Verdict]:
     """Verdicts on a study's hypotheses, tested as one family (Holm).
 
     Hypotheses that cannot be tested yet count towards the family: a study half done is not judged more mildly.
+
     A difference is reproduced when its corrected p is at most `ALPHA` and its mean on the stated side of 0, and
-    contradicted when it is on the other side. An equivalence is reproduced when the mean is shown to lie within the
-    margin and contradicted when it is shown to lie outside.
+    contradicted when it is on the other side. Of an open one the interval may still exclude a difference as large as
+    the paper's.
+
+    An equivalence has three possible verdicts and two tests (Goeman, Solari and Stijnen 2010, Three-sided hypothesis
+    testing). It is reproduced when two one-sided tests show the mean to lie within the margin, and contradicted when a
+    two-sided test shows it to lie outside. Each test has the whole level: the mean lies either within or outside, so
+    only one of the two can err. But the smaller of their p values is a p value of neither test and is not taken for
+    one: each is corrected by itself.
     """
-    p_values = [_p_of(hypothesis, difference) for hypothesis, difference in hypotheses]
-    corrected = holm([1.0 if p is None else p for p in p_values])
-    undecided = max(1, sum(p > ALPHA for p in corrected))
-    return [
-        _verdict(hypothesis, difference, p_values[index], corrected[index], ALPHA / undecided)
-        for index, (hypothesis, difference) in enumerate(hypotheses)
-    ]
+    tests = [_tests_of(hypothesis, difference) for hypothesis, difference in hypotheses]
+    corrected = holm([[1.0] if p_values is None else p_values for p_values in tests])
+    left = sum(len(p_values) > 1 or p_values[0] > ALPHA for p_values in corrected)
+    verdicts = []
+    for (hypothesis, difference), p_values, adjusted in zip(hypotheses, tests, corrected, strict=True):
+        if p_values is None or difference.mean is None:
+            verdicts.append(Verdict(hypothesis, "no verdict", difference))
+            continue
+        place = int(hypothesis.direction == "equal" and abs(difference.mean) >= (hypothesis.margin or 0.0))
+        verdicts.append(_verdict(hypothesis, difference, p_values[place], adjusted[place], ALPHA / max(1, left)))
+    return verdicts
 
 
-def _p_of(hypothesis: Hypothesis, difference: Estimate) -> float | None:
+def _tests_of(hypothesis: Hypothesis, difference: Estimate) -> list[float] | None:
+    """The p values of a claim's tests, see `holm`; None with fewer than two seeds."""
     if hypothesis.direction != "equal":
-        return difference.p
+        return None if difference.p is None else [difference.p]
     if hypothesis.margin is None:
         raise ValueError(
             f"hypothesis '{hypothesis.name}' claims an equivalence: expected a margin in points, got none; "
             f"state it in the study's configuration"
         )
     within, beyond = equivalence_p(difference, hypothesis.margin), beyond_p(difference, hypothesis.margin)
-    return None if within is None or beyond is None else min(within, beyond)
+    return None if within is None or beyond is None else [within, beyond]
 
 
-def _verdict(
-    hypothesis: Hypothesis, difference: Estimate, p: float | None, corrected: float, level_left: float
-) -> Verdict:
+def _verdict(hypothesis: Hypothesis, difference: Estimate, p: float, corrected: float, level_left: float) -> Verdict:
     """level_left: the level at which Holm's procedure tests the first hypothesis that is still open."""
-    if p is None or difference.mean is None:
-        return Verdict(hypothesis, "no verdict", difference)
-    detectable = detectable_effect(difference.sd, difference.n)
-    if corrected > ALPHA:
-        needed = seeds_needed(difference, hypothesis.margin if hypothesis.direction == "equal" else None, level_left)
-        return Verdict(hypothesis, "not resolvable", difference, p, corrected, needed, detectable)
-    if hypothesis.direction == "equal":
-        as_stated = abs(difference.mean) < (hypothesis.margin or 0.0)
-    else:
-        as_stated = (difference.mean > 0) == (hypothesis.direction == "greater")
-    return Verdict(
-        hypothesis, "reproduced" if as_stated else "contradicted", difference, p, corrected, None, detectable
+    mean, margin = difference.mean or 0.0, hypothesis.margin if hypothesis.direction == "equal" else None
+    as_stated = abs(mean) < margin if margin is not None else (mean > 0) == (hypothesis.direction == "greater")
+    judged = Verdict(
+        hypothesis,
+        "reproduced" if as_stated else "contradicted",
+        difference,
+        p,
+        corrected,
+        detectable=detectable_effect(difference.sd, difference.n),
     )
+    if corrected <= ALPHA:
+        return judged
+    if margin is None and _is_smaller(judged):
+        return replace(judged, kind="smaller than the paper's")
+    return replace(judged, kind="undecided", seeds_needed=seeds_needed(difference, margin, level_left))
+
+
+def _is_smaller(verdict: Verdict) -> bool:
+    """Whether the paper's value lies outside the interval, further than the mean on the claimed side of 0."""
+    claimed = -1 if verdict.hypothesis.direction == "less" else 1
+    paper, mean = verdict.paper, verdict.estimate.mean
+    return verdict.excludes_paper and paper is not None and mean is not None and claimed * paper > claimed * mean
 
 
 def _spread(sample: np.ndarray) -> float:

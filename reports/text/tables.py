@@ -1,6 +1,5 @@
 """The tables of a report."""
 
-import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -8,14 +7,12 @@ from typing import Any
 from ablations.records.schema import DIFFERENCE
 from reports.analysis import Analysis
 from reports.load import StudyResults
-from reports.stats.contrasts import Interaction
-from reports.stats.paired import MOST_SEEDS, Estimate, estimate
-from reports.text.labels import NOTHING, arms_of, context_label, interval, metric_label, number, p_value, signed
+from reports.stats.paired import MOST_SEEDS, Estimate, Verdict
+from reports.text.labels import NOTHING, interval, metric_label, number, p_value, signed
 from reports.text.markup import Marked, bold, emphasis, paragraphs, table
 
 HEADLINE = ("segm.AP", "segm.AP50", "segm.AP75", "bbox.AP")
 SIZES = ("APs", "APm", "APl")
-SCALES = ("segm.AP", "segm.AP50", "segm.AP75", "segm.APs", "segm.APm", "segm.APl", "bbox.AP", "bbox.AP50", "bbox.AP75")
 GIB = 2**30
 
 
@@ -107,9 +104,11 @@ def every_difference(analysis: Analysis, metric: str) -> Marked:
 def tests(analysis: Analysis) -> Marked:
     """The numbers behind the verdicts; with the 90 % interval where a claim of equality rests on it."""
     equal = [verdict.hypothesis.direction == "equal" for verdict in analysis.verdicts]
+    asked = [verdict.hypothesis.threshold != 0 for verdict in analysis.verdicts]
     rows = []
     for item, is_equal in zip(analysis.verdicts, equal, strict=True):
-        effect, decides = item.estimate, item.interval or (None, None)
+        effect = item.measured
+        at_90 = effect.interval(0.9) or (None, None)
         rows.append(
             [
                 item.hypothesis.claim,
@@ -118,15 +117,17 @@ def tests(analysis: Analysis) -> Marked:
                 signed(effect.mean),
                 number(effect.sd),
                 interval(effect.low, effect.high),
-                *([interval(*decides) if is_equal else NOTHING] if any(equal) else []),
+                *([interval(*at_90) if is_equal else NOTHING] if any(equal) else []),
+                *([f"{item.hypothesis.threshold:g}"] if any(asked) else []),
                 p_value(item.p),
                 p_value(item.p_corrected),
                 number(item.detectable),
                 _needed(item.seeds_needed),
             ]
         )
-    intervals = ["95 % interval", "90 % interval"] if any(equal) else ["95 % interval"]
-    header = ["claim", "metric", "n", "mean", "sd", *intervals, "p", "p (Holm)", "detectable", "seeds needed"]
+    extra = [*(["90 % interval"] if any(equal) else []), *(["threshold"] if any(asked) else [])]
+    header = ["claim", "metric", "n", "mean", "sd", "95 % interval", *extra]
+    header += ["p", "p (Holm)", "detectable", "seeds needed"]
     return table(header, rows, left=2)
 
 
@@ -142,64 +143,32 @@ def image_noise(analysis: Analysis) -> Marked:
     for item in analysis.verdicts:
         noise = analysis.noise.get(item.hypothesis.name)
         if noise is not None:
-            seeds = interval(item.estimate.low, item.estimate.high)
+            seeds = interval(item.measured.low, item.measured.high)
             images = interval(noise.low, noise.high)
             counts = [str(noise.num_seeds), str(noise.num_images)]
             rows.append([item.hypothesis.claim, signed(noise.mean), seeds, images, *counts])
     return table(["claim", "mean", "other seeds", "other images", "seeds", "images"], rows)
 
 
-def relative(analysis: Analysis, metric: str) -> Marked:
-    """Differences as a share of the first arm's own level: scales on which APs differ can be compared by it."""
-    study, rows = analysis.study, []
-    for weights in analysis.differences:
-        _, minus = arms_of(weights)
-        effect, base = analysis.estimate(weights, metric), study.values(minus, metric)
-        paper, paper_base = analysis.paper(weights, metric), study.record.arms[minus].paper.get(metric)
-        level = statistics.fmean([base[seed] for seed in effect.values]) if effect.values else 0.0
-        rows.append(
-            [
-                analysis.label(weights),
-                signed(effect.mean),
-                f"{signed(100 * effect.mean / level, 0)} %" if effect.mean is not None and level > 0 else NOTHING,
-                signed(paper),
-                f"{signed(100 * paper / paper_base, 0)} %" if paper is not None and paper_base else NOTHING,
-            ]
-        )
-    return table([metric_label(metric), "points", "of the first arm's AP", "paper, points", "paper, share"], rows)
+def scales(verdicts: Sequence[Verdict], contexts: Sequence[str]) -> Marked:
+    """One interaction in every metric that was asked for and on every scale: whether it is there can depend on it.
 
-
-def scales(analysis: Analysis, item: Interaction) -> Marked:
-    """An interaction in every metric, and as a ratio: whether it is there can depend on the scale."""
-    study, rows = analysis.study, list[list[object]]()
-    for metric in dict.fromkeys([item.metric, *SCALES]):
-        gains = [analysis.estimate(weights, metric) for weights in (item.first, item.second, item.weights)]
-        if gains[2].mean is None:
-            continue
-        cells: list[object] = [metric_label(metric), signed(gains[0].mean), signed(gains[1].mean), estimated(gains[2])]
-        rows.append([bold(cell) for cell in cells] if metric == item.metric else cells)
-    ratio = _ratio(study, item)
-    if ratio is not None:
-        rows.append([f"{metric_label(item.metric)}, as a ratio", *ratio])
-    contexts = [context_label(study, weights) for weights in (item.first, item.second)]
-    return table(["gain in", *contexts, "how much more at the second"], rows) if len(rows) > 1 else Marked("")
-
-
-def _ratio(study: StudyResults, item: Interaction) -> list[str] | None:
-    """The factors by which the first arms' levels grow, and the ratio of the two with its interval over seeds."""
-    arms = [*arms_of(item.first), *arms_of(item.second)]
-    values = [study.values(arm, item.metric) for arm in arms]
-    seeds = [seed for seed in study.record.seeds if all(metric.get(seed, 0) > 0 for metric in values)]
-    if len(seeds) < 2:
-        return None
-    logs = [{seed: math.log(metric[seed]) for seed in seeds} for metric in values]
-    first = estimate({seed: logs[0][seed] - logs[1][seed] for seed in seeds})
-    second = estimate({seed: logs[2][seed] - logs[3][seed] for seed in seeds})
-    between = estimate({seed: second.values[seed] - first.values[seed] for seed in seeds})
-    if between.mean is None or between.low is None or between.high is None or first.mean is None or second.mean is None:
-        return None
-    times = [f"x {math.exp(growth.mean or 0.0):.2f}" for growth in (first, second)]
-    return [*times, f"x {math.exp(between.mean):.2f} ({math.exp(between.low):.2f} to {math.exp(between.high):.2f})"]
+    contexts: where the first and where the second of its differences was measured.
+    """
+    asked = {metric_label(verdict.hypothesis.metric) for verdict in verdicts}
+    known = {scale.label: scale for verdict in verdicts for scale in verdict.scales}
+    has_paper = any(scale.paper is not None for scale in known.values())
+    rows = []
+    for scale in sorted(known.values(), key=lambda scale: scale.is_subset and scale.label not in asked):
+        cells = [
+            scale.label,
+            *(signed(effect.mean, scale.digits) for effect in (scale.first, scale.second, scale.between)),
+            interval(scale.between.low, scale.between.high, scale.digits),
+            *([signed(scale.paper, scale.digits)] if has_paper else []),
+        ]
+        rows.append([bold(cell) for cell in cells] if scale.label in asked else cells)
+    header = ["gain in", *contexts, "how much more", "95 % interval", *(["the paper"] if has_paper else [])]
+    return table(header, rows) if rows else Marked("")
 
 
 def by_size(analysis: Analysis) -> Marked:

@@ -20,7 +20,14 @@ from reports.text.labels import (
 )
 from reports.text.markup import Marked, escape
 
-MARKS = {"reproduced": "✔", "contradicted": "✘", "not resolvable": "○", "no verdict": "–"}
+MARKS: dict[str, str] = {
+    "reproduced": "✔",
+    "contradicted": "✘",
+    "smaller than the paper's": "○",
+    "depends on the scale": "◐",
+    "undecided": "○",
+    "no verdict": "–",
+}
 PERCENT = f"{100 * LEVEL:.0f} %"
 
 
@@ -33,19 +40,22 @@ def answer(analysis: Analysis) -> Marked:
 
 
 def summary(verdicts: list[Verdict]) -> Marked:
-    """How many claims came out how: "Of 5 claims, 4 are reproduced and 1 is not resolvable"."""
+    """How many claims came out how: "Of 5 claims, 4 are reproduced and 1 is undecided"."""
     if not verdicts:
         return Marked("The study states no hypotheses.")
     counts = Counter(verdict.kind for verdict in verdicts)
-    names: dict[VerdictKind, str] = {
-        "reproduced": "reproduced",
-        "contradicted": "contradicted",
-        "not resolvable": "not resolvable",
-        "no verdict": "without a verdict",
+    names: dict[VerdictKind, tuple[str, str]] = {
+        "reproduced": ("is reproduced", "are reproduced"),
+        "contradicted": ("is contradicted", "are contradicted"),
+        "depends on the scale": ("depends on the scale", "depend on the scale"),
+        "smaller than the paper's": (
+            "is undecided but smaller than the paper's",
+            "are undecided but smaller than the paper's",
+        ),
+        "undecided": ("is undecided", "are undecided"),
+        "no verdict": ("is without a verdict", "are without a verdict"),
     }
-    shares = [
-        f"{counts[kind]} {'is' if counts[kind] == 1 else 'are'} {name}" for kind, name in names.items() if counts[kind]
-    ]
+    shares = [f"{counts[kind]} {name[counts[kind] > 1]}" for kind, name in names.items() if counts[kind]]
     return Marked(f"Of {plural(len(verdicts), 'claim')}, {and_list(shares)}.")
 
 
@@ -60,12 +70,8 @@ def sentence(verdict: Verdict, family: int, about_slide: bool = False) -> Marked
 
 def _stated(verdict: Verdict, about_slide: bool = False) -> str:
     """The verdict, the claim and what was measured."""
-    head = {
-        "reproduced": "Reproduced.",
-        "contradicted": "Contradicted.",
-        "not resolvable": f"Not resolvable with {plural(verdict.estimate.n, 'seed')}.",
-        "no verdict": "No verdict.",
-    }[verdict.kind]
+    undecided = f"Undecided with {plural(verdict.estimate.n, 'seed')}."
+    head = undecided if verdict.kind == "undecided" else f"{verdict.kind[0].upper()}{verdict.kind[1:]}."
     mark = MARKS[verdict.kind]
     if about_slide:
         turned = {"reproduced": ("✘", "Speaks against the slide."), "contradicted": ("✔", "Speaks for the slide.")}
@@ -74,21 +80,21 @@ def _stated(verdict: Verdict, about_slide: bool = False) -> str:
 
 
 def _measured(verdict: Verdict) -> str:
-    estimate, decides = verdict.estimate, verdict.interval
-    if estimate.mean is None:
+    """The values as they were measured, not counted from a threshold."""
+    measured, decides = verdict.measured, verdict.measured.interval(verdict.level)
+    if measured.mean is None:
         return f"no complete seed{_paper(verdict)}"
     if decides is None:
-        return f"{signed(estimate.mean)} points from a single complete seed{_paper(verdict)}"
+        return f"{signed(measured.mean)} points from a single complete seed{_paper(verdict)}"
     return (
-        f"**{signed(estimate.mean)} points**{_counted_from(verdict)} "
-        f"({100 * verdict.level:.0f} % interval {interval(*decides)}, n = {plural(estimate.n, 'seed')}"
-        f"{_paper(verdict)})"
+        f"**{signed(measured.mean)} points** ({100 * verdict.level:.0f} % interval {interval(*decides)}"
+        f"{_against(verdict)}, n = {plural(measured.n, 'seed')}{_paper(verdict)})"
     )
 
 
-def _counted_from(verdict: Verdict) -> str:
+def _against(verdict: Verdict) -> str:
     threshold = verdict.hypothesis.threshold
-    return f" counted from {threshold:g}, the threshold fixed beforehand" if threshold else ""
+    return f" against the threshold of {threshold:g} fixed beforehand" if threshold else ""
 
 
 def _zero(verdict: Verdict) -> str:
@@ -115,45 +121,70 @@ def _explanation(verdict: Verdict, family: int) -> list[str]:
         texts.append(_equivalence(verdict))
     elif verdict.kind == "contradicted":
         texts.append(f"The interval lies on the other side of {_zero(verdict)}.")
-    if verdict.kind == "not resolvable":
+    elif verdict.kind == "depends on the scale":
+        texts.append(_scales(verdict))
+    if verdict.kind in ("undecided", "smaller than the paper's"):
         texts += _open_question(verdict, family)
+    if verdict.excludes_paper:
+        texts.append(_exclusion(verdict))
+    if verdict.kind == "undecided":
+        texts += _resolution(verdict)
     return texts
 
 
 def _equivalence(verdict: Verdict) -> str:
     margin = f"±{verdict.hypothesis.margin:g} points, the margin fixed beforehand"
-    return {
-        "reproduced": f"The 90 % interval, which decides about equality, lies within {margin}.",
-        "contradicted": f"The 90 % interval, which decides about equality, lies outside {margin}.",
-    }.get(verdict.kind, f"The 90 % interval, which decides about equality, reaches across {margin}.")
+    relation = {"reproduced": "lies within", "contradicted": "lies outside"}.get(verdict.kind, "reaches across")
+    return f"The {100 * verdict.level:.0f} % interval, which decides, {relation} {margin}."
+
+
+def _scales(verdict: Verdict) -> str:
+    """What the scales give that measure all objects of the hypothesis."""
+    shown = [
+        f"{escape(item.label)} {signed(item.between.mean, item.digits)} "
+        f"({interval(item.between.low, item.between.high, item.digits)})"
+        for item in verdict.scales
+        if not item.is_subset
+    ]
+    return f"Whether the difference is there, and on which side of 0, depends on the scale: {and_list(shown)}."
 
 
 def _open_question(verdict: Verdict, family: int) -> list[str]:
-    hypothesis, estimate, texts = verdict.hypothesis, verdict.estimate, []
     if verdict.p is not None and verdict.p <= ALPHA:
-        texts.append(
+        return [
             f"On its own it would count (p = {p_value(verdict.p)}); corrected for the study's {family} hypotheses it "
             f"does not (p = {p_value(verdict.p_corrected)})."
-        )
-    elif hypothesis.direction != "equal":
-        texts.append(f"The interval covers {_zero(verdict)}.")
-    decides, paper = verdict.interval, verdict.paper
-    if hypothesis.direction != "equal" and hypothesis.paper is not None and paper is not None and decides is not None:
-        low, high = decides
-        if not low <= paper <= high:
-            size = "large" if paper > high else "small"
-            size = size if hypothesis.paper > 0 else {"large": "small", "small": "large"}[size]
-            texts.append(f"A difference as {size} as the paper's is excluded: {signed(hypothesis.paper)} lies outside.")
-    if verdict.seeds_needed is None:
-        texts.append("No number of seeds would decide it if mean and spread stay as they are.")
-    elif verdict.seeds_needed > MOST_SEEDS:
-        texts.append(f"It is too close to call: more than {MOST_SEEDS} seeds would not be enough.")
+        ]
+    return [f"The interval covers {_zero(verdict)}."] if verdict.hypothesis.direction != "equal" else []
+
+
+def _exclusion(verdict: Verdict) -> str:
+    """That the paper's value lies outside the interval, and whether the difference is smaller or larger than it."""
+    paper, measured = verdict.hypothesis.paper or 0.0, verdict.measured
+    place = "the interval"
+    if verdict.level != LEVEL:
+        place = f"the {PERCENT} interval, {interval(measured.low, measured.high)}"
+    text = f"The paper's {signed(paper)} lies outside {place}"
+    if verdict.kind == "smaller than the paper's":
+        return f"{text}: a difference as large is excluded."
+    if paper * (measured.mean or 0.0) <= 0:
+        return f"{text}."
+    return f"{text}: the difference is {'smaller' if abs(measured.mean or 0.0) < abs(paper) else 'larger'} here."
+
+
+def _resolution(verdict: Verdict) -> list[str]:
+    """How many seeds it would take, and what this many can find."""
+    needed = verdict.seeds_needed
+    if needed is None:
+        texts = ["No number of seeds would decide it if mean and spread stay as they are."]
+    elif needed > MOST_SEEDS:
+        texts = ["It is too close to call."]
     else:
-        texts.append(f"If mean and spread stay as they are, deciding it would take about {verdict.seeds_needed} seeds.")
-    if verdict.detectable and hypothesis.direction != "equal":
+        texts = [f"If mean and spread stay as they are, deciding it would take about {needed} seeds."]
+    if verdict.detectable and verdict.hypothesis.direction != "equal":
         texts.append(
-            f"With {estimate.n} seeds a true difference shows up in {100 * POWER:.0f} % of the cases if it is at least "
-            f"{verdict.detectable:.1f} points."
+            f"With {verdict.estimate.n} seeds a true difference shows up in {100 * POWER:.0f} % of the cases if it is "
+            f"at least {verdict.detectable:.1f} points{' from the threshold' if verdict.hypothesis.threshold else ''}."
         )
     return texts
 

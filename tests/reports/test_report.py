@@ -45,13 +45,14 @@ def test_the_answer_comes_first_with_interval_seeds_and_the_papers_value(report)
     text = read(report)
     assert text.startswith("# RoIPool against RoIAlign\n\n**What does it cost")
     assert text.index("**+14.3 points**") < text.index("figures/paired.png") < text.index("## Claims")
-    assert "Of 5 claims, 4 are reproduced and 1 is not resolvable." in text
+    assert "Of 5 claims, 4 are reproduced and 1 is undecided but smaller than the paper's." in text
     assert (
         "**✔ Reproduced.** RoIAlign beats RoIPool in mask AP at stride 16: **+14.3 points** (95 % interval +12.5 "
         "to +16.0, n = 5 seeds; the paper +3.4, table 2c)."
     ) in text
-    assert "**○ Not resolvable with 5 seeds.** The gain in mask AP is larger" in text
-    assert "deciding it would take about 55 seeds" in text
+    assert "**○ Smaller than the paper's.** The gain in mask AP is larger" in text
+    assert "The paper's +3.9 lies outside the interval: a difference as large is excluded." in text
+    assert "The paper's +3.4 lies outside the interval: the difference is larger here." in text
 
 
 def test_the_parts_come_in_order(report):

@@ -1,5 +1,6 @@
 """Statistics against scipy, hand-worked cases, and their own promises (coverage, family-wise error)."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -82,15 +83,36 @@ def test_contrast_uses_the_seeds_that_all_arms_share():
 
 def test_holm_on_a_worked_case():
     # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1, then made monotone.
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([]) == [] and holm([0.7, 0.9]) == [1, 1]
+    [adjusted] = zip(*holm([[0.01], [0.04], [0.03], [0.005]]), strict=True)
+    assert adjusted == pytest.approx((0.03, 0.06, 0.06, 0.02))
+    assert holm([]) == [] and holm([[0.7], [0.9]]) == [[1], [1]]
 
 
 def test_holm_keeps_the_family_wise_error():
     rng = np.random.default_rng(1)
     families = scipy_stats.ttest_1samp(rng.normal(0, 1, (2000, 6, 5)), 0, axis=2).pvalue
     assert (families.min(axis=1) <= 0.05).mean() > 0.2  # six tests at 5 % each, uncorrected
-    assert np.mean([min(holm(list(family))) <= 0.05 for family in families]) < 0.06
+    assert np.mean([min(holm([[p] for p in family]))[0] <= 0.05 for family in families]) < 0.06
+
+
+def test_an_equivalence_stays_in_the_family_after_one_of_its_tests():
+    # Sorted 0.005 (equal), 0.01, 0.03, 0.9 (different), times 3, 3, 2, 1: one of the equivalence's two hypotheses is
+    # always true, so only the differences leave the family when they were tested.
+    adjusted = holm([[0.01], [0.005, 0.9], [0.03]])
+    assert adjusted == [[pytest.approx(0.03)], [pytest.approx(0.015), 0.9], [pytest.approx(0.06)]]
+
+
+@pytest.mark.parametrize("true_means", [(2.0, 2.0, 2.0), (2.0, 0.0, 2.0), (1.9, 2.1, 0.0), (-2.0, 2.0, 5.0)])
+def test_the_family_wise_error_of_equivalences_is_kept(true_means):
+    """Means within, on and outside the margin of 2: wrong verdicts of "equal" and "different" together."""
+    means = np.array(true_means)
+    samples = np.random.default_rng(3).normal(means, 1.0, (1000, 5, 3))
+    below, above = (scipy_stats.ttest_1samp(samples, edge, axis=1) for edge in (-2, 2))
+    t = np.minimum(below.statistic, -above.statistic)  # how far within the margin the mean lies
+    within, beyond = scipy_stats.t.sf(t, 4), np.minimum(1, 2 * scipy_stats.t.sf(-t, 4))
+    rejected = np.array([holm(list(zip(*family, strict=True))) for family in zip(within, beyond, strict=True)]) <= 0.05
+    wrong = np.where(abs(means) >= 2, rejected[..., 0], rejected[..., 1])
+    assert wrong.any(axis=1).mean() < 0.065
 
 
 def test_equivalence_agrees_with_two_tests_of_scipy():
@@ -109,13 +131,13 @@ def test_equivalence_agrees_with_two_tests_of_scipy():
         ((3.0, 3.4, 3.2), "greater", None, "reproduced"),
         ((-3.0, -3.4, -3.2), "greater", None, "contradicted"),
         ((-3.0, -3.4, -3.2), "less", None, "reproduced"),
-        ((3.0, -3.4, 1.2), "greater", None, "not resolvable"),
+        ((3.0, -3.4, 1.2), "greater", None, "undecided"),
         ((3.0,), "greater", None, "no verdict"),
         ((), "greater", None, "no verdict"),
         ((0.1, -0.1, 0.05), "equal", 1.0, "reproduced"),
         ((5.1, 4.9, 5.05), "equal", 1.0, "contradicted"),
-        ((2.0, -2.0, 0.5), "equal", 1.0, "not resolvable"),
-        ((0.0, 0.0), "greater", None, "not resolvable"),
+        ((2.0, -2.0, 0.5), "equal", 1.0, "undecided"),
+        ((0.0, 0.0), "greater", None, "undecided"),
         ((0.0, 0.0), "equal", 1.0, "reproduced"),
         ((2.0, 2.0), "equal", 1.0, "contradicted"),
     ],
@@ -131,7 +153,46 @@ def test_an_interval_clear_of_0_alone_is_not_enough_in_a_family():
     assert judge([(claim(), weak)])[0].kind == "reproduced"
     noise = estimate(over_seeds(1.0, -2.0, 0.3))
     verdict = judge([(claim(), weak), *[(claim(), noise)] * 6])[0]
-    assert verdict.kind == "not resolvable" and verdict.seeds_needed > weak.n
+    assert verdict.kind == "undecided" and verdict.seeds_needed > weak.n
+
+
+@pytest.mark.parametrize(
+    ("values", "direction", "paper", "threshold", "kind", "excludes"),
+    [
+        ((0.5, -0.4, 0.1, 0.3, -0.3), "greater", 3.9, 0, "smaller than the paper's", True),
+        ((0.5, -0.4, 0.1, 0.3, -0.3), "less", -3.9, 0, "smaller than the paper's", True),
+        ((0.5, -0.4, 0.1, 0.3, -0.3), "less", 3.9, 0, "undecided", True),  # the paper's is on the other side
+        ((0.5, -0.4, 0.1, 0.3, -0.3), "greater", 0.2, 0, "undecided", False),
+        ((0.5, -0.4, 0.1, 0.3, -0.3), "greater", None, 0, "undecided", False),
+        ((6.5, 5.6, 6.1, 6.3, 5.7), "greater", 7.3, 6, "smaller than the paper's", True),
+        ((6.5, 5.6, 6.1, 6.3, 5.7), "greater", 6.2, 6, "undecided", False),
+        ((12.5, 12.1, 12.6, 12.4), "greater", 3.4, 3, "reproduced", True),
+        ((12.5, 12.1, 12.6, 12.4), "greater", 12.3, 3, "reproduced", False),
+        ((-2.5, -2.1, -2.6, -2.4), "greater", 3.4, 0, "contradicted", True),
+        ((0.0, 0.0), "greater", 3.9, 0, "undecided", False),  # without a spread there is no interval
+    ],
+)
+def test_the_papers_value_is_excluded_or_not(values, direction, paper, threshold, kind, excludes):
+    hypothesis = dataclasses.replace(claim(direction), paper=paper, threshold=threshold)
+    [verdict] = judge([(hypothesis, estimate(over_seeds(*(value - threshold for value in values))))])
+    assert (verdict.kind, verdict.excludes_paper) == (kind, excludes)
+    assert verdict.measured.mean == pytest.approx(np.mean(values))
+
+
+def test_each_test_of_an_equivalence_has_an_interval_of_its_own():
+    [equal] = judge([(claim("equal", 1.0), estimate(over_seeds(0.1, -0.1, 0.05)))])
+    [different] = judge([(claim("equal", 1.0), estimate(over_seeds(5.1, 4.9, 5.05)))])
+    assert (equal.level, different.level) == (pytest.approx(0.9), 0.95)
+    assert -1 < equal.interval[0] < equal.interval[1] < 1 < different.interval[0]
+    assert equal.p == equivalence_p(equal.estimate, 1.0) and different.p == beyond_p(different.estimate, 1.0)
+
+
+def test_the_interval_at_90_percent_decides_an_equivalence():
+    """A mean for which the interval of 90 % lies within the margin and that of 95 % does not, and one beyond both."""
+    sample = estimate(over_seeds(0.0, 1.0, 2.0, 1.0, 1.0))
+    high_90, high_95 = sample.interval(0.9)[1], sample.high
+    assert judge([(claim("equal", (high_90 + high_95) / 2), sample)])[0].kind == "reproduced"
+    assert judge([(claim("equal", high_90 - 0.01), sample)])[0].kind == "undecided"
 
 
 def test_an_equivalence_without_a_margin_is_refused():
