@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from ablations.records.summary import duration
 from reports import exhibits
 from reports.analysis import Analysis, analyse
-from reports.figures import closeups, compare, curves, forest, misalignment, paired, recall, samples
+from reports.figures import by_cells, closeups, compare, curves, dose, forest, misalignment, paired, recall, samples
 from reports.figures.style import Figures
 from reports.load import StudyResults
 from reports.page import write_page
@@ -17,6 +17,7 @@ from reports.scenes import read_scenes
 from reports.stats import contrasts
 from reports.stats.bootstrap import RESAMPLES
 from reports.stats.contrasts import Interaction
+from reports.stats.dose import doses
 from reports.stats.misalignment import Misalignment, measure
 from reports.stats.paired import MOST_SEEDS
 from reports.text import frames, provenance, scope, tables, wording
@@ -105,7 +106,10 @@ def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
     shown = samples.samples(study, scenes, figures)
     candidates = closeups.closeups(analysis, scenes, figures)
     compare.compare(study, scenes, figures)
+    rounded = doses(study)
     drawn = {
+        "dose": dose.dose(rounded, figures),
+        "by_cells": by_cells.by_cells(analysis, figures),
         "paired": paired.paired(analysis, analysis.primary, figures),
         "forest": forest.forest(analysis, figures),
         "curves": curves.curves(study, figures),
@@ -117,6 +121,7 @@ def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
     return {
         "figures": {name: Marked(f"figures/{name}.png" if there else "") for name, there in drawn.items()},
         "interactions": _interactions(analysis, figures),
+        "doses": tables.doses(rounded),
         "why": _why_text(displacements) if displacements else None,
         "recall": {"table": recall.recall_table(study), "numbers": recall.shown_numbers(study)}
         if drawn["recall"]

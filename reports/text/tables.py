@@ -7,7 +7,9 @@ from typing import Any
 from ablations.records.schema import DIFFERENCE
 from reports.analysis import Analysis
 from reports.load import StudyResults
+from reports.stats.dose import Dose
 from reports.stats.paired import MOST_SEEDS, Estimate, Verdict
+from reports.text import wording
 from reports.text.labels import NOTHING, interval, metric_label, number, p_value, signed
 from reports.text.markup import Marked, bold, emphasis, paragraphs, table
 
@@ -169,6 +171,16 @@ def scales(verdicts: Sequence[Verdict], contexts: Sequence[str]) -> Marked:
         rows.append([bold(cell) for cell in cells] if scale.label in asked else cells)
     header = ["gain in", *contexts, "how much more", "95 % interval", *(["the paper"] if has_paper else [])]
     return table(header, rows) if rows else Marked("")
+
+
+def doses(items: Sequence[Dose]) -> Marked:
+    """How far each arm's rounding moves its bins, and the mask AP that it loses."""
+    rows = []
+    for item in items:
+        name = f"RoIAlign, boxes rounded to {item.step} px" if item.op == "align" else wording.operator_of(item)
+        cells = [number(item.pixels), f"{number(item.share)} %", estimated(item.lost), str(item.lost.n)]
+        rows.append([name, str(item.stride), *cells])
+    return table(["operator", "stride", "displacement (px)", "of the object's side", "mask AP lost", "n"], rows)
 
 
 def by_size(analysis: Analysis) -> Marked:

@@ -6,6 +6,7 @@ from itertools import permutations
 
 from reports.analysis import Analysis
 from reports.stats.contrasts import Interaction
+from reports.stats.dose import Dose
 from reports.stats.paired import ALPHA, LEVEL, MOST_SEEDS, POWER, Verdict, VerdictKind
 from reports.text.labels import (
     and_list,
@@ -207,6 +208,14 @@ def interaction(analysis: Analysis, item: Interaction) -> Marked:
         + (f"; the paper {signed(paper)}" if paper is not None else "")
         + ")."
     )
+
+
+def operator_of(dose: Dose) -> str:
+    """What an arm does with boxes, and where it comes from if not from the study that is reported."""
+    if dose.op == "align":
+        return "RoIAlign of rounded boxes"
+    name = {"pool": "RoIPool", "warp": "RoIWarp"}[dose.op]
+    return f"{name} (study {dose.study}{'' if dose.same_net else ', with another head'})"
 
 
 def shares(analysis: Analysis) -> list[Marked]:

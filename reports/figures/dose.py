@@ -1,0 +1,95 @@
+"""What misalignment costs: mask AP lost against how far an arm's rounding moves its bins."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from reports.figures.style import (
+    ALIGN,
+    DASHES,
+    INK,
+    MUTED,
+    POOL,
+    RULE,
+    STRIDE_MARKERS,
+    WARP,
+    Figures,
+    figure,
+)
+from reports.stats.dose import Dose
+from reports.text.wording import operator_of
+
+COLOURS = {"align": ALIGN, "pool": POOL, "warp": WARP}
+
+
+def dose(doses: Sequence[Dose], figures: Figures, name: str = "dose") -> bool:
+    """Two panels with the displacement in pixels and in shares of the object's side; both strides in each.
+
+    doses: by stride and displacement. Returns whether there was anything to draw.
+    """
+    if not doses:
+        return False
+    drawn, [[left, right]] = figure(1, 2, width=9.2, height=4.3, layout="constrained", sharey=True)
+    _panel(left, doses, lambda item: item.pixels)
+    _panel(right, doses, lambda item: item.share)
+    left.set_xlabel("mean displacement of an object's bins (pixels)")
+    right.set_xlabel("mean displacement in % of the object's side")
+    left.set_ylabel("mask AP lost (points)")
+    operators, strides = _handles(doses)
+    drawn.legend(handles=operators, loc="outside lower center", ncols=len(operators))
+    left.legend(handles=strides, loc="upper left")
+    figures.save(drawn, name)
+    return True
+
+
+def _panel(axes: Axes, doses: Sequence[Dose], x_of: Callable[[Dose], float]) -> None:
+    steps: dict[int, list[float]] = {}
+    for item in doses:
+        if item.op == "align":
+            steps.setdefault(item.step, []).append(x_of(item))
+    for step, positions in steps.items():
+        x = sum(positions) / len(positions)
+        axes.axvline(x, color=RULE, linewidth=0.9, zorder=0)
+        place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        axes.annotate(f"to {step} px", (x, 1), (0, 3), ha="center", color=MUTED, fontsize=8, **place)
+    for stride, dash in zip(_strides(doses), DASHES, strict=False):
+        line = [(0.0, 0.0)]
+        line += [(x_of(item), item.lost.mean or 0.0) for item in doses if item.op == "align" and item.stride == stride]
+        axes.plot(*zip(*line, strict=True), color=ALIGN, linewidth=1.3, linestyle=dash, zorder=1)
+    for item in doses:
+        colour = COLOURS[item.op]
+        if item.lost.low is not None and item.lost.high is not None:
+            ends = [item.lost.low, item.lost.high]
+            axes.plot([x_of(item)] * 2, ends, color=colour, linewidth=1.8, solid_capstyle="butt", zorder=2)
+        axes.plot([x_of(item)], [item.lost.mean or 0.0], color=colour, **_mark(item.stride, item.same_net), zorder=3)
+    values = [value for item in doses for value in (item.lost.mean, item.lost.low, item.lost.high) if value is not None]
+    low, high = min(0.0, *values), max(0.0, *values)
+    spare = 0.06 * (high - low) or 1.0
+    axes.set_ylim(low - spare, high + spare)
+    axes.set_xlim(0, 1.1 * max(x_of(item) for item in doses))
+    axes.axhline(0, color=INK, linewidth=0.8, zorder=0)
+    axes.grid(axis="y")
+
+
+def _strides(doses: Sequence[Dose]) -> list[int]:
+    return list(dict.fromkeys(item.stride for item in doses))
+
+
+def _mark(stride: int, is_filled: bool = True) -> dict[str, Any]:
+    """By its stride; hollow where the network differs in more than the operator."""
+    filled: dict[str, Any] = {"markersize": 7, "markeredgecolor": "white", "markeredgewidth": 0.7}
+    hollow: dict[str, Any] = {"markersize": 10, "markerfacecolor": "none", "markeredgewidth": 1.6}
+    return {"marker": STRIDE_MARKERS.get(str(stride), "^"), "linestyle": "none", **(filled if is_filled else hollow)}
+
+
+def _handles(doses: Sequence[Dose]) -> tuple[list[Line2D], list[Line2D]]:
+    """The operators by colour, and the strides by shape and dash."""
+    named = {operator_of(item): COLOURS[item.op] for item in doses}
+    operators = [Line2D([], [], color=colour, linewidth=2.5, label=label) for label, colour in named.items()]
+    strides = [
+        Line2D([], [], color=MUTED, linewidth=1.3, label=f"stride {stride}", **_mark(stride) | {"linestyle": dash})
+        for stride, dash in zip(_strides(doses), DASHES, strict=False)
+    ]
+    return operators, strides

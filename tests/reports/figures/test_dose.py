@@ -1,0 +1,75 @@
+"""The figures of displacement and of sizes in cells: drawn where there is something to draw, and legible."""
+
+import dataclasses
+import math
+
+import pytest
+
+from reports.analysis import analyse
+from reports.figures import by_cells, dose
+from reports.load import read_study
+from reports.render import render
+from reports.stats.dose import doses
+from tests.reports.figures.measure import Measured
+from tests.reports.rounding import GAINS, add_true_boxes, write_rounding
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("rounding")
+    write_rounding(root)
+    add_true_boxes(root)
+    return root
+
+
+def test_the_dose_is_legible_with_all_operators(root):
+    found = doses(read_study(root, "misalignment"))
+    at_16 = next(item for item in found if (item.stride, item.step) == (16, 16))
+    found.append(dataclasses.replace(at_16, op="warp", step=0, study="roiops", same_net=False))
+    measured = Measured()
+    assert dose.dose(found, measured) and measured.drawn == ["dose"] and measured.faults == {}
+
+
+def test_without_doses_nothing_is_drawn():
+    measured = Measured()
+    assert not dose.dose([], measured) and measured.drawn == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "middle"),
+    [
+        ("true_boxes.IoU_under_1_cell", 1 / math.sqrt(2)),
+        ("true_boxes.IoU_2_to_4_cells", math.sqrt(8)),
+        ("true_boxes.IoU_8_cells_and_more", 8 * math.sqrt(2)),
+        ("true_boxes.IoU_96_px_and_more", None),
+        ("true_boxes.IoU", None),
+        ("segm.AP", None),
+    ],
+)
+def test_the_middle_of_a_range_of_sides(metric, middle):
+    assert by_cells.middle_of(metric) == (middle if middle is None else pytest.approx(middle))
+
+
+def test_a_curve_for_each_stride_with_the_gains_of_each_range(root):
+    analysis = analyse(read_study(root, "roialign"), resamples=0)
+    for curve, (stride, gains) in zip(by_cells.curves_of(analysis), GAINS.items(), strict=True):
+        assert curve.stride == stride and list(curve.gains) == sorted(curve.gains)
+        assert [effect.mean for effect in curve.gains.values()] == pytest.approx([gain + 0.2 for gain in gains])
+    measured = Measured()
+    assert by_cells.by_cells(analysis, measured) and measured.faults == {}
+
+
+def test_studies_without_true_boxes_or_roi_pool_have_no_curves(root, outputs):
+    for folder, name in ((outputs, "roialign"), (root, "misalignment")):
+        assert by_cells.curves_of(analyse(read_study(folder, name), resamples=0)) == []
+
+
+@pytest.mark.slow
+def test_the_dose_is_the_first_figure_of_its_report(root, tmp_path):
+    text = render(read_study(root, "misalignment"), tmp_path / "a", resamples=0).read_text(encoding="utf-8")
+    assert text.index("figures/dose.png") < text.index("## Claims") < text.index("figures/paired.png")
+    assert "| RoIAlign, boxes rounded to 32 px | 16 |" in text and "figures/by_cells.png" not in text
+    text = render(read_study(root, "roialign"), tmp_path / "b", resamples=0).read_text(encoding="utf-8")
+    assert text.index("figures/paired.png") < text.index("## Claims") < text.index("figures/by_cells.png")
+    assert "figures/dose.png" not in text
+    assert (tmp_path / "b/figures/by_cells.svg").is_file() and (tmp_path / "a/figures/dose.svg").is_file()

@@ -1,0 +1,91 @@
+"""Doses of rounding: displacement and mask AP lost, of a study's own arms and of those beside it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from reports.load import read_study
+from reports.stats.dose import doses
+from reports.text import tables
+from tests.reports.rounding import LOST, write_rounding
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("rounding")
+    write_rounding(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def found(root):
+    return doses(read_study(root, "misalignment"))
+
+
+def test_an_arm_loses_what_it_is_behind_the_unrounded_one_of_its_backbone(found):
+    own = {(item.stride, item.step): item for item in found if item.op == "align"}
+    assert list(own) == [(stride, step) for stride in (16, 32) for step in (8, 16, 32)]
+    for (stride, step), item in own.items():
+        assert item.lost.mean == pytest.approx(LOST[step] / (stride // 16) + 0.1)  # over seeds 0, 1 and 2
+        assert item.lost.low < item.lost.mean < item.lost.high and item.study == "misalignment"
+
+
+def test_the_displacement_grows_with_the_step_and_hardly_depends_on_the_stride(found):
+    own = {(item.stride, item.step): item.pixels for item in found if item.op == "align"}
+    for stride in (16, 32):
+        assert 0 < own[stride, 8] < own[stride, 16] < own[stride, 32] < 32
+    assert own[16, 16] == pytest.approx(own[32, 16], rel=0.3)
+
+
+def test_the_share_is_of_each_objects_side(root):
+    """One square of 40 px whose corner stands at 10: rounded to 8 px, it moves by 2 px along both axes."""
+    folder = root / "square"
+    shutil.copytree(root / "misalignment", folder / "misalignment")
+    path = folder / "misalignment/ground_truth.json"
+    truth = json.loads(path.read_text())
+    truth["annotations"] = [truth["annotations"][0] | {"bbox": [10, 10, 40, 40]}]
+    path.write_text(json.dumps(truth))
+    [dose] = [item for item in doses(read_study(folder, "misalignment")) if (item.stride, item.step) == (16, 8)]
+    assert dose.pixels == pytest.approx(2 * 2**0.5) and dose.share == pytest.approx(100 * dose.pixels / 40)
+
+
+def test_roi_pool_comes_from_the_study_beside_it(root, found):
+    beside = [item for item in found if item.op == "pool"]
+    assert [(item.stride, item.study, item.same_net) for item in beside] == [
+        (16, "roialign", True),
+        (32, "roialign", True),
+    ]
+    study = read_study(root, "roialign")
+    behind = [study.value("align16", seed, "segm.AP") - study.value("pool16", seed, "segm.AP") for seed in range(3)]
+    assert beside[0].lost.mean == pytest.approx(np.mean(behind))
+
+
+def test_other_backbones_are_left_out_and_other_heads_named(root, tmp_path):
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    for path in (tmp_path / "roialign").glob("*/seed*/run.json"):
+        record = json.loads(path.read_text())
+        if path.parent.parent.name.endswith("16"):
+            record["stages"]["backbone"] = "another"
+        else:
+            record["config"]["model"]["head"] = "another"
+        path.write_text(json.dumps(record))
+    beside = [item for item in doses(read_study(tmp_path, "misalignment")) if item.op == "pool"]
+    assert [(item.stride, item.same_net) for item in beside] == [(32, False)]
+    assert "RoIPool (study roialign, with another head)" in tables.doses(beside)
+
+
+def test_studies_without_a_step_or_without_ground_truth_have_none(root, tmp_path):
+    assert doses(read_study(root, "roialign")) == []
+    folder = write_rounding(tmp_path, seeds=1)
+    (folder / "ground_truth.json").unlink()
+    assert [item.study for item in doses(read_study(tmp_path, "misalignment"))] == ["roialign"] * 2
+    shutil.rmtree(tmp_path / "roialign")
+    assert doses(read_study(tmp_path, "misalignment")) == []
+
+
+def test_the_table_has_a_row_for_each_arm(found):
+    lines = tables.doses(found).splitlines()
+    assert len(lines) == 2 + len(found) == 10
+    assert sum(line.startswith("| RoIAlign, boxes rounded to") for line in lines) == 6
