@@ -42,6 +42,11 @@ class Analysis:
         self._bootstrap.close()
         return {name: value for name, value in noise.items() if value is not None}
 
+    def wait(self) -> None:
+        """Until the images are resampled: what that has read of the runs need not be read again."""
+        if self._bootstrap is not None:
+            self._bootstrap.wait()
+
     def estimate(self, weights: Weights, metric: str) -> Estimate:
         """The contrast's paired estimate over the seeds in which all of its arms are done and the metric is defined."""
         key = (contrasts.key(weights), metric)

@@ -97,6 +97,17 @@ class StudyResults:
         self._of_samples[arm, seed] = [result for result in content if result["image_id"] in samples]
         return content
 
+    def reading(self, arm: str, seed: int) -> tuple[list[dict[str, Any]] | None, str]:
+        """What reading a run's detections left here: those of the sample images, and why the file was refused."""
+        return self._of_samples.get((arm, seed)), self.refused.get(f"{arm}/seed{seed}/detections.json", "")
+
+    def adopt(self, arm: str, seed: int, samples: list[dict[str, Any]] | None, refusal: str) -> None:
+        """Takes over what another process has read, see `reading`: the file need not be read and checked again."""
+        if samples is not None:
+            self._of_samples[arm, seed] = samples
+        if refusal:
+            self.refused[f"{arm}/seed{seed}/detections.json"] = refusal
+
     def _content(self, name: str, problem: Callable[[Any], str]) -> Any:
         """What a JSON file in the study's folder holds; None, and an entry in `refused`, if there is a problem."""
         try:

@@ -100,13 +100,9 @@ def _answer(analysis: Analysis) -> dict[str, Any]:
 def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
     """The figures, and what their captions say of them."""
     study = analysis.study
-    scenes, displacements = read_scenes(study), measure(study)
+    displacements, rounded = measure(study), doses(study)
     if displacements:
         misalignment.why(study, displacements, figures)
-    shown = samples.samples(study, scenes, figures)
-    candidates = closeups.closeups(analysis, scenes, figures)
-    compare.compare(study, scenes, figures)
-    rounded = doses(study)
     drawn = {
         "dose": dose.dose(rounded, figures),
         "by_cells": by_cells.by_cells(analysis, figures),
@@ -115,12 +111,17 @@ def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
         "curves": curves.curves(study, figures),
         "recall": recall.curves(study, figures),
         "why": displacements is not None,
-        "samples": shown is not None,
-        "closeups": candidates is not None,
     }
+    interactions = _interactions(analysis, figures)
+    analysis.wait()  # only now: charts need no detections
+    scenes = read_scenes(study)
+    shown = samples.samples(study, scenes, figures)
+    candidates = closeups.closeups(analysis, scenes, figures)
+    compare.compare(study, scenes, figures)
+    drawn |= {"samples": shown is not None, "closeups": candidates is not None}
     return {
         "figures": {name: Marked(f"figures/{name}.png" if there else "") for name, there in drawn.items()},
-        "interactions": _interactions(analysis, figures),
+        "interactions": interactions,
         "doses": tables.doses(rounded),
         "why": _why_text(displacements) if displacements else None,
         "recall": {"table": recall.recall_table(study), "numbers": recall.shown_numbers(study)}

@@ -27,7 +27,7 @@ from data import annotations
 from data.coco import CocoSpec, load
 from data.images import read_image
 from reports.load import read_study
-from reports.stats.contrasts import verdicts
+from reports.stats.verdicts import verdicts
 from tests.reports.conftest import run_record, study_record, write_study
 
 # Files are written anew by each example, so the fixtures that give a folder may be shared by them.

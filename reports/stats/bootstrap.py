@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +24,10 @@ from reports.stats.paired import LEVEL
 
 Run = tuple[str, int]
 """An arm and a seed."""
+Resampled = tuple[dict[str, np.ndarray], tuple[list[dict[str, Any]] | None, str]]
+"""A run's values, see `ImageBootstrap.resample`, and what is left of reading it, see `StudyResults.reading`."""
 
-RESAMPLES = 1000
+RESAMPLES = 500  # from one set of them to another, an end of the interval varies by 3 % of its width
 MOST_WORKERS = 4
 WORTH_PROCESSES = 2000  # runs x images from which processes of their own pay
 CHUNK = 250  # resamples at a time: bounds the memory
@@ -125,7 +128,7 @@ class ImageBootstrap:
             self.draws = np.vstack([self.draws, draw_images(self.num_images, resamples)])
         self._settings = study, self.metrics, resamples
         self._values: dict[Run, dict[str, np.ndarray]] = {}
-        self._running: dict[Run, Future[dict[str, np.ndarray]]] = {}
+        self._running: dict[Run, Future[Resampled]] = {}
         self._pool: ProcessPoolExecutor | None = None
 
     def start(self) -> None:
@@ -137,6 +140,15 @@ class ImageBootstrap:
         if workers > 1 and len(keys) * self.num_images >= WORTH_PROCESSES:
             self._pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (self._settings,))
             self._running = {key: self._pool.submit(_resample, key) for key in keys}
+
+    def wait(self) -> None:
+        """Until every run is resampled. The study then has what the processes read of it."""
+        for key in list(self._running):
+            self._take(key)
+
+    def _take(self, key: Run) -> None:
+        self._values[key], reading = self._running.pop(key).result()
+        self.study.adopt(*key, *reading)
 
     def close(self) -> None:
         """Ends the processes; what was not asked for is not computed."""
@@ -169,8 +181,10 @@ class ImageBootstrap:
             minuend, subtrahend = (self.value(arm, seed, part) for part in metric.rsplit(DIFFERENCE, 1))
             return None if minuend is None or subtrahend is None else minuend - subtrahend
         key = arm, seed
+        if key in self._running:
+            self._take(key)
         if key not in self._values:
-            self._values[key] = self._running.pop(key).result() if key in self._running else self.resample(*key)
+            self._values[key] = self.resample(*key)
         return self._values[key].get(metric)
 
     def resample(self, arm: str, seed: int) -> dict[str, np.ndarray]:
@@ -231,6 +245,6 @@ def _start(settings: tuple[StudyResults, list[str], int]) -> None:
     _bootstrap = ImageBootstrap(*settings)
 
 
-def _resample(key: Run) -> dict[str, np.ndarray]:
+def _resample(key: Run) -> Resampled:
     assert _bootstrap is not None
-    return _bootstrap.resample(*key)
+    return _bootstrap.resample(*key), _bootstrap.study.reading(*key)

@@ -12,7 +12,7 @@ from reports.claims import read_claims
 from reports.figures.style import Figures
 from reports.load import read_study
 from reports.render import render
-from reports.stats.contrasts import verdicts
+from reports.stats.verdicts import verdicts
 from reports.text.labels import metric_label
 from reports.text.wording import sentence
 from tests.reports.conftest import run_record, study_record
