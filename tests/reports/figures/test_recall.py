@@ -54,8 +54,7 @@ def test_a_level_is_counted_from_its_threshold(study):
     level, loss = verdicts(study)
     assert level.kind == loss.kind == "reproduced"
     assert level.estimate.mean == pytest.approx(7) and loss.estimate.mean == pytest.approx(-4)
-    text = sentence(level, 2)
-    assert "**+7.0 points** counted from 90, the threshold fixed beforehand (95 % interval +4.5 to +9.5" in text
+    assert "**+97.0 points** (95 % interval +94.5 to +99.5 against the threshold of 90" in sentence(level, 2)
 
 
 def test_a_level_that_is_missed_is_contradicted(study):

@@ -9,6 +9,7 @@ import pytest
 from reports.load import read_study
 from reports.stats.dose import doses
 from reports.text import tables
+from tests.damage import edit_record
 from tests.reports.rounding import LOST, write_rounding
 
 
@@ -65,12 +66,10 @@ def test_roi_pool_comes_from_the_study_beside_it(root, found):
 def test_other_backbones_are_left_out_and_other_heads_named(root, tmp_path):
     shutil.copytree(root, tmp_path, dirs_exist_ok=True)
     for path in (tmp_path / "roialign").glob("*/seed*/run.json"):
-        record = json.loads(path.read_text())
         if path.parent.parent.name.endswith("16"):
-            record["stages"]["backbone"] = "another"
+            edit_record(path, lambda record: record["stages"].update(backbone="another"))
         else:
-            record["config"]["model"]["head"] = "another"
-        path.write_text(json.dumps(record))
+            edit_record(path, lambda record: record["config"]["model"].update(head="another"))
     beside = [item for item in doses(read_study(tmp_path, "misalignment")) if item.op == "pool"]
     assert [(item.stride, item.same_net) for item in beside] == [(32, False)]
     assert "RoIPool (study roialign, with another head)" in tables.doses(beside)

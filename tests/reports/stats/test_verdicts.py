@@ -1,6 +1,5 @@
 """Interactions on several scales: which of them oppose each other, and what the verdict then says."""
 
-import json
 import math
 
 import pytest
@@ -10,6 +9,7 @@ from reports.load import read_study
 from reports.stats.paired import Scale, estimate
 from reports.stats.verdicts import opposed, verdicts
 from reports.text import tables, wording
+from tests.damage import edit_record
 from tests.reports.conftest import write_study
 
 UP, DOWN, UNSURE = (5.0, 5.5, 6.0, 5.2), (-5.0, -5.5, -6.0, -5.2), (5.0, -5.5, 6.0, -5.2)
@@ -45,11 +45,12 @@ def test_effects_are_resolved_after_a_correction_for_the_number_of_scales():
 def changed(outputs, gains):
     """A study in whose arm align32 metrics of masks are changed by so much in each seed."""
     folder = write_study(outputs, seeds=4)
+
+    def add(table):
+        table.update({key: table[key] + gain for key, gain in gains.items()})
+
     for path in (folder / "align32").glob("seed*/run.json"):
-        record = json.loads(path.read_text())
-        for key, gain in gains.items():
-            record["metrics"]["segm"][key] += gain
-        path.write_text(json.dumps(record))
+        edit_record(path, lambda record: add(record["metrics"]["segm"]))
     return read_study(outputs, "roialign")
 
 
@@ -88,10 +89,7 @@ def test_the_table_has_every_scale_with_its_interval(tmp_path):
 
 def test_a_claim_too_close_to_call_names_no_number_of_seeds(tmp_path):
     folder = write_study(tmp_path, seeds=5)
-    path = folder / "study.json"
-    record = json.loads(path.read_text())
-    record["hypotheses"][2].pop("paper")
-    path.write_text(json.dumps(record))
+    edit_record(folder / "study.json", lambda record: record["hypotheses"][2].update(paper=None))
     [verdict] = [item for item in verdicts(read_study(tmp_path, "roialign")) if item.hypothesis.name == "interaction"]
     text = wording.sentence(verdict, 5)
     assert verdict.kind == "undecided" and "It is too close to call." in text and "would take" not in text
@@ -99,10 +97,7 @@ def test_a_claim_too_close_to_call_names_no_number_of_seeds(tmp_path):
 
 def test_a_threshold_is_named_and_values_stay_as_they_were_measured(tmp_path):
     folder = write_study(tmp_path, seeds=5)
-    path = folder / "study.json"
-    record = json.loads(path.read_text())
-    record["hypotheses"][0]["threshold"] = 3
-    path.write_text(json.dumps(record))
+    edit_record(folder / "study.json", lambda record: record["hypotheses"][0].update(threshold=3.0))
     verdict = verdicts(read_study(tmp_path, "roialign"))[0]
     assert verdict.estimate.mean == pytest.approx(verdict.measured.mean - 3)
     assert (
