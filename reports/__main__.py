@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--resamples",
         type=int,
         default=RESAMPLES,
-        help="how often the validation images are drawn again to measure their noise; 0 skips it",
+        help="how often the evaluated images are drawn again to measure their noise; 0 skips it",
     )
     parser.add_argument("--verdicts", action="store_true", help="print the verdicts and write no report")
     options = parser.parse_args(arguments)

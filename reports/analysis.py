@@ -64,7 +64,7 @@ class Analysis:
 
 
 def analyse(study: StudyResults, resamples: int = RESAMPLES) -> Analysis:
-    """resamples: of the validation images, which takes most of the time and goes on in the background; 0 for none."""
+    """resamples: of the evaluated images, which takes most of the time and goes on in the background; 0 for none."""
     judged = verdicts(study)
     bootstrap = None
     if resamples:

@@ -148,13 +148,18 @@ class StudyResults:
         """The folder of an exhibit's pictures."""
         return self.folder / "exhibits" / name
 
+    @property
+    def evaluated(self) -> str:
+        """What the images that its runs are evaluated on are called; a COCO-format folder has no test images."""
+        return "test images" if self.data.get("split") == "test" else "validation images"
+
     @cached_property
     def ground_truth(self) -> dict[str, Any] | None:
-        """COCO JSON of the validation images; None when the file is missing or refused."""
+        """COCO JSON of the images that runs are evaluated on; None when the file is missing or refused."""
         return self._content("ground_truth.json", truth_problem)
 
     def sample_images(self) -> list[tuple[int, Path]]:
-        """(image id, file) of the validation images that were chosen before training, where the file can be read."""
+        """(image id, file) of the evaluated images that were chosen before training, where the file can be read."""
         return self._samples
 
     @cached_property

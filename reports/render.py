@@ -30,7 +30,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 def render(study: StudyResults, folder: Path, resamples: int = RESAMPLES, page: bool = True) -> Path:
     """Writes the report into `folder` and returns the path of report.md.
 
-    resamples: of the validation images; 0 for none. page: False for Markdown alone, without report.html.
+    resamples: of the evaluated images; 0 for none. page: False for Markdown alone, without report.html.
     """
     if (folder / "figures").is_dir():
         shutil.rmtree(folder / "figures")

@@ -47,7 +47,7 @@ def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Mar
             f"high, which does no harm, because only the mask of the box branch's class is used.*"
         ),
         Marked(
-            f"Over all objects of the validation images, sigmoid masks miss {number(sigmoid['left_out'])} % of an "
+            f"Over all objects of the {study.evaluated}, sigmoid masks miss {number(sigmoid['left_out'])} % of an "
             f"object's cells, and softmax masks {number(softmax['left_out'])} %. Of the latter, "
             f"{number(softmax['to_background'])} points go to the background, {number(softmax['to_classes'])} to other "
             f"classes, and in {number(softmax['undecided'])} the right class leads without having half of the total."

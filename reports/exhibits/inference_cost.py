@@ -24,7 +24,7 @@ def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Mar
         answer(study, content),
         Marked("![Time for each image in every variant](figures/inference_cost.png)"),
         Marked(
-            f"*Each dot is one of the first {content['num_images']} validation images, one at a time, the line the "
+            f"*Each dot is one of the first {content['num_images']} {study.evaluated}, one at a time, the line the "
             f"median. All variants took turns on every image in one process ({plural(content['threads'], 'thread')}, "
             f"{escape(content['device'])}), with the weights of seed {escape(content['seed'])}. The times include "
             f"neither the proposal network, because all arms share its proposals, nor pasting masks into the image. "

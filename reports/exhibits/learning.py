@@ -22,7 +22,7 @@ def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Mar
         Marked("![The metric after several numbers of training steps](figures/learning.png)"),
         emphasis(
             Marked(
-                f"{escape(label[:1].upper() + label[1:])} along training, evaluated on the validation images. The "
+                f"{escape(label[:1].upper() + label[1:])} along training, evaluated on the {study.evaluated}. The "
                 f"study's own runs are evaluated at their end only; this is seed {escape(exhibit.content['seed'])}, "
                 f"trained once more in every arm. It takes part in no verdict."
             )

@@ -55,7 +55,7 @@ def _measures(content: dict[str, Any]) -> Marked:
                 "",
                 "- **Overlap** of an object: the share of its bounding box that lies on other objects' visible masks. "
                 f"*None* is 0, *some* is up to {much} %, *much* is more: the median of the objects that overlap at all "
-                "in the synthetic validation images, fixed before any detector was trained. AP by overlap ignores the "
+                "in the synthetic images, fixed before any detector was trained. AP by overlap ignores the "
                 "objects of the other bins, as COCO's AP by size does.",
                 "- **Leakage**: the share of a predicted mask that lies on other objects, averaged over the objects "
                 "that overlap. A mask belongs to the object that its detection's class and box (IoU of 0.5 or more) "

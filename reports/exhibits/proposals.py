@@ -41,7 +41,7 @@ def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Mar
             f"of the cell that is nearest the middle of an object; a colour is a size, the root of the box's area. The "
             f"network scores each anchor and corrects its box.*"
         ),
-        Marked("![Objectness and the best proposals on validation images](figures/proposals.png)"),
+        Marked(f"![Objectness and the best proposals on {study.evaluated}](figures/proposals.png)"),
         Marked(
             f"*What it ends with, under each arm (seed {escape(content['seed'])}). Left: objectness, the score of "
             f"every cell's best anchor, drawn over the image. A cell is drawn around the pixel on which it stands, the "

@@ -20,7 +20,7 @@ CAPTIONS = {
     "why": "One object on the feature grid, a row for each stride. RoIPool rounds the black box to the amber one; its "
     "bins read what the arrows point to. RoIAlign samples the box where it lies. On the right, how far RoIPool's bins "
     "are off over all objects.",
-    "samples": "Validation images, chosen beforehand and about as hard as the median: for each object the best "
+    "samples": "Images chosen beforehand and about as hard as the median: for each object the best "
     "detection and its IoU with the truth.",
     "recall": "How many of the objects an image's best proposals cover, and how exactly.",
 }

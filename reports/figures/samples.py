@@ -1,4 +1,4 @@
-"""The sample images under each arm: the same validation images, chosen before training, with what was found of them.
+"""The sample images under each arm: the same evaluated images, chosen before training, with what was found of them.
 
 An object has one colour in its whole row.
 """

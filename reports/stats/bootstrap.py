@@ -1,4 +1,4 @@
-"""The noise of the validation images: a paired bootstrap over stored detections, with AP accumulated per resample.
+"""The noise of the evaluated images: a paired bootstrap over stored detections, with AP accumulated per resample.
 
 Detections are matched to objects once a run (see matching.py). A resample draws as many images as there are, with
 replacement, the same for all arms and seeds; an image drawn twice counts twice. Only the accumulation depends on the

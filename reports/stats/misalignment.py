@@ -19,7 +19,7 @@ from reports.load import StudyResults
 
 @dataclass(frozen=True)
 class Misalignment:
-    """How far RoIPool's bins stand from where they should, over all ground-truth boxes of the validation images.
+    """How far RoIPool's bins stand from where they should, over all ground-truth boxes of the evaluated images.
 
     A box's displacement is the distance, in two dimensions, between a bin and what is read for it, averaged over the
     P x P bins.

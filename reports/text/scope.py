@@ -19,7 +19,7 @@ def setting(study: StudyResults) -> Marked:
     if steps:
         text += f", {' or '.join(f'{count:,}' for count in steps)} training steps each"
     if data.get("num_train") and data.get("num_val"):
-        text += f", on {data['num_train']:,} training and {data['num_val']:,} validation images"
+        text += f", on {data['num_train']:,} training and {data['num_val']:,} {study.evaluated}"
     return Marked(f"{text} ({escape(data['name'])})." if data.get("name") else f"{text}.")
 
 
@@ -29,7 +29,7 @@ def limits(analysis: Analysis) -> list[Marked]:
     texts = [
         Marked(
             "The intervals cover the chance that comes with the seeds: initial weights, and the order and flips of "
-            "the images. They do not cover other validation images, other data or other hyper-parameters."
+            f"the images. They do not cover other {study.evaluated}, other data or other hyper-parameters."
         )
     ]
     shared = provenance.shared_by_seeds(study)
