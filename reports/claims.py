@@ -4,15 +4,16 @@ The claims, and where to find their evidence, are in claims.toml; numbers and ve
 """
 
 import argparse
+import re
 import shutil
+import statistics
 import sys
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ablations.errors import RecordError
-from ablations.records.schema import Hypothesis
 from data.terminal import run_command
 from reports import exhibits
 from reports.analysis import Analysis, analyse
@@ -25,49 +26,24 @@ from reports.render import template
 from reports.stats.paired import Verdict
 from reports.text import tables, wording
 from reports.text.labels import NOTHING, interval, metric_label, number, signed
-from reports.text.markup import Marked, table
+from reports.text.markup import Marked, code, table
+from reports.text.source import Line, find_line
 
 CLAIMS = Path(__file__).parent / "claims.toml"
 FLIPPED = {"reproduced": "contradicted", "contradicted": "reproduced"}
-NOT_RUN = "not run yet"
+NOT_RUN, PARTLY_RUN = "not run yet", "partly run"
 DESCRIBES = "nothing to measure"
-MEASURED = "measured, no claim to test"
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Which hypotheses of a study speak to a claim.
-
-    metric, direction: "" for any.
-    where:   factor values that all arms share.
-    against: whether the hypothesis holding would speak against the claim.
-    aside:   whether it is only shown beside the claim and does not decide it.
-    """
-
-    study: str
-    metric: str = ""
-    where: dict[str, Any] = field(default_factory=dict)
-    direction: str = ""
-    interaction: bool = False
-    against: bool = False
-    aside: bool = False
-
-    def speaks(self, study: StudyResults, hypothesis: Hypothesis) -> bool:
-        if self.metric and hypothesis.metric != self.metric:
-            return False
-        if self.metric and self.interaction != (len(hypothesis.contrast) > 2):
-            return False
-        if self.direction and hypothesis.direction != self.direction:
-            return False
-        arms = [study.record.arms[name] for name in hypothesis.contrast]
-        return all(arm.factors.get(name) == value for arm in arms for name, value in self.where.items())
+BEYOND = "beyond our margin"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict as it bears on a claim: `kind` is turned round where the hypothesis speaks against the claim.
+    """A verdict as it bears on a claim.
 
-    label: of its contrast; family: how many hypotheses its study tests; aside: whether it does not decide the claim.
+    label:   of its contrast.
+    kind:    the verdict, turned round where the hypothesis speaks against the claim.
+    family:  how many hypotheses its study tests.
+    against: whether the hypothesis speaks against the claim; aside: whether it does not decide the claim.
     """
 
     study: StudyResults
@@ -75,88 +51,120 @@ class Finding:
     verdict: Verdict
     kind: str
     family: int
+    against: bool = False
     aside: bool = False
-
-    @property
-    def against(self) -> bool:
-        return self.kind != self.verdict.kind
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of a slide with what the records say about it. values: sentences with a measured number in each."""
+    """One claim of a slide with what the records say about it.
+
+    answer: a sentence with what was measured; "" where nothing was
+    studies: that are to answer it, in the order of their importance
+    num_deciding: how many hypotheses are to decide it
+    config: the file whose change is the experiment; code: the line that decides it
+    """
 
     slide: int
     says: str
+    answer: Marked
     paper: str
     note: str
     studies: list[str]
-    exhibit: dict[str, str]
+    exhibit: str
     picture: dict[str, Any]
-    values: list[Marked]
+    config: str
+    code: Line
+    num_deciding: int
     findings: list[Finding]
-    measurable: bool
 
     @property
     def status(self) -> str:
         """A word or two for the claim; "mixed" when the findings that decide it do not agree."""
-        if not self.measurable:
+        if not self.num_deciding:
             return DESCRIBES
-        if not self.findings:
-            return NOT_RUN
-        kinds = {finding.kind for finding in self.findings if not finding.aside}
-        if not kinds:
-            return MEASURED
+        if len(self.deciding) < self.num_deciding:
+            return PARTLY_RUN if self.deciding else NOT_RUN
+        kinds = {finding.kind for finding in self.deciding}
         return kinds.pop() if len(kinds) == 1 else "mixed"
+
+    @property
+    def deciding(self) -> list[Finding]:
+        return [finding for finding in self.findings if not finding.aside]
 
 
 def read_claims(studies: dict[str, Analysis]) -> list[Claim]:
     """The claims of claims.toml with their findings from `studies`."""
-    claims = []
-    for entry in tomllib.loads(CLAIMS.read_text(encoding="utf-8"))["claim"]:
-        sources = [Evidence(**source) for source in entry.get("evidence", [])]
-        claims.append(
-            Claim(
-                slide=entry["slide"],
-                says=entry["says"],
-                paper=entry.get("paper", ""),
-                note=entry.get("note", ""),
-                studies=list(dict.fromkeys(source.study for source in sources)),
-                exhibit=entry.get("exhibit", {}),
-                picture=entry.get("picture", {}),
-                values=[text for value in entry.get("values", []) if (text := _value(studies, **value))],
-                findings=[
-                    finding
-                    for source in sources
-                    if source.study in studies
-                    for finding in _findings(source, studies[source.study])
-                ],
-                measurable=bool(sources),
-            )
-        )
-    return claims
+    return [_claim(entry, studies) for entry in tomllib.loads(CLAIMS.read_text(encoding="utf-8"))["claim"]]
 
 
-def _value(studies: dict[str, Analysis], study: str, arm: str, metric: str, text: str) -> Marked | None:
-    """`text` with the mean over an arm's seeds put in; None where it is not measured."""
+def _claim(entry: dict[str, Any], studies: dict[str, Analysis]) -> Claim:
+    names = {role: entry.get(role, []) for role in ("decides", "against", "beside")}
+    return Claim(
+        slide=entry["slide"],
+        says=entry["says"],
+        answer=_answer(entry.get("answer", ""), studies),
+        paper=entry.get("paper", ""),
+        note=entry.get("note", ""),
+        studies=list(dict.fromkeys(name.partition("/")[0] for of_role in names.values() for name in of_role)),
+        exhibit=entry.get("exhibit", ""),
+        picture=entry.get("picture", {}),
+        config=entry["config"],
+        code=find_line(*entry["code"]),
+        num_deciding=len(names["decides"] + names["against"]),
+        findings=[
+            found
+            for role, of_role in names.items()
+            for name in of_role
+            if (found := _finding(name, role, studies)) is not None
+        ],
+    )
+
+
+def _finding(name: str, role: str, studies: dict[str, Analysis]) -> Finding | None:
+    """What came out for a hypothesis, "study/name"; None where there are no records of it."""
+    analysis = studies.get(name.partition("/")[0])
+    verdict = _verdict(name, studies)
+    if analysis is None or verdict is None:
+        return None
+    kind: str = verdict.kind
+    if kind == "contradicted" and verdict.hypothesis.direction == "equal":
+        kind = BEYOND  # which speaks against the margin, and neither slide nor paper names one
+    return Finding(
+        study=analysis.study,
+        label=analysis.label(verdict.hypothesis.contrast),
+        verdict=verdict,
+        kind=FLIPPED.get(kind, kind) if role == "against" else kind,
+        family=len(analysis.verdicts),
+        against=role == "against",
+        aside=role == "beside",
+    )
+
+
+def _verdict(name: str, studies: dict[str, Analysis]) -> Verdict | None:
+    study, _, hypothesis = name.partition("/")
+    verdicts = studies[study].verdicts if study in studies else []
+    return next((verdict for verdict in verdicts if verdict.hypothesis.name == hypothesis), None)
+
+
+def _answer(text: str, studies: dict[str, Analysis]) -> Marked:
+    """`text` with the measured values put in; "" where none of them was measured."""
+    values = {place: _value(place, studies) for place in re.findall(r"{(.*?)}", text)}
+    if not any(value is not None for value in values.values()):
+        return Marked("")
+    for place, value in values.items():
+        text = text.replace(f"{{{place}}}", f"**{NOTHING if value is None else value}**")
+    return Marked(text)
+
+
+def _value(place: str, studies: dict[str, Analysis]) -> str | None:
+    """A hypothesis's measured value, of "study/hypothesis", or the mean over seeds, of "study/arm/metric"."""
+    if place.count("/") == 1:
+        verdict = _verdict(place, studies)
+        return None if verdict is None or verdict.measured.mean is None else signed(verdict.measured.mean)
+    study, arm, metric = place.split("/")
     values = studies[study].study.values(arm, metric) if study in studies else {}
-    return Marked(text.format(number(sum(values.values()) / len(values)))) if values else None
-
-
-def _findings(source: Evidence, analysis: Analysis) -> list[Finding]:
-    study, verdicts = analysis.study, analysis.verdicts
-    return [
-        Finding(
-            study=study,
-            label=analysis.label(item.hypothesis.contrast),
-            verdict=item,
-            kind=FLIPPED.get(item.kind, item.kind) if source.against else item.kind,
-            family=len(verdicts),
-            aside=source.aside,
-        )
-        for item in verdicts
-        if source.speaks(study, item.hypothesis)
-    ]
+    return number(statistics.fmean(values.values())) if values else None
 
 
 def render_claims(outputs: Path, folder: Path, reports: Path | None = None, page: bool = True) -> Path:
@@ -222,17 +230,28 @@ def _entry(claim: Claim, studies: dict[str, Analysis], picture: str) -> dict[str
     shown = {name for name in claim.studies if name in studies}
     return {
         "claim": claim,
-        "mark": _mark(claim.status),
+        "mark": mark(claim.status),
         "status": claim.status,
-        "deciding": [_sentence(finding) for finding in claim.findings if not finding.aside],
+        "deciding": [_sentence(finding) for finding in claim.deciding],
         "beside": [_sentence(finding) for finding in claim.findings if finding.aside],
         "picture": Marked(picture),
         "caption": claim_pictures.caption(studies[claim.picture["study"]], claim.picture) if picture else "",
-        "extra": _exhibit(studies, **claim.exhibit) if claim.exhibit else Marked(""),
-        "links": sorted(shown),
+        "extra": _exhibit(studies, *claim.exhibit.split("/")) if claim.exhibit else Marked(""),
+        "where": _where(claim),
+        "links": [name for name in claim.studies if name in shown],
         "absent": [name for name in claim.studies if name not in studies],
         "silent": sorted(shown - {finding.study.name for finding in claim.findings}),
     }
+
+
+def _where(claim: Claim) -> Marked:
+    """The command, the configuration and the line of code."""
+    study = next(iter(claim.studies), "")
+    command = f"Run it: {code(f'python run.py study={study}')}. " if study else ""
+    return Marked(
+        f"{command}Configuration: {code(claim.config)}. The line that decides it, {code(claim.code.where)}: "
+        f"{code(claim.code.text)}"
+    )
 
 
 def _sentence(finding: Finding) -> Marked:
@@ -257,25 +276,24 @@ def overview_table(claims: list[Claim]) -> Marked:
     rows: list[list[object]] = []
     for claim in claims:
         head: list[object] = [str(claim.slide), claim.says]
-        deciding = [finding for finding in claim.findings if not finding.aside]
-        if not deciding:
-            rows.append([*head, f"{_mark(claim.status)} {claim.status}", NOTHING, NOTHING, NOTHING, NOTHING])
-        for finding in deciding:
-            estimate, decides = finding.verdict.estimate, finding.verdict.interval or (None, None)
-            paper, mean = signed(finding.verdict.paper), signed(estimate.mean)
-            verdict = f"{_mark(finding.kind)} {finding.kind}"
-            rows.append([*head, verdict, paper, mean, interval(*decides), str(estimate.n)])
+        if not claim.deciding:
+            rows.append([*head, f"{mark(claim.status)} {claim.status}", NOTHING, NOTHING, NOTHING, NOTHING])
+        for finding in claim.deciding:
+            measured, level = finding.verdict.measured, finding.verdict.level
+            verdict, paper = f"{mark(finding.kind)} {finding.kind}", signed(finding.verdict.hypothesis.paper)
+            decides = measured.interval(level) or (None, None)
+            rows.append([*head, verdict, paper, signed(measured.mean), interval(*decides), str(measured.n)])
             head = ["", ""]
     return table(["slide", "claim", "verdict", "paper", "ours", "interval", "n"], rows, left=3)
 
 
-def _mark(status: str) -> str:
-    return wording.MARKS.get(status, "◐" if status == "mixed" else NOTHING)
+def mark(status: str) -> str:
+    return wording.MARKS.get(status, {"mixed": "◐", BEYOND: "○"}.get(status, NOTHING))
 
 
 def _counts(claims: list[Claim]) -> str:
-    order = ["reproduced", "mixed", *(kind for kind in wording.MARKS if kind != "reproduced"), MEASURED]
-    order += [NOT_RUN, DESCRIBES]
+    order = ["reproduced", "mixed", *(kind for kind in wording.MARKS if kind != "reproduced"), BEYOND]
+    order += [PARTLY_RUN, NOT_RUN, DESCRIBES]
     statuses = [claim.status for claim in claims]
     counts = [f"{statuses.count(status)} {status}" for status in order if status in statuses]
     return f"{len(claims)} claims on eleven slides: {'; '.join(counts)}."

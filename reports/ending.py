@@ -47,7 +47,9 @@ def next_to_try(outputs: Path) -> str:
 
     claims = tomllib.loads(CLAIMS.read_text(encoding="utf-8"))["claim"]
     claims.sort(key=lambda claim: (claim["slide"] < 5, claim["slide"]))
-    names = dict.fromkeys(source["study"] for claim in claims for source in claim.get("evidence", []))
+    roles = ("decides", "against", "beside")
+    asked = [name for role in roles for claim in claims for name in claim.get(role, [])]
+    names = dict.fromkeys(name.partition("/")[0] for name in asked)
     done = find_studies(outputs)
     for name in names:
         if name not in done:

@@ -21,7 +21,7 @@ from reports.stats.dose import doses
 from reports.stats.misalignment import Misalignment, measure
 from reports.stats.paired import MOST_SEEDS
 from reports.text import frames, provenance, scope, tables, wording
-from reports.text.labels import and_list, context_label, metric_label, number
+from reports.text.labels import and_list, changed_factors, context_label, factor_label, metric_label, number
 from reports.text.markup import Marked, code, escape
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -198,7 +198,7 @@ def _interaction(analysis: Analysis, items: list[Interaction], index: int, figur
     """items: one for each metric; the figure is of the first."""
     study, first = analysis.study, items[0]
     name = "interaction" if index == 0 else f"interaction{index + 1}"
-    others = study.record.factors[1:]
+    others = [factor_label(name) for name in changed_factors(study, first.first, first.second)]
     drawn = paired.interaction(analysis, first, figures, name)
     asked = [item for item in analysis.verdicts if item.hypothesis.contrast == first.weights]
     contexts = [context_label(study, weights) for weights in (first.first, first.second)]

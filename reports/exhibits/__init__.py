@@ -14,6 +14,9 @@ from reports.figures.style import Figures
 from reports.load import StudyResults
 from reports.text.markup import Marked, code, escape
 
+MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError)
+"""What reading an exhibit's content may raise, if other code made it, or if it was edited."""
+
 
 def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
@@ -35,7 +38,7 @@ def guarded(exhibit: ExhibitRecord, show: Callable[[], Marked]) -> Marked:
     """What `show` makes of an exhibit, or a warning when its content is not what it should be."""
     try:
         return show()
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:  # made by other code, or edited
+    except MALFORMED as error:
         reason = escape(f"{type(error).__name__}: {error}")
         advice = f"delete {code(f'exhibits/{exhibit.name}.json')} and run the study again"
         return Marked(f"> **Warning.** The exhibit {code(exhibit.name)} cannot be shown ({reason}); {advice}.")

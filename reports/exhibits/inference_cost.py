@@ -18,7 +18,7 @@ MASKS = {"none": "no masks", "best": "masks of the best boxes", "all": "masks of
 
 def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Marked:
     study, content = analysis.study, exhibit.content
-    _draw(study, content, figures)
+    draw(study, content, figures)
     return paragraphs(
         Marked("## What masks cost at test time"),
         answer(study, content),
@@ -115,7 +115,8 @@ def _variant(content: dict[str, Any], arm: str, masks: str) -> dict[str, Any]:
     return next(item for item in content["variants"] if (item["arm"], item["masks"]) == (arm, masks))
 
 
-def _draw(study: StudyResults, content: dict[str, Any], figures: Figures) -> None:
+def draw(study: StudyResults, content: dict[str, Any], figures: Figures, name: str = "inference_cost") -> None:
+    """The time of each image in every variant, and the medians."""
     variants, styles = content["variants"], arm_styles(study)
     drawn, [[axes]] = figure(width=7.6, height=0.8 + 0.52 * len(variants))
     spread = 0.3 * ((np.arange(content["num_images"]) * 0.618) % 1 - 0.5)  # dots beside each other, the same every time
@@ -140,4 +141,4 @@ def _draw(study: StudyResults, content: dict[str, Any], figures: Figures) -> Non
     axes.set_xlabel("time for an image (ms)")
     axes.grid(axis="x")
     despine(axes, "left")
-    figures.save(drawn, "inference_cost")
+    figures.save(drawn, name)

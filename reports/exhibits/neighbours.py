@@ -25,7 +25,7 @@ COLUMN = 1.75  # inches
 
 def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Marked:
     study, content = analysis.study, exhibit.content
-    drawn = _draw_scene(study, content["shown"], figures)
+    drawn = draw_scene(study, content["shown"], figures)
     _draw_effects(study, content["places"], figures)
     return paragraphs(
         Marked("## What a neighbour takes from a mask"),
@@ -37,7 +37,7 @@ def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Mar
             f"only *inside* or *outside* an object of a class, so the class of the neighbour should matter to it more."
         ),
         Marked("![One scene in five pictures, under every arm](figures/neighbours.png)" if drawn else ""),
-        emphasis(_caption(content["shown"])) if drawn else Marked(""),
+        emphasis(caption(content["shown"])) if drawn else Marked(""),
         Marked("![IoU lost and leakage by degree of overlap and depth](figures/neighbours_effects.png)"),
         emphasis(
             Marked(
@@ -68,7 +68,8 @@ def _table(study: StudyResults) -> Marked:
     return table([*header, "detected (%): alone", *(f"detected, {kind}" for kind in KINDS.values())], rows)
 
 
-def _caption(shown: dict[str, Any]) -> Marked:
+def caption(shown: dict[str, Any]) -> Marked:
+    """What the drawn scene shows, and how it was chosen."""
     return Marked(
         f"Outlines of the object's mask under each arm, and its IoU, in seed {escape(shown['seed'])}. Of the "
         f"{plural(shown['num_scenes'], 'scene')} in which every arm detects the object in all five pictures, this is "
@@ -76,7 +77,7 @@ def _caption(shown: dict[str, Any]) -> Marked:
     )
 
 
-def _draw_scene(study: StudyResults, shown: dict[str, Any], figures: Figures) -> bool:
+def draw_scene(study: StudyResults, shown: dict[str, Any], figures: Figures, name: str = "neighbours") -> bool:
     """A row for each arm, a column for each picture. Returns whether there was a scene to draw."""
     pictures = [picture for picture in shown["pictures"] if _file(study, picture) is not None]
     if not pictures:
@@ -92,7 +93,7 @@ def _draw_scene(study: StudyResults, shown: dict[str, Any], figures: Figures) ->
         )
     for axes, picture in zip(grid[0], pictures, strict=True):
         axes.set_title(_title(picture), loc="center", fontsize=8.5)
-    figures.save(drawn, "neighbours", vector=False)
+    figures.save(drawn, name, vector=False)
     return True
 
 

@@ -41,12 +41,17 @@ class Row:
 
 def unit_of(metric: str) -> str:
     """What a metric is measured in: measurements of one unit share an axis."""
-    if metric.startswith("recall"):
+    kind, _, name = metric.partition(".")
+    if kind == "recall":
         return "points of recall"
-    if metric == "overlap.leakage":
+    if kind == "inference_cost":
+        return "% of the cost without masks"
+    if kind in ("overlap", "neighbours") and name.startswith("leakage"):
         return "% of a mask's area"
-    if metric == "overlap.seams":
+    if name == "seams":
         return "% of a mask's edge"
+    if name.lower().startswith("iou"):
+        return "points of IoU"
     return "points of AP"
 
 
@@ -131,7 +136,7 @@ def _draw_unit(axes: Axes, rows: list[Row], height: float) -> None:
 
 def _figures_of(verdict: Verdict) -> str:
     """The mean with the interval that decides; its level is named where it is not 95 %."""
-    mean, interval = verdict.estimate.mean, verdict.interval
+    mean, interval = verdict.measured.mean, verdict.measured.interval(verdict.level)
     if interval is None:
         return signed(mean)
     level = "" if verdict.level == LEVEL else f"{100 * verdict.level:.0f} %: "
@@ -139,33 +144,35 @@ def _figures_of(verdict: Verdict) -> str:
 
 
 def _drawn_values(verdict: Verdict) -> list[float]:
-    values = [*verdict.estimate.values.values(), *(verdict.interval or ())]
-    values += [verdict.paper] if verdict.paper is not None else []
-    margin = verdict.hypothesis.margin if verdict.hypothesis.direction == "equal" else None
+    hypothesis, measured = verdict.hypothesis, verdict.measured
+    values = [*measured.values.values(), *(measured.interval(verdict.level) or ()), hypothesis.threshold]
+    values += [hypothesis.paper] if hypothesis.paper is not None else []
+    margin = hypothesis.margin if hypothesis.direction == "equal" else None
     return values + ([-margin, margin] if margin is not None else [])
 
 
 def _claimed_side(axes: Axes, row: Row, top: float, bottom: float) -> None:
-    """Shades where the claim would have the difference: a side of 0, or the margin of an equivalence."""
+    """Shades where the claim would have the difference: a side of the threshold, or the margin of an equivalence."""
     hypothesis, (low, high) = row.verdict.hypothesis, axes.get_xlim()
     if hypothesis.direction == "equal":
         left, right = -(hypothesis.margin or 0.0), hypothesis.margin or 0.0
     else:
-        left, right = (0.0, high) if (hypothesis.direction == "greater") != row.against else (low, 0.0)
+        zero, above = hypothesis.threshold, (hypothesis.direction == "greater") != row.against
+        left, right = (zero, high) if above else (low, zero)
     axes.add_patch(Rectangle((left, top), right - left, bottom - top, color=CLAIMED, linewidth=0, zorder=0.5))
 
 
 def _draw_row(axes: Axes, verdict: Verdict, y: float) -> None:
-    effect = verdict.estimate
-    values = list(effect.values.values())
-    axes.plot([0, 0], [y - ROW / 2, y + ROW / 2], color=INK, linewidth=1, zorder=1)
+    effect, zero, paper = verdict.measured, verdict.hypothesis.threshold, verdict.hypothesis.paper
+    values, interval = list(effect.values.values()), effect.interval(verdict.level)
+    axes.plot([zero, zero], [y - ROW / 2, y + ROW / 2], color=INK, linewidth=1, zorder=1)
     axes.plot(values, [y - 0.09] * len(values), "o", color=MUTED, markersize=2.6, alpha=0.8, markeredgewidth=0)
-    if verdict.interval:
-        axes.plot(verdict.interval, [y, y], color=INK, linewidth=2, solid_capstyle="butt")
+    if interval:
+        axes.plot(interval, [y, y], color=INK, linewidth=2, solid_capstyle="butt")
     if effect.mean is not None:
         axes.plot([effect.mean], [y], "o", color=INK, markersize=5.5, markeredgecolor="white")
-    if verdict.paper is not None:
-        axes.plot([verdict.paper], [y], linestyle="none", markersize=5, **PAPER_MARK)
+    if paper is not None:
+        axes.plot([paper], [y], linestyle="none", markersize=5, **PAPER_MARK)
 
 
 def _legend(drawn: Figure, total: float) -> None:

@@ -129,6 +129,17 @@ def context_label(study: StudyResults, weights: Mapping[str, float]) -> str:
     return contrast_label(study, weights)
 
 
+def changed_factors(study: StudyResults, one: Mapping[str, float], other: Mapping[str, float]) -> list[str]:
+    """The factors whose values among the arms of one contrast are not those among the arms of another."""
+    among = lambda weights, name: {str(study.record.arms[arm].factors.get(name)) for arm in weights}  # noqa: E731
+    return [name for name in study.record.factors if among(one, name) != among(other, name)]
+
+
+def factor_label(name: str) -> str:
+    """ "budget.train.steps" -> "number of steps"."""
+    return {"budget.train.steps": "number of steps", "budget.train.lr": "learning rate"}.get(name, name)
+
+
 def is_pair(weights: Mapping[str, float]) -> bool:
     """Whether a contrast is a plain difference of two arms."""
     return sorted(weights.values()) == [-1, 1]

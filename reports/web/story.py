@@ -18,11 +18,11 @@ from reports.figures import claim_pictures
 from reports.figures.style import Figures
 from reports.page import Policy, data_uri
 from reports.text import wording
+from reports.text.source import Line, lines_of
 from reports.web import playground
 from reports.web.assemble import page
 
 FOLDER = Path(__file__).parent
-ROOT = FOLDER.parent.parent
 CONTEXT = 2  # lines of code shown before and after the one that decides
 
 
@@ -60,23 +60,15 @@ def slides() -> list[dict[str, Any]]:
     return tomllib.loads((FOLDER / "story.toml").read_text(encoding="utf-8"))["slide"]
 
 
-def excerpt(path: str, line: str) -> Excerpt:
-    """The place of a line in a file of the repository, and the lines around it.
-
-    Raises ValueError unless exactly one line of the file contains the text.
-    """
-    lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
-    line_numbers = [index for index, text in enumerate(lines) if line in text]
-    if len(line_numbers) != 1:
-        raise ValueError(
-            f"{path}: expected one line with {line!r}, got {len(line_numbers)}; correct reports/web/story.toml"
-        )
-    first, last = max(line_numbers[0] - CONTEXT, 0), line_numbers[0] + CONTEXT + 1
+def excerpt(line: Line) -> Excerpt:
+    """A line of a file of the repository with the lines around it."""
+    lines, index = lines_of(line.path), line.number - 1
+    first, last = max(index - CONTEXT, 0), index + CONTEXT + 1
     shown = lines[first:last]
     indent = min(len(text) - len(text.lstrip()) for text in shown if text.strip())
     texts = [escape(text[indent:]) for text in shown]
-    texts[line_numbers[0] - first] = Markup("<mark>{}</mark>").format(texts[line_numbers[0] - first])
-    return Excerpt(Markup("\n").join(texts), f"{path}:{line_numbers[0] + 1}")
+    texts[index - first] = Markup("<mark>{}</mark>").format(texts[index - first])
+    return Excerpt(Markup("\n").join(texts), line.where)
 
 
 def source_link(where: str, repository: str) -> Markup:
@@ -98,7 +90,9 @@ def to_html(text: str, folder: Path = FOLDER) -> Markup:
 def _slides(studies: dict[str, Analysis], gallery: Path) -> list[dict[str, Any]]:
     entries: dict[int, list[dict[str, Any]]] = {}
     reports: dict[int, list[str]] = {}
+    first: dict[int, claims.Claim] = {}
     for claim in claims.read_claims(studies):
+        first.setdefault(claim.slide, claim)
         names = reports.setdefault(claim.slide, [])
         names += [name for name in claim.studies if name in studies and name not in names]
         if claim.findings:
@@ -110,7 +104,8 @@ def _slides(studies: dict[str, Analysis], gallery: Path) -> list[dict[str, Any]]
             "choices": [],
             **slide,
             "text": to_html(slide["text"]),
-            "code": excerpt(slide["code"], slide["line"]),
+            "config": first[slide["number"]].config,
+            "code": excerpt(first[slide["number"]].code),
             "entries": entries.get(slide["number"], []),
             "reports": reports.get(slide["number"], []),
         }
@@ -119,12 +114,11 @@ def _slides(studies: dict[str, Analysis], gallery: Path) -> list[dict[str, Any]]
 
 
 def _entry(claim: claims.Claim, studies: dict[str, Analysis], gallery: Path) -> dict[str, Any]:
-    """What came out for a claim: the findings that decide it, or where none does, its values or those beside it."""
-    deciding = [finding for finding in claim.findings if not finding.aside]
-    deciding = deciding if deciding or claim.values else claim.findings
-    sentences = [wording.sentence(finding.verdict, finding.family, finding.against) for finding in deciding]
+    """What came out for a claim: the answer, and the findings that decide it."""
+    sentences = [wording.sentence(finding.verdict, finding.family, finding.against) for finding in claim.deciding]
     paper = f"\n\nThe paper: {claim.paper}." if claim.paper else ""
-    answer = f"**{claim.says}**\n\n" + "\n\n".join(claim.values) + "\n\n" + "\n".join(f"- {line}" for line in sentences)
+    verdict = f"**{claims.mark(claim.status)} {claim.status[:1].upper()}{claim.status[1:]}.** {claim.answer}"
+    answer = f"**{claim.says}**\n\n{verdict}\n\n" + "\n".join(f"- {line}" for line in sentences)
     picture, caption = _picture(claim, studies, gallery)
     return {
         "says": claim.says,

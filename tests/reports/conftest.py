@@ -37,10 +37,20 @@ def study_record(seeds: int = 5) -> StudyRecord:
     }
     hypotheses = [
         Hypothesis(
-            "mask16", "RoIAlign beats RoIPool in mask AP at stride 16", "segm.AP", AT_16, paper=3.4, source="table 2c"
+            "mask-ap-16",
+            "RoIAlign beats RoIPool in mask AP at stride 16",
+            "segm.AP",
+            AT_16,
+            paper=3.4,
+            source="table 2c",
         ),
         Hypothesis(
-            "mask32", "RoIAlign beats RoIPool in mask AP at stride 32", "segm.AP", AT_32, paper=7.3, source="table 2d"
+            "mask-ap-32",
+            "RoIAlign beats RoIPool in mask AP at stride 32",
+            "segm.AP",
+            AT_32,
+            paper=7.3,
+            source="table 2d",
         ),
         Hypothesis(
             "interaction",
@@ -59,7 +69,7 @@ def study_record(seeds: int = 5) -> StudyRecord:
             source="table 2c",
         ),
         Hypothesis(
-            "box32", "RoIAlign beats RoIPool in box AP at stride 32", "bbox.AP", AT_32, paper=5.8, source="table 2d"
+            "box-ap-32", "RoIAlign beats RoIPool in box AP at stride 32", "bbox.AP", AT_32, paper=5.8, source="table 2d"
         ),
     ]
     return StudyRecord(

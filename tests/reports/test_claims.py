@@ -2,15 +2,21 @@
 
 import dataclasses
 import re
+import tomllib
 
 import pytest
 
+from ablations.records.schema import ExhibitRecord, Hypothesis
 from ablations.records.storage import load_study, save
 from reports.analysis import analyse
-from reports.claims import Claim, Finding, main, read_claims, render_claims
+from reports.claims import CLAIMS, Claim, Finding, main, read_claims, render_claims
+from reports.figures import claim_pictures
+from reports.figures.style import Figures
 from reports.load import read_study
 from reports.render import render
-from tests.reports.conftest import write_study
+from reports.text.labels import changed_factors, factor_label
+from reports.text.source import ROOT, find_line
+from tests.reports.conftest import AT_16, AT_32, write_study
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +29,20 @@ def ledger(outputs, tmp_path_factory):
 def test_all_eleven_slides_are_there(ledger):
     text = (ledger / "claims.md").read_text(encoding="utf-8")
     assert re.findall(r"^## Slide (\d+)$", text, re.MULTILINE) == [str(number) for number in range(1, 12)]
-    counts = "2 reproduced; 1 mixed; 1 contradicted; 8 not run yet; 1 nothing to measure"
-    assert f"13 claims on eleven slides: {counts}." in text
-    assert "Not run yet: fcis, maskclass, maskhead, maskloss, multitask, roiops, rpn." in text
+    counts = "2 reproduced; 1 partly run; 10 not run yet; 1 nothing to measure"
+    assert f"14 claims on eleven slides: {counts}." in text
+    assert "Not run yet: fcis, length, maskclass, maskhead, maskloss, misalignment, multitask, roiops, rpn." in text
     assert "[roialign](../roialign/report.md)" in text
     assert "| 8 | At stride 16 RoIAlign brings more than three points of AP. | ✔ reproduced | +3.4 | +14.3 |" in text
+
+
+def test_a_claim_has_its_answer_and_says_where_it_is_decided(ledger):
+    text = (ledger / "claims.md").read_text(encoding="utf-8")
+    slide = text.partition("### At stride 16 RoIAlign brings")[2].partition("###")[0]
+    assert "**✔ Reproduced.** At stride 16 RoIAlign brings **+14.3** points of mask AP. The paper: +3.4" in slide
+    line = find_line("models/build.py", "operator = roi_warp if")
+    assert "Run it: `python run.py study=roialign`. Configuration: `conf/roi/align.yaml`." in slide
+    assert f"The line that decides it, `models/build.py:{line.number}`: `operator = roi_warp" in slide
 
 
 def test_the_page_needs_nothing_from_elsewhere(ledger):
@@ -44,7 +59,32 @@ def test_the_same_records_give_the_same_bytes(outputs, ledger, tmp_path):
     assert len(files) > 6 and all((tmp_path / name).read_bytes() == (ledger / name).read_bytes() for name in files)
 
 
-def test_evidence_finds_its_hypotheses(outputs):
+def test_every_claim_names_hypotheses_that_studies_state_and_files_that_exist(compose):
+    entries = tomllib.loads(CLAIMS.read_text(encoding="utf-8"))["claim"]
+    asked = {name for entry in entries for role in ("decides", "against", "beside") for name in entry.get(role, [])}
+    named = {place for entry in entries for place in re.findall(r"{(.*?)}", entry.get("answer", ""))}
+    stated, measured = set(), set()
+    for path in sorted((ROOT / "conf" / "study").glob("*.yaml")):
+        study = compose([f"study={path.stem}"]).study if path.stem not in ("none", "real") else None
+        if study is not None:
+            stated |= {f"{path.stem}/{hypothesis.name}" for hypothesis in study.hypotheses}
+            measured |= {f"{path.stem}/{arm}" for arm in study.arms}
+    assert asked <= stated
+    assert {place for place in named if place.count("/") == 1} <= stated
+    assert {place.rpartition("/")[0] for place in named if place.count("/") == 2} <= measured
+    for claim in read_claims({}):
+        assert (ROOT / claim.config).is_file() and claim.code.text
+        assert claim.status in ("not run yet", "nothing to measure") and claim.answer == ""
+
+
+def test_every_answer_tells_what_decides_its_claim():
+    for entry in tomllib.loads(CLAIMS.read_text(encoding="utf-8"))["claim"]:
+        named = set(re.findall(r"{(.*?)}", entry.get("answer", "")))
+        deciding = set(entry.get("decides", []) + entry.get("against", []))
+        assert deciding <= named or all(place.startswith("rpn/stride-16/") for place in named)
+
+
+def test_a_claim_finds_its_hypotheses(outputs):
     claims = read_claims({"roialign": analyse(read_study(outputs, "roialign"), resamples=0)})
     named = {
         (claim.slide, claim.says[:12]): [item.verdict.hypothesis.name for item in claim.findings]
@@ -52,23 +92,32 @@ def test_evidence_finds_its_hypotheses(outputs):
         if claim.findings
     }
     assert named == {
-        (5, "RoIPool roun"): ["mask32"],
-        (5, "Boxes and cl"): ["box32"],
-        (8, "At stride 16"): ["mask16"],
-        (8, "At stride 32"): ["mask32", "interaction"],
+        (5, "Boxes and cl"): ["box-ap-32"],
+        (8, "At stride 16"): ["mask-ap-16"],
+        (8, "At stride 32"): ["mask-ap-32"],
+        (8, "The coarser "): ["interaction"],
     }
 
 
-def test_evidence_against_a_claim_reverses_the_verdict(outputs):
+def test_what_speaks_against_a_claim_reverses_the_verdict(outputs):
     claims = read_claims({"roialign": analyse(read_study(outputs, "roialign"), resamples=0)})
-    boxes = next(claim for claim in claims if claim.says.startswith("Boxes"))
-    assert boxes.findings[0].verdict.kind == "reproduced" and boxes.status == "contradicted"
-    assert boxes.findings[0].against
+    (found,) = next(claim for claim in claims if claim.says.startswith("Boxes")).findings
+    assert found.verdict.kind == "reproduced" and found.kind == "contradicted" and found.against
+
+
+def test_an_equivalence_outside_our_margin_does_not_contradict_a_slide(tmp_path):
+    folder = write_study(tmp_path)
+    record = load_study(folder / "study.json")
+    equal = Hypothesis("mask-ap-16", "Equal.", "segm.AP", dict(record.hypotheses[0].contrast), "equal", margin=2.0)
+    save(dataclasses.replace(record, hypotheses=[equal]), folder / "study.json")
+    claims = read_claims({"roialign": analyse(read_study(tmp_path, "roialign"), resamples=0)})
+    (claim,) = (claim for claim in claims if claim.findings)
+    assert claim.findings[0].verdict.kind == "contradicted" and claim.status == "beyond our margin"
 
 
 def test_a_reversed_verdict_says_so(ledger):
     slide = (ledger / "claims.md").read_text(encoding="utf-8").partition("### Boxes and classes")[2]
-    assert "**✘ Contradicted.**" in slide
+    assert "**– Partly run.**" in slide  # of three hypotheses, one has records
     assert "**✘ Speaks against the slide.** RoIAlign beats RoIPool in box AP" in slide
 
 
@@ -83,37 +132,42 @@ def test_pictures_of_a_report_beside_it_are_used(outputs, tmp_path):
     assert page.count("<img ") == text.count("![")
 
 
+def claim(findings, num_deciding):
+    return Claim(1, "", "", "", "", [], "", {}, "", None, num_deciding, findings)
+
+
 @pytest.mark.parametrize(
-    ("kinds", "status"),
+    ("kinds", "num_deciding", "status"),
     [
-        (["reproduced", "reproduced"], "reproduced"),
-        (["reproduced", "contradicted"], "mixed"),
-        (["no verdict"], "no verdict"),
-        ([], "not run yet"),
+        (["reproduced", "reproduced"], 2, "reproduced"),
+        (["reproduced", "contradicted"], 2, "mixed"),
+        (["reproduced"], 2, "partly run"),
+        (["no verdict"], 1, "no verdict"),
+        ([], 1, "not run yet"),
+        ([], 0, "nothing to measure"),
     ],
 )
-def test_the_status_of_a_claim(kinds, status):
-    findings = [Finding(None, "", None, kind, 1) for kind in kinds]
-    assert Claim(1, "", "", "", [], {}, {}, [], findings, measurable=True).status == status
-    assert Claim(1, "", "", "", [], {}, {}, [], [], measurable=False).status == "nothing to measure"
+def test_the_status_of_a_claim(kinds, num_deciding, status):
+    assert claim([Finding(None, "", None, kind, 1) for kind in kinds], num_deciding).status == status
 
 
 def test_what_stands_beside_a_claim_does_not_decide_it():
     deciding, aside = Finding(None, "", None, "reproduced", 2), Finding(None, "", None, "contradicted", 2, aside=True)
-    for findings, status in (([deciding, aside], "reproduced"), ([aside], "measured, no claim to test")):
-        assert Claim(1, "", "", "", [], {}, {}, [], findings, measurable=True).status == status
+    assert claim([deciding, aside], 1).status == "reproduced"
+    assert claim([aside], 1).status == "not run yet"
 
 
 def test_without_any_records(tmp_path):
     render_claims(tmp_path / "nothing", tmp_path)
     text = (tmp_path / "claims.md").read_text(encoding="utf-8")
-    assert "12 not run yet; 1 nothing to measure" in text and "![" not in text
+    assert "13 not run yet; 1 nothing to measure" in text and "![" not in text
 
 
 def test_unreadable_and_silent_studies_are_named(tmp_path):
     folder = write_study(tmp_path, seeds=1)
     record = load_study(folder / "study.json")
-    for name, hypotheses in (("maskloss", record.hypotheses[4:]), ("fcis", record.hypotheses[:1])):
+    mask_ap = dataclasses.replace(record.hypotheses[0], name="mask-ap")
+    for name, hypotheses in (("maskloss", record.hypotheses[4:]), ("fcis", [mask_ap])):
         save(dataclasses.replace(record, name=name, hypotheses=hypotheses), tmp_path / name / "study.json")
     (folder / "study.json").write_text("[]")
     assert main(["--outputs", str(tmp_path), "--out", str(tmp_path / "claims")]) == 0
@@ -121,3 +175,26 @@ def test_unreadable_and_silent_studies_are_named(tmp_path):
     assert "> **Warning.** roialign: roialign/study.json: expected a record of schema 1, got list" in text
     assert "The study `maskloss` has records but states no hypothesis about this." in text
     assert "**– No verdict.**" in text
+
+
+def test_a_line_of_code_is_found_by_its_text():
+    line = find_line("models/build.py", "def build_roi_operator(")
+    assert line.text.startswith("def build_roi_operator(") and line.where == f"models/build.py:{line.number}"
+    with pytest.raises(ValueError, match=r"models/build\.py: expected one line with 'no such line', got 0"):
+        find_line("models/build.py", "no such line")
+
+
+def test_an_interaction_names_the_factors_that_change_between_its_differences(outputs):
+    study = read_study(outputs, "roialign")
+    assert changed_factors(study, AT_16, AT_32) == ["stride"]
+    assert factor_label("stride") == "stride" and factor_label("budget.train.steps") == "number of steps"
+
+
+def test_a_picture_of_an_exhibit_that_cannot_be_read_is_left_out(tmp_path):
+    folder = write_study(tmp_path, seeds=1)
+    record = ExhibitRecord("inference_cost", "roialign", {}, {"variants": "none"}, {})
+    save(record, folder / "exhibits" / "inference_cost.json")
+    analysis = analyse(read_study(tmp_path, "roialign"), resamples=0)
+    figures = Figures(tmp_path / "figures")
+    for kind in ("inference_cost", "neighbours", "pairs"):
+        assert not claim_pictures.draw(analysis, {"kind": kind}, figures, kind)

@@ -1,5 +1,6 @@
 """What is printed at the end of a study: its verdicts, and what to try next."""
 
+import re
 import subprocess
 import sys
 
@@ -39,9 +40,8 @@ def test_a_smoke_test_says_so_before_its_verdicts(tmp_path):
 
 def test_the_next_study_is_one_that_was_not_run(outputs, tmp_path):
     assert next_to_try(tmp_path).startswith("next: python run.py study=roialign : ")
-    assert next_to_try(outputs).startswith("next: python run.py study=multitask : ")
-    for name in ("roialign", "roiops", "maskloss", "maskclass", "maskhead", "multitask", "rpn", "fcis"):
-        assert name in CLAIMS.read_text()
+    assert next_to_try(outputs).startswith("next: python run.py study=roiops : ")
+    for name in sorted(set(re.findall(r'"(\w+)/', CLAIMS.read_text()))):
         (tmp_path / name).mkdir()
         (tmp_path / name / "study.json").touch()
     assert "python -m reports.claims" in next_to_try(tmp_path)

@@ -118,7 +118,7 @@ def test_the_csv_files_hold_every_value(outputs, report):
     assert (row["roi"].item(), row["stride"].item()) == ("align", 32)
     contrasts = pd.read_csv(report / "contrasts.csv")
     asked = contrasts.dropna(subset="hypothesis")
-    assert set(asked["hypothesis"]) == {"mask16", "mask32", "interaction", "strict", "box32"}
+    assert set(asked["hypothesis"]) == {"mask-ap-16", "mask-ap-32", "interaction", "strict", "box-ap-32"}
     interaction = asked.set_index("hypothesis").loc["interaction"]
     assert interaction["contrast"] == "RoIAlign − RoIPool, stride 32 − stride 16"
     assert interaction["paper"] == pytest.approx(3.9)
