@@ -8,7 +8,6 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from ablations.errors import RecordError
@@ -16,8 +15,7 @@ from ablations.records.storage import load_study, save
 from reports.load import read_study
 from reports.page import to_html, write_page
 from reports.render import render
-from reports.text.frames import write_csv
-from reports.text.markup import Marked, bold, code, escape, table
+from reports.text.markup import escape, table
 from tests.damage import edit_record
 from tests.reports.conftest import write_study
 
@@ -100,13 +98,6 @@ def test_escaped_text_is_shown_as_it_is(text, tmp_path):
     assert not {"em", "strong", "code", "a", "img", "span"} & {tag for tag, _ in page.tags}
 
 
-def test_marked_text_stays_markdown():
-    assert escape(Marked("**bold**")) == "**bold**" and escape("**bold**") == r"\*\*bold\*\*"
-    assert bold("a*b") == r"**a\*b**" and code("roi.op") == "`roi.op`" and code("a`b") == r"a\`b"
-    assert escape("# no heading") == r"\# no heading" and escape("1. no list") == r"\1. no list"
-    assert table(["a|b"], [["c|d"]]) == "| a\\|b |\n|:--|\n| c\\|d |"
-
-
 @pytest.mark.slow
 def test_a_report_of_hostile_records(tmp_path):
     """The hostile texts stand wherever a record holds text."""
@@ -187,13 +178,6 @@ def test_a_page_is_written_anywhere_with_links_to_other_pages(tmp_path):
     path = write_page(report, tmp_path / "site" / "claims")
     assert path == tmp_path / "site" / "claims" / "claims.html"
     assert 'href="../roialign/report.html"' in path.read_text()
-
-
-def test_cells_that_a_spreadsheet_would_run_are_text(tmp_path):
-    frame = pd.DataFrame({"label": ["=1+1", "@sum", "-2", "fine"], "value": [-1.5, 2.0, 3.0, 4.0]})
-    write_csv(frame, tmp_path / "frame.csv")
-    lines = (tmp_path / "frame.csv").read_text().splitlines()
-    assert lines[1:] == ["'=1+1,-1.5", "'@sum,2.0", "'-2,3.0", "fine,4.0"]
 
 
 def test_damaged_detections_count_as_missing(tmp_path):

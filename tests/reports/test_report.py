@@ -227,19 +227,6 @@ def test_the_command(outputs, tmp_path, capsys, undrawn):
     assert "no study has records" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_parameters_are_given_where_arms_differ_in_them(outputs, undrawn, tmp_path):
-    write_study(tmp_path / "outputs")
-    for path in (tmp_path / "outputs").glob("roialign/*/seed*/run.json"):
-        edit_record(path, lambda record: record.update(num_parameters=812_345))
-    render(read_study(tmp_path / "outputs", "roialign"), tmp_path / "alike")
-    assert "| parameters |" not in read(tmp_path / "alike").partition("<summary>Cost")[0]
-    for path in (tmp_path / "outputs").glob("roialign/pool16/seed*/run.json"):
-        edit_record(path, lambda record: record.update(num_parameters=4_000_000, parameters={"mask_head": 3_200_000}))
-    render(read_study(tmp_path / "outputs", "roialign"), tmp_path / "unlike")
-    assert "| 4.00 M (mask head 3.20 M) |" in read(tmp_path / "unlike")
-
-
 def test_pictures_without_numbers_are_explained(report, undrawn, tmp_path, monkeypatch):
     assert "carry neither numbers nor names" not in read(report)
     monkeypatch.setattr(samples, "MOST_NOTES", 1)

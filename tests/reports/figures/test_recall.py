@@ -13,7 +13,6 @@ from reports.figures.style import Figures
 from reports.load import read_study
 from reports.render import render
 from reports.stats.verdicts import verdicts
-from reports.text.labels import metric_label
 from reports.text.wording import sentence
 from tests.reports.conftest import run_record, study_record
 
@@ -72,11 +71,6 @@ def test_the_report_shows_recall_and_no_empty_sections(study, tmp_path, monkeypa
     assert "| RoIAlign, stride 16 | 10 | 97.0 ± 1.0 | 72.0 ± 1.0 |" in text
     for absent in ("The same images", "By size of the object", "Noise of the images", "mask AP"):
         assert absent not in text
-
-
-def test_labels_of_recall():
-    assert metric_label("recall.R75@1") == "recall at IoU 0.75, 1 proposal"
-    assert metric_label("recall.AR@10") == "average recall, 10 proposals"
 
 
 def test_the_claim_of_slide_3_rests_on_the_levels(study):

@@ -8,7 +8,6 @@ import pytest
 
 from reports.load import read_study
 from reports.stats.dose import doses
-from reports.text import tables
 from tests.damage import edit_record
 from tests.reports.rounding import LOST, write_rounding
 
@@ -72,7 +71,6 @@ def test_other_backbones_are_left_out_and_other_heads_named(root, tmp_path):
             edit_record(path, lambda record: record["config"]["model"].update(head="another"))
     beside = [item for item in doses(read_study(tmp_path, "misalignment")) if item.op == "pool"]
     assert [(item.stride, item.same_net) for item in beside] == [(32, False)]
-    assert "RoIPool (study roialign, with another head)" in tables.doses(beside)
 
 
 def test_studies_without_a_step_or_without_ground_truth_have_none(root, tmp_path):
@@ -82,9 +80,3 @@ def test_studies_without_a_step_or_without_ground_truth_have_none(root, tmp_path
     assert [item.study for item in doses(read_study(tmp_path, "misalignment"))] == ["roialign"] * 2
     shutil.rmtree(tmp_path / "roialign")
     assert doses(read_study(tmp_path, "misalignment")) == []
-
-
-def test_the_table_has_a_row_for_each_arm(found):
-    lines = tables.doses(found).splitlines()
-    assert len(lines) == 2 + len(found) == 10
-    assert sum(line.startswith("| RoIAlign, boxes rounded to") for line in lines) == 6

@@ -4,11 +4,10 @@ import math
 
 import pytest
 
-from reports.analysis import analyse
 from reports.load import read_study
 from reports.stats.paired import Scale, estimate
 from reports.stats.verdicts import opposed, verdicts
-from reports.text import tables, wording
+from reports.text import wording
 from tests.damage import edit_record
 from tests.reports.conftest import write_study
 
@@ -77,30 +76,3 @@ def test_the_log_ratio_compares_proportions(tmp_path):
     expected = math.log(level["align32"] / level["pool32"]) - math.log(level["align16"] / level["pool16"])
     assert ratio.between.values[2] == pytest.approx(expected)
     assert ratio.paper == pytest.approx(math.log(30.9 / 23.6) - math.log(30.3 / 26.9))
-
-
-def test_the_table_has_every_scale_with_its_interval(tmp_path):
-    analysis = analyse(changed(tmp_path, {"AP50": 12}), resamples=0)
-    lines = tables.scales(analysis.verdicts, ["stride 16", "stride 32"]).splitlines()
-    assert lines[0] == "| gain in | stride 16 | stride 32 | how much more | 95 % interval | the paper |"
-    assert len(lines) == 2 + 6 and lines[2].startswith("| **mask AP** | **+")
-    assert all(" to " in line for line in lines[2:]) and lines[3].endswith("| +0.15 |")
-
-
-def test_a_claim_too_close_to_call_names_no_number_of_seeds(tmp_path):
-    folder = write_study(tmp_path, seeds=5)
-    edit_record(folder / "study.json", lambda record: record["hypotheses"][2].update(paper=None))
-    [verdict] = [item for item in verdicts(read_study(tmp_path, "roialign")) if item.hypothesis.name == "interaction"]
-    text = wording.sentence(verdict, 5)
-    assert verdict.kind == "undecided" and "It is too close to call." in text and "would take" not in text
-
-
-def test_a_threshold_is_named_and_values_stay_as_they_were_measured(tmp_path):
-    folder = write_study(tmp_path, seeds=5)
-    edit_record(folder / "study.json", lambda record: record["hypotheses"][0].update(threshold=3.0))
-    verdict = verdicts(read_study(tmp_path, "roialign"))[0]
-    assert verdict.estimate.mean == pytest.approx(verdict.measured.mean - 3)
-    assert (
-        "**+14.3 points** (95 % interval +12.5 to +16.0 against the threshold of 3 fixed beforehand, n = 5 seeds; the "
-        "paper +3.4, table 2c). The paper's +3.4 lies outside the interval: the difference is larger here."
-    ) in wording.sentence(verdict, 5)

@@ -1,0 +1,47 @@
+"""The CSV files: a row for each value, nothing that a spreadsheet would run."""
+
+import pandas as pd
+import pytest
+
+from reports.analysis import analyse
+from reports.text.frames import contrasts_frame, runs_frame, write_csv
+from tests.reports.text.hand_made import study
+
+
+def test_cells_that_a_spreadsheet_would_run_are_text(tmp_path):
+    frame = pd.DataFrame({"label": ["=1+1", "@sum", "-2", "fine"], "value": [-1.5, 2.0, 3.0, 4.0]})
+    write_csv(frame, tmp_path / "frame.csv")
+    lines = (tmp_path / "frame.csv").read_text().splitlines()
+    assert lines[1:] == ["'=1+1,-1.5", "'@sum,2.0", "'-2,3.0", "fine,4.0"]
+
+
+def test_every_metric_loss_and_cost_of_a_run_has_a_row():
+    frame = runs_frame(study())
+    of_run = frame.query("arm == 'align32' and seed == 1").set_index("quantity")
+    assert of_run.loc["segm.AP", "value"] == 37 and of_run.loc["segm.AP75", "value"] == 36
+    assert of_run.loc["loss.loss_mask", "value"] == pytest.approx(0.33)
+    assert of_run.loc["cost.train_seconds", "value"] == 45 and of_run.loc["steps", "value"] == 400
+    assert set(of_run["label"]) == {"RoIAlign, stride 32"}
+    assert set(of_run["roi"]) == {"align"} and set(of_run["stride"]) == {32}
+    assert len(frame) == 8 * len(of_run)
+
+
+def test_contrasts_have_their_estimate_and_a_verdict_where_one_was_asked_for():
+    frame = contrasts_frame(analyse(study(), resamples=0)).set_index(["contrast", "metric"])
+    asked = frame.loc[("RoIAlign − RoIPool, stride 16", "segm.AP")]
+    assert (asked["mean"], asked["n"], asked["paper"]) == (11, 2, pytest.approx(3.4))
+    assert (asked["hypothesis"], asked["verdict"]) == ("mask16", "undecided")
+    assert asked["low"] < 0 < 11 < asked["high"]  # two seeds: 12.7 times the standard error of 1
+    other = frame.loc[("RoIAlign − RoIPool, stride 16", "segm.AP75")]
+    assert other["mean"] == 11 and pd.isna(other["hypothesis"])
+    assert frame.loc[("RoIAlign − RoIPool, stride 32 − stride 16", "segm.AP"), "mean"] == 4
+
+
+def test_a_study_without_runs_has_frames_without_values():
+    empty = study(runs=[])
+    assert list(runs_frame(empty).columns) == ["study", "arm", "label", "roi", "stride", "seed", "quantity", "value"]
+    assert len(runs_frame(empty)) == 0
+    frame = contrasts_frame(analyse(empty, resamples=0))
+    assert set(frame["n"]) == {0} and frame["mean"].isna().all()
+    unasked = study(runs=[], hypotheses=[], arms={"align16": empty.record.arms["align16"]})
+    assert len(contrasts_frame(analyse(unasked, resamples=0))) == 0

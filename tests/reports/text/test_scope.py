@@ -1,0 +1,49 @@
+"""How large a study is, and what it cannot say."""
+
+import dataclasses
+
+from reports.analysis import analyse
+from reports.stats.paired import detectable_effect, seeds_for
+from reports.text import scope
+from reports.text.labels import number
+from tests.reports.text.hand_made import run, study
+
+
+def test_the_size_of_the_experiment():
+    images = study().evaluated
+    assert scope.setting(study()) == (
+        f"4 arms x 2 seeds, 400 training steps each, on 2,000 training and 300 {images} (shapes)."
+    )
+    longer = study([run("pool16", 0, steps=1200), run("align16", 0)])
+    assert "400 or 1,200 training steps each" in scope.setting(longer)
+    assert scope.setting(study([], data={}, seeds=[0])) == "4 arms x 1 seed."
+
+
+def test_the_limits_name_what_all_seeds_share():
+    shared = "All seeds of an arm share the same `backbone` and `rpn`, which was trained once"
+    assert any(text.startswith(shared) for text in scope.limits(analyse(study(), resamples=0)))
+    own = study([dataclasses.replace(item, stages={"rpn": f"{key}"}) for key, item in study().runs.items()])
+    assert not any("share the same" in text for text in scope.limits(analyse(own, resamples=0)))
+
+
+def test_the_limits_speak_of_synthetic_images_where_they_are():
+    synthetic = "The images are synthetic and small"
+    assert any(text.startswith(synthetic) for text in scope.limits(analyse(study(), resamples=0)))
+    real = study([run("pool16", 0, data={"name": "cells"})], data={"name": "cells"})
+    assert not any(text.startswith(synthetic) for text in scope.limits(analyse(real, resamples=0)))
+
+
+def test_the_smallest_difference_that_can_be_found():
+    """The claims' standard deviations: 1.41 at stride 16, 0 at 32, 1.41 of the interaction, 0 of the difference."""
+    spread = 2**0.5
+    (text,) = [text for text in scope.limits(analyse(study(), resamples=0)) if "usual spread" in text]
+    assert text.startswith(
+        f"With the usual spread of a claim here (sd 1.4 points), 2 seeds find a true difference of "
+        f"{number(detectable_effect(spread, 2))} points in 80 % of the cases."
+    )
+    assert f"{seeds_for(1.0, spread)} seeds for 1 point" in text and "more than 50 for half a point" in text
+
+
+def test_one_seed_has_no_spread():
+    single = study([run(arm, 0) for arm in ("pool16", "align16")], seeds=[0])
+    assert not any("usual spread" in text for text in scope.limits(analyse(single, resamples=0)))

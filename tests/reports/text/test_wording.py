@@ -1,0 +1,175 @@
+"""Verdicts as sentences: the estimate, its interval, the number of seeds and the paper's value, whatever came out."""
+
+import dataclasses
+
+import pytest
+
+from ablations.records.schema import Arm, Hypothesis
+from reports.analysis import analyse
+from reports.stats.dose import Dose
+from reports.stats.paired import Scale, Verdict, estimate, judge
+from reports.text import wording
+from tests.reports.conftest import AT_16, AT_32, MORE_AT_32
+from tests.reports.text.hand_made import run, study
+
+MORE = Hypothesis("more", "More points.", "segm.AP", AT_16, paper=3.4, source="table 2c")
+
+
+def verdict_on(values, hypothesis=MORE) -> Verdict:
+    """On values by seed, counted from the hypothesis's threshold."""
+    [verdict] = judge([(hypothesis, estimate(dict(enumerate(values))))])
+    return verdict
+
+
+def test_a_reproduced_claim():
+    assert wording.sentence(verdict_on([10.0, 10.2, 9.8, 10.0]), 1) == (
+        "**✔ Reproduced.** More points: **+10.0 points** (95 % interval +9.7 to +10.3, n = 4 seeds; the paper +3.4, "
+        "table 2c). The paper's +3.4 lies outside the interval: the difference is larger here."
+    )
+
+
+def test_a_contradicted_claim():
+    claim = dataclasses.replace(MORE, paper=None)
+    assert wording.sentence(verdict_on([-10.0, -10.2, -9.8], claim), 1) == (
+        "**✘ Contradicted.** More points: **−10.0 points** (95 % interval −10.5 to −9.5, n = 3 seeds; the paper gives "
+        "no value). The interval lies on the other side of 0."
+    )
+
+
+def test_the_opposite_of_a_slide_speaks_against_or_for_it():
+    reproduced, contradicted = verdict_on([10.0, 10.2, 9.8]), verdict_on([-10.0, -10.2, -9.8])
+    assert wording.sentence(reproduced, 1, about_slide=True).startswith("**✘ Speaks against the slide.** More points:")
+    assert wording.sentence(contradicted, 1, about_slide=True).startswith("**✔ Speaks for the slide.** More points:")
+
+
+def test_too_few_seeds_for_a_verdict():
+    alone = wording.sentence(verdict_on([4.0]), 1)
+    assert "**– No verdict.** More points: +4.0 points from a single complete seed; the paper +3.4" in alone
+    assert alone.endswith("A verdict needs the same metric from at least 2 seeds in every arm that is compared.")
+    assert "More points: no complete seed; the paper +3.4" in wording.sentence(verdict_on([]), 1)
+
+
+def test_an_undecided_claim_says_how_many_seeds_it_takes():
+    text = wording.sentence(verdict_on([1.0, 3.0, -0.5, 2.5, 4.0]), 1)
+    assert text.startswith("**○ Undecided with 5 seeds.**") and "The interval covers 0." in text
+    assert "If mean and spread stay as they are, deciding it would take about" in text
+    assert "With 5 seeds a true difference shows up in 80 % of the cases if it is at least" in text
+
+
+def test_a_claim_too_close_to_call_names_no_number_of_seeds():
+    text = wording.sentence(verdict_on([1.0, -0.9, 1.1, -1.0], dataclasses.replace(MORE, paper=None)), 1)
+    assert "It is too close to call." in text and "would take" not in text
+
+
+def test_equal_values_are_unusual():
+    assert "The arms gave the same value in every seed, which is unusual" in wording.sentence(verdict_on([0.0, 0.0]), 1)
+    assert "Every seed gave the same value, which is unusual" in wording.sentence(verdict_on([1.0, 1.0]), 1)
+
+
+def test_a_claim_that_counts_alone_but_not_among_the_others_says_so():
+    """t is 3 times the root of 3, with two degrees of freedom: p = 1 - (27 / 29)^(1/2) = 0.0351."""
+    values = estimate({0: 2.0, 1: 3.0, 2: 4.0})
+    claim = dataclasses.replace(MORE, paper=None)
+    first, *_ = judge([(claim, values)] * 5)
+    assert (
+        "On its own it would count (p = 0.035); corrected for the study's 5 hypotheses it does not (p = 0.175)."
+    ) in wording.sentence(first, 5)
+
+
+def test_an_equivalence_is_judged_by_its_90_percent_interval():
+    same = Hypothesis("same", "The same", "segm.AP", AT_16, "equal", margin=1.0)
+    within = wording.sentence(verdict_on([0.1, -0.1, 0.0, 0.05], same), 1)
+    assert "(90 % interval" in within and "which decides, lies within ±1 points, the margin fixed beforehand." in within
+    beyond = wording.sentence(verdict_on([5.1, 4.9, 5.0, 5.0], same), 1)
+    assert beyond.startswith("**✘ Contradicted.**") and "The 95 % interval, which decides, lies outside ±1" in beyond
+    across = wording.sentence(verdict_on([-2.0, 2.0, 0.5, 3.0], same), 1)
+    assert "which decides, reaches across ±1 points" in across
+
+
+def test_a_threshold_is_named_and_values_stay_as_they_were_measured():
+    verdict = verdict_on([7.0, 7.2, 6.8, 7.0], dataclasses.replace(MORE, threshold=3.0))
+    assert verdict.estimate.mean == pytest.approx(7) and verdict.measured.mean == pytest.approx(10)
+    assert (
+        "**+10.0 points** (95 % interval +9.7 to +10.3 against the threshold of 3 fixed beforehand, n = 4 seeds; the "
+        "paper +3.4, table 2c). The paper's +3.4 lies outside the interval: the difference is larger here."
+    ) in wording.sentence(verdict, 1)
+
+
+def test_a_claim_that_depends_on_the_scale_gives_all_scales_of_all_objects():
+    up, down = estimate({0: 5.0, 1: 5.0}), estimate({0: -0.25, 1: -0.25})
+    scales = (
+        Scale("mask AP", up, up, up),
+        Scale("log ratio of mask AP", up, up, down, digits=2),
+        Scale("mask AP, small objects", up, up, down, is_subset=True),
+    )
+    verdict = Verdict(MORE, "depends on the scale", estimate({0: 4.9, 1: 5.1}), 0.01, 0.01, scales=scales)
+    text = wording.sentence(verdict, 1)
+    assert text.startswith("**◐ Depends on the scale.**") and "small objects" not in text
+    assert "mask AP +5.0 (+5.0 to +5.0) and log ratio of mask AP −0.25 (−0.25 to −0.25)." in text
+
+
+def test_what_a_record_says_is_text():
+    hostile = dataclasses.replace(MORE, claim="*everything* <b>")
+    assert r"\*everything\* &lt;b&gt;: +1.0 points" in wording.sentence(verdict_on([1.0], hostile), 1)
+
+
+def test_verdicts_are_counted():
+    verdicts = [verdict_on(values) for values in ([10.0, 10.2, 9.8], [10.0, 10.1, 9.9], [-9.0, -9.1, -9.2], [4.0])]
+    assert wording.summary(verdicts) == ("Of 4 claims, 2 are reproduced, 1 is contradicted and 1 is without a verdict.")
+    assert wording.summary(verdicts[:1]) == "Of 1 claim, 1 is reproduced."
+    assert wording.summary([]) == wording.answer(analyse(study(hypotheses=[]), 0)) == "The study states no hypotheses."
+
+
+def test_the_answer_is_the_first_claim_and_the_count():
+    text = wording.answer(analyse(study(), resamples=0))
+    assert text.startswith(
+        "**○ Undecided with 2 seeds.** RoIAlign beats RoIPool in mask AP at stride 16: **+11.0 points**"
+    )
+    assert ". Of 5 claims, " in text
+    alone = wording.answer(analyse(study(hypotheses=[MORE]), resamples=0))
+    assert "Of 1 claim" not in alone
+
+
+def test_an_interaction_in_words():
+    analysis = analyse(study(), resamples=0)
+    [item] = analysis.interactions
+    assert (item.first, item.second, item.weights) == (AT_16, AT_32, MORE_AT_32)
+    assert wording.interaction(analysis, item) == (
+        "RoIAlign − RoIPool in mask AP: +11.0 points at stride 16, +15.0 at stride 32. The second exceeds the first by "
+        "**+4.0 points** (95 % interval −8.7 to +16.7, n = 2 seeds; the paper +3.9)."
+    )
+    partial = analyse(study([run("pool16", 0)]), resamples=0)
+    assert wording.interaction(partial, item) == "There are not enough runs for this comparison yet."
+
+
+def test_operators_from_elsewhere_say_where_from():
+    dose = Dose("warp", 0, 16, 5.0, 10.0, estimate({}), "roiops")
+    assert wording.operator_of(dose) == "RoIWarp (study roiops)"
+    assert wording.operator_of(dataclasses.replace(dose, op="pool", same_net=False)) == (
+        "RoIPool (study roiops, with another head)"
+    )
+    assert wording.operator_of(dataclasses.replace(dose, op="align", step=8)) == "RoIAlign of rounded boxes"
+
+
+def three_arms(*levels: float):
+    """Arms of one seed at these levels of mask AP: each is compared with the next, the first with the last too."""
+    names = ("align16", "pool32", "pool16")
+    arms = {name: Arm(label, [], {}) for name, label in zip(names, ("A", "B", "C"), strict=True)}
+    runs = [
+        dataclasses.replace(run(name, 0), metrics={"segm": {"AP": level}})
+        for name, level in zip(names, levels, strict=True)
+    ]
+    pairs = [(names[0], names[2]), (names[0], names[1]), (names[1], names[2])]
+    claims = [Hypothesis(plus + minus, "", "segm.AP", {plus: 1.0, minus: -1.0}) for plus, minus in pairs]
+    return analyse(study(runs, arms=arms, hypotheses=claims, seeds=[0]), resamples=0)
+
+
+def test_a_difference_that_is_the_sum_of_two_is_divided():
+    assert wording.shares(three_arms(20.0, 13.0, 10.0)) == [
+        "Of the +10.0 points of mask AP between C and A, **+7.0 (70 %)** lie between B and A, and +3.0 (30 %) between "
+        "C and B."
+    ]
+
+
+def test_differences_of_opposite_signs_are_no_shares():
+    assert wording.shares(three_arms(20.0, 25.0, 10.0)) == [] and wording.shares(analyse(study(), 0)) == []
