@@ -53,8 +53,8 @@ def answer(study: StudyResults, content: dict[str, Any]) -> Marked:
         best, every = (_variant(content, arm, name) for name in ("best", "all"))
         texts.append(
             f"The paper computes masks for the {content['most_boxes']} best boxes only (section 3.1), which, its text "
-            f"says, takes about 20 % more time. In {escape(study.label(arm))} the rule leaves "
-            f"{number(best['masks_per_image'])} boxes of an image on average. Their masks add "
+            f"says, takes about 20 % more time. In {escape(study.label(arm))}, seed {escape(content['seed'])}, the "
+            f"rule leaves {number(best['masks_per_image'])} boxes of an image on average. Their masks add "
             f"**{signed(added(content, best), 0)} %** to the time without masks; masks for all "
             f"{content['num_proposals']} proposals add {signed(added(content, every), 0)} %. The mask head holds "
             f"**{number(mask_share(content, arm))} %** of the network's parameters."

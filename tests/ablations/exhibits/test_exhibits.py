@@ -1,4 +1,4 @@
-"""The exhibits of multitask, maskclass and rpn, on tiny networks, and the sections that reports make of them."""
+"""The exhibits of multitask, maskloss, maskclass and rpn on tiny networks, and what reports make of them."""
 
 import dataclasses
 
@@ -20,6 +20,8 @@ from ablations.stages.store import stages_of
 from models.build import build_detector
 from reports.analysis import analyse
 from reports.exhibits import problems, sections
+from reports.exhibits.competition import mildest_rule
+from reports.figures import paired
 from reports.figures.style import Figures
 from reports.load import read_study
 
@@ -29,7 +31,7 @@ TINY += ["budget.rpn.steps=1", "model.proposals=20"]
 
 @pytest.fixture
 def exhibit(compose, tmp_path, log):
-    """exhibit(study, *overrides) -> the content of its exhibit, after its runs are done."""
+    """exhibit(study, *overrides) -> the content of its first exhibit, after its runs are done."""
 
     def make(name, *more):
         overrides = [f"study={name}", *TINY, *more, f"outputs={tmp_path}"]
@@ -41,8 +43,7 @@ def exhibit(compose, tmp_path, log):
             if stages.shares_proposals:
                 make_proposals(stages, log)
             run_arm(run, log)
-        (only,) = exhibits_of(study, runs)
-        return make_exhibit(only, log).content
+        return make_exhibit(exhibits_of(study, runs)[0], log).content
 
     return make
 
@@ -136,6 +137,23 @@ def test_who_chooses_the_mask(exhibit, tmp_path):
     assert 0 <= study.value("specific", 0, "mask_choice.agreement") <= 100
     (section,) = sections(analyse(study, resamples=0), Figures(tmp_path / "figures"))
     assert section.startswith("## Who chooses the mask") and "| the mask branch itself: the surest mask |" in section
+
+
+@pytest.mark.slow
+def test_each_rule_of_a_softmax_and_the_mildest(exhibit, tmp_path):
+    content = exhibit("maskloss", "budget.train.steps=2", "model.score_threshold=0.02")
+    assert set(content["metrics"]) == {"softmax", "sigmoid"}
+    study = read_study(tmp_path, "maskloss")
+    of_rules = [study.value("softmax", 0, f"competition.AP_{rule}") for rule in ("share", "argmax", "background")]
+    assert study.value("softmax", 0, "competition.AP_mildest") == max(of_rules)
+    assert study.value("softmax", 0, "competition.AP_background") == study.value("softmax", 0, "segm.AP")
+    assert study.values("sigmoid", "competition.AP_mildest") == study.values("sigmoid", "segm.AP")
+
+    analysis, figures = analyse(study, resamples=0), Figures(tmp_path / "figures")
+    (section,) = sections(analysis, figures)
+    assert "| softmax, classes compete | the background alone |" in section and "mildest of the three" in section
+    assert mildest_rule(analysis).startswith("The mildest of the softmax's test rules: its class must beat")
+    assert paired.paired(analysis, analysis.primary, figures) and analysis.primary == "competition.AP_mildest"
 
 
 def test_the_surest_mask_is_taken_whatever_the_classifier_says():
