@@ -14,6 +14,8 @@ from reports.load import StudyResults
 from reports.scenes import SampleScene, middling
 
 MOST_SCENES = 6
+MOST_SEEDS = 3
+"""More would only make the page larger: they show the same."""
 TOLERANCE = 0.4  # pixels by which a path may leave the outline
 QUALITY = 88  # of the images, as JPEG
 
@@ -25,7 +27,8 @@ def compare(study: StudyResults, scenes: Sequence[SampleScene], figures: Figures
     detections are not drawn.
     """
     seed = study.shown_seed()
-    keys = [key for key in study.runs if any(key in scene.matched for scene in scenes)]
+    seeds = [seed, *(other for other in study.seeds() if other != seed)][:MOST_SEEDS]
+    keys = [key for key in study.runs if key[1] in seeds and any(key in scene.matched for scene in scenes)]
     arms = [arm for arm in study.record.arms if any(arm == key[0] for key in keys)]
     if seed is None or len(arms) < 2:
         return False

@@ -1,6 +1,7 @@
 """What all figures share: colours with a meaning, type, and files whose bytes depend on the records alone."""
 
 import io
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -146,13 +147,19 @@ class Figures:
         if vector:
             text = io.StringIO()
             drawn.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, **tight)
-            (self.folder / f"{name}.svg").write_text(_for_dark_pages(text.getvalue()), encoding="utf-8")
+            drawing = _for_dark_pages(_rounded(text.getvalue()))
+            (self.folder / f"{name}.svg").write_text(drawing, encoding="utf-8")
         plt.close(drawn)
 
     def attach(self, name: str, content: bytes) -> None:
         """Writes another file beside the figures."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / name).write_bytes(content)
+
+
+def _rounded(drawing: str) -> str:
+    """An SVG whose paths and places have two decimals, a seven-thousandth of an inch, instead of six: half the size."""
+    return re.sub(r'(?<= )(d|x|y)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), drawing)
 
 
 def _for_dark_pages(drawing: str) -> str:
