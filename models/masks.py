@@ -20,12 +20,13 @@ def crop_masks(masks: Tensor, boxes: Tensor, mask_size: int, threshold: float = 
     masks [N, H, W] (0 or 1), boxes [N, 4] -> [N, M, M] of 0.0 or 1.0: whether the object covers at least this share
     of the cell's area. The area is exact, not sampled.
     """
-    rows = _coverage(boxes[:, 1], boxes[:, 3], mask_size, masks.shape[1])  # [N, M, H]
-    columns = _coverage(boxes[:, 0], boxes[:, 2], mask_size, masks.shape[2])  # [N, M, W]
-    parts = zip(rows.split(CHUNK), masks.split(CHUNK), columns.split(CHUNK), strict=True)
+    heights, widths = (((boxes[:, i + 2] - boxes[:, i]) / mask_size).clamp(min=1e-6) for i in (1, 0))
+    rows = _length_before(boxes[:, 1], heights, mask_size, masks.shape[1]).diff(dim=1)  # [N, M, H]
+    columns = _length_before(boxes[:, 0], widths, mask_size, masks.shape[2])  # [N, M + 1, W]
+    chunks = zip(rows.split(CHUNK), masks.split(CHUNK), columns.split(CHUNK), strict=True)
     with torch.autocast(boxes.device.type, enabled=False):  # in bfloat16 areas would be off by up to 1 %
-        covered = torch.cat([r @ m.to(boxes.dtype) @ c.mT for r, m, c in parts])
-    return (covered >= threshold).to(boxes.dtype)
+        covered = torch.cat([r @ m.to(boxes.dtype) @ c.mT for r, m, c in chunks]).diff(dim=2)  # pixels
+    return (covered >= threshold * (heights * widths)[:, None, None]).to(boxes.dtype)
 
 
 def paste_masks(probabilities: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> Tensor:
@@ -37,18 +38,17 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, height: int, width: int, t
     pixels = lambda count: torch.arange(count, device=boxes.device) + 0.5  # noqa: E731
     rows = interpolation(boxes[:, 1], boxes[:, 3], probabilities.shape[1], pixels(height))  # [N, H, M]
     columns = interpolation(boxes[:, 0], boxes[:, 2], probabilities.shape[2], pixels(width))  # [N, W, M]
-    parts = zip(rows.split(CHUNK), probabilities.split(CHUNK), columns.split(CHUNK), strict=True)
+    chunks = zip(rows.split(CHUNK), probabilities.split(CHUNK), columns.split(CHUNK), strict=True)
     with torch.autocast(boxes.device.type, enabled=False):
-        return torch.cat([r @ p @ c.mT >= threshold for r, p, c in parts])
+        return torch.cat([r @ p @ c.mT >= threshold for r, p, c in chunks])
 
 
-def _coverage(low: Tensor, high: Tensor, num_cells: int, num_pixels: int) -> Tensor:
-    """[N, cells, pixels]: the share of each cell of [low, high] that each pixel covers."""
-    size = ((high - low) / num_cells).clamp(min=1e-6)[:, None, None]
-    start = low[:, None, None] + size * torch.arange(num_cells, device=low.device)[:, None]
-    pixel = torch.arange(num_pixels, device=low.device)
-    overlap = torch.minimum(start + size, pixel + 1.0) - torch.maximum(start, pixel.to(low.dtype))
-    return overlap.clamp(min=0) / size
+def _length_before(start: Tensor, size: Tensor, num_cells: int, num_pixels: int) -> Tensor:
+    """[N, cells + 1, pixels]: how much of each pixel's length lies before each border of cells of a size [N] from
+    `start` [N] on; between the borders of a cell it rises by what the pixel shares with the cell."""
+    borders = start[:, None] + size[:, None] * torch.arange(num_cells + 1, device=start.device)
+    pixel = torch.arange(num_pixels, device=start.device, dtype=start.dtype)
+    return (borders[:, :, None] - pixel).clamp_(0, 1)
 
 
 def interpolation(low: Tensor, high: Tensor, num_cells: int, points: Tensor) -> Tensor:
