@@ -6,7 +6,7 @@ from pathlib import Path
 from reports.analysis import Analysis
 from reports.load import find_studies
 from reports.stats.paired import Verdict
-from reports.text.provenance import warnings
+from reports.text.wording import cautions
 
 STUDIES = Path(__file__).parent.parent / "conf" / "study"
 
@@ -17,7 +17,7 @@ def verdict_lines(analysis: Analysis) -> list[str]:
     rows = [(verdict.kind, _measured(verdict), _claim(verdict)) for verdict in analysis.verdicts]
     first, second = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
     lines = [f"  {kind:{first}}  {measured:{second}}  {claim}" for kind, measured, claim in rows]
-    return [f"  caution: {_ascii(text)}" for text in warnings(analysis.study)] + lines
+    return [f"  caution: {_ascii(text)}" for text in cautions(analysis)] + lines
 
 
 def _measured(verdict: Verdict) -> str:

@@ -18,6 +18,7 @@ from reports.stats import contrasts
 from reports.stats.bootstrap import RESAMPLES
 from reports.stats.contrasts import Interaction
 from reports.stats.dose import doses
+from reports.stats.floors import floor_check
 from reports.stats.misalignment import Misalignment, measure
 from reports.stats.paired import MOST_SEEDS
 from reports.text import frames, provenance, scope, tables, wording
@@ -93,7 +94,8 @@ def _answer(analysis: Analysis) -> dict[str, Any]:
         "setting": scope.setting(study),
         "toy": study.record.config.get("model", {}).get("name", "toy") == "toy",
         "has_paper": any(arm.paper for arm in study.record.arms.values()),
-        "warnings": provenance.warnings(study),
+        "floor": wording.floor(floor_check(study), study),
+        "warnings": wording.cautions(analysis),
     }
 
 

@@ -108,7 +108,10 @@ def _find(path: tuple[int | str, ...], schema: Schema, name: str) -> tuple[str, 
             part = _resolved({"$ref": kinds[step]}, schema)
             continue
         if "anyOf" in part:
-            continue
+            groups = [kind for kind in (_resolved(kind, schema) for kind in part["anyOf"]) if "properties" in kind]
+            if not groups:
+                continue
+            part = groups[0]  # a group of settings, or null
         name = f"{name}[{step}]" if isinstance(step, int) else f"{name}.{step}" if name else step
         entries = part.get("items", {}) if isinstance(step, int) else part.get("additionalProperties", {})
         part = _resolved(part.get("properties", {}).get(step, entries), schema)

@@ -10,10 +10,11 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ablations.config.loading import from_hydra, parse, to_plain
+from ablations.config.mistakes import describe_mismatch
 from ablations.config.schema import EXECUTION_SETTINGS, Config, digest
 from ablations.config.unused_settings import unused_settings
 from ablations.errors import ConfigError
-from ablations.records.schema import Arm, Hypothesis, flatten
+from ablations.records.schema import Arm, Floor, Hypothesis, flatten
 
 Compose = Callable[[list[str]], DictConfig]
 Read = Callable[[DictConfig], Config]
@@ -34,6 +35,7 @@ class Study:
     arms: dict[str, Arm]
     hypotheses: list[Hypothesis]
     exhibits: list[str] = field(default_factory=list)
+    floor: Floor | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def compose_study(
         raise ConfigError("\n".join(dict.fromkeys(mistakes)))
     refuse_unused_settings(list(arms.values()), overrides, study=True)
     check_factors(study, arms)
+    _check_floor(study, arms)
     budget = next(iter(arms.values())).budget
     seeds = range(budget.first_seed, budget.first_seed + budget.seeds)
     runs = [
@@ -150,6 +153,22 @@ def _read(content: dict[str, Any]) -> Study:
         if unknown:
             raise ConfigError(f"study {study.name}: hypothesis {hypothesis.name} names unknown arms {unknown}")
     return study
+
+
+def _check_floor(study: Study, arms: dict[str, Config]) -> None:
+    """Raises ConfigError if the study's floor names no arm with masks, or no margin in points."""
+    if study.floor is None:
+        return
+    arm, margin = study.floor.arm, study.floor.margin
+    with_masks = [name for name, of in arms.items() if of.task == "detection" and of.mask_head.kind != "none"]
+    expected = f"one of the arms with masks, {', '.join(with_masks) or 'of which there are none'}"
+    rows = [
+        ("arm", arm in with_masks, expected, arm),
+        ("margin", 0 < margin < 100, "points, more than 0 and less than 100", margin),
+    ]
+    mistakes = [f"study.floor.{name}: {describe_mismatch(what, got)}" for name, holds, what, got in rows if not holds]
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
 
 
 def _split(override: str) -> tuple[str, int | str]:

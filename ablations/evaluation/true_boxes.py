@@ -3,9 +3,12 @@
 Each object's own box is the RoI and its own class the one whose mask is taken, so nothing is detected and nothing
 scored: what differs between arms is what they make of the features. FCIS's masks are those of single RoIs, not voted.
 Sizes are in cells of the map that RoIs are pooled from, because what rounding moves is counted in cells.
+
+Beside them stand two floors: what filling the box and what an ellipse inscribed in it would reach. They need no
+features and depend on the ground truth alone. A network that is no better says nothing about how it reads its features.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -29,18 +32,29 @@ CELLS = {
 LARGE = 96.0
 """Pixels: three cells of stride 32."""
 
+Tables = dict[str, dict[str, float | None]]
+"""kind -> name -> figure in points; None where there are no such objects."""
 
-def true_box_metrics(model: Detector, batches: Iterable[Batch], stride: int) -> dict[str, float | None]:
-    """Mean mask IoU and AP over all objects, and the mean IoU by the object's side, in points; None without objects.
+
+def true_box_metrics(model: Detector, batches: Iterable[Batch], stride: int) -> Tables:
+    """Mean mask IoU and AP over all objects, and the mean IoU by the object's side: the same names for each kind.
 
     batches: on the model's device, in the order of evaluation. Masks are compared in the pixels of the network's image.
+    Kinds: "true_boxes", the model's masks; "floor_box", the filled box; "floor_ellipse", the ellipse that touches its
+    four sides.
     """
-    sides, overlaps = [], []
+    sides: list[Tensor] = []
+    overlaps: dict[str, list[Tensor]] = {"true_boxes": [], "floor_box": [], "floor_ellipse": []}
     for batch in batches:
         side, overlap = mask_overlaps(model, batch)
         sides.append(side)
-        overlaps.append(overlap)
-    side, overlap = torch.cat(sides), torch.cat(overlaps)
+        for kind, of_batch in {"true_boxes": overlap, **floor_overlaps(batch)}.items():
+            overlaps[kind].append(of_batch)
+    return {kind: _table(torch.cat(sides), torch.cat(of_kind), stride) for kind, of_kind in overlaps.items()}
+
+
+def _table(side: Tensor, overlap: Tensor, stride: int) -> dict[str, float | None]:
+    """side [objects] in pixels, overlap [objects]."""
     reached = torch.stack([overlap >= threshold for threshold in THRESHOLDS]).float().mean(0)
     metrics = {"IoU": _mean(overlap), "AP": _mean(reached)}
     for name, (low, high) in CELLS.items():
@@ -52,17 +66,48 @@ def mask_overlaps(model: Detector, batch: Batch) -> tuple[Tensor, Tensor]:
     """Of each object of a batch: its side in pixels [objects], and the IoU of the mask on its true box [objects]."""
     probabilities = model.masks_of(batch.images, batch.boxes, batch.labels.clamp(min=1))  # [B, G, M, M]
     height, width = batch.masks.shape[-2:]
-    sides, overlaps = [], []
-    for image in range(len(batch.images)):
-        real = batch.labels[image] > 0
-        boxes, truth = batch.boxes[image][real], batch.masks[image][real].bool()
-        if len(boxes):
-            pasted = paste_masks(probabilities[image][real], boxes, height, width)
-            both, either = (pasted & truth).sum((1, 2)), (pasted | truth).sum((1, 2))
-            sides.append((boxes[:, 2:] - boxes[:, :2]).prod(1).sqrt())
-            overlaps.append(both / either.clamp(min=1))
     empty = batch.boxes.new_zeros(0)
-    return torch.cat([empty, *sides]).cpu(), torch.cat([empty, *overlaps]).cpu()
+    sides, overlaps = [empty], [empty]
+    for image, (boxes, truth) in enumerate(_objects(batch)):
+        pasted = paste_masks(probabilities[image, : len(boxes)], boxes, height, width)
+        sides.append((boxes[:, 2:] - boxes[:, :2]).prod(1).sqrt())
+        overlaps.append(_iou(pasted, truth))
+    return torch.cat(sides).cpu(), torch.cat(overlaps).cpu()
+
+
+def floor_overlaps(batch: Batch) -> dict[str, Tensor]:
+    """Of each object of a batch, in the order of `mask_overlaps`: the IoU of the filled box and of the ellipse in it.
+
+    A pixel belongs to either if its centre lies in it.
+    """
+    height, width = batch.masks.shape[-2:]
+    empty = batch.boxes.new_zeros(0)
+    floors: dict[str, list[Tensor]] = {"floor_box": [empty], "floor_ellipse": [empty]}
+    for boxes, truth in _objects(batch):
+        across = _place(boxes[:, 0], boxes[:, 2], width)[:, None, :]
+        down = _place(boxes[:, 1], boxes[:, 3], height)[:, :, None]
+        floors["floor_box"].append(_iou((across.abs() <= 1) & (down.abs() <= 1), truth))
+        floors["floor_ellipse"].append(_iou(across.square() + down.square() <= 1, truth))
+    return {kind: torch.cat(overlaps).cpu() for kind, overlaps in floors.items()}
+
+
+def _objects(batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
+    """Of each image: its objects' boxes [n, 4] and masks, bool [n, H, W]; objects come before padding."""
+    for boxes, labels, masks in zip(batch.boxes, batch.labels, batch.masks, strict=True):
+        real = labels > 0
+        yield boxes[real], masks[real].bool()
+
+
+def _place(low: Tensor, high: Tensor, num_pixels: int) -> Tensor:
+    """[n, pixels]: where the pixels' centres lie in the sides [n] from low to high: -1 at its start, 1 at its end."""
+    centres = torch.arange(num_pixels, device=low.device) + 0.5
+    return (2 * centres - (low + high)[:, None]) / (high - low)[:, None]
+
+
+def _iou(masks: Tensor, truth: Tensor) -> Tensor:
+    """[n] of masks [n, H, W] and [n, H, W]."""
+    both, either = (masks & truth).sum((1, 2)), (masks | truth).sum((1, 2))
+    return both / either.clamp(min=1)
 
 
 def _mean(values: Tensor) -> float | None:

@@ -164,6 +164,7 @@ def start_study(study: Study, runs: list[Run]) -> None:
             "classes": list(images.classes),
         },
         exhibits=study.exhibits,
+        floor=study.floor,
     )
     save(record, folder / "study.json")
 

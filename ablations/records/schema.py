@@ -24,7 +24,7 @@ This module imports neither torch nor Hydra, so that a report needs neither.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 SCHEMA = 1
 
@@ -75,6 +75,20 @@ class Hypothesis:
 
 
 @dataclass(frozen=True)
+class Floor:
+    """When a study's verdicts count: its reference arm's masks must show more than the boxes tell.
+
+    arm: whose mask IoU on true boxes is compared with what filling the box and an ellipse in it reach.
+    margin: points by which it has to be above the better of the two.
+    """
+
+    arm: str
+    margin: float
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # a misspelt name is no floor
+
+
+@dataclass(frozen=True)
 class StudyRecord:
     """What a study asks, written before its first run starts."""
 
@@ -89,6 +103,7 @@ class StudyRecord:
     config: dict[str, Any]
     data: dict[str, Any]
     exhibits: list[str] = field(default_factory=list)
+    floor: Floor | None = None
     digest: str = field(default="", compare=False)
     schema: int = SCHEMA
 
@@ -100,8 +115,9 @@ class RunRecord:
     metrics: {"segm": {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"},
              "bbox": {...}} in points (0 to 100); of recalls, older records have AR100 alone. A value that is not
              defined (no such objects) is None. Models with masks add "overlap", this project's own measures (see
-             ablations.evaluation.overlap), and "true_boxes", their masks with the objects' own boxes as RoIs (see
-             ablations.evaluation.true_boxes). Studies may add kinds of their own, in points.
+             ablations.evaluation.overlap), and "true_boxes", their masks with the objects' own boxes as RoIs, beside
+             "floor_box" and "floor_ellipse", masks that need no features (see ablations.evaluation.true_boxes). Studies
+             may add kinds of their own, in points.
     losses:  the mean of each loss over the last tenth of training.
     stages:  key of each shared stage that the run depends on.
     cost:    train_seconds (of all attempts), eval_seconds, seconds_per_step (of the last), threads, and

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ablations.errors import DamagedRecord, RecordError
-from ablations.records.schema import SCHEMA, Arm, ExhibitRecord, Hypothesis, RunRecord, Status, StudyRecord
+from ablations.records.schema import SCHEMA, Arm, ExhibitRecord, Floor, Hypothesis, RunRecord, Status, StudyRecord
 from data import digests
 
 LOCK = ".lock"
@@ -106,12 +106,17 @@ def load_study(path: Path) -> StudyRecord:
     try:
         content["arms"] = {name: Arm(**arm) for name, arm in content["arms"].items()}
         content["hypotheses"] = [Hypothesis(**hypothesis) for hypothesis in content["hypotheses"]]
+        if content.get("floor") is not None:
+            content["floor"] = Floor(**content["floor"])
     except (KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{path}: not a study record ({error}); delete it and run the study again") from error
     study: StudyRecord = _build(StudyRecord, content, path)
-    unknown = {arm for hypothesis in study.hypotheses for arm in hypothesis.contrast} - set(study.arms)
+    named = {arm for hypothesis in study.hypotheses for arm in hypothesis.contrast}
+    unknown = (named | ({study.floor.arm} if study.floor else set())) - set(study.arms)
     if unknown:
-        raise RecordError(f"{path}: hypotheses name unknown arms {sorted(unknown)}; delete it and run the study again")
+        raise RecordError(
+            f"{path}: hypotheses or floor name unknown arms {sorted(unknown)}; delete it and run the study again"
+        )
     return study
 
 

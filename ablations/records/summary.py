@@ -16,7 +16,16 @@ def headline(record: RunRecord) -> str:
 
 def table(record: RunRecord) -> str:
     """All metrics of a run, as a table."""
-    return "\n".join(_lines(_precisions(record)) + _lines(_recalls(record)))
+    return "\n".join([*_lines(_precisions(record)), *_lines(_recalls(record)), *_on_true_boxes(record)])
+
+
+def _on_true_boxes(record: RunRecord) -> list[str]:
+    """The mask IoU on true boxes beside what needs no features: nothing where it is not measured."""
+    masks, box, ellipse = (record.metric(f"{kind}.IoU") for kind in ("true_boxes", "floor_box", "floor_ellipse"))
+    if masks is None or box is None or ellipse is None:
+        return []
+    floors = f"filling the box {_figure(box)}, an ellipse in it {_figure(ellipse)}"
+    return [f"mask IoU on true boxes {_figure(masks)}; {floors}"]
 
 
 def _precisions(record: RunRecord) -> Rows:

@@ -44,7 +44,7 @@ def detection_task(stages: Stages) -> Task:
         if model.predicts_masks:
             metrics |= {"segm": average_precision(truth, results, "segm"), "overlap": overlap_metrics(truth, results)}
             batches = (batch.to(stages.device) for batch in eval_batches(stages.evaluated))
-            metrics["true_boxes"] = true_box_metrics(model, batches, stages.config.stride)
+            metrics |= true_box_metrics(model, batches, stages.config.stride)
         return metrics
 
     operators = serving_backends(stages.config.detector, stages.device)

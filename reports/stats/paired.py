@@ -91,6 +91,7 @@ class Verdict:
                   means more than MOST_SEEDS, None that no number of seeds would do.
     detectable:   the smallest true difference that this number of seeds finds with `POWER`, given the measured spread.
     scales:       of a difference of two differences: how it comes out on every scale.
+    withheld:     whether there is no verdict because the study's masks are too near to the floors (see floors.py).
     """
 
     hypothesis: Hypothesis
@@ -101,6 +102,7 @@ class Verdict:
     seeds_needed: int | None = None
     detectable: float | None = None
     scales: tuple[Scale, ...] = ()
+    withheld: bool = False
 
     @property
     def measured(self) -> Estimate:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from ablations.records.schema import DIFFERENCE, Hypothesis
 from reports.load import StudyResults
 from reports.stats.contrasts import Interaction, Weights, contrast_of, interactions, key, paper_contrast
+from reports.stats.floors import floor_check
 from reports.stats.paired import ALPHA, Estimate, Scale, Verdict, contrast_values, estimate, holm, judge
 from reports.text.labels import metric_label
 
@@ -18,8 +19,11 @@ THRESHOLDS, SIZES = ("AP50", "AP75"), ("APs", "APm", "APl")
 
 
 def verdicts(study: StudyResults) -> list[Verdict]:
-    """Verdicts on the study's hypotheses, in their order."""
+    """Verdicts on the study's hypotheses, in their order; none where its reference arm is too near to the floors."""
     judged = judge([(item, from_threshold(study, item)) for item in study.record.hypotheses])
+    check = floor_check(study)
+    if check is not None and not check.passed:
+        return [Verdict(item.hypothesis, "no verdict", item.estimate, withheld=True) for item in judged]
     crossed = {(key(item.weights), item.metric): item for item in interactions(study)}
     return [
         _on_every_scale(study, verdict, crossed.get((key(verdict.hypothesis.contrast), verdict.hypothesis.metric)))

@@ -17,6 +17,8 @@ KINDS = {
     "neighbours": "",
     "phase": "mask",
     "true_boxes": "true-box mask",
+    "floor_box": "filled-box",
+    "floor_ellipse": "ellipse-in-box",
     "competition": "mask",
     "mask_choice": "mask",
     "inference_cost": "",

@@ -5,9 +5,12 @@ from collections import Counter
 from itertools import permutations
 
 from reports.analysis import Analysis
+from reports.load import StudyResults
 from reports.stats.contrasts import Interaction
 from reports.stats.dose import Dose
+from reports.stats.floors import FLOORS, FloorCheck, floor_check
 from reports.stats.paired import ALPHA, LEVEL, MOST_SEEDS, POWER, Verdict, VerdictKind
+from reports.text import provenance
 from reports.text.labels import (
     and_list,
     arms_of,
@@ -15,6 +18,7 @@ from reports.text.labels import (
     contrast_label,
     interval,
     metric_label,
+    number,
     p_value,
     plural,
     signed,
@@ -112,6 +116,8 @@ def _paper(verdict: Verdict) -> str:
 
 def _explanation(verdict: Verdict, family: int) -> list[str]:
     hypothesis, estimate = verdict.hypothesis, verdict.estimate
+    if verdict.withheld:
+        return ["The study's masks are too near to masks that need no features."]
     if verdict.kind == "no verdict":
         return ["A verdict needs the same metric from at least 2 seeds in every arm that is compared."]
     texts = []
@@ -188,6 +194,40 @@ def _resolution(verdict: Verdict) -> list[str]:
             f"at least {verdict.detectable:.1f} points{' from the threshold' if verdict.hypothesis.threshold else ''}."
         )
     return texts
+
+
+def cautions(analysis: Analysis) -> list[Marked]:
+    """What a reader must know before trusting a verdict: why there is none, and what is wrong with the runs."""
+    check = floor_check(analysis.study)
+    withheld = [] if check is None or check.passed else [_withheld(check, analysis.study)]
+    return [*withheld, *provenance.warnings(analysis.study)]
+
+
+def floor(check: FloorCheck | None, study: StudyResults) -> Marked:
+    """That the study's masks are worth comparing; "" where they are not, or where nothing was asked for."""
+    if check is None or not check.passed:
+        return Marked("")
+    return Marked(
+        f"The masks are worth comparing: those of the reference arm, {escape(study.label(check.arm))}, reach "
+        f"{_reached(check)}. That is {number(check.above)} points above the better of the two; the study asked for "
+        f"{check.margin:g}."
+    )
+
+
+def _withheld(check: FloorCheck, study: StudyResults) -> Marked:
+    arm = escape(study.label(check.arm))
+    if check.above is None:
+        return Marked(f"No verdict: the reference arm, {arm}, has no run with masks on true boxes.")
+    distance = f"only {number(check.above)} points above" if check.above > 0 else f"{number(-check.above)} points below"
+    return Marked(
+        f"No verdict: the reference arm, {arm}, is {distance} masks that need no features; the study asked for "
+        f"{check.margin:g}. Its masks reach {_reached(check)}."
+    )
+
+
+def _reached(check: FloorCheck) -> str:
+    floors = " and ".join(f"{number(check.floors[metric])} by {words}" for metric, words in FLOORS.items())
+    return f"an IoU of {number(check.reached)} on true boxes, against {floors}"
 
 
 def interaction(analysis: Analysis, item: Interaction) -> Marked:

@@ -20,6 +20,7 @@ from reports.render import render
 from reports.scenes import read_scenes
 from tests.damage import edit_record
 from tests.reports.conftest import ARMS, write_study
+from tests.reports.stats.test_floors import with_floors
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +209,16 @@ def test_a_study_of_another_kind(tmp_path, undrawn):
     text = read(tmp_path)
     assert "**✘ Contradicted.** Both are equally good" in text and "outside ±1 points" in text
     assert "the paper gives no value" in text and "In brackets" not in text and "RoI" not in text
+
+
+@pytest.mark.parametrize("reached", [66.0, 80.0])
+def test_a_report_gives_no_verdict_where_masks_are_too_near_to_the_floors(tmp_path, undrawn, reached):
+    with_floors(tmp_path / "outputs", reached)
+    render(read_study(tmp_path / "outputs", "roialign"), tmp_path, resamples=0)
+    text = read(tmp_path)
+    withheld = "> **Warning.** No verdict: the reference arm, RoIAlign, stride 16, is only 3.5 points above" in text
+    assert withheld == (reached == 66.0) == ("Of 5 claims, 5 are without a verdict." in text)
+    assert ("The masks are worth comparing" in text) != withheld
 
 
 def test_metrics_without_image_noise_are_named(tmp_path, undrawn):

@@ -4,10 +4,12 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from ablations.config.study import check_factors, compose_study, declared, differences, single_run
 from ablations.errors import ConfigError
 from ablations.execution.command import cost
+from ablations.records.schema import Floor
 
 CONF = Path(__file__).parents[3] / "conf"
 STUDIES = sorted(path.stem for path in (CONF / "study").glob("*.yaml") if path.stem != "none")
@@ -69,6 +71,31 @@ def test_an_undeclared_difference_is_refused(compose):
     arms["pool-16"] = dataclasses.replace(arms["pool-16"], budget=budget)
     with pytest.raises(ConfigError, match="budget.log_every"):
         check_factors(study, arms)
+
+
+@pytest.mark.parametrize(
+    "study, floor, expected",
+    [
+        ("roialign", {"arm": "align", "margin": 10}, "study.floor.arm: expected one of .* align-16, .* got align"),
+        (
+            "multitask",
+            {"arm": "faster-align", "margin": 10},
+            "study.floor.arm: expected one of .*with masks, mask-align",
+        ),
+        ("roialign", {"arm": "align-16", "margin": 0}, "study.floor.margin: expected points, more than 0 .* got 0"),
+        ("roialign", {"arm": "align-16"}, "study.floor.margin: missing"),
+        ("roialign", {"arm": "align-16", "margin": "ten"}, "study.floor.margin: expected a number, got ten"),
+        ("roialign", {"arm": "align-16", "margin": 10, "metric": "AP"}, "study.floor.metric: no such setting"),
+    ],
+)
+def test_a_floor_names_an_arm_with_masks_and_a_margin(compose, study, floor, expected):
+    composed = compose([f"study={study}"])
+    OmegaConf.set_struct(composed, False)
+    composed.study.floor = floor
+    with pytest.raises(ConfigError, match=expected):
+        compose_study(composed, [f"study={study}"], compose)
+    composed.study.floor = {"arm": list(composed.study.arms)[-1], "margin": 10}
+    assert compose_study(composed, [f"study={study}"], compose)[0].floor == Floor(list(composed.study.arms)[-1], 10)
 
 
 def test_a_single_run_is_named_by_what_it_sets(compose):

@@ -1,9 +1,11 @@
 """Masks on true boxes, with a network whose masks are known."""
 
+import math
+
 import pytest
 import torch
 
-from ablations.evaluation.true_boxes import mask_overlaps, true_box_metrics
+from ablations.evaluation.true_boxes import floor_overlaps, mask_overlaps, true_box_metrics
 from data.dataset import Sample, collate
 
 
@@ -33,7 +35,7 @@ def test_overlaps_are_of_objects_not_of_padding():
 
 
 def test_metrics_are_means_over_objects_by_their_size_in_cells():
-    metrics = true_box_metrics(Halves(), [batch()], 32)
+    metrics = true_box_metrics(Halves(), [batch()], 32)["true_boxes"]
     assert metrics["IoU"] == pytest.approx(75)
     assert metrics["AP"] == pytest.approx(55)  # the half reaches one threshold of ten
     assert metrics["IoU_96_px_and_more"] == metrics["IoU_2_to_4_cells"] == pytest.approx(50)
@@ -44,4 +46,29 @@ def test_metrics_are_means_over_objects_by_their_size_in_cells():
 def test_without_objects_nothing_is_defined():
     empty = Sample(torch.zeros(3, 64, 64, dtype=torch.uint8), torch.zeros(0, 4), torch.zeros(0, dtype=torch.long),
                    torch.zeros(0, 64, 64, dtype=torch.uint8), 1)  # fmt: skip
-    assert set(true_box_metrics(Halves(), [collate([empty])], 16).values()) == {None}
+    for table in true_box_metrics(Halves(), [collate([empty])], 16).values():
+        assert set(table.values()) == {None}
+
+
+def test_floors_are_what_the_filled_box_and_an_ellipse_in_it_reach():
+    """Of a filled square an ellipse covers pi / 4; of a half-filled box it covers half of its own area rightly."""
+    floors = floor_overlaps(batch())
+    assert floors["floor_box"].tolist() == [1.0, 0.5]
+    ellipse = math.pi / 4
+    assert floors["floor_ellipse"].tolist() == pytest.approx([ellipse, ellipse / 2 / (0.5 + ellipse / 2)], abs=0.01)
+
+
+def test_an_ellipse_fits_an_ellipse_wherever_its_box_lies():
+    rows, columns = torch.arange(64)[:, None] + 0.5, torch.arange(96) + 0.5
+    box = torch.tensor([[20.3, 10.6, 80.9, 50.2]])
+    centre, radius = (box[0, 2:] + box[0, :2]) / 2, (box[0, 2:] - box[0, :2]) / 2
+    mask = ((columns - centre[0]) / radius[0]) ** 2 + ((rows - centre[1]) / radius[1]) ** 2 <= 1
+    sample = Sample(torch.zeros(3, 64, 96, dtype=torch.uint8), box, torch.tensor([1]), mask[None].byte(), 1)
+    assert floor_overlaps(collate([sample]))["floor_ellipse"].tolist() == [1.0]
+
+
+def test_floors_have_the_same_figures_as_the_models_masks():
+    tables = true_box_metrics(Halves(), [batch()], 32)
+    assert [list(table) for table in tables.values()] == [list(tables["true_boxes"])] * 3
+    assert tables["floor_box"]["IoU"] == pytest.approx(75)
+    assert tables["floor_box"]["IoU_2_to_4_cells"] == pytest.approx(100)

@@ -15,10 +15,11 @@ from ablations.stages.store import stages_of
 TINY = ["budget=smoke", "budget.train_images=8", "budget.val_images=4", "device=cpu", "precision=float32"]
 TINY += [f"budget.{stage}.steps=1" for stage in ("backbone", "rpn", "train")]
 
+MASKS = {"bbox", "segm", "overlap", "true_boxes", "floor_box", "floor_ellipse"}
 SETTINGS = {
-    "rpn=joint": ({"rpn_objectness", "rpn_box", "class", "box", "mask"}, {"bbox", "segm", "overlap", "true_boxes"}),
+    "rpn=joint": ({"rpn_objectness", "rpn_box", "class", "box", "mask"}, MASKS),
     "mask_head=none": ({"class", "box"}, {"bbox"}),
-    "system=fcis": ({"class", "box", "mask"}, {"bbox", "segm", "overlap", "true_boxes"}),
+    "system=fcis": ({"class", "box", "mask"}, MASKS),
 }
 """The losses and the kinds of metrics that each setting leads to."""
 
