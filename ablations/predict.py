@@ -117,6 +117,8 @@ def run_predictor(folder: Path, device: torch.device) -> Predictor:
     config = read_config(folder / "config.yaml")
     if config.task != "detection":
         raise ConfigError(f"{folder}: expected a run that detects, got one with task={config.task}")
+    if config.rpn == "jitter":
+        raise ConfigError(f"{folder}: expected a run whose proposals need no objects to be known, got rpn=jitter")
     classes = class_names(folder)
     model = build_detector(config.detector, len(classes))
     finished = (folder / "run.json").is_file()

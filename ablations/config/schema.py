@@ -109,6 +109,17 @@ class StagesConfig:
 
 
 @dataclass(frozen=True, config=FORBID)
+class JitterConfig:
+    """Proposals made of true boxes (stages/jitter.py), for rpn=jitter.
+
+    share: of the box's width or height, that each side is moved by at most. copies: proposals for each object.
+    """
+
+    share: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
+    copies: Annotated[int, Field(ge=1, le=100)] = 8
+
+
+@dataclass(frozen=True, config=FORBID)
 class LoggerConfig:
     """Where curves go besides metrics.jsonl.
 
@@ -168,7 +179,8 @@ class Config:
     task: Literal["detection", "proposals"] = "detection"
     split: Literal["val", "test"] = "val"
     stride: int = 16
-    rpn: Literal["separate", "joint"] = "separate"
+    rpn: Literal["separate", "joint", "jitter"] = "separate"
+    jitter: JitterConfig = field(default_factory=JitterConfig)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     stages: StagesConfig = field(default_factory=StagesConfig)
@@ -203,6 +215,8 @@ class Config:
         settings = dataclasses.asdict(self)
         for name in EXECUTION_SETTINGS:
             del settings[name]
+        if self.rpn != "jitter":
+            del settings["jitter"]
         for name in ("seeds", "first_seed"):  # of the study, not of the run: more seeds leave finished runs as they are
             del settings["budget"][name]
         return settings

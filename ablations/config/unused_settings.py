@@ -16,12 +16,16 @@ ROIS = (
 )  # fmt: skip
 WANDB = ("logger.project", "logger.entity", "logger.tags", "logger.mode")
 SUBMITIT = ("launcher.cluster", "launcher.options")
+RPN = (
+    "model.anchor_sizes", "model.anchor_ratios", "model.anchors_per_image", "model.proposals_before",
+    "model.smallest_proposal", "budget.rpn",
+)  # fmt: skip
 DETECTOR = ("system", "roi", "mask_loss", "mask_class", "mask_head", "budget.train", *HEADS, *ROIS)
 
 
 def _stages_draw_nothing(config: Config) -> bool:
     """Whether neither the backbone is pretrained here nor a shared proposal network trained."""
-    return config.model.weights != "scratch" and (config.task == "proposals" or config.rpn == "joint")
+    return config.model.weights != "scratch" and (config.task == "proposals" or config.rpn != "separate")
 
 
 UNUSED: list[tuple[Callable[[Config], bool], tuple[str, ...], str]] = [
@@ -31,6 +35,8 @@ UNUSED: list[tuple[Callable[[Config], bool], tuple[str, ...], str]] = [
     (lambda c: c.model.weights != "scratch", ("budget.backbone",), "the backbone comes pretrained (model.weights)"),
     (lambda c: True, ("budget.backbone.pretrained_lr",), "nothing is pretrained yet when the backbone is trained"),
     (lambda c: c.task == "detection" and c.rpn == "joint", ("budget.rpn",), "rpn=joint trains by budget.train alone"),
+    (lambda c: c.rpn == "jitter", RPN, "rpn=jitter has no proposal network"),
+    (lambda c: c.rpn != "jitter", ("jitter",), "only rpn=jitter has it"),
     (_stages_draw_nothing, ("stages",), "the runs share no network that is trained here"),
     (lambda c: c.launcher.kind != "ray", ("launcher.address",), "only launcher=ray has it"),
     (lambda c: c.launcher.kind != "submitit", SUBMITIT, "only launcher=submitit has it"),

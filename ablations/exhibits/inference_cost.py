@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ablations.config.study import Run
 from ablations.records.schema import StudyRecord
-from ablations.stages.proposals import proposals_of
+from ablations.stages.proposals import proposal_source
 from ablations.stages.store import Stages, stages_of
 from ablations.tasks.detection import trained_model
 from data.dataset import Batch
@@ -91,7 +91,7 @@ def of_seed(runs: list[Run]) -> dict[str, Any]:
     models: dict[str, MaskRCNN] = {}
     for run in runs:
         model = trained_model(run)
-        assert isinstance(model, MaskRCNN) and model.rpn is None, "expected Mask R-CNN on shared proposals"
+        assert isinstance(model, MaskRCNN) and model.rpn is None, "expected Mask R-CNN without an RPN"
         models[run.arm] = model
     variants = [
         Variant(arm, name, model, detect)
@@ -102,11 +102,12 @@ def of_seed(runs: list[Run]) -> dict[str, Any]:
     stages = stages_of(runs[0].config)
     masks, seconds = measure(variants, stages)
     batch = next(iter(eval_batches(stages.evaluated, 1)))
-    proposals = proposals_of(stages.proposals(stages.split), batch, stages.device)
+    proposals = proposal_source(stages, stages.split)(batch)
+    assert proposals is not None
     batch = batch.to(stages.device)
     return {
         "num_images": len(seconds[0]),
-        "num_proposals": runs[0].config.model.proposals,
+        "num_proposals": proposals.boxes.shape[1],
         "most_boxes": runs[0].config.model.detections_per_image,
         "device": str(stages.device),
         "threads": torch.get_num_threads(),
@@ -151,13 +152,14 @@ def added_by_masks(content: dict[str, Any], arm: str) -> dict[str, float]:
 
 def measure(variants: list[Variant], stages: Stages) -> tuple[list[list[int]], list[list[float]]]:
     """Number of masks and seconds of each variant on each image. Variants take turns in being first."""
-    cached = stages.proposals(stages.split)
+    propose = proposal_source(stages, stages.split)
     masks: list[list[int]] = [[] for _ in variants]
     seconds: list[list[float]] = [[] for _ in variants]
     for index, batch in enumerate(eval_batches(stages.evaluated, 1)):
         if index == IMAGES:
             break
-        proposals = proposals_of(cached, batch, stages.device)
+        proposals = propose(batch)
+        assert proposals is not None
         batch = batch.to(stages.device)
         for turn in range(len(variants)):
             chosen = (index + turn) % len(variants)

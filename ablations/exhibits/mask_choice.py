@@ -15,7 +15,7 @@ from ablations.evaluation.coco import average_precision, coco_results
 from ablations.exhibits.competition import true_box_logits
 from ablations.records.schema import StudyRecord
 from ablations.records.storage import load_run
-from ablations.stages.proposals import proposals_of
+from ablations.stages.proposals import proposal_source
 from ablations.stages.store import stages_of
 from ablations.tasks.detection import trained_model
 from data.loaders import eval_batches
@@ -77,10 +77,9 @@ def ap_with(objective: SigmoidMask, model: MaskRCNN, run: Run) -> float | None:
     """Mask AP of the same weights if `objective` chooses the channel."""
     stages = stages_of(run.config)
     model.mask_objective = objective
-    cached = None if model.rpn is not None else stages.proposals(stages.split)
+    propose = proposal_source(stages, stages.split)
     results: list[dict[str, Any]] = []
     for batch in eval_batches(stages.evaluated):
-        proposals = None if cached is None else proposals_of(cached, batch, stages.device)
-        batch = batch.to(stages.device)
+        proposals, batch = propose(batch), batch.to(stages.device)
         results += coco_results(model(batch.images, batch.sizes, proposals=proposals), batch)
     return average_precision(stages.evaluated.coco, results, "segm")["AP"]

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import statistics
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ from ablations.evaluation.neighbours import (
     neighbour_metrics,
 )
 from ablations.records.schema import StudyRecord
-from ablations.stages.proposals import propose_batch, trained_proposal_network
-from ablations.stages.store import stages_of
+from ablations.stages.proposals import proposal_source, propose_batch, trained_proposal_network
+from ablations.stages.store import Stages, stages_of
 from ablations.tasks.detection import trained_model
-from data.dataset import InstanceSet
+from data.dataset import Batch, InstanceSet
 from data.loaders import eval_batches
 from data.neighbours import CONDITIONS, DEGREES, Condition, NeighbourScenes, image_id
 from data.specs import ShapesSpec
+from models.structures import Proposals
 
 NUM_SCENES = 60
 
@@ -71,13 +73,20 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
 def detect_on(dataset: InstanceSet, run: Run) -> list[dict[str, Any]]:
     """COCO results of a finished run's network for any images."""
     stages, model = stages_of(run.config), trained_model(run)
-    network = None if model.rpn is not None else trained_proposal_network(stages)
+    propose = proposer(stages)
     results: list[dict[str, Any]] = []
     for batch in eval_batches(dataset):
-        batch = batch.to(stages.device)
-        proposals = None if network is None else propose_batch(network, batch, run.config.model)
+        proposals, batch = propose(batch), batch.to(stages.device)
         results += coco_results(model(batch.images, batch.sizes, proposals=proposals), batch)
     return results
+
+
+def proposer(stages: Stages) -> Callable[[Batch], Proposals | None]:
+    """What gives a batch of any images its proposals, as in training; None where the detector proposes by itself."""
+    if not stages.shares_proposals:
+        return proposal_source(stages, stages.split)
+    network = trained_proposal_network(stages)
+    return lambda batch: propose_batch(network, batch.to(stages.device), stages.config.model)
 
 
 def by_layout(effects: list[Effect]) -> dict[str, list[dict[str, Any]]]:

@@ -1,8 +1,12 @@
-"""The proposal network that all arms of a study share: an RPN on a backbone of its own, and what it proposes."""
+"""Where proposals come from: by default a network that all arms of a study share, an RPN on a backbone of its own."""
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from ablations.stages.jitter import jittered
 from ablations.stages.store import Stages, load_stage
 from ablations.training import distributed
 from ablations.training.batches import MicroBatches
@@ -94,6 +98,20 @@ def propose_batch(network: ProposalNetwork, batch: Batch, settings: ModelConfig)
     return propose(network(batch.images), batch.sizes, settings)
 
 
+def proposal_source(stages: Stages, split: str) -> Callable[[Batch], Proposals | None]:
+    """What gives a batch of a split's images, as it was loaded, its proposals in the device's memory.
+
+    It gives None where the detector proposes by itself (rpn=joint).
+    """
+    config, device = stages.config, stages.device
+    if config.rpn == "joint":
+        return lambda batch: None
+    if config.rpn == "jitter":
+        settings, least = config.jitter, config.model.rois_per_image
+        return lambda batch: _moved(jittered(batch, settings.share, settings.copies, least), device)
+    return partial(proposals_of, stages.proposals(split), device=device)
+
+
 def proposals_of(cached: Proposals, batch: Batch, device: torch.device) -> Proposals:
     """The cached proposals of a batch's images, mirrored where the images are, in the memory of `device`.
 
@@ -102,4 +120,9 @@ def proposals_of(cached: Proposals, batch: Batch, device: torch.device) -> Propo
     boxes, scores = cached.boxes[batch.indices], cached.scores[batch.indices]
     mirrored = flip_boxes(boxes, batch.sizes[:, 1:].to(boxes.dtype))
     boxes = torch.where(batch.flipped[:, None, None], mirrored, boxes)
-    return Proposals(to_device(boxes, device), to_device(scores, device))
+    return _moved(Proposals(boxes, scores), device)
+
+
+def _moved(proposals: Proposals, device: torch.device) -> Proposals:
+    """The same in the memory of `device`."""
+    return Proposals(to_device(proposals.boxes, device), to_device(proposals.scores, device))

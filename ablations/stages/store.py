@@ -110,7 +110,8 @@ class Stages:
         if self.shares_proposals:
             return keys | {"rpn": self.rpn_key}
         # A ResNet's weights come from elsewhere: without shared proposals no other key would depend on the data.
-        return keys | {"data": self.data_key} if isinstance(self.config.model, ResNetConfig) else keys
+        of_files = isinstance(self.config.model, ResNetConfig) or self.config.rpn == "jitter"
+        return keys | {"data": self.data_key} if of_files else keys
 
     @property
     def shares_proposals(self) -> bool:

@@ -14,7 +14,7 @@ from ablations.evaluation.overlap import overlap_metrics
 from ablations.evaluation.true_boxes import true_box_metrics
 from ablations.records.schema import WEIGHTS
 from ablations.records.storage import result_file, write_atomically
-from ablations.stages.proposals import proposals_of
+from ablations.stages.proposals import proposal_source
 from ablations.stages.store import Stages, stages_of
 from ablations.tasks.base import Metrics, Task
 from ablations.training import distributed
@@ -32,7 +32,7 @@ from models.structures import GroundTruth
 
 
 def detection_task(stages: Stages) -> Task:
-    """A detector on the shared network's proposals, or with an RPN of its own. Its metrics are COCO's AP, and this
+    """A detector on given proposals, or with an RPN of its own. Its metrics are COCO's AP, and this
     project's own measures of how overlap hurts masks."""
     model = build_model(stages)
 
@@ -72,13 +72,12 @@ def trained_model(run: Run) -> Detector:
 def detection_training(model: Detector, stages: Stages) -> TrainingSpec:
     """The model's training, with the same images, mirroring, proposals and random numbers in all arms of a seed."""
     config, device = stages.config, stages.device
-    cached = None if model.rpn is not None else stages.proposals("train")
+    propose = proposal_source(stages, "train")
     batches = MicroBatches(stages.dataset("train"), config.budget.train, config.seed, config.seed)
 
     def losses(step: int, micro_batch: int) -> dict[str, Tensor]:
         batch = batches.batch(step, micro_batch)
-        proposals = None if cached is None else proposals_of(cached, batch, device)
-        batch = batch.to(device)
+        proposals, batch = propose(batch), batch.to(device)
         truth = GroundTruth(batch.boxes, batch.labels, batch.masks, batch.crowds)
         draw = lambda name, shape: to_device(batches.uniform(shape, name, step, micro_batch), device)  # noqa: E731
         return model(batch.images, batch.sizes, truth, proposals, draw)
@@ -95,12 +94,11 @@ def detect(model: Detector, stages: Stages) -> list[dict[str, Any]]:
 
 def detections_by_batch(model: Detector, stages: Stages) -> list[list[dict[str, Any]]]:
     """COCO results for this process's share of the batches of evaluated images, batch by batch."""
-    cached = None if model.rpn is not None else stages.proposals(stages.split)
+    propose = proposal_source(stages, stages.split)
     results = []
     for batch in eval_batches(stages.evaluated, rank=distributed.rank(), world_size=distributed.world_size()):
         if distributed.world_size() == 1:
             check_stop()
-        proposals = None if cached is None else proposals_of(cached, batch, stages.device)
-        batch = batch.to(stages.device)
+        proposals, batch = propose(batch), batch.to(stages.device)
         results.append(list(coco_results(model(batch.images, batch.sizes, proposals=proposals), batch)))
     return results

@@ -20,7 +20,23 @@ def setting(study: StudyResults) -> Marked:
         text += f", {' or '.join(f'{count:,}' for count in steps)} training steps each"
     if data.get("num_train") and data.get("num_val"):
         text += f", on {data['num_train']:,} training and {data['num_val']:,} {study.evaluated}"
-    return Marked(f"{text} ({escape(data['name'])})." if data.get("name") else f"{text}.")
+    return Marked((f"{text} ({escape(data['name'])})." if data.get("name") else f"{text}.") + _jitter(study))
+
+
+def _jitter(study: StudyResults) -> str:
+    """A sentence on proposals that were made of true boxes, with a blank before it; "" where there are none."""
+    configs = {arm: study.record.config for arm in study.record.arms} if not study.runs else {}
+    configs |= {arm: run.config for (arm, _), run in study.runs.items()}
+    settings = {arm: config["jitter"] for arm, config in configs.items() if config.get("rpn") == "jitter"}
+    if not settings:
+        return ""
+    where = "" if len(settings) == len(configs) else f" In {and_list([escape(study.label(arm)) for arm in settings])},"
+    copies, shares = (sorted({values[name] for values in settings.values()}) for name in ("copies", "share"))
+    return (
+        f"{where or ' In all arms,'} proposals are true boxes with each side moved at random by up to "
+        f"{and_list([f'{100 * share:g}' for share in shares])} % of the box, "
+        f"{and_list([str(count) for count in copies])} for each object: how objects are found is not measured."
+    )
 
 
 def limits(analysis: Analysis) -> list[Marked]:

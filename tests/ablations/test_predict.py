@@ -69,6 +69,13 @@ def test_an_image_of_the_data_set_gives_the_same_results_as_evaluation(joint):
     assert run_predictor(folder, torch.device("cpu")).detect(picture, sample.image_id) == expected
 
 
+def test_a_run_whose_proposals_were_made_of_true_boxes_cannot_predict(tmp_path, compose):
+    config = from_hydra(compose([*TINY, "rpn=jitter"]))
+    write_run(tmp_path / "run", config)
+    with pytest.raises(ConfigError, match="whose proposals need no objects to be known, got rpn=jitter"):
+        run_predictor(tmp_path / "run", torch.device("cpu"))
+
+
 def test_results_are_in_coco_format_and_drawings_have_the_size_of_the_image(joint, tmp_path, capsys):
     folder, _, _ = joint
     rng = np.random.default_rng(0)

@@ -18,6 +18,7 @@ from reports.figures.style import Figures
 from reports.load import read_study
 from reports.render import render
 from reports.scenes import read_scenes
+from reports.text import scope
 from tests.damage import edit_record
 from tests.reports.conftest import ARMS, write_study
 from tests.reports.stats.test_floors import with_floors
@@ -219,6 +220,18 @@ def test_a_report_gives_no_verdict_where_masks_are_too_near_to_the_floors(tmp_pa
     withheld = "> **Warning.** No verdict: the reference arm, RoIAlign, stride 16, is only 3.5 points above" in text
     assert withheld == (reached == 66.0) == ("Of 5 claims, 5 are without a verdict." in text)
     assert ("The masks are worth comparing" in text) != withheld
+
+
+def test_proposals_made_of_true_boxes_are_told(tmp_path):
+    folder = write_study(tmp_path, seeds=1)
+    assert "true boxes" not in scope.setting(read_study(tmp_path, "roialign"))
+    jitter = {"rpn": "jitter", "jitter": {"share": 0.2, "copies": 8}}
+    edit_record(folder / "pool16/seed0/run.json", lambda record: record["config"].update(jitter))
+    text = scope.setting(read_study(tmp_path, "roialign"))
+    assert "In RoIPool, stride 16, proposals are true boxes with each side moved at random by up to 20 % of" in text
+    for path in folder.glob("*/seed0/run.json"):
+        edit_record(path, lambda record: record["config"].update(jitter))
+    assert "In all arms, proposals are true boxes" in scope.setting(read_study(tmp_path, "roialign"))
 
 
 def test_metrics_without_image_noise_are_named(tmp_path, undrawn):

@@ -18,6 +18,8 @@ TINY += [f"budget.{stage}.steps=1" for stage in ("backbone", "rpn", "train")]
 MASKS = {"bbox", "segm", "overlap", "true_boxes", "floor_box", "floor_ellipse"}
 SETTINGS = {
     "rpn=joint": ({"rpn_objectness", "rpn_box", "class", "box", "mask"}, MASKS),
+    "rpn=jitter": ({"class", "box", "mask"}, MASKS),
+    "rpn=jitter system=fcis": ({"class", "box", "mask"}, MASKS),
     "mask_head=none": ({"class", "box"}, {"bbox"}),
     "system=fcis": ({"class", "box", "mask"}, MASKS),
 }
@@ -35,7 +37,7 @@ def test_a_folder_in_place_of_a_file_is_reported_before_training(name, compose, 
 @pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_run_leaves_its_record_and_files(setting, compose, tmp_path, log):
-    config = from_hydra(compose([*TINY, setting, f"outputs={tmp_path}"]))
+    config = from_hydra(compose([*TINY, *setting.split(), f"outputs={tmp_path}"]))
     run, stages = Run("single", setting, config), stages_of(config)
     make_backbone(stages, log)
     if stages.shares_proposals:
