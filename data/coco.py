@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Object:
+class Outlined:
     """An object to train on: box xyxy in the file's pixels; mask as polygons (float64 arrays) or compressed RLE.
 
     A crowd region has the label CROWD and no mask: no RoI is matched to it.
@@ -40,23 +40,34 @@ class _Object:
     polygons: list[np.ndarray]
     encoded: dict[str, Any] | None
 
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """x1, y1, x2, y2 around the outline, whatever the box is."""
+        if self.encoded is not None:
+            x, y, width, height = rle.toBbox(self.encoded).tolist()
+            return x, y, x + width, y + height
+        points = np.concatenate(self.polygons).reshape(-1, 2)
+        (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
+        return x1, y1, x2, y2
+
 
 @dataclass
-class _Picture:
+class Picture:
     """An image file: its id, place, size in the file, objects, and the crowd regions after them."""
 
     image_id: int
     path: Path
     height: int
     width: int
-    objects: list[_Object]
-    crowds: list[_Object]
+    objects: list[Outlined]
+    crowds: list[Outlined]
 
 
 class CocoSet(InstanceSet):
     """A split of a COCO-format set. Pixels are read from the files at each access, from any number of threads.
 
-    skipped: how many entries were skipped, dropped, clipped or put right, by what was done about them
+    pictures: the image files in use, in the order of their ids
+    skipped:  how many entries were skipped, dropped, clipped or put right, by what was done about them
     """
 
     same_size = False
@@ -68,24 +79,24 @@ class CocoSet(InstanceSet):
             content = annotations.load(self._json, self._folder)
             self.skipped, refusal = counts(content.problems), content.refusal
             self._category_ids = ordered(content.categories)
-            self._pictures = self._compact(content)
+            self.pictures = self._compact(content)
         self.name = f"{Path(spec.root).resolve().name}/{split}"
         self.classes = [content.categories[key] for key in self._category_ids]
         problems = f"{summary(content.problems)}; python -m data.check {spec.root} lists them"
-        if not refusal and not any(picture.objects for picture in self._pictures):
+        if not refusal and not any(picture.objects for picture in self.pictures):
             refusal = f"none in the images that data.num_{split} takes"
         if refusal:
             details = f"; for example {content.problems[0]}; {problems}" if self.skipped else ""
             raise ValueError(f"{self._json}: expected at least one image with an object, got none: {refusal}{details}")
         if self.skipped:
             log.warning("%s: %s", self._json, problems)
-        self.max_objects = max(1, max(len(picture.objects) for picture in self._pictures))
+        self.max_objects = max(1, max(len(picture.objects) for picture in self.pictures))
         self.digest = self._digest()
 
-    def _compact(self, content: annotations.Annotations) -> list[_Picture]:
+    def _compact(self, content: annotations.Annotations) -> list[Picture]:
         """Objects in a fraction of the JSON's memory, image by image in the order of ids."""
         pictures = {
-            key: _Picture(key, self._folder / image["file_name"], image["height"], image["width"], [], [])
+            key: Picture(key, self._folder / image["file_name"], image["height"], image["width"], [], [])
             for key, image in sorted(content.images.items())
         }
         labels = {key: label for label, key in enumerate(self._category_ids, start=1)}
@@ -94,12 +105,12 @@ class CocoSet(InstanceSet):
             entry = content.annotations.pop()
             x, y, w, h = entry["bbox"]
             if entry["iscrowd"]:
-                pictures[entry["image_id"]].crowds.append(_Object(CROWD, (x, y, x + w, y + h), [], None))
+                pictures[entry["image_id"]].crowds.append(Outlined(CROWD, (x, y, x + w, y + h), [], None))
             else:
                 shape = entry["segmentation"]
                 polygons = [] if isinstance(shape, dict) else [np.array(polygon, np.float64) for polygon in shape]
                 encoded = shape if isinstance(shape, dict) else None
-                item = _Object(labels[entry["category_id"]], (x, y, x + w, y + h), polygons, encoded)
+                item = Outlined(labels[entry["category_id"]], (x, y, x + w, y + h), polygons, encoded)
                 pictures[entry["image_id"]].objects.append(item)
         for picture in pictures.values():
             if len(picture.objects) > self.spec.max_objects:
@@ -117,11 +128,11 @@ class CocoSet(InstanceSet):
         digest.update(bytes.fromhex(self.spec.digest(self.split)))
         spec = self.spec
         settings = [self.split, spec.image_size, spec.max_size, spec.max_objects]
-        digest.update(json.dumps([settings, [picture.image_id for picture in self._pictures]]).encode())
+        digest.update(json.dumps([settings, [picture.image_id for picture in self.pictures]]).encode())
         return digest.hexdigest()[:16]
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self.pictures)
 
     def __getitem__(self, index: int) -> Sample:
         """The image resized, with its crowds and those objects of which a pixel is left.
@@ -130,7 +141,7 @@ class CocoSet(InstanceSet):
         """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has {len(self)} images, got index {index}")
-        picture = self._pictures[index]
+        picture = self.pictures[index]
         height, width = fitted_size(picture.height, picture.width, self.spec.image_size, self.spec.max_size)
         image = read_image(picture.path, picture.height, picture.width)
         pixels = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
@@ -138,7 +149,7 @@ class CocoSet(InstanceSet):
         objects = picture.objects + picture.crowds
         masks = np.zeros((len(objects), height, width), np.uint8)
         for mask, item in zip(masks, picture.objects, strict=False):  # crowd regions, behind the objects, stay empty
-            mask[:] = _rasterise(item, scale, height, width)
+            mask[:] = rasterise(item, scale, height, width)
         boxes = np.array([item.box for item in objects], np.float64).reshape(-1, 4) * np.tile(scale, 2)
         labels = np.array([item.label for item in objects], np.int64)
         seen = masks.any(axis=(1, 2)) | (labels == CROWD)
@@ -154,7 +165,7 @@ class CocoSet(InstanceSet):
     @property
     def wide(self) -> np.ndarray:
         """bool [N]: images that are wider than high, for batches of like shapes."""
-        return np.array([picture.width > picture.height for picture in self._pictures])
+        return np.array([picture.width > picture.height for picture in self.pictures])
 
     @cached_property
     def coco(self) -> dict[str, Any]:
@@ -164,7 +175,7 @@ class CocoSet(InstanceSet):
         """
         content = annotations.load(self._json, self._folder)
         labels = {key: label for label, key in enumerate(self._category_ids, start=1)}
-        used = {picture.image_id for picture in self._pictures}
+        used = {picture.image_id for picture in self.pictures}
         return {
             "info": {"description": self.name, "digest": self.digest},
             "licenses": [],
@@ -178,12 +189,12 @@ class CocoSet(InstanceSet):
         }
 
 
-def _box_area(item: _Object) -> float:
+def _box_area(item: Outlined) -> float:
     x1, y1, x2, y2 = item.box
     return (x2 - x1) * (y2 - y1)
 
 
-def _rasterise(item: _Object, scale: np.ndarray, height: int, width: int) -> np.ndarray:
+def rasterise(item: Outlined, scale: np.ndarray, height: int, width: int) -> np.ndarray:
     """uint8 [height, width]: polygons are scaled before they are filled, an RLE is resized to the nearest pixel."""
     if item.encoded is None:
         scaled = [(polygon.reshape(-1, 2) * scale).ravel().tolist() for polygon in item.polygons]

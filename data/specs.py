@@ -1,7 +1,7 @@
-"""The kinds of data: synthetic images of shapes, or a folder in COCO format. Each field is a key of conf/data/*.yaml.
+"""The kinds of data: synthetic images of shapes, a folder in COCO format, or collages made of one.
 
-Limits of one field stand beside it and hold for every instance; `rules` has those between fields, as rows of a name,
-whether the rule holds, and what is expected.
+Each field is a key of conf/data/*.yaml. Limits of one field stand beside it and hold for every instance; `rules` has
+those between fields, as rows of a name, whether the rule holds, and what is expected.
 """
 
 import dataclasses
@@ -94,8 +94,8 @@ COCO_SPLITS = {"train": "train", "val": "val", "test": "val", "pretrain": "train
 
 
 @dataclass(frozen=True, config=FORBID)
-class CocoSpec:
-    """Where a COCO-format set is, and how large its images are made.
+class FolderSpec:
+    """Where a COCO-format set is, and how large its images are made: what kinds of data made of one share.
 
     root:         its folder
     train_json, val_json: annotation files in it or anywhere; a pattern with * must fit exactly one
@@ -107,7 +107,7 @@ class CocoSpec:
     num_train, num_val: use so many images of a split, evenly spread over its ids; None for all
     """
 
-    kind: Literal["coco"] = "coco"
+    kind: str = ""
     root: str = ""
     train_json: str = "annotations/instances_train*.json"
     val_json: str = "annotations/instances_val*.json"
@@ -165,6 +165,49 @@ class CocoSpec:
         return _file_digest(path, state.st_size, state.st_mtime_ns)
 
 
+@dataclass(frozen=True, config=FORBID)
+class CocoSpec(FolderSpec):
+    """A COCO-format set as it is."""
+
+    kind: Literal["coco"] = "coco"
+
+
+@dataclass(frozen=True, config=FORBID)
+class CollageSpec(FolderSpec):
+    """Training images made of a COCO-format set: objects cut out of some of its photographs, pasted on others.
+
+    num_train:   the number of collages; image i does not depend on it
+    seed:        of the collages
+    min_pasted, max_pasted: objects pasted on a photograph
+    scale:       least and greatest factor by which a cut-out's size changes, where it fits
+    smallest:    least side of an object to cut out (square root of its box's area), in pixels of its resized photograph
+    min_visible: an object that is covered beyond this part of its pixels is neither an object nor background any more
+    licences:    use only photographs with these licences, by the numbers of the annotation file; None for all
+    """
+
+    kind: Literal["collage"] = "collage"
+    seed: Annotated[int, Field(ge=0)] = 0
+    min_pasted: Annotated[int, Field(ge=0)] = 1
+    max_pasted: Annotated[int, Field(ge=1, le=100)] = 4
+    scale: tuple[Annotated[float, Field(ge=0.1)], Annotated[float, Field(le=10)]] = (0.5, 1.25)
+    smallest: Annotated[float, Field(ge=4)] = 32.0
+    min_visible: Annotated[float, Field(gt=0, le=1)] = 0.3
+    licences: list[int] | None = None
+
+    def rules(self) -> list[tuple[str, bool, str]]:
+        """Rows of a field's name, whether it fits the other fields, and what would."""
+        return [
+            *super().rules(),
+            ("max_pasted", self.min_pasted <= self.max_pasted, f"min_pasted = {self.min_pasted} or more"),
+            ("scale", self.scale[0] <= self.scale[1], "two factors, the smaller one first"),
+        ]
+
+    def photographs(self) -> CocoSpec:
+        """The set itself, with all of its training photographs."""
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(FolderSpec)}
+        return CocoSpec(**shared | {"kind": "coco", "num_train": None})
+
+
 def _files_like(root: Path, pattern: str) -> list[Path]:
     """The ordinary files that a path from `root`, or an absolute one, names or fits as a pattern."""
     if os.path.isfile(root / pattern):  # brackets and the like are part of a name if there is such a file
@@ -182,7 +225,7 @@ def _file_digest(path: Path, size: int, changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _require(spec: ShapesSpec | CocoSpec) -> None:
+def _require(spec: ShapesSpec | FolderSpec) -> None:
     for name, holds, expected in spec.rules():
         if not holds:
             raise ValueError(f"data.{name}: expected {expected}, got {getattr(spec, name)!r}")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field
 from pydantic.dataclasses import dataclass
 
-from data.specs import CocoSpec, ShapesSpec
+from data.specs import CocoSpec, CollageSpec, ShapesSpec
 from models.config import (
     FORBID,
     Constraints,
@@ -168,7 +168,7 @@ EXECUTION_SETTINGS = (
 class Config:
     """One run. The first block decides the result and is what runs are told apart by; the second does not."""
 
-    data: Annotated[ShapesSpec | CocoSpec, Discriminator("kind")]
+    data: Annotated[ShapesSpec | CocoSpec | CollageSpec, Discriminator("kind")]
     system: Annotated[MaskRCNNConfig | FCISConfig, Discriminator("kind")]
     model: Annotated[ToyConfig | ResNetConfig, Discriminator("name")]
     roi: RoIConfig

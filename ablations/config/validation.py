@@ -12,7 +12,7 @@ from typing import Any
 from ablations.config.mistakes import describe_mismatch
 from ablations.config.schema import BudgetConfig, LauncherConfig, LoggerConfig
 from ablations.machine import missing_compiler
-from data.specs import CocoSpec, ShapesSpec
+from data.specs import CollageSpec, FolderSpec, ShapesSpec
 from models.config import (
     Constraints,
     FCISConfig,
@@ -50,11 +50,12 @@ def rounding_step(roi: RoIConfig, model: ToyConfig | ResNetConfig) -> Constraint
     return [("roi.step", one_map or roi.step == 0, "0: on a pyramid each map has a stride of its own")]
 
 
-def image_counts(data: ShapesSpec | CocoSpec, budget: BudgetConfig) -> Constraints:
-    endless = isinstance(data, ShapesSpec)
+def image_counts(data: ShapesSpec | FolderSpec, budget: BudgetConfig) -> Constraints:
+    synthetic, collages = isinstance(data, ShapesSpec), isinstance(data, CollageSpec)
+    made = {"train_images": synthetic or collages, "val_images": synthetic}
+    expected = f"a number: {'collages' if collages else 'synthetic images'} have no end"
     return [
-        (f"budget.{name}", not endless or getattr(budget, name) is not None, "a number: synthetic images have no end")
-        for name in ("train_images", "val_images")
+        (f"budget.{name}", not is_made or getattr(budget, name) is not None, expected) for name, is_made in made.items()
     ]
 
 
@@ -105,9 +106,9 @@ def _without(name: str, reason: str) -> str:
 RULES: list[Callable[..., Constraints]] = [network, rounding_step, image_counts, proposal_task, without_masks, fcis]
 
 
-def files(data: ShapesSpec | CocoSpec) -> list[str]:
+def files(data: ShapesSpec | FolderSpec) -> list[str]:
     """What is not where `data` says."""
-    if not isinstance(data, CocoSpec):
+    if not isinstance(data, FolderSpec):
         return []
     try:
         data.check_files()

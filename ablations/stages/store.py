@@ -28,7 +28,7 @@ from data import digests
 from data.build import build
 from data.dataset import InstanceSet
 from data.folders import complete
-from data.specs import CocoSpec
+from data.specs import FolderSpec
 from models.config import ResNetConfig, shipped_backbones
 from models.structures import Proposals
 from models.weights import weights_digest
@@ -60,7 +60,7 @@ class Stages:
     @property
     def split(self) -> str:
         """The split that runs are evaluated on. A COCO-format folder's validation set is its test set too."""
-        return "val" if isinstance(self.config.data, CocoSpec) else self.config.split
+        return "val" if isinstance(self.config.data, FolderSpec) else self.config.split
 
     @property
     def evaluated(self) -> InstanceSet:

@@ -48,7 +48,7 @@ def test_defaults_are_typed_and_valid(compose):
         ("model.channels=[8,16]", "a list of 4 whole numbers"),
         ("model.freeze=9", "0 to 3"),
         ("data.image_side=100", "multiple of 32"),
-        ("data.kind=voc", "data.kind: expected one of coco, shapes, got voc"),
+        ("data.kind=voc", "data.kind: expected one of coco, collage, shapes, got voc"),
         ("workers=0", "1 or more"),
         ("mask_head.depth=-1", "0 or more"),
         ("roi.backend=gpu", "triton"),
