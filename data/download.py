@@ -27,7 +27,9 @@ from PIL import Image
 from data.dataset import annotation
 from data.terminal import run_command
 
-_CHUNK = 1 << 20
+CHUNK = 1 << 20
+"""Bytes that are read, and written to disk, at a time."""
+
 _TRIES = 5
 
 
@@ -113,7 +115,7 @@ def _continue(archive: Archive, part: Path, say: Callable[[str], None]) -> None:
         done = done if answer.status == 206 else 0
         said = time.monotonic()
         with open(part, "ab" if done else "wb") as file:
-            while chunk := answer.read(_CHUNK):
+            while chunk := answer.read(CHUNK):
                 file.write(chunk)
                 done += len(chunk)
                 if time.monotonic() - said > 10:

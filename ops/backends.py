@@ -98,7 +98,7 @@ def refusal(backend: str, need: Need) -> str | None:
         return "it has no such operator"
     if need.box_gradient:
         return "it has no gradient for boxes"
-    return _triton_refusal(need) if backend == "triton" else _torchvision_refusal(need)
+    return triton_refusal(need) if backend == "triton" else _torchvision_refusal(need)
 
 
 def _compiled_refusal(need: Need) -> str | None:
@@ -113,7 +113,7 @@ def _compiled_refusal(need: Need) -> str | None:
     return compiled.build_error(torch.float64 if need.dtype == torch.float64 else torch.float32)
 
 
-def _triton_refusal(need: Need) -> str | None:
+def triton_refusal(need: Need) -> str | None:
     if not HAS_TRITON:
         return "triton is not installed"
     if need.dtype not in TRITON_DTYPES:

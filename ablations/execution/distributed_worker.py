@@ -27,18 +27,19 @@ def worker_loop() -> int:
 def handle(command: Command) -> None:
     """What one command asks for, with as many threads as rank 0 has: it makes stages with one."""
     if command.kind == "train_run":
-        _train(command)
+        share_training(command)
     elif command.kind == "detect":
-        _detect(command.config)
+        share_detections(command.config)
     elif command.kind == "train_proposals":
         with one_thread():
-            _train(command)
+            share_training(command)
     else:
         with one_thread():
-            _propose(command.config, command.split)
+            share_proposals(command.config, command.split)
 
 
-def _train(command: Command) -> None:
+def share_training(command: Command) -> None:
+    """Adds this rank's gradients to those of rank 0, step by step, until rank 0 ends the training."""
     stages = stages_of(command.config)
     if command.kind == "train_proposals":
         spec = proposal_training(proposal_network(stages, stages.seed), stages, stages.seed)
@@ -51,14 +52,16 @@ def _train(command: Command) -> None:
         distributed.reduce_gradients(spec.model, losses)
 
 
-def _detect(config: Config) -> None:
+def share_detections(config: Config) -> None:
+    """Detects on this rank's share of the images to evaluate, with the weights of rank 0, and sends it the results."""
     stages = stages_of(config)
     model = build_model(stages).eval()
     distributed.broadcast_tensors(distributed.trained_tensors(model))
     distributed.gather(detections_by_batch(model, stages))
 
 
-def _propose(config: Config, split: str) -> None:
+def share_proposals(config: Config, split: str) -> None:
+    """Proposes for this rank's share of a split's images, with the weights of rank 0, and sends it the boxes."""
     stages = stages_of(config)
     network = proposal_network(stages, stages.seed)
     distributed.broadcast_tensors(distributed.trained_tensors(network))

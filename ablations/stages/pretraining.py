@@ -81,18 +81,18 @@ def dense_losses(network: DenseNetwork, batch: Batch) -> dict[str, Tensor]:
 def head_losses(predictions: tuple[Tensor, Tensor, Tensor], stride: int, batch: Batch) -> dict[str, Tensor]:
     """Class and outline at every fine position; sides at the cells that have an object at their centre."""
     classes, outlines, sides = (output.float() for output in predictions)
-    objects = _object_at(batch, -stride // 2 + FINE // 2, FINE, classes.shape[-2:])  # [B, n, m]
-    centres = _object_at(batch, 0, stride, sides.shape[-2:])  # [B, h, w]
+    objects = object_at(batch, -stride // 2 + FINE // 2, FINE, classes.shape[-2:])  # [B, n, m]
+    centres = object_at(batch, 0, stride, sides.shape[-2:])  # [B, h, w]
     labels = F.pad(batch.labels, (1, 0)).gather(1, objects.flatten(1)).view_as(objects)
-    distance, inside = _sides(batch, centres, stride)
+    distance, inside = side_targets(batch, centres, stride)
     return {
         "class": F.cross_entropy(classes, labels),
-        "outline": F.binary_cross_entropy_with_logits(outlines, _outlines(objects).to(outlines.dtype)),
+        "outline": F.binary_cross_entropy_with_logits(outlines, outline_targets(objects).to(outlines.dtype)),
         "sides": (F.smooth_l1_loss(sides, distance, reduction="none") * inside).sum() / inside.sum().clamp(min=1),
     }
 
 
-def _object_at(batch: Batch, first: int, step: int, shape: Sequence[int]) -> Tensor:
+def object_at(batch: Batch, first: int, step: int, shape: Sequence[int]) -> Tensor:
     """[B, *shape]: the ground truth (1..G) whose mask covers pixel first + step * i, 0 for background."""
     pixels = lambda count, side: (first + step * torch.arange(count, device=batch.masks.device)).clamp(0, side - 1)  # noqa: E731
     rows, columns = pixels(shape[0], batch.masks.shape[2]), pixels(shape[1], batch.masks.shape[3])
@@ -101,14 +101,14 @@ def _object_at(batch: Batch, first: int, step: int, shape: Sequence[int]) -> Ten
     return (covered * number[:, None, None]).amax(1)
 
 
-def _outlines(objects: Tensor) -> Tensor:
+def outline_targets(objects: Tensor) -> Tensor:
     """[B, n, m]: whether another object, or the background, is at the next position to the right or below."""
     right = F.pad(objects[:, :, 1:] != objects[:, :, :-1], (0, 1))
     below = F.pad(objects[:, 1:] != objects[:, :-1], (0, 0, 0, 1))
     return right | below
 
 
-def _sides(batch: Batch, centres: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+def side_targets(batch: Batch, centres: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     """Distances [B, 4, h, w] from each cell's centre to the left, top, right and bottom side of the object there, in
     units of SIDE_UNIT, and [B, 1, h, w]: whether there is an object."""
     boxes = F.pad(batch.boxes, (0, 0, 1, 0))  # the background gets an empty box

@@ -80,7 +80,7 @@ def _level_arguments(tables: list[Tensor]) -> list:
     ]
 
 
-def _new_pooled(table: Tensor, num_rois: int, spec: PoolSpec) -> tuple[Tensor, Tensor]:
+def new_pooled(table: Tensor, num_rois: int, spec: PoolSpec) -> tuple[Tensor, Tensor]:
     """Memory for the output and, for maxima, the numbers of the samples that won, both [K, P, Q, C]."""
     shape = (num_rois, *spec.output_size, table.shape[3])
     few = 0 < spec.sampling_ratio <= 11  # the largest of 11 x 11 samples is number 120
@@ -97,7 +97,7 @@ def _constants(spec: PoolSpec) -> dict[str, int | bool]:
 def bilinear_forward_of(tables, boxes, image, level, scales, spec) -> tuple[Tensor, Tensor]:
     """Output and winners [K, P, Q, C] of maps [B, H, W, C]; the other arguments as for `bilinear`. No gradient."""
     channels = tables[0].shape[3]
-    out, winners = _new_pooled(tables[0], len(boxes), spec)
+    out, winners = new_pooled(tables[0], len(boxes), spec)
     if out.numel():
         blocks = _blocks(channels, spec.output_size[1])
         kernel, results = (maximum_forward, (out, winners)) if spec.reduce == "max" else (bilinear_forward, (out,))
@@ -233,7 +233,7 @@ def _bilinear_op(
 
 @_bilinear_op.register_fake
 def _(tables, boxes, image, level, scales, rows, columns, *settings):
-    return _new_pooled(tables[0], boxes.shape[0], PoolSpec((rows, columns), *settings))
+    return new_pooled(tables[0], boxes.shape[0], PoolSpec((rows, columns), *settings))
 
 
 @torch.library.custom_op("roi_ops::bilinear_backward", mutates_args=())

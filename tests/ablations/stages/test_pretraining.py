@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from ablations.stages.pretraining import FINE, SIDE_UNIT, DenseNetwork, _object_at, _outlines, _sides, dense_losses
+from ablations.stages.pretraining import (
+    FINE,
+    SIDE_UNIT,
+    DenseNetwork,
+    dense_losses,
+    object_at,
+    outline_targets,
+    side_targets,
+)
 from data.build import build
 from data.dataset import Sample, collate
 from data.loaders import TrainBatches
@@ -21,20 +29,20 @@ def scene(flip=False):
 
 
 def test_a_cell_belongs_to_the_object_at_its_centre():
-    centres = _object_at(scene(), 0, 16, (4, 4))
+    centres = object_at(scene(), 0, 16, (4, 4))
     assert centres[0].tolist() == [[0, 1, 1, 2], [0, 1, 1, 2], [0] * 4, [0] * 4]
 
 
 def test_outlines_separate_objects_from_each_other_and_from_the_background():
-    objects = _object_at(scene(), FINE // 2, FINE, (16, 16))
-    outlines = _outlines(objects)[0]
+    objects = object_at(scene(), FINE // 2, FINE, (16, 16))
+    outlines = outline_targets(objects)[0]
     assert outlines[0].nonzero().flatten().tolist() == [3, 11]  # x = 16 and x = 48
     assert outlines[7, 4:].all() and not outlines[8:].any()
 
 
 def test_sides_are_measured_from_the_centre_of_the_cell():
     batch = scene()
-    distance, inside = _sides(batch, _object_at(batch, 0, 16, (4, 4)), 16)
+    distance, inside = side_targets(batch, object_at(batch, 0, 16, (4, 4)), 16)
     assert inside[0, 0].tolist() == [[False, True, True, True]] * 2 + [[False] * 4] * 2
     assert (distance[0, :, 1, 2] * SIDE_UNIT).tolist() == [16, 16, 16, 16]  # at (32, 16) in the box 16, 0, 48, 32
 

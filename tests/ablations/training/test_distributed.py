@@ -158,8 +158,8 @@ def test_every_rank_makes_stages_on_one_thread(monkeypatch):
     commands = [distributed.Command(kind, None) for kind in kinds]
     monkeypatch.setattr(distributed_worker.signal, "signal", lambda *_: None)
     monkeypatch.setattr(distributed, "commands", lambda: commands)
-    monkeypatch.setattr(distributed_worker, "_propose", lambda config, split: seen.append(torch.get_num_threads()))
-    monkeypatch.setattr(distributed_worker, "_train", lambda command: seen.append(torch.get_num_threads()))
+    for name in ("share_proposals", "share_training"):
+        monkeypatch.setattr(distributed_worker, name, lambda *_: seen.append(torch.get_num_threads()))
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -84,7 +84,7 @@ def passes_for_a_gpu(monkeypatch):
     from ops.triton_kernels import launch
 
     def bilinear(tables, boxes, image, level, scales, spec):
-        return launch._new_pooled(tables[0], len(boxes), spec)
+        return launch.new_pooled(tables[0], len(boxes), spec)
 
     def pool(table, image, top, bottom, left, right):
         out = table.new_empty(len(top), top.shape[1], left.shape[1], table.shape[3])
@@ -96,7 +96,7 @@ def passes_for_a_gpu(monkeypatch):
     )
     monkeypatch.setattr(launch, "pool_forward_of", pool)
     monkeypatch.setattr(launch, "pool_backward_of", lambda grad, argmax, shape, *_: grad.new_empty(shape))
-    monkeypatch.setattr(backends, "_triton_refusal", lambda need: None)
+    monkeypatch.setattr(backends, "triton_refusal", lambda need: None)
     return FakeTensorMode(allow_non_fake_inputs=True)  # the network is built before
 
 
