@@ -202,7 +202,7 @@ def covered(ground: Sample, pasted: list[tuple[int, np.ndarray]], min_visible: f
     labels = np.array([*ground.labels[:own].tolist(), *(label for label, _ in pasted)], np.int64)
     boxes = np.zeros((len(labels), 4), np.float32)
     boxes[:own] = ground.boxes[:own].numpy()
-    for number in np.flatnonzero((left > 0) & ((left < areas) | (np.arange(len(labels)) >= own))):
+    for number in np.flatnonzero((left > 0) & ((left < areas) | (np.arange(len(labels)) >= own))).tolist():
         boxes[number] = bounds(visible[number])
     seen = (left > 0) & (left >= min_visible * areas)
     remains = (left > 0) & ~seen

@@ -58,6 +58,7 @@ def contrasts_frame(analysis: Analysis) -> pd.DataFrame:
         for metric in metrics:
             effect, verdict = analysis.estimate(weights, metric), asked.get((key, metric))
             images = analysis.noise.get(verdict.hypothesis.name) if verdict else None
+            stated = verdict.hypothesis.paper if verdict else None
             rows.append(
                 {
                     "study": study.name,
@@ -69,7 +70,7 @@ def contrasts_frame(analysis: Analysis) -> pd.DataFrame:
                     "low": effect.low,
                     "high": effect.high,
                     "p": effect.p,
-                    "paper": analysis.paper(weights, metric),
+                    "paper": analysis.paper(weights, metric) if stated is None else stated,
                     "threshold": verdict.hypothesis.threshold if verdict else None,
                     "hypothesis": verdict.hypothesis.name if verdict else None,
                     "verdict": verdict.kind if verdict else None,

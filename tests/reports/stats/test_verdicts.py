@@ -58,7 +58,7 @@ def test_a_verdict_depends_on_the_scale_where_scales_oppose(tmp_path):
     named = {verdict.hypothesis.name: verdict for verdict in verdicts(study)}
     interaction = named["interaction"]
     assert interaction.kind == "depends on the scale" and interaction.seeds_needed is None
-    assert named["mask32"].kind == "reproduced" and named["mask32"].scales == ()
+    assert named["mask-ap-32"].kind == "reproduced" and named["mask-ap-32"].scales == ()
     labels = [scale.label for scale in interaction.scales]
     assert labels == ["mask AP", "log ratio of mask AP", "mask AP50", "mask AP75", *labels[4:]]
     assert labels[4:] == ["mask AP, medium objects", "mask AP, large objects"]  # there are no small ones

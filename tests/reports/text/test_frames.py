@@ -30,7 +30,7 @@ def test_contrasts_have_their_estimate_and_a_verdict_where_one_was_asked_for():
     frame = contrasts_frame(analyse(study(), resamples=0)).set_index(["contrast", "metric"])
     asked = frame.loc[("RoIAlign − RoIPool, stride 16", "segm.AP")]
     assert (asked["mean"], asked["n"], asked["paper"]) == (11, 2, pytest.approx(3.4))
-    assert (asked["hypothesis"], asked["verdict"]) == ("mask16", "undecided")
+    assert (asked["hypothesis"], asked["verdict"]) == ("mask-ap-16", "undecided")
     assert asked["low"] < 0 < 11 < asked["high"]  # two seeds: 12.7 times the standard error of 1
     other = frame.loc[("RoIAlign − RoIPool, stride 16", "segm.AP75")]
     assert other["mean"] == 11 and pd.isna(other["hypothesis"])

@@ -92,7 +92,7 @@ def test_equivalences_and_thresholds_have_columns_of_their_own():
 def test_the_two_kinds_of_interval_stand_beside_each_other():
     analysis = analyse(study(), resamples=0)
     assert tables.image_noise(analysis) == ""
-    analysis.noise["mask16"] = ImageNoise(11.0, 9.0, 13.0, num_images=300, num_seeds=2)
+    analysis.noise["mask-ap-16"] = ImageNoise(11.0, 9.0, 13.0, num_images=300, num_seeds=2)
     _, row = rows(tables.image_noise(analysis))
     assert row[1:] == ["+11.0", "−1.7 to +23.7", "+9.0 to +13.0", "2", "300"]
 
