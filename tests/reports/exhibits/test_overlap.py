@@ -13,7 +13,6 @@ from ablations.exhibits import overlap as exhibit
 from ablations.records.schema import ExhibitRecord, Hypothesis
 from ablations.records.storage import load_run, load_study, save
 from reports.analysis import analyse
-from reports.claims import render_claims
 from reports.exhibits.overlap import section
 from reports.figures.style import Figures
 from reports.load import read_study
@@ -146,9 +145,3 @@ def test_the_same_records_give_the_same_bytes(outputs, page, tmp_path):
     assert section(analyse(study, resamples=0), study.exhibit("overlap"), Figures(tmp_path)) == text
     files = [path.name for path in figures.iterdir()]
     assert all((tmp_path / name).read_bytes() == (figures / name).read_bytes() for name in files)
-
-
-def test_slide_11_rests_on_the_measures_of_overlap(outputs, tmp_path):
-    text = render_claims(outputs, tmp_path).read_text(encoding="utf-8")
-    slide = text.partition("## Slide 11")[2]
-    assert slide.count("About overlap.") == 3 and "-pairs.png" in slide
