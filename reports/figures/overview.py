@@ -14,8 +14,8 @@ from reports.stats.paired import LEVEL, Verdict
 from reports.text.labels import signed, tick
 from reports.text.wording import MARKS
 
-LEFT, MIDDLE, RIGHT = 3.3, 3.6, 3.0  # inches of the labels, the charts, and the figures with the verdicts
-LINE, ROW = 0.15, 0.27  # inches of a line of a claim's text, and of a measurement
+LEFT, MIDDLE, RIGHT = 3.3, 3.6, 3.4  # inches of the labels, the charts, and the figures with the verdicts
+LINE, ROW = 0.15, 0.27  # inches of a line of text, and of a measurement whose label has at most two lines
 GAP = 0.62  # inches below a panel, for its axis
 COLOURS = {"reproduced": ALIGN, "contradicted": WRONG}
 
@@ -93,9 +93,18 @@ def _heading(row: Row) -> str:
     return wrap(f"{row.slide}  {row.claim}", LEFT + MIDDLE + RIGHT - 0.3, 8.5, bold=True)
 
 
+def _label(row: Row) -> str:
+    return wrap(row.label, LEFT - 0.15, 8)
+
+
+def _own_height(row: Row) -> float:
+    """Inches of a row without the heading of its claim."""
+    return ROW + LINE * max(_label(row).count("\n") - 1, 0)
+
+
 def _height(row: Row, before: Row | None) -> float:
     """Inches of a row, with the heading of its claim."""
-    return ROW + (LINE * (1 + _heading(row).count("\n")) + 0.1 if _opens(row, before) else 0.0)
+    return _own_height(row) + (LINE * (1 + _heading(row).count("\n")) + 0.1 if _opens(row, before) else 0.0)
 
 
 def _draw_unit(axes: Axes, rows: list[Row], height: float) -> None:
@@ -108,25 +117,25 @@ def _draw_unit(axes: Axes, rows: list[Row], height: float) -> None:
     left, right = -LEFT / MIDDLE, 1 + RIGHT / MIDDLE
     y = 0.0
     for row, before in _pairs(rows):
-        lower = y + _height(row, before)
+        lower, own_height = y + _height(row, before), _own_height(row)
         if _opens(row, before):
             if before is not None:
                 axes.plot([left, right], [y, y], color=RULE, linewidth=0.8, clip_on=False, zorder=3, **across)
-            text_height = lower - ROW - y
+            text_height = lower - own_height - y
             box = Rectangle((0, y), 1, text_height, color="white", linewidth=0, zorder=2, **across)
             axes.add_patch(box)  # no grid behind the claim
             axes.text(left, y + 0.07, _heading(row), va="top", fontsize=8.5, fontweight="bold", **across)
-        middle = lower - ROW / 2
+        middle = lower - own_height / 2
         if not row.aside:
-            _claimed_side(axes, row, lower - ROW + 0.03, lower - 0.03)
-        _draw_row(axes, row.verdict, middle)
+            _claimed_side(axes, row, lower - own_height + 0.03, lower - 0.03)
+        _draw_row(axes, row.verdict, middle, own_height)
         font: dict[str, Any] = {"fontsize": 8, "fontstyle": "italic" if row.aside else "normal"}
-        axes.text(-0.02, middle, wrap(row.label, LEFT - 0.15, 8), va="center", ha="right", **font, **across)
+        axes.text(-0.02, middle, _label(row), va="center", ha="right", **font, **across)
         axes.text(1.02, middle, _figures_of(row.verdict), va="center", fontsize=8, **across)
         verdict, colour = f"{MARKS.get(row.kind, '–')} {row.kind}", COLOURS.get(row.kind, MUTED)
         if row.aside:
             verdict, colour = "beside the claim", MUTED
-        axes.text(right - 0.31, middle, verdict, va="center", fontsize=8.5, color=colour, **across)
+        axes.text(right - 0.43, middle, verdict, va="center", fontsize=8.5, color=colour, **across)
         y = lower
     axes.set_yticks([])
     axes.xaxis.set_major_formatter(tick)
@@ -162,10 +171,10 @@ def _claimed_side(axes: Axes, row: Row, top: float, bottom: float) -> None:
     axes.add_patch(Rectangle((left, top), right - left, bottom - top, color=CLAIMED, linewidth=0, zorder=0.5))
 
 
-def _draw_row(axes: Axes, verdict: Verdict, y: float) -> None:
+def _draw_row(axes: Axes, verdict: Verdict, y: float, height: float) -> None:
     effect, zero, paper = verdict.measured, verdict.hypothesis.threshold, verdict.hypothesis.paper
     values, interval = list(effect.values.values()), effect.interval(verdict.level)
-    axes.plot([zero, zero], [y - ROW / 2, y + ROW / 2], color=INK, linewidth=1, zorder=1)
+    axes.plot([zero, zero], [y - height / 2, y + height / 2], color=INK, linewidth=1, zorder=1)
     axes.plot(values, [y - 0.09] * len(values), "o", color=MUTED, markersize=2.6, alpha=0.8, markeredgewidth=0)
     if interval:
         axes.plot(interval, [y, y], color=INK, linewidth=2, solid_capstyle="butt")

@@ -52,8 +52,8 @@ def limits(analysis: Analysis) -> list[Marked]:
     if shared:
         texts.append(
             Marked(
-                f"All seeds of an arm share the same {and_list([code(stage) for stage in shared])}, which was trained "
-                f"once: its random variation affects every run but is not covered by any interval."
+                f"All seeds of an arm share the same {and_list([code(stage) for stage in shared])}, trained once: what "
+                f"chance did there affects every run but is not covered by any interval."
             )
         )
     if study.data.get("name") == "shapes":

@@ -20,7 +20,7 @@ def test_the_size_of_the_experiment():
 
 
 def test_the_limits_name_what_all_seeds_share():
-    shared = "All seeds of an arm share the same `backbone` and `rpn`, which was trained once"
+    shared = "All seeds of an arm share the same `backbone` and `rpn`, trained once"
     assert any(text.startswith(shared) for text in scope.limits(analyse(study(), resamples=0)))
     own = study([dataclasses.replace(item, stages={"rpn": f"{key}"}) for key, item in study().runs.items()])
     assert not any("share the same" in text for text in scope.limits(analyse(own, resamples=0)))
