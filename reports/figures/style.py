@@ -225,15 +225,20 @@ def despine(axes: Axes, *sides: str) -> None:
 def arm_styles(study: StudyResults) -> dict[str, ArmStyle]:
     """Arm -> its colour, from the concept that it stands for, and its marker, from its stride where strides differ.
 
-    Arms that share a colour and have no stride to tell them apart differ in marker and dash.
+    The concept is the RoI operator where arms differ in it, else the value of the study's first factor. Arms that share
+    a colour and have no stride to tell them apart differ in marker and dash.
     """
     first = study.record.factors[0] if study.record.factors else ""
     styles: dict[str, ArmStyle] = {}
+    colours: dict[tuple[str, str], str] = {}
     for name, arm in study.record.arms.items():
         factors = {key: str(value) for key, value in arm.factors.items()}
-        concept = CONCEPTS.get((first, factors.get(first, "")))
-        used = {style.colour for style in styles.values()}
-        colour = concept or next((colour for colour in REST if colour not in used), MUTED)
+        factor = "roi" if "roi" in factors else first
+        concept = (factor, factors.get(factor, name))
+        if concept not in colours:
+            free = next((colour for colour in REST if colour not in colours.values()), MUTED)
+            colours[concept] = CONCEPTS.get(concept, free)
+        colour = colours[concept]
         sharing = sum(style.colour == colour for style in styles.values())
         marker = STRIDE_MARKERS.get(factors.get("stride", ""), MARKERS[sharing % len(MARKERS)])
         styles[name] = ArmStyle(colour, marker, DASHES[sharing % len(DASHES)])

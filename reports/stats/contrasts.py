@@ -44,7 +44,7 @@ def paper_contrast(study: StudyResults, weights: Weights, metric: str) -> float 
 
 
 def differences(study: StudyResults) -> list[Weights]:
-    """The distinct differences of two arms that the hypotheses name, in order.
+    """The distinct differences of two arms that the hypotheses name, in order; of one and its reverse, the first.
 
     Where a study has hypotheses on none, every other arm is compared with the first.
     """
@@ -52,9 +52,9 @@ def differences(study: StudyResults) -> list[Weights]:
     if not pairs:
         arms = list(study.record.arms)
         pairs = [{arm: 1.0, arms[0]: -1.0} for arm in arms[1:]]
-    distinct: dict[tuple[str, str], Weights] = {}
+    distinct: dict[frozenset[str], Weights] = {}
     for weights in pairs:
-        distinct.setdefault(arms_of(weights), weights)
+        distinct.setdefault(frozenset(weights), weights)
     return list(distinct.values())
 
 

@@ -1,16 +1,19 @@
 """Small hand-made records of a study: four arms, images of discs and boxes, shifted ground truths as detections."""
 
+import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as rle
 
-from ablations.records.schema import Arm, Hypothesis, RunRecord, StudyRecord
-from ablations.records.storage import save
+from ablations.records.schema import Arm, ExhibitRecord, Hypothesis, RunRecord, StudyRecord
+from ablations.records.storage import load_run, save
 
 SIDE = 256
 CATEGORIES = ["disc", "box"]
@@ -224,6 +227,16 @@ def detections(truth: dict, masks: dict[int, np.ndarray], arm: str, seed: int) -
             }
         )
     return results
+
+
+def save_exhibit(folder: Path, name: str, content: dict[str, Any], runs: Sequence[tuple[str, int]]) -> None:
+    """Files a study's exhibit, made from these runs (arm, seed), under the folder's name, which its runs get too."""
+    identities = {}
+    for arm, seed in runs:
+        path = folder / arm / f"seed{seed}" / "run.json"
+        save(dataclasses.replace(load_run(path), study=folder.name), path)
+        identities[f"{arm}/seed{seed}"] = load_run(path).identity
+    save(ExhibitRecord(name, folder.name, identities, content, {}, "code"), folder / f"exhibits/{name}.json")
 
 
 def write_study(outputs: Path, seeds: int = 5, skip: tuple[tuple[str, int], ...] = ()) -> Path:

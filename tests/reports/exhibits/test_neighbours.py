@@ -5,16 +5,17 @@ import dataclasses
 import pytest
 
 from ablations.exhibits import neighbours as exhibit
-from ablations.records.schema import ExhibitRecord, Hypothesis
-from ablations.records.storage import load_run, load_study, save
+from ablations.records.schema import Hypothesis
+from ablations.records.storage import load_study, save
 from data.neighbours import NeighbourScenes
 from data.specs import ShapesSpec
 from reports.analysis import analyse
+from reports.claims import render_claims
 from reports.exhibits.neighbours import section
 from reports.figures.style import Figures
 from reports.load import read_study
 from tests.ablations.evaluation.test_neighbours import results_of
-from tests.reports.conftest import write_study
+from tests.reports.conftest import save_exhibit, write_study
 
 ARMS = ("align16", "pool16")
 CONTRAST = {"pool16": 1.0, "align16": -1.0}
@@ -31,7 +32,7 @@ def outputs(tmp_path_factory):
         record,
         name="fcis",
         arms={arm: record.arms[arm] for arm in ARMS},
-        hypotheses=[Hypothesis("leakage", "The class of the neighbour matters more.", METRIC, CONTRAST)],
+        hypotheses=[Hypothesis("class-leakage", "The class of the neighbour matters more.", METRIC, CONTRAST)],
         exhibits=["neighbours"],
     )
     save(record, folder / "study.json")
@@ -43,12 +44,7 @@ def outputs(tmp_path_factory):
         patch.setattr(exhibit, "NUM_SCENES", 2)
         patch.setattr(exhibit, "detect_on", lambda dataset, run: results_of(scenes, run.mask))
         content = exhibit.make(record, runs, images)
-    identities = {}
-    for run in runs:
-        path = folder / run.arm / f"seed{run.config.seed}" / "run.json"
-        save(dataclasses.replace(load_run(path), study="fcis"), path)
-        identities[f"{run.arm}/seed{run.config.seed}"] = load_run(path).identity
-    save(ExhibitRecord("neighbours", "fcis", identities, content, {}, "code"), folder / "exhibits/neighbours.json")
+    save_exhibit(folder, "neighbours", content, [(run.arm, run.config.seed) for run in runs])
     return root
 
 
@@ -88,3 +84,9 @@ def test_the_section_shows_a_scene_and_the_effects(outputs, tmp_path):
         assert f"](figures/{name}.png)" in text and (tmp_path / f"{name}.png").is_file()
     row = next(line for line in text.splitlines() if line.startswith(f"| {study.label('align16')} "))
     assert "100.0 ± 0.0" in row and "0.0 ± 0.0" in row
+
+
+def test_slide_11_is_decided_by_what_neighbours_of_one_class_take(outputs, tmp_path):
+    text = render_claims(outputs, tmp_path, page=False).read_text(encoding="utf-8")
+    slide = text.partition("## Slide 11")[2]
+    assert "The class of the neighbour matters more" in slide and "-neighbours.png" in slide

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from ablations.exhibits import phase as exhibit
-from ablations.records.schema import ExhibitRecord, Hypothesis
-from ablations.records.storage import load_run, load_study, save
+from ablations.records.schema import Hypothesis
+from ablations.records.storage import load_study, save
 from data.specs import ShapesSpec
 from reports.analysis import analyse
 from reports.exhibits.phase import section
 from reports.figures.style import Figures
 from reports.load import read_study
 from tests.ablations.exhibits.test_phase import Filled, Rounded
-from tests.reports.conftest import write_study
+from tests.reports.conftest import save_exhibit, write_study
 
 ARMS = {"pool16": 16, "align16": 16, "pool32": 32, "align32": 32}
 AT_16, AT_32 = {"align16": 1.0, "pool16": -1.0}, {"align32": 1.0, "pool32": -1.0}
@@ -38,12 +38,7 @@ def outputs(tmp_path_factory):
         patch.setattr(exhibit, "trained_model", lambda run: run.model)
         patch.setattr(exhibit, "stages_of", lambda config: config)
         content = exhibit.make(record, runs, images)
-    identities = {}
-    for run in runs:
-        path = folder / run.arm / f"seed{run.config.seed}" / "run.json"
-        save(dataclasses.replace(load_run(path), study="roialign"), path)
-        identities[f"{run.arm}/seed{run.config.seed}"] = load_run(path).identity
-    save(ExhibitRecord("phase", "roialign", identities, content, {}, "code"), folder / "exhibits/phase.json")
+    save_exhibit(folder, "phase", content, [(run.arm, run.config.seed) for run in runs])
     return root
 
 

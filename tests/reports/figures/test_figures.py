@@ -100,11 +100,13 @@ def test_a_concept_has_one_colour_in_all_studies(tmp_path):
     for folder in PUBLISHED:
         study = published(folder, tmp_path)
         for arm, style in arm_styles(study).items():
-            value = str(study.record.arms[arm].factors[study.record.factors[0]]).partition("_")[0]
-            if study.record.factors[0] in ("roi", "system"):
-                colours.setdefault(value, set()).add(style.colour)
+            factors = study.record.arms[arm].factors
+            value = factors.get("roi") or factors.get("system")
+            if value is not None:
+                colours.setdefault(value.removesuffix("_max"), set()).add(style.colour)
     assert all(len(used) == 1 for used in colours.values())
-    assert colours["align"] == colours["mask"] and len({min(used) for used in colours.values()}) == 4
+    assert set(colours) == {"pool", "warp", "align", "align_8", "align_16", "align_32", "fcis"}
+    assert len({min(used) for used in colours.values()}) == len(colours)
 
 
 def test_arms_of_other_studies_have_colours_of_their_own(tmp_path):

@@ -7,6 +7,8 @@ import pytest
 
 from ablations.records.schema import Hypothesis
 from ablations.records.storage import save
+from reports.analysis import analyse
+from reports.claims import read_claims
 from reports.figures.style import Figures
 from reports.load import read_study
 from reports.render import render
@@ -40,9 +42,9 @@ def study(tmp_path):
     save(record, tmp_path / "rpn" / "study.json")
     for arm, old, level in (("stride-16", "align16", 96.0), ("stride-32", "align32", 90.0)):
         for seed in range(3):
-            run = dataclasses.replace(
-                run_record(old, seed), arm=arm, metrics={"recall": figures(level + seed), "anchors": figures(50.0)}
-            )
+            unlearnt = {"anchors": figures(50.0), "grid": figures(60.0), "random": figures(20.0)}
+            metrics = {"recall": figures(level + seed), **unlearnt}
+            run = dataclasses.replace(run_record(old, seed), arm=arm, metrics=metrics)
             save(run, tmp_path / "rpn" / arm / f"seed{seed}" / "run.json")
     return read_study(tmp_path, "rpn")
 
@@ -69,3 +71,11 @@ def test_the_report_shows_recall_and_no_empty_sections(study, tmp_path, monkeypa
     assert "| RoIAlign, stride 16 | 10 | 97.0 ± 1.0 | 72.0 ± 1.0 |" in text
     for absent in ("The same images", "By size of the object", "Noise of the images", "mask AP"):
         assert absent not in text
+
+
+def test_slide_3_is_answered_by_the_recall_of_proposals_beside_boxes_that_nobody_learnt(study):
+    claim = next(claim for claim in read_claims({"rpn": analyse(study, resamples=0)}) if claim.slide == 3)
+    assert claim.answer == (
+        "The ten best proposals of an image cover **97.0** % of its objects at an IoU of 0.5; ten windows of a regular "
+        "grid cover **60.0** %, ten anchors in random order **50.0** %, ten random boxes **20.0** %."
+    )
