@@ -33,15 +33,17 @@ from ablations.errors import ConfigError, RecordError
 from ablations.evaluation.coco import coco_results
 from ablations.records.schema import WEIGHTS
 from ablations.records.storage import load_run, result_file, write_atomically
+from ablations.stages.features import FrozenBackbone, with_maps
 from ablations.stages.proposals import ProposalNetwork, propose_batch
-from ablations.stages.store import Stages
+from ablations.stages.store import Stages, load_stage
 from ablations.training.device import choose_device
 from data import digests
 from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, Sample, collate
 from data.images import fitted_size, open_image
 from data.specs import ShapesSpec
 from data.terminal import run_command
-from models.build import build_backbone, build_detector, build_rpn_head
+from models.backbone import load_pretrained
+from models.build import build_backbone, build_detector, build_frozen_backbone, build_rpn_head
 from models.torchvision_weights import COCO_V1_EPSILON, detect_as_torchvision, from_torchvision, is_torchvision
 from models.weights import read_state
 
@@ -125,9 +127,10 @@ def run_predictor(folder: Path, device: torch.device) -> Predictor:
     load_weights(model, result_file(folder, WEIGHTS) if finished else folder / WEIGHTS)
     model = model.to(device).to(memory_format=torch.channels_last).eval()
     network = None if model.rpn is not None else proposal_network(folder, config, device)
+    inputs = network_inputs_of(folder, config, device)
 
     def detect(image: Image.Image, image_id: int) -> list[dict[str, Any]]:
-        batch = batch_of(image, image_id, config).to(device)
+        batch = inputs(batch_of(image, image_id, config))
         proposals = None if network is None else propose_batch(network, batch, config.model)
         return list(coco_results(model(batch.images, batch.sizes, proposals=proposals), batch))
 
@@ -179,6 +182,22 @@ def proposal_network(folder: Path, config: Config, device: torch.device) -> Prop
     network = ProposalNetwork(backbone, build_rpn_head(config.model, backbone.out_channels, config.stride))
     load_weights(network, stage / "model.safetensors")
     return network.to(device).to(memory_format=torch.channels_last).eval()
+
+
+def network_inputs_of(folder: Path, config: Config, device: torch.device) -> Callable[[Batch], Batch]:
+    """What makes a batch the network's input: maps of the shared stages' backbone, where that is frozen as a whole."""
+    if not config.model.frozen:
+        return lambda batch: batch.to(device)
+    record = folder / "run.json"
+    if not record.is_file():
+        raise ConfigError(f"{folder}: expected run.json, which names the frozen backbone, found none; finish the run")
+    stage = folder.resolve().parents[2] / "stages" / f"backbone-{load_run(record).stages['backbone']}"
+    if problem := digests.damage(stage):
+        raise ConfigError(f"{stage}: {problem}; give the command that made it again")
+    backbone = build_frozen_backbone(config.model, config.stride)
+    load_pretrained(backbone, load_stage(stage / "model.safetensors"))
+    maps = FrozenBackbone(backbone, config.precision, device)
+    return lambda batch: with_maps(batch, maps(batch), config.stride).to(device)
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:

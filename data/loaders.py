@@ -1,6 +1,6 @@
 """Batches by step number. A step's batch depends on (set, seed, step) alone, so resuming needs only the step."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 
@@ -16,6 +16,9 @@ EVAL_BATCH_SIZE, EVAL_BATCH_SIZE_OF_PHOTOGRAPHS = 20, 4
 
 LOADER_THREADS = 4
 """Threads that decode photographs."""
+
+PADDING = 32
+"""Pixels: where images differ in size, they are padded to multiples of this, the coarsest stride."""
 
 
 class TrainBatches:
@@ -90,7 +93,7 @@ class TrainBatches:
 
     def _load(self, step: int) -> Batch:
         indices = slice(self.micro_batch, None, self.micro_batches)
-        return _collate(self.dataset, self.indices(step)[indices], self.flips(step)[indices])
+        return load_batch(self.dataset, self.indices(step)[indices], self.flips(step)[indices])
 
 
 def eval_batches(
@@ -114,12 +117,12 @@ def eval_batches(
     groups = [range(start, min(start + images_per_batch, len(dataset))) for start in starts]
     if not num_threads:
         for indices in groups:
-            yield _collate(dataset, indices)
+            yield load_batch(dataset, indices)
         return
     with ThreadPoolExecutor(num_threads) as pool:
         ahead: list[Future[Batch]] = []
         for indices in groups:
-            ahead.append(pool.submit(_collate, dataset, indices))
+            ahead.append(pool.submit(load_batch, dataset, indices))
             if len(ahead) > num_threads:
                 yield ahead.pop(0).result()
         for batch in ahead:
@@ -134,10 +137,13 @@ def loader_threads(dataset: InstanceSet) -> int:
     return 0 if dataset.same_size else LOADER_THREADS
 
 
-def _collate(dataset: InstanceSet, indices: range | list[int], flips: list[bool] | None = None) -> Batch:
-    """Fixed shapes where all images have one size; else as small as the images allow, in steps of 32 pixels."""
+def load_batch(dataset: InstanceSet, indices: Sequence[int], flips: list[bool] | None = None) -> Batch:
+    """The images at these positions of a set as one batch; flips: which of them to mirror, by default none.
+
+    Fixed shapes where all images have one size; else as small as the images allow, in multiples of PADDING.
+    """
     samples = [dataset[index] for index in indices]
     if dataset.same_size:
         return collate(samples, dataset.max_objects, flips, indices)
-    height, width = (max(sample.image.shape[axis] for sample in samples) for axis in (1, 2))
-    return collate(samples, None, flips, indices, size=(-(-height // 32) * 32, -(-width // 32) * 32))
+    height, width = (-(-max(sample.image.shape[axis] for sample in samples) // PADDING) * PADDING for axis in (1, 2))
+    return collate(samples, None, flips, indices, size=(height, width))

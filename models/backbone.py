@@ -70,6 +70,23 @@ class Backbone(Pretrained):
         self.load_state_dict({name: value for name, value in state.items() if name.startswith(prefixes)})
 
 
+class Projection(nn.Module):
+    """What stands for the backbone in a network that takes the maps of one that is frozen as a whole.
+
+    A 1x1 convolution that is trained, so that heads for fewer channels fit behind it; without out_channels nothing.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int | None, stride: int) -> None:
+        super().__init__()
+        self.layer = nn.Identity() if out_channels is None else nn.Conv2d(in_channels, out_channels, 1)
+        self.out_channels = out_channels or in_channels
+        self.stride = stride
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps [B, in_channels, h, w] to features [B, C, h, w]."""
+        return self.layer(maps)
+
+
 TOY_DEPTHS = {16: 2, 32: 3}
 """Stages behind the stem of the toy backbone of each stride: C4 and C5."""
 

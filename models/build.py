@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from models.backbone import Backbone, fold_batch_norm, toy_backbone
+from models.backbone import Backbone, Projection, fold_batch_norm, toy_backbone
 from models.config import (
     DetectorConfig,
     FCISConfig,
@@ -23,7 +23,7 @@ from models.heads import AveragedBoxHead, BoxHead, ConvHead, FCNMaskHead, MLPMas
 from models.mask_objective import MaskObjective, SigmoidMask, SoftmaxMask
 from models.mask_rcnn import MaskRCNN, RoIPooling
 from models.pooling import Pooling, PyramidAlign, PyramidPooling, RoIOperator
-from models.resnet import PYRAMID_STRIDES, PyramidBackbone, Res5, resnet, resnet_backbone
+from models.resnet import CHANNELS, LAYERS, PYRAMID_STRIDES, PyramidBackbone, Res5, resnet, resnet_backbone
 from models.rpn import RPNHead
 from ops.backends import Need, choose
 from ops.roi_align import roi_align
@@ -31,8 +31,14 @@ from ops.roi_pool import roi_pool
 from ops.roi_warp import roi_warp
 
 
-def build_backbone(settings: ModelConfig, stride: int) -> Backbone | PyramidBackbone:
-    """The backbone as every stage after its pretraining uses it: without batch normalisation."""
+def build_backbone(settings: ModelConfig, stride: int) -> Backbone | PyramidBackbone | Projection:
+    """The backbone as every stage after its pretraining uses it: without batch normalisation.
+
+    Of one that is frozen as a whole, what follows it: its maps come from outside the network (build_frozen_backbone).
+    """
+    if settings.freeze == "all":
+        assert isinstance(settings, ResNetConfig), "validation refuses it for others"
+        return Projection(CHANNELS[LAYERS[stride]], settings.roi_channels, stride)
     if isinstance(settings, ResNetConfig):
         network = resnet(settings.depth, settings.stride_in_1x1)
         if settings.pyramid:
@@ -41,6 +47,12 @@ def build_backbone(settings: ModelConfig, stride: int) -> Backbone | PyramidBack
     assert isinstance(settings, ToyConfig)
     backbone = toy_backbone(settings.channels, settings.blocks, settings.roi_channels, stride, freeze=settings.freeze)
     return fold_batch_norm(backbone.eval())
+
+
+def build_frozen_backbone(settings: ModelConfig, stride: int) -> Backbone:
+    """The backbone that is frozen as a whole (model.freeze=all), still with the weights to be loaded."""
+    assert isinstance(settings, ResNetConfig)
+    return resnet_backbone(resnet(settings.depth, settings.stride_in_1x1), stride, freeze=1 + LAYERS[stride]).eval()
 
 
 def build_shared_head(settings: ModelConfig, in_channels: int) -> tuple[nn.Module, int, int]:
@@ -112,7 +124,7 @@ def build_detector(config: DetectorConfig, num_classes: int) -> Detector:
 def build_fcis(config: DetectorConfig, num_classes: int) -> FCIS:
     assert isinstance(config.system, FCISConfig)
     backbone = build_backbone(config.model, config.stride)
-    assert isinstance(backbone, Backbone), "validation refuses FCIS on a pyramid"
+    assert not isinstance(backbone, PyramidBackbone), "validation refuses FCIS on a pyramid"
     return FCIS(
         backbone=backbone,
         head=ConvHead(backbone.out_channels, config.system.head_channels, config.system.head_depth),

@@ -138,7 +138,9 @@ class FCISConfig:
 class ModelConfig:
     """The network around the factors, whatever its backbone.
 
-    freeze: stages of the backbone, the stem included, that are not trained after pretraining.
+    freeze: stages of the backbone, the stem included, that are not trained after pretraining; "all": of a ResNet, the
+    whole backbone. Then its maps depend on the image alone, and the network is only what follows them: it takes maps in
+    place of images (models.backbone.Projection).
     box_hidden, box_depth: width and number of the box branch's fully connected layers before its predictions; with 0
     they are made from the average of the RoI's features.
     pooled_size: side of the RoIs' grid; mask_pooled_size: of a grid that the mask branch pools for itself, as with FPN,
@@ -147,7 +149,7 @@ class ModelConfig:
     proposals_before, proposals: kept by score (of each map), and after suppression; smallest_proposal: in pixels.
     """
 
-    freeze: Annotated[int, Field(ge=0)] = 2
+    freeze: Annotated[int, Field(ge=0)] | Literal["all"] = 2
     box_hidden: Count = 128
     box_depth: Annotated[int, Field(ge=0)] = 1
     pooled_size: Count = 7
@@ -170,6 +172,11 @@ class ModelConfig:
     def strides(self) -> tuple[int, ...]:
         """The values of `stride` that this network can be built with."""
         return (16, 32)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the backbone is frozen as a whole, so that the network takes its maps in place of images."""
+        return self.freeze == "all"
 
     @property
     def slot_step(self) -> int:
@@ -218,7 +225,7 @@ class ToyConfig(ModelConfig):
         return [
             *super().rules_at(stride),
             *((name, getattr(self, name) == value, f"{value}, {those}") for name, value in shipped.items()),
-            ("freeze", self.freeze <= depth, f"0 to {depth} stages"),
+            ("freeze", self.freeze != "all" and self.freeze <= depth, f"0 to {depth} stages"),
             ("shared_depth", not separate_mask_pooling or self.shared_depth == 0, f"0: {reason}"),
         ]
 
@@ -228,6 +235,7 @@ class ResNetConfig(ModelConfig):
     """torchvision's ResNet-50 or 101; the defaults are those of the paper's C4 ablations.
 
     weights: a file with torchvision's ImageNet weights, or "imagenet" to have torchvision fetch them once.
+    roi_channels: of a 1x1 convolution, trained, between the maps of a backbone frozen as a whole and the heads.
     stride_in_1x1: see `models.resnet.resnet`; it must fit the weights.
     pyramid: FPN; its anchors have one size on each of P2 to P6.
     res5_stride: of the shared head behind C4 (mask_pooled_size None): 1 on 7x7 RoIs, 2 on the released code's 14x14.
@@ -237,6 +245,7 @@ class ResNetConfig(ModelConfig):
     name: Literal["resnet"] = "resnet"
     depth: Literal[50, 101] = 50
     weights: str = "imagenet"
+    roi_channels: Count | None = None
     stride_in_1x1: bool = False
     pyramid: bool = False
     res5_stride: Literal[1, 2] = 1
@@ -261,9 +270,12 @@ class ResNetConfig(ModelConfig):
         shares = "a size, 14 as in the paper: the branches can share res5 behind C4 only"
         return [
             *super().rules_at(stride),
-            ("freeze", self.freeze <= depth, f"0 to {depth} stages"),
+            ("freeze", self.freeze == "all" or self.freeze <= depth, f"0 to {depth} stages, or all"),
+            ("freeze", not (self.frozen and self.pyramid), "a number: a pyramid is trained on more than one map"),
+            ("roi_channels", self.frozen or self.roi_channels is None, "null: it goes with freeze=all"),
             ("weights", known, "imagenet, or a file with torchvision's weights"),
             ("anchor_sizes", not self.pyramid or len(self.anchor_sizes) == 5, "5 sizes, one for each of P2 to P6"),
+            ("roi_channels", separate_mask_pooling or self.roi_channels is None, "null: res5 follows the map itself"),
             ("mask_pooled_size", separate_mask_pooling or stride == 16, shares),
             (
                 "res5_stride",

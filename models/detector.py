@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.assign import RoISample, sample_rois
-from models.backbone import Backbone
+from models.backbone import Backbone, Projection
 from models.config import ModelConfig
 from models.masks import crop_masks
 from models.resnet import PyramidBackbone
@@ -27,12 +27,13 @@ Draw = Callable[[str, tuple[int, ...]], Tensor]
 class Detector(nn.Module):
     """A two-stage detector: a backbone, proposals, and what a system makes of them: `losses`, `detect`, `masks_of`.
 
-    backbone: images [B, 3, H, W] -> features: a map [B, C, h, w], or those of a pyramid; has `stride`.
+    backbone: images [B, 3, H, W] -> features: a map [B, C, h, w], or those of a pyramid; has `stride`. Of a backbone
+              frozen as a whole (model.freeze=all) only what follows its maps, which stand for the images everywhere.
     rpn:      trained jointly on the backbone's features; None when proposals come from elsewhere.
     settings: how many anchors, proposals and RoIs are trained on and kept (section 3.1).
     """
 
-    backbone: Backbone | PyramidBackbone
+    backbone: Backbone | PyramidBackbone | Projection
     rpn: RPNHead | None
     settings: ModelConfig
 

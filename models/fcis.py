@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.assign import RoISample
-from models.backbone import Backbone
+from models.backbone import Backbone, Projection
 from models.config import FCISConfig, ModelConfig
 from models.detector import Detector, Draw, box_losses, mask_targets
 from models.heads import ConvHead
@@ -48,7 +48,7 @@ class FCIS(Detector):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Backbone | Projection,
         head: ConvHead,
         num_classes: int,
         settings: ModelConfig,

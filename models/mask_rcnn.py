@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.assign import RoISample
-from models.backbone import Backbone
+from models.backbone import Backbone, Projection
 from models.config import ModelConfig
 from models.detector import Detector, Draw, box_losses, mask_targets
 from models.mask_objective import MaskObjective
@@ -42,7 +42,7 @@ class MaskRCNN(Detector):
 
     def __init__(
         self,
-        backbone: Backbone | PyramidBackbone,
+        backbone: Backbone | PyramidBackbone | Projection,
         roi_pooling: RoIPooling,
         shared_head: nn.Module,
         box_head: nn.Module,

@@ -70,9 +70,13 @@ def resnet(depth: int, stride_in_1x1: bool = False) -> ResNet:
     return network
 
 
+LAYERS = {16: 3, 32: 4}
+"""Stages behind the stem up to the map of each stride: C4 and C5."""
+
+
 def resnet_backbone(network: Any, stride: int, freeze: int = 0) -> Backbone:
     """The stem and res2 up to the map of this stride, 16 (C4) or 32 (C5), of anything with a ResNet's attributes."""
-    count = {16: 3, 32: 4}[stride]
+    count = LAYERS[stride]
     stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
     layers = [network.layer1, network.layer2, network.layer3, network.layer4]
     return freeze_batch_norm(Backbone([stem, *layers[:count]], CHANNELS[count], stride, freeze))

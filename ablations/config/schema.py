@@ -159,7 +159,8 @@ class LauncherConfig:
 
 
 EXECUTION_SETTINGS = (
-    "outputs", "device", "workers", "threads", "compile", "force", "code", "checkpoint", "logger", "launcher",
+    "outputs", "cache_features", "device", "workers", "threads", "compile", "force", "code", "checkpoint", "logger",
+    "launcher",
 )  # fmt: skip
 """Settings of how a run is executed: of its result, they decide at most how sums are rounded."""
 
@@ -186,6 +187,7 @@ class Config:
     stages: StagesConfig = field(default_factory=StagesConfig)
 
     outputs: Annotated[str, Field(min_length=1)] = "outputs"
+    cache_features: bool = True
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: Count | None = None
     threads: Count | None = None

@@ -104,6 +104,7 @@ def compose_study(
     refuse_unused_settings(list(arms.values()), overrides, study=True)
     check_factors(study, arms)
     _check_floor(study, arms)
+    _check_exhibits(study, arms)
     budget = next(iter(arms.values())).budget
     seeds = range(budget.first_seed, budget.first_seed + budget.seeds)
     runs = [
@@ -169,6 +170,15 @@ def _check_floor(study: Study, arms: dict[str, Config]) -> None:
     mistakes = [f"study.floor.{name}: {describe_mismatch(what, got)}" for name, holds, what, got in rows if not holds]
     if mistakes:
         raise ConfigError("\n".join(mistakes))
+
+
+def _check_exhibits(study: Study, arms: dict[str, Config]) -> None:
+    """Raises ConfigError if exhibits, which run networks on images, would meet one that takes maps."""
+    if study.exhibits and any(config.model.frozen for config in arms.values()):
+        raise ConfigError(
+            f"model.freeze: expected a number of stages in study {study.name}, whose exhibits run networks on images "
+            "(study.exhibits), got all"
+        )
 
 
 def _split(override: str) -> tuple[str, int | str]:

@@ -12,13 +12,14 @@ from ablations.execution.reuse import archive_run, finished_record, reuse_finish
 from ablations.execution.run import run_arm
 from ablations.records.run_log import RunLog
 from ablations.records.storage import LOCK, clear_temporaries
-from ablations.stages.make import make_backbone, make_data, make_proposals
+from ablations.stages.make import make_backbone, make_data, make_features, make_proposals
 from ablations.stages.store import stages_of
 from data.folders import locked
 
 WORK: Mapping[str, Callable[..., Any]] = {
     "data": make_data,
     "backbone": make_backbone,
+    "features": make_features,
     "proposals": make_proposals,
     "run": run_arm,
 }
@@ -53,6 +54,8 @@ def plan(runs: Sequence[Run], work: Mapping[str, Callable[..., Any]] = WORK) -> 
     for run in runs:
         stages, stride = stages_of(run.config), run.config.stride
         names = {"data": f"data {stages.data_key}", "backbone": f"backbone {stages.backbone_key}"}
+        if stages.caches_features:
+            names["features"] = f"features stride {stride} {stages.features_key}"
         if stages.shares_proposals:
             names["proposals"] = f"proposals stride {stride} {stages.rpn_key}"
         needs: frozenset[str] = frozenset()

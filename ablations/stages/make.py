@@ -1,4 +1,4 @@
-"""Makes the stages that all arms of a study share: data, pretrained backbone, proposals. `store` says where they go.
+"""Makes the stages that all arms of a study share: data, backbone, its maps, proposals. `store` says where they go.
 
 On a CPU the last bits of sums depend on the number of threads. Studies and single runs, which have different numbers of
 threads, share stages, so stages are made on one.
@@ -15,6 +15,7 @@ from ablations.machine import one_thread
 from ablations.records.code_version import code_version
 from ablations.records.run_log import RunLog
 from ablations.records.storage import write_atomically
+from ablations.stages.features import file_name, wanted, write_maps
 from ablations.stages.pretraining import DenseNetwork, dense_losses
 from ablations.stages.proposals import proposal_network, proposal_training, propose_all
 from ablations.stages.store import CHECKPOINT, Stages, make_once
@@ -70,6 +71,13 @@ def make_backbone(stages: Stages, log: RunLog) -> None:
             save_tensors(folder / f"{stride}.safetensors", cpu_state_dict(backbone.state_dict()))
 
     make_once(stages, stages.backbone_folder, [stages.backbone_file.name], make, log)
+
+
+@one_thread()
+def make_features(stages: Stages, log: RunLog) -> None:
+    """Computes the maps of a backbone that is frozen as a whole."""
+    files = [file_name(split, index, mirrored) for split, _, index, mirrored in wanted(stages)]
+    make_once(stages, stages.features_folder, files, lambda folder: write_maps(stages, folder, log), log)
 
 
 @one_thread()

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ablations.stages.features import network_inputs
 from ablations.stages.jitter import jittered
 from ablations.stages.store import Stages, load_stage
 from ablations.training import distributed
@@ -15,7 +16,7 @@ from ablations.training.loop import TrainingSpec
 from ablations.training.stopping import check_stop
 from data.dataset import Batch, flip_boxes, to_device
 from data.loaders import eval_batches
-from models.backbone import Backbone, load_pretrained, pretrained_parts
+from models.backbone import Backbone, Projection, load_pretrained, pretrained_parts
 from models.build import build_backbone, build_rpn_head
 from models.config import ModelConfig
 from models.initialise import derive_seed, initialise
@@ -27,7 +28,7 @@ from models.structures import GroundTruth, Proposals
 class ProposalNetwork(nn.Module):
     """A backbone and an RPN head of its own: proposals share no features with the detectors that are compared."""
 
-    def __init__(self, backbone: Backbone | PyramidBackbone, head: RPNHead) -> None:
+    def __init__(self, backbone: Backbone | PyramidBackbone | Projection, head: RPNHead) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
@@ -61,9 +62,10 @@ def proposal_training(network: ProposalNetwork, stages: Stages, seed: int) -> Tr
     """The network's training; images, mirroring and sampled anchors depend on the seed."""
     config = stages.config
     batches = MicroBatches(stages.dataset("train"), config.budget.rpn, derive_seed(seed, "rpn"), seed)
+    inputs = network_inputs(stages, "train")
 
     def losses(step: int, micro_batch: int) -> dict[str, Tensor]:
-        batch = batches.batch(step, micro_batch).to(stages.device)
+        batch = inputs(batches.batch(step, micro_batch))
         output = network(batch.images)
         truth = GroundTruth(batch.boxes, batch.labels, batch.masks, batch.crowds)
         random_keys = to_device(batches.uniform(output.scores.shape, "anchors", step, micro_batch), stages.device)
@@ -83,11 +85,11 @@ def propose_all(network: ProposalNetwork, stages: Stages, split: str) -> Proposa
 def proposals_by_batch(network: ProposalNetwork, stages: Stages, split: str) -> list[tuple[Tensor, Tensor]]:
     """Boxes and scores for this process's share of the batches of a split's images, batch by batch."""
     network.eval()
-    proposals = []
+    inputs, proposals = network_inputs(stages, split), []
     for batch in eval_batches(stages.dataset(split), rank=distributed.rank(), world_size=distributed.world_size()):
         if distributed.world_size() == 1:
             check_stop()
-        proposed = propose_batch(network, batch.to(stages.device), stages.config.model)
+        proposed = propose_batch(network, inputs(batch), stages.config.model)
         proposals.append((proposed.boxes.cpu(), proposed.scores.cpu()))
     return proposals
 

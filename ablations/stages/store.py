@@ -95,9 +95,13 @@ class Stages:
     @property
     def rpn_key(self) -> str:
         settings, schedule = self.config.model, dataclasses.asdict(self.config.budget.rpn)
-        fields = [name for name in RPN_FIELDS if hasattr(settings, name)]
+        fields = [name for name in RPN_FIELDS if hasattr(settings, name)] + ["roi_channels"] * settings.frozen
         backbone = [self.backbone_key, self.data_key, self.config.stride, self.config.precision]
         return digest([self.seed, backbone, schedule, {name: getattr(settings, name) for name in fields}])
+
+    @property
+    def features_key(self) -> str:
+        return digest([self.backbone_key, self.data_key, self.config.stride, self.config.precision])
 
     @property
     def device(self) -> torch.device:
@@ -118,6 +122,11 @@ class Stages:
         """Whether the run depends on the proposals of the shared network."""
         return self.config.task == "detection" and self.config.rpn == "separate"
 
+    @property
+    def caches_features(self) -> bool:
+        """Whether the run reads the maps of a frozen backbone from a stage; those computed anew are the same."""
+        return self.config.model.frozen and self.config.cache_features
+
     def work_folder(self, name: str) -> Path:
         """The folder of a stage's log and status while it is being made."""
         return self.root / "work" / name.replace(" ", "-")
@@ -129,6 +138,10 @@ class Stages:
     @property
     def rpn_folder(self) -> Path:
         return self.root / f"rpn-{self.rpn_key}"
+
+    @property
+    def features_folder(self) -> Path:
+        return self.root / f"features-{self.features_key}"
 
     @property
     def backbone_file(self) -> Path:

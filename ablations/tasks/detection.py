@@ -14,6 +14,7 @@ from ablations.evaluation.overlap import overlap_metrics
 from ablations.evaluation.true_boxes import true_box_metrics
 from ablations.records.schema import WEIGHTS
 from ablations.records.storage import result_file, write_atomically
+from ablations.stages.features import network_inputs
 from ablations.stages.proposals import proposal_source
 from ablations.stages.store import Stages, stages_of
 from ablations.tasks.base import Metrics, Task
@@ -43,7 +44,7 @@ def detection_task(stages: Stages) -> Task:
         metrics = {"bbox": average_precision(truth, results, "bbox")}
         if model.predicts_masks:
             metrics |= {"segm": average_precision(truth, results, "segm"), "overlap": overlap_metrics(truth, results)}
-            batches = (batch.to(stages.device) for batch in eval_batches(stages.evaluated))
+            batches = map(network_inputs(stages, stages.split), eval_batches(stages.evaluated))
             metrics |= true_box_metrics(model, batches, stages.config.stride)
         return metrics
 
@@ -72,12 +73,12 @@ def trained_model(run: Run) -> Detector:
 def detection_training(model: Detector, stages: Stages) -> TrainingSpec:
     """The model's training, with the same images, mirroring, proposals and random numbers in all arms of a seed."""
     config, device = stages.config, stages.device
-    propose = proposal_source(stages, "train")
+    propose, inputs = proposal_source(stages, "train"), network_inputs(stages, "train")
     batches = MicroBatches(stages.dataset("train"), config.budget.train, config.seed, config.seed)
 
     def losses(step: int, micro_batch: int) -> dict[str, Tensor]:
         batch = batches.batch(step, micro_batch)
-        proposals, batch = propose(batch), batch.to(device)
+        proposals, batch = propose(batch), inputs(batch)
         truth = GroundTruth(batch.boxes, batch.labels, batch.masks, batch.crowds)
         draw = lambda name, shape: to_device(batches.uniform(shape, name, step, micro_batch), device)  # noqa: E731
         return model(batch.images, batch.sizes, truth, proposals, draw)
@@ -94,11 +95,11 @@ def detect(model: Detector, stages: Stages) -> list[dict[str, Any]]:
 
 def detections_by_batch(model: Detector, stages: Stages) -> list[list[dict[str, Any]]]:
     """COCO results for this process's share of the batches of evaluated images, batch by batch."""
-    propose = proposal_source(stages, stages.split)
+    propose, inputs = proposal_source(stages, stages.split), network_inputs(stages, stages.split)
     results = []
     for batch in eval_batches(stages.evaluated, rank=distributed.rank(), world_size=distributed.world_size()):
         if distributed.world_size() == 1:
             check_stop()
-        proposals, batch = propose(batch), batch.to(stages.device)
+        proposals, batch = propose(batch), inputs(batch)
         results.append(list(coco_results(model(batch.images, batch.sizes, proposals=proposals), batch)))
     return results

@@ -11,6 +11,7 @@ from torch import Tensor
 from ablations.evaluation.coco import coco_results
 from ablations.evaluation.recall import recall
 from ablations.records.storage import write_atomically
+from ablations.stages.features import network_inputs
 from ablations.stages.proposals import ProposalNetwork, proposal_network, proposal_training, propose_all
 from ablations.stages.store import Stages
 from ablations.tasks.base import Metrics, Task
@@ -51,9 +52,9 @@ def unlearnt(network: ProposalNetwork, stages: Stages, split: str, kind: str) ->
     kind: "anchors" takes the network's anchors in random order; "grid" takes `windows`, the largest size first and in
     random order within a size; "random" takes random boxes, whose sides and ratios lie in the range of the anchors'
     """
-    dataset, kept = stages.dataset(split), []
+    dataset, inputs, kept = stages.dataset(split), network_inputs(stages, split), []
     for batch in eval_batches(dataset):
-        features = network.backbone(batch.images[:1].to(stages.device))
+        features = network.backbone(inputs(batch).images[:1])
         anchors = torch.cat(network.head.anchors([features] if isinstance(features, Tensor) else features)).cpu()
         for size, index in zip(batch.sizes, batch.indices.tolist(), strict=True):
             draw = lambda name, *shape: uniform(shape, stages.config.seed, kind, name, index)  # noqa: B023, E731
