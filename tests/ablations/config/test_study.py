@@ -98,6 +98,14 @@ def test_a_floor_names_an_arm_with_masks_and_a_margin(compose, study, floor, exp
     assert compose_study(composed, [f"study={study}"], compose)[0].floor == Floor(list(composed.study.arms)[-1], 10)
 
 
+def test_a_study_whose_exhibits_run_networks_on_images_refuses_one_that_takes_maps(compose, tmp_path):
+    (tmp_path / "weights.pth").touch()
+    frozen = ["model=r50_frozen", f"model.weights={tmp_path / 'weights.pth'}"]
+    composed_study(compose, "misalignment", *frozen)
+    with pytest.raises(ConfigError, match=r"model.freeze: expected a number of stages in study maskclass"):
+        composed_study(compose, "maskclass", *frozen)
+
+
 def test_a_single_run_is_named_by_what_it_sets(compose):
     overrides = ["stride=32", "roi=pool", "seed=3", "outputs=/tmp/x"]
     run = single_run(compose(overrides), overrides)

@@ -13,13 +13,15 @@ from torchvision.models import resnet50
 from ablations.config.loading import from_hydra
 from ablations.config.study import Run
 from ablations.errors import ConfigError, Stopped, TrainingError
+from ablations.evaluation.coco import coco_results
 from ablations.execution.jobs import plan
 from ablations.execution.run import run_arm
+from ablations.predict import run_predictor
 from ablations.stages import features
 from ablations.stages.features import frozen_backbone, network_inputs
 from ablations.stages.make import make_backbone, make_features
 from ablations.stages.store import Stages, stages_of
-from ablations.tasks.detection import build_model
+from ablations.tasks.detection import build_model, trained_model
 from data.loaders import load_batch
 from tests.damage import flip_bit
 
@@ -84,6 +86,20 @@ def test_a_run_with_kept_maps_and_one_that_computes_them_leave_the_same_bytes(co
         assert json.loads(left[-1][0])
     assert left[0] == left[1]
     assert len(files(stages_of(config))) == 9  # three training images, mirrored too, and three others
+
+
+def test_a_run_behind_a_frozen_backbone_predicts_on_pictures_as_it_detects(compose, overrides, log, tmp_path):
+    run = Run("study", "arm", from_hydra(compose([*overrides, "rpn=joint"])))
+    for job in plan([run]):
+        job.work(log) if job.run is None else run_arm(run, log)
+    stages = stages_of(run.config)
+    batch = network_inputs(stages, "val")(load_batch(stages.dataset("val"), [1]))
+    detected = list(coco_results(trained_model(run)(batch.images, batch.sizes), batch))
+    picture = Image.open(tmp_path / "set/val/2.png")
+    assert run_predictor(run.folder, torch.device("cpu")).detect(picture, 2) == detected != []
+    flip_bit(stages.backbone_file)
+    with pytest.raises(ConfigError, match="model.safetensors is damaged"):
+        run_predictor(run.folder, torch.device("cpu"))
 
 
 def test_only_a_backbone_frozen_as_a_whole_has_a_stage_of_maps(compose, overrides):
