@@ -75,8 +75,9 @@ coco: $(INSTALLED) ## download COCO 2017 (about 20 GB) to datasets/coco
 
 ##@ Benchmarks
 
-bench: $(INSTALLED) ## a training step and inference, beside torchvision's Mask R-CNN
+bench: $(INSTALLED) ## a training step and inference beside torchvision's Mask R-CNN; what part of a study's step is arithmetic
 	$(PY) -m ablations.bench.step
+	$(PY) -m ablations.bench.arithmetic
 
 bench-resnet: $(INSTALLED) ## the same with ResNet-50, a feature pyramid and equal weights
 	$(PY) -m ablations.bench.resnet
@@ -96,10 +97,10 @@ setup: $(INSTALLED) ## create .venv with what studies and reports need; other ta
 setup-dev: $(INSTALLED_DEV) ## create .venv with all of it: also tests, linters, Ray, submitit and TensorBoard
 
 test: $(INSTALLED_DEV) ## run all tests
-	$(PY) -m pytest -n auto
+	$(PY) -m pytest -n auto --dist loadgroup
 
 test-fast: $(INSTALLED_DEV) ## run the quick tests only, for daily work
-	$(PY) -m pytest -n auto -m "not slow"
+	$(PY) -m pytest -n auto --dist loadgroup -m "not slow"
 
 check: $(INSTALLED_DEV) ## check formatting, lint and types
 	$(VENV)/bin/ruff check .

@@ -15,6 +15,11 @@ from ablations.records.run_log import RunLog
 CONF = Path(__file__).parent.parent / "conf"
 
 
+def pytest_collection_modifyitems(items):
+    """The slow tests come first, so that at the end quick ones are left to keep all processes busy."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def default_signals():
     """Whoever starts the tests in the background may have had signals ignored, and commands respect that."""

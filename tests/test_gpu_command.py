@@ -36,6 +36,7 @@ def test_a_trial_runs_every_step_and_keeps_its_records(tmp_path):
     assert set(json.loads((tmp_path / "steps/gpu.json").read_text())["seconds"]) == {"toy", "resnet"}
 
 
+@pytest.mark.slow
 def test_a_step_out_of_time_is_ended_and_its_output_kept(tmp_path):
     slow = Step("slow", ["-uc", "import time; print('begun'); time.sleep(60)"], 1)
     line = run(slow, tmp_path, 3, dict(os.environ))
@@ -45,6 +46,7 @@ def test_a_step_out_of_time_is_ended_and_its_output_kept(tmp_path):
     assert bad["result"] == "failed with 3"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_without_a_gpu_one_sentence_says_so(tmp_path):
     command = [sys.executable, "-m", "tools.gpu", "--out", str(tmp_path / "records")]

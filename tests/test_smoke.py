@@ -22,6 +22,9 @@ ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 
 TINY = ["budget=smoke", "budget.train_images=16", "budget.val_images=6", "budget.train.steps=3"]
+on_the_study = pytest.mark.xdist_group("study")
+"""Tests of the fixture `study` run in one process, so that it is made once."""
+
 SECRET = "a-key-that-nobody-else-must-see-0123456789"
 
 
@@ -38,6 +41,7 @@ def study(tmp_path_factory):
     return outputs, run("study=roialign", *TINY, f"outputs={outputs}")
 
 
+@on_the_study
 def test_a_study_leaves_a_record_of_every_run(study):
     outputs, done = study
     assert done.returncode == 0, done.stdout + done.stderr
@@ -58,6 +62,7 @@ def test_a_study_leaves_a_record_of_every_run(study):
     assert not [path for path in written if SECRET.encode() in path.read_bytes()] and SECRET not in done.stdout
 
 
+@on_the_study
 def test_a_packed_study_gives_others_the_same_report(study, tmp_path):
     outputs, _ = study
     archive, others = tmp_path / "study.zip", tmp_path / "others"
@@ -84,6 +89,7 @@ def test_a_packed_study_gives_others_the_same_report(study, tmp_path):
     assert not list(others.rglob("*.safetensors")) and not (others / "roialign/report").exists()
 
 
+@on_the_study
 def test_finished_runs_are_not_executed_again_and_a_lost_one_is_reproduced(study):
     outputs, _ = study
     lost = outputs / "roialign/align-16/seed1/run.json"
@@ -103,6 +109,7 @@ def same_files(run_folder: Path, other: Path) -> bool:
     return all((run_folder / name).read_bytes() == (other / name).read_bytes() for name in names)
 
 
+@on_the_study
 def test_ray_gives_the_same_records(study, tmp_path, monkeypatch):
     """On a cluster of its own."""
     pytest.importorskip("ray")
@@ -119,6 +126,7 @@ def test_ray_gives_the_same_records(study, tmp_path, monkeypatch):
         assert torture.timeless(path) == torture.timeless(local) and same_files(path.parent, local.parent)
 
 
+@on_the_study
 def test_submitit_gives_the_same_records(study, tmp_path):
     """With its executor for this machine, which starts a process for each job as Slurm would."""
     pytest.importorskip("submitit")
@@ -172,6 +180,7 @@ def test_mistakes_are_told_in_a_line_each_and_nothing_is_begun(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@on_the_study
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 def test_killing_a_study_ends_its_workers_and_loses_nothing(study, tmp_path):
     """A short version of tests/torture.py: killed within a stage and within a run, a study ends as if undisturbed."""

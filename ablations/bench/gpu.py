@@ -1,6 +1,6 @@
 """Training steps on a GPU: the toy and ResNet-50 with a pyramid, compiled and not, beside torchvision's.
 
-    python -m ablations.bench.gpu [--side 800] [--images 2] [--rounds N] [--out FOLDER]
+    python -m ablations.bench.gpu [--side 800] [--images 2] [--rounds N] [--warm-up N] [--out FOLDER]
 
 The networks and batches are those of `bench.step` and `bench.resnet`; on each turn the GPU's work is waited for.
 """
@@ -56,7 +56,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             steps = training_steps(network, torchvision, batch)
             waited = {side: waited_for(run, device) for side, run in steps.items()}
             try:
-                seconds = take_turns(waited, options.rounds, warm_up=2)
+                seconds = take_turns(waited, options.rounds, options.warm_up)
             except Exception as error:  # what cannot be compiled must not cost the other measurements
                 failures[phase] = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
                 continue
@@ -77,7 +77,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", help="where both sides train (cuda)")
     parser.add_argument("--side", type=int, default=800, help="side of the pyramid's images in pixels (800)")
     parser.add_argument("--images", type=int, default=2, help="images a step (2)")
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds, after two to warm up (5)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds (5)")
+    parser.add_argument("--warm-up", type=int, default=2, help="rounds before them, on which compilers work (2)")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave out compiled steps")
     run_benchmark("gpu", parser, measure, table)
 

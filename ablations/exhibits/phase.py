@@ -28,6 +28,9 @@ from models.detector import Detector
 from models.masks import paste_masks
 
 NUM_SCENES = 10
+"""The most scenes; there are fewer where less than IMAGES_PER_SCENE times as many images are evaluated."""
+
+IMAGES_PER_SCENE = 30
 
 STRIP = range(0, SHIFTS, 8)
 """The shifts whose masks are shown."""
@@ -45,7 +48,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     spec = runs[0].config.data
     if not isinstance(spec, ShapesSpec):
         raise ConfigError(f"exhibits: sliding scenes are drawn: expected data=shapes, got data={spec.kind}")
-    scenes = SlidingScenes(spec, NUM_SCENES)
+    scenes = SlidingScenes(spec, max(2, min(NUM_SCENES, spec.num_val // IMAGES_PER_SCENE)))
     first_seed = min(run.config.seed for run in runs)
     metrics: dict[str, dict[str, Any]] = defaultdict(dict)
     variances: dict[str, dict[str, Any]] = defaultdict(dict)
@@ -63,7 +66,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     first_runs = [run for run in runs if run.config.seed == first_seed]
     x1, y1, x2, y2 = bounds(scene.mask)
     return {
-        "num_scenes": NUM_SCENES,
+        "num_scenes": len(scenes.scenes),
         "side": SIDE,
         "metrics": dict(metrics),
         "variances": dict(variances),

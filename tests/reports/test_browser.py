@@ -5,6 +5,8 @@ import pytest
 from reports.load import read_study
 from reports.render import render
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("report")]  # one process makes the page
+
 
 @pytest.fixture(scope="module")
 def report(outputs, tmp_path_factory):

@@ -47,6 +47,7 @@ def test_the_next_study_is_one_that_was_not_run(outputs, tmp_path):
     assert "python -m reports.claims" in next_to_try(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_report_command_prints_where_the_page_is_and_what_is_next(outputs, tmp_path, capsys):
     assert main(["roialign", "--outputs", str(outputs), "--out", str(tmp_path), "--resamples", "0"]) == 0
     told = capsys.readouterr().out

@@ -43,7 +43,7 @@ def two_networks(monkeypatch):
     return state
 
 
-OPTIONS = argparse.Namespace(device="cpu", images=1, side=64, rounds=3, compile=False)
+OPTIONS = argparse.Namespace(device="cpu", images=1, side=64, rounds=3, warm_up=2, compile=False)
 
 
 def test_both_networks_are_measured(two_networks):

@@ -13,6 +13,7 @@ from reports.web import story
 from reports.web.site import published, write_site
 
 ROOT = Path(__file__).parents[3]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]  # one process makes the page
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,26 @@ def test_the_story_fits_asks_for_nothing_and_can_be_read(open_page, accessible, 
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     accessible(page)
     assert page.troubles == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_the_ledger_fits_asks_for_nothing_and_can_be_read(open_page, accessible, site, width, scheme):
+    page = open_page(site / "claims/claims.html", width, scheme)
+    page.evaluate("document.querySelectorAll('details').forEach((fold) => (fold.open = true))")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("h2", has_text="Slide").count() == 11
+    accessible(page)
+    assert page.troubles == []
+
+
+def test_no_published_report_is_wider_than_the_screen(open_page, site):
+    for path in sorted(site.glob("*/report.html")):
+        page = open_page(path)
+        page.evaluate("document.querySelectorAll('details').forEach((fold) => (fold.open = true))")
+        for width in (390, 1280):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path.parent.name
+        assert page.troubles == [], path.parent.name
 
 
 def test_the_story_can_be_read_without_scripts(open_page, site):
