@@ -10,7 +10,9 @@ training images are made: validation stays on untouched photographs.
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ from data.images import fitted_size, read_image
 from data.scene import bounds
 from data.specs import CollageSpec
 
-GENERATOR = 1
+GENERATOR = 2
 """Raised whenever the same specification gives other collages."""
 
 STREAM = 10
@@ -89,21 +91,22 @@ class Collages(InstanceSet):
         self.digest = hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def _usable(self) -> list[int]:
-        """The places of the photographs whose licences are those asked for; not of strips that hold no object."""
-        pictures = self.photographs.pictures
-        if self.spec.licences is None:
-            return [place for place, picture in enumerate(pictures) if min(self._fitted(picture)) >= NARROW]
-        path = self.spec.paths("train")[0]
-        entries = {key_of(entry["id"]): entry for entry in annotations.read(path)["images"]}
+        """The places of the photographs whose licences allow collages; not of strips that hold no object."""
+        path, pictures, wanted = self.spec.paths("train")[0], self.photographs.pictures, self.spec.licences
+        content = annotations.read(path)
+        entries = {key_of(entry["id"]): entry for entry in content["images"]}
         licences = {number: entries[key].get("license") for key, number in numbered(entries).items()}
+        forbidding = no_derivatives(content.get("licenses"))
+        allowed = [licence for licence in licences.values() if licence not in forbidding] if wanted is None else wanted
         usable = [
             place
             for place, picture in enumerate(pictures)
-            if licences[picture.image_id] in self.spec.licences and min(self._fitted(picture)) >= NARROW
+            if licences[picture.image_id] in allowed and min(self._fitted(picture)) >= NARROW
         ]
         if not usable:
-            there = sorted({str(licences[picture.image_id]) for picture in pictures})
-            raise ValueError(f"data.licences: expected some of {path}'s {', '.join(there)}, got {self.spec.licences}")
+            there = ", ".join(sorted({str(licences[picture.image_id]) for picture in pictures}))
+            got = list(wanted) if wanted else f"none that allows adaptations (NoDerivatives: {forbidding})"
+            raise ValueError(f"data.licences: expected some of {path}'s {there}, got {got}")
         return usable
 
     def _whole(self, picture: Picture) -> list[Outlined]:
@@ -182,6 +185,19 @@ class Collages(InstanceSet):
         around = slice(top - 1, bottom + 1), slice(left - 1, right + 1)
         turn = -1 if mirrored else 1
         return Cutout(item.label, pixels[around][:, ::turn], mask[around][:, ::turn])
+
+
+def no_derivatives(licences: Any) -> list[Any]:
+    """The numbers of those licences that forbid adaptations, by an annotation file's table of licences, if it has one.
+
+    Creative Commons' NoDerivatives licences have "nd" in their address and "NoDeriv" in their name.
+    """
+    table = [entry for entry in licences if isinstance(entry, dict)] if isinstance(licences, list) else []
+    return [
+        entry.get("id")
+        for entry in table
+        if re.search(r"-nd\b", str(entry.get("url", ""))) or "noderiv" in str(entry.get("name", "")).lower()
+    ]
 
 
 def covered(ground: Sample, pasted: list[tuple[int, np.ndarray]], min_visible: float) -> Sample:

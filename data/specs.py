@@ -182,7 +182,8 @@ class CollageSpec(FolderSpec):
     scale:       least and greatest factor by which a cut-out's size changes, where it fits
     smallest:    least side of an object to cut out (square root of its box's area), in pixels of its resized photograph
     min_visible: an object that is covered beyond this part of its pixels is neither an object nor background any more
-    licences:    use only photographs with these licences, by the numbers of the annotation file; None for all
+    licences:    use only photographs with these licences, by the numbers of the annotation file; None for all but those
+                 whose licences forbid adaptations, as the file's table of licences names them (NoDerivs)
     """
 
     kind: Literal["collage"] = "collage"
@@ -192,7 +193,7 @@ class CollageSpec(FolderSpec):
     scale: tuple[Annotated[float, Field(ge=0.1)], Annotated[float, Field(le=10)]] = (0.5, 1.25)
     smallest: Annotated[float, Field(ge=4)] = 32.0
     min_visible: Annotated[float, Field(gt=0, le=1)] = 0.3
-    licences: list[int] | None = None
+    licences: tuple[int, ...] | None = None
 
     def rules(self) -> list[tuple[str, bool, str]]:
         """Rows of a field's name, whether it fits the other fields, and what would."""

@@ -87,6 +87,19 @@ def results_problem(content: Any, truth: Mapping[str, Any] | None) -> str:
     return "" if sizes is None else _masks_problem(content, sizes)
 
 
+def objects_problem(content: Any, truth: Mapping[str, Any] | None) -> str:
+    """What is wrong with figures by object: "image_ids" and lists as long, of numbers or None. truth: of the images."""
+    if not isinstance(content, dict) or not all(isinstance(column, list) for column in content.values()):
+        return "expected lists by name"
+    if "image_ids" not in content or len({len(column) for column in content.values()}) > 1:
+        return "expected a list of image_ids, and the others of its length"
+    known = None if truth is None else {image["id"] for image in truth["images"]}
+    if not all(is_id(image) and (known is None or image in known) for image in content["image_ids"]):
+        return "expected ids of evaluated images as image_ids"
+    figures = (value for name, column in content.items() if name != "image_ids" for value in column)
+    return "" if all(value is None or is_number(value) for value in figures) else "expected numbers or null as figures"
+
+
 def picture_problem(path: Path, size: tuple[int, int] | None = None) -> str:
     """What is wrong with a picture of a study. size: (height, width) that the ground truth gives it."""
     if not path.is_file():

@@ -10,12 +10,20 @@ from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 from ablations.errors import RecordError
-from ablations.records.schema import ExhibitRecord, RunRecord, StudyRecord
+from ablations.records.schema import TRUE_BOXES, ExhibitRecord, RunRecord, StudyRecord
 from ablations.records.storage import load_exhibit, load_run, load_status, load_study
 from data import digests
-from reports.contents import Unusable, log_line, picture_problem, read_json, results_problem, truth_problem
+from reports.contents import (
+    Unusable,
+    log_line,
+    objects_problem,
+    picture_problem,
+    read_json,
+    results_problem,
+    truth_problem,
+)
 
-READ = ("detections.json", "metrics.jsonl")
+READ = ("detections.json", "metrics.jsonl", TRUE_BOXES)
 """The files of a run that are read besides its record; they are used only if they are what the run wrote."""
 
 Trouble = Literal["missing", "failed", "unreadable", "unplanned"]
@@ -96,6 +104,13 @@ class StudyResults:
         samples = set(self.record.sample_image_ids)
         self._of_samples[arm, seed] = [result for result in content if result["image_id"] in samples]
         return content
+
+    def true_boxes(self, arm: str, seed: int) -> dict[str, list[Any]] | None:
+        """A run's masks on true boxes, object by object; None when the file is missing or refused.
+
+        "image_ids", and by name the figures that means over objects are of, in points; None of objects not in a mean.
+        """
+        return self._content(f"{arm}/seed{seed}/{TRUE_BOXES}", lambda it: objects_problem(it, self.ground_truth))
 
     def reading(self, arm: str, seed: int) -> tuple[list[dict[str, Any]] | None, str]:
         """What reading a run's detections left here: those of the sample images, and why the file was refused."""

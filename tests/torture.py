@@ -34,7 +34,7 @@ STUDY += ["model.weights=scratch", "budget.backbone.steps=10", "budget.train.ste
 MOST_CHANGES = 20
 
 # Files of a repeated run that must have the same bytes; run.json is compared without times and machine.
-SAME_BYTES = ("config.yaml", "metrics.jsonl", "detections.json", "model.safetensors")
+SAME_BYTES = ("config.yaml", "metrics.jsonl", "detections.json", "true_boxes.json", "model.safetensors")
 
 
 def start(arguments: list[str], outputs: Path) -> subprocess.Popen:

@@ -19,6 +19,9 @@ from ablations.records.schema import Arm, Floor, Hypothesis, flatten
 Compose = Callable[[list[str]], DictConfig]
 Read = Callable[[DictConfig], Config]
 
+FLOOR_FIGURES = ("IoU", "IoU_96_px_and_more")
+"""Of masks on true boxes: over all objects, and over those whose side is three cells of stride 32 or more."""
+
 UNNAMED = ("seed", "study", *EXECUTION_SETTINGS)
 """What a user may set on the command line without giving a single run another name."""
 
@@ -166,6 +169,7 @@ def _check_floor(study: Study, arms: dict[str, Config]) -> None:
     rows = [
         ("arm", arm in with_masks, expected, arm),
         ("margin", 0 < margin < 100, "points, more than 0 and less than 100", margin),
+        ("figure", study.floor.figure in FLOOR_FIGURES, f"one of {', '.join(FLOOR_FIGURES)}", study.floor.figure),
     ]
     mistakes = [f"study.floor.{name}: {describe_mismatch(what, got)}" for name, holds, what, got in rows if not holds]
     if mistakes:

@@ -9,6 +9,8 @@ features and depend on the ground truth alone. A network that is no better says 
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,21 +38,44 @@ Tables = dict[str, dict[str, float | None]]
 """kind -> name -> figure in points; None where there are no such objects."""
 
 
-def true_box_metrics(model: Detector, batches: Iterable[Batch], stride: int) -> Tables:
-    """Mean mask IoU and AP over all objects, and the mean IoU by the object's side: the same names for each kind.
+@dataclass(frozen=True)
+class TrueBoxMasks:
+    """All objects, in the order of evaluation: the ids of their images, their sides in pixels, and the IoU of their
+    masks by kind: "true_boxes", the model's; "floor_box", the filled box; "floor_ellipse", the ellipse that touches its
+    four sides. All [objects]."""
+
+    image_ids: Tensor
+    sides: Tensor
+    overlaps: dict[str, Tensor]
+
+    def tables(self, stride: int) -> Tables:
+        """Mean IoU and AP over all objects, and the mean IoU by the object's side: the same names for each kind."""
+        return {kind: _table(self.sides, of_kind, stride) for kind, of_kind in self.overlaps.items()}
+
+    def by_object(self) -> dict[str, list[Any]]:
+        """The ids, and object by object what the means "true_boxes.IoU" and "true_boxes.IoU_96_px_and_more" are of, in
+        points; None where an object is not in a mean. Reports draw other images from it."""
+        points = [round(100 * value, 2) for value in self.overlaps["true_boxes"].tolist()]
+        large = [value if side >= LARGE else None for value, side in zip(points, self.sides.tolist(), strict=True)]
+        return {"image_ids": self.image_ids.tolist(), "IoU": points, "IoU_96_px_and_more": large}
+
+
+def true_box_masks(model: Detector, batches: Iterable[Batch]) -> TrueBoxMasks:
+    """The model's masks on the true boxes of all objects, and the two floors.
 
     batches: on the model's device, in the order of evaluation. Masks are compared in the pixels of the network's image.
-    Kinds: "true_boxes", the model's masks; "floor_box", the filled box; "floor_ellipse", the ellipse that touches its
-    four sides.
     """
+    image_ids: list[Tensor] = []
     sides: list[Tensor] = []
     overlaps: dict[str, list[Tensor]] = {"true_boxes": [], "floor_box": [], "floor_ellipse": []}
     for batch in batches:
         side, overlap = mask_overlaps(model, batch)
+        image_ids.append(batch.image_ids.repeat_interleave((batch.labels > 0).sum(1)).cpu())
         sides.append(side)
         for kind, of_batch in {"true_boxes": overlap, **floor_overlaps(batch)}.items():
             overlaps[kind].append(of_batch)
-    return {kind: _table(torch.cat(sides), torch.cat(of_kind), stride) for kind, of_kind in overlaps.items()}
+    joined = {kind: torch.cat(of_kind) for kind, of_kind in overlaps.items()}
+    return TrueBoxMasks(torch.cat(image_ids), torch.cat(sides), joined)
 
 
 def _table(side: Tensor, overlap: Tensor, stride: int) -> dict[str, float | None]:

@@ -10,6 +10,7 @@ A study folder looks like this (JSON and YAML are written atomically, `run.json`
     outputs/<study>/<arm>/seed<k>/config.yaml    the run's composed configuration
     outputs/<study>/<arm>/seed<k>/metrics.jsonl  one line of losses and learning rate per logged step
     outputs/<study>/<arm>/seed<k>/detections.json  COCO results: RLE masks, xywh boxes, scores
+    outputs/<study>/<arm>/seed<k>/true_boxes.json  the mask IoU on every object's true box, for models with masks
     outputs/<study>/<arm>/seed<k>/model.safetensors
     outputs/<study>/<arm>/seed<k>/log.txt        what was said on the way, tracebacks included
     outputs/<study>/<arm>/seed<k>/status.json    Status: how far the run is, or why it failed
@@ -32,7 +33,8 @@ DIFFERENCE = " - "
 """In the name of a metric: "segm.AP75 - segm.AP50", how much more one figure changes than another."""
 
 WEIGHTS = "model.safetensors"
-RESULT_FILES = ("config.yaml", "metrics.jsonl", "detections.json", "proposals.safetensors", WEIGHTS)
+TRUE_BOXES = "true_boxes.json"
+RESULT_FILES = ("config.yaml", "metrics.jsonl", "detections.json", TRUE_BOXES, "proposals.safetensors", WEIGHTS)
 """The files of a run whose digests are in its record."""
 
 State = Literal["running", "done", "failed", "stopped"]
@@ -80,10 +82,12 @@ class Floor:
 
     arm: whose mask IoU on true boxes is compared with what filling the box and an ellipse in it reach.
     margin: points by which it has to be above the better of the two.
+    figure: of all objects, "IoU", or of those of a size, such as "IoU_96_px_and_more".
     """
 
     arm: str
     margin: float
+    figure: str = "IoU"
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # a misspelt name is no floor
 

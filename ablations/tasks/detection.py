@@ -11,8 +11,8 @@ from torch import Tensor
 from ablations.config.study import Run
 from ablations.evaluation.coco import average_precision, coco_results
 from ablations.evaluation.overlap import overlap_metrics
-from ablations.evaluation.true_boxes import true_box_metrics
-from ablations.records.schema import WEIGHTS
+from ablations.evaluation.true_boxes import true_box_masks
+from ablations.records.schema import TRUE_BOXES, WEIGHTS
 from ablations.records.storage import result_file, write_atomically
 from ablations.stages.features import network_inputs
 from ablations.stages.proposals import proposal_source
@@ -45,7 +45,9 @@ def detection_task(stages: Stages) -> Task:
         if model.predicts_masks:
             metrics |= {"segm": average_precision(truth, results, "segm"), "overlap": overlap_metrics(truth, results)}
             batches = map(network_inputs(stages, stages.split), eval_batches(stages.evaluated))
-            metrics |= true_box_metrics(model, batches, stages.config.stride)
+            masks = true_box_masks(model, batches)
+            write_atomically(folder / TRUE_BOXES, json.dumps(masks.by_object()))
+            metrics |= masks.tables(stages.config.stride)
         return metrics
 
     operators = serving_backends(stages.config.detector, stages.device)

@@ -159,7 +159,8 @@ class ImageBootstrap:
     def noise(self, weights: Mapping[str, float], metric: str) -> ImageNoise | None:
         """None where the metric cannot be taken again of other images, or nothing is stored to compute it.
 
-        It can be for AP, AP50 and AP75 of boxes and masks, and for the project's own measures of overlap.
+        It can be for AP, AP50 and AP75 of boxes and masks, for masks on true boxes, and for this project's own measures
+        of overlap.
         """
         by_seed = [self._contrast(weights, seed, metric) for seed in self.study.seeds(list(weights))]
         usable = [values for values in by_seed if values is not None]
@@ -188,13 +189,13 @@ class ImageBootstrap:
         return self._values[key].get(metric)
 
     def resample(self, arm: str, seed: int) -> dict[str, np.ndarray]:
-        """[1 + R] for every metric of a run that its detections allow."""
+        """[1 + R] for every metric of a run that its detections, or its masks on true boxes, allow."""
+        values = self._true_boxes(arm, seed)
         # A model without masks has no mask AP, not one of 0.
         metrics = [metric for metric in self.metrics if self.study.value(arm, seed, metric) is not None]
         results = self.study.detections(arm, seed) if self.num_images and metrics else None
         if results is None or self.truth is None:
-            return {}
-        values: dict[str, np.ndarray] = {}
+            return values
         keys: dict[str, dict[str, str]] = {}  # kind -> key -> metric
         for metric in metrics:
             kind, key = _kind_and_key(metric)
@@ -206,7 +207,9 @@ class ImageBootstrap:
         means = [metric for metric in metrics if metric in MEANS]
         if means:
             objects = list(overlap.matched_objects(self.study.ground_truth or {}, results, self.truth.scenes()))
-            values |= {metric: self._mean(objects, metric.partition(".")[2]) for metric in means}
+            for metric in means:
+                name = metric.partition(".")[2]
+                values[metric] = 100 * self._mean((item.image_id, overlap.value_of(item, name)) for item in objects)
         return values
 
     def _precisions(self, matches: list[ClassMatches], keys: list[str]) -> dict[str, np.ndarray]:
@@ -216,17 +219,30 @@ class ImageBootstrap:
         ]
         return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in keys}
 
-    def _mean(self, objects: list[overlap.MatchedObject], name: str) -> np.ndarray:
-        """Of "leakage" or "seams": of all objects in the images drawn, an image's as often as it was drawn."""
+    def _true_boxes(self, arm: str, seed: int) -> dict[str, np.ndarray]:
+        """Of the metrics asked for, those that are means over objects of the run's masks on true boxes."""
+        names = [metric.partition(".")[2] for metric in self.metrics if metric.startswith("true_boxes.")]
+        objects = self.study.true_boxes(arm, seed) if self.num_images and names else None
+        if objects is None:
+            return {}
+        ids = objects["image_ids"]
+        return {
+            f"true_boxes.{name}": self._mean(zip(ids, objects[name], strict=True)) for name in names if name in objects
+        }
+
+    def _mean(self, values: Iterable[tuple[int, float | None]]) -> np.ndarray:
+        """The mean over all objects in the images drawn, an image's as often as it was drawn.
+
+        values: of each object the id of its image and its value, None where it has none.
+        """
         number = {image_id: index for index, image_id in enumerate(self.truth.image_ids if self.truth else [])}
         sums, counts = np.zeros(self.num_images), np.zeros(self.num_images)
-        for item in objects:
-            value = overlap.value_of(item, name)
+        for image_id, value in values:
             if value is not None:
-                sums[number[item.image_id]] += value
-                counts[number[item.image_id]] += 1
+                sums[number[image_id]] += value
+                counts[number[image_id]] += 1
         with np.errstate(invalid="ignore"):
-            return 100 * (self.draws @ sums) / (self.draws @ counts)
+            return (self.draws @ sums) / (self.draws @ counts)
 
 
 def _kind_and_key(metric: str) -> tuple[str, str]:

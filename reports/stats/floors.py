@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 from reports.load import StudyResults
 
-METRIC = "true_boxes.IoU"
-FLOORS = {"floor_box.IoU": "filling the box", "floor_ellipse.IoU": "an ellipse in it"}
-"""Metrics, and the masks that reach them in words."""
+FLOORS = {"floor_box": "filling the box", "floor_ellipse": "an ellipse in it"}
+"""Kinds of metrics, and the masks that reach them in words."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +18,14 @@ class FloorCheck:
     """A study's reference arm against the floors: means over its finished runs, in points of IoU on true boxes.
 
     margin:  by which the arm has to be above the better floor.
+    figure:  "IoU" over all objects, or "IoU_96_px_and_more" over large ones.
     reached: None where no run of the arm has the figures.
-    floors:  by metric, as in FLOORS.
+    floors:  by kind, as in FLOORS.
     """
 
     arm: str
     margin: float
+    figure: str
     reached: float | None
     floors: dict[str, float]
 
@@ -43,8 +44,8 @@ def floor_check(study: StudyResults) -> FloorCheck | None:
     floor = study.record.floor
     if floor is None:
         return None
-    means = {metric: study.values(floor.arm, metric) for metric in (METRIC, *FLOORS)}
-    if not all(means.values()):
-        return FloorCheck(floor.arm, floor.margin, None, {})
-    reached, *floors = (statistics.fmean(by_seed.values()) for by_seed in means.values())
-    return FloorCheck(floor.arm, floor.margin, reached, dict(zip(FLOORS, floors, strict=True)))
+    means = [study.values(floor.arm, f"{kind}.{floor.figure}") for kind in ("true_boxes", *FLOORS)]
+    if not all(means):
+        return FloorCheck(floor.arm, floor.margin, floor.figure, None, {})
+    reached, *floors = (statistics.fmean(by_seed.values()) for by_seed in means)
+    return FloorCheck(floor.arm, floor.margin, floor.figure, reached, dict(zip(FLOORS, floors, strict=True)))

@@ -226,8 +226,9 @@ def _withheld(check: FloorCheck, study: StudyResults) -> Marked:
 
 
 def _reached(check: FloorCheck) -> str:
-    floors = " and ".join(f"{number(check.floors[metric])} by {words}" for metric, words in FLOORS.items())
-    return f"an IoU of {number(check.reached)} on true boxes, against {floors}"
+    floors = " and ".join(f"{number(check.floors[kind])} by {words}" for kind, words in FLOORS.items())
+    objects = "" if check.figure == "IoU" else " of objects of 96 px and more"
+    return f"an IoU of {number(check.reached)} on true boxes{objects}, against {floors}"
 
 
 def interaction(analysis: Analysis, item: Interaction) -> Marked:

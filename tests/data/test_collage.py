@@ -96,6 +96,27 @@ def test_licences_choose_the_photographs(tmp_path):
     assert {int(label) for index in range(12) for label in collages[index].labels if label > 0} == {1, 2}
     with pytest.raises(ValueError, match=r"data.licences: expected some of .*s 1, 2, 3, got \[9\]"):
         Collages(dataclasses.replace(spec, licences=[9]))
+    assert hash(spec) == hash(dataclasses.replace(spec))  # data sets are kept open by it
+
+
+def test_photographs_that_must_not_be_adapted_are_left_out_unless_they_are_asked_for(tmp_path):
+    spec = write(tmp_path, WHOLE)
+    path = tmp_path / "annotations/instances_train.json"
+    content = json.loads(path.read_text())
+
+    def classes(licences, wanted=None):
+        path.write_text(json.dumps(content | {"licenses": licences}))
+        collages = Collages(dataclasses.replace(spec, licences=wanted))
+        return {int(label) for index in range(12) for label in collages[index].labels if label > 0}
+
+    forbidding = {"id": 3, "url": "http://creativecommons.org/licenses/by-nc-nd/2.0/", "name": "BY-NC-ND"}
+    named = {"id": 1, "name": "Attribution-NoDerivs License"}
+    others = [{"id": 2, "url": "http://creativecommons.org/licenses/by-nc-sa/2.0/"}, "odd", {"id": 9}]
+    assert classes([*others, forbidding]) == {1, 2} and classes([*others, named]) == {2, 3}
+    assert classes([*others, forbidding], (2, 3)) == {2, 3}
+    assert classes("odd") == classes(others) == {1, 2, 3}
+    with pytest.raises(ValueError, match="NoDerivatives"):
+        classes([{"id": key, "name": "NoDerivs"} for key in COLOURS])
 
 
 def test_what_is_covered_loses_it_and_what_is_hardly_seen_is_ignored():

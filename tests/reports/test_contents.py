@@ -13,7 +13,7 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from data.segmentation import rle_problem, sound_rles
-from reports.contents import log_line, results_problem, truth_problem
+from reports.contents import log_line, objects_problem, results_problem, truth_problem
 from reports.load import read_study
 from reports.render import render
 from tests.reports.conftest import SIDE, write_study
@@ -232,3 +232,24 @@ def test_pipes_and_pictures_of_another_size_are_refused(tmp_path):
     assert "as in the ground truth" in study.refused["samples/1.png"] and "device" in study.refused["samples/5.png"]
     truth = copy.deepcopy(study.ground_truth)
     assert truth_problem(truth) == ""
+
+
+@pytest.mark.parametrize(
+    "content, problem",
+    [
+        ({"image_ids": [1, 1], "IoU": [50.5, None]}, ""),
+        ({"image_ids": []}, ""),
+        ([1], "lists by name"),
+        ({"image_ids": [1], "IoU": 3}, "lists by name"),
+        ({"IoU": [1]}, "image_ids"),
+        ({"image_ids": [1], "IoU": [1, 2]}, "length"),
+        ({"image_ids": [99], "IoU": [1]}, "ids of evaluated images"),
+        ({"image_ids": [[1]], "IoU": [1]}, "ids of evaluated images"),
+        ({"image_ids": [1], "IoU": ["1"]}, "numbers or null"),
+        ({"image_ids": [1], "IoU": [HUGE]}, "numbers or null"),
+        ({"image_ids": [1], "IoU": [float("nan")]}, "numbers or null"),
+    ],
+)
+def test_figures_by_object_are_checked(content, problem):
+    found = objects_problem(content, {"images": [{"id": 1}]})
+    assert problem in found and bool(found) == bool(problem)

@@ -85,6 +85,11 @@ def test_an_undeclared_difference_is_refused(compose):
         ("roialign", {"arm": "align-16", "margin": 0}, "study.floor.margin: expected points, more than 0 .* got 0"),
         ("roialign", {"arm": "align-16"}, "study.floor.margin: missing"),
         ("roialign", {"arm": "align-16", "margin": "ten"}, "study.floor.margin: expected a number, got ten"),
+        (
+            "roialign",
+            {"arm": "align-16", "margin": 10, "figure": "AP"},
+            "study.floor.figure: expected one of IoU, IoU_96_px_and_more, got AP",
+        ),
         ("roialign", {"arm": "align-16", "margin": 10, "metric": "AP"}, "study.floor.metric: no such setting"),
     ],
 )

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ablations.evaluation.true_boxes import floor_overlaps, mask_overlaps, true_box_metrics
+from ablations.evaluation.true_boxes import floor_overlaps, mask_overlaps, true_box_masks
 from data.dataset import Sample, collate
 
 
@@ -35,7 +35,7 @@ def test_overlaps_are_of_objects_not_of_padding():
 
 
 def test_metrics_are_means_over_objects_by_their_size_in_cells():
-    metrics = true_box_metrics(Halves(), [batch()], 32)["true_boxes"]
+    metrics = true_box_masks(Halves(), [batch()]).tables(32)["true_boxes"]
     assert metrics["IoU"] == pytest.approx(75)
     assert metrics["AP"] == pytest.approx(55)  # the half reaches one threshold of ten
     assert metrics["IoU_96_px_and_more"] == metrics["IoU_2_to_4_cells"] == pytest.approx(50)
@@ -43,10 +43,19 @@ def test_metrics_are_means_over_objects_by_their_size_in_cells():
     assert metrics["IoU_1_to_2_cells"] is None and metrics["IoU_8_cells_and_more"] is None
 
 
+def test_object_by_object_the_figures_are_those_that_the_means_are_of():
+    masks = true_box_masks(Halves(), [batch(), batch()])
+    columns = masks.by_object()
+    assert columns == {"image_ids": [0, 1] * 2, "IoU": [50, 100] * 2, "IoU_96_px_and_more": [50, None] * 2}
+    for name in ("IoU", "IoU_96_px_and_more"):
+        values = [value for value in columns[name] if value is not None]
+        assert sum(values) / len(values) == pytest.approx(masks.tables(16)["true_boxes"][name])
+
+
 def test_without_objects_nothing_is_defined():
     empty = Sample(torch.zeros(3, 64, 64, dtype=torch.uint8), torch.zeros(0, 4), torch.zeros(0, dtype=torch.long),
                    torch.zeros(0, 64, 64, dtype=torch.uint8), 1)  # fmt: skip
-    for table in true_box_metrics(Halves(), [collate([empty])], 16).values():
+    for table in true_box_masks(Halves(), [collate([empty])]).tables(16).values():
         assert set(table.values()) == {None}
 
 
@@ -68,7 +77,7 @@ def test_an_ellipse_fits_an_ellipse_wherever_its_box_lies():
 
 
 def test_floors_have_the_same_figures_as_the_models_masks():
-    tables = true_box_metrics(Halves(), [batch()], 32)
+    tables = true_box_masks(Halves(), [batch()]).tables(32)
     assert [list(table) for table in tables.values()] == [list(tables["true_boxes"])] * 3
     assert tables["floor_box"]["IoU"] == pytest.approx(75)
     assert tables["floor_box"]["IoU_2_to_4_cells"] == pytest.approx(100)

@@ -49,5 +49,6 @@ def test_a_run_leaves_its_record_and_files(setting, compose, tmp_path, log):
     assert load_run(run.folder / "run.json").metrics == record.metrics
     assert {path.name for path in run.folder.iterdir()} == {
         *("config.yaml", "metrics.jsonl", "detections.json", "model.safetensors", "run.json"),
+        *(["true_boxes.json"] if "segm" in kinds else []),
     }
     assert [json.loads(line)["step"] for line in (run.folder / "metrics.jsonl").read_text().splitlines()] == [0]

@@ -81,7 +81,7 @@ def test_a_run_with_kept_maps_and_one_that_computes_them_leave_the_same_bytes(co
         run = Run("study", f"arm{index}", config)
         for job in plan([run]):
             job.work(log) if job.run is None else run_arm(run, log)
-        names = ("detections.json", "model.safetensors", "metrics.jsonl", "config.yaml")
+        names = ("detections.json", "true_boxes.json", "model.safetensors", "metrics.jsonl", "config.yaml")
         left.append([(run.folder / name).read_bytes() for name in names])
         assert json.loads(left[-1][0])
     assert left[0] == left[1]

@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import io
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -89,6 +91,21 @@ def test_contrasts_are_paired_by_image(study):
     parts = [bootstrap.noise({"align16": 1, "pool16": -1}, metric).mean for metric in ("segm.AP75", "segm.AP50")]
     assert both.mean == pytest.approx(parts[0] - parts[1])
     assert bootstrap.noise({"align16": 1, "pool16": -1}, "segm.APm") is None
+
+
+def test_masks_on_true_boxes_are_averaged_over_the_objects_of_the_images_drawn(study, tmp_path):
+    """Figures of objects are written out image by image; one has none, and one object is not in the mean."""
+    folder = shutil.copytree(study.folder, tmp_path / "roialign")
+    ids = [image["id"] for image in study.ground_truth["images"]]
+    columns = {"image_ids": [ids[0], ids[0], ids[1], ids[3], ids[5]], "IoU": [50, 70, 90, None, 20]}
+    (folder / "pool16/seed0/true_boxes.json").write_text(json.dumps(columns))
+    bootstrap = ImageBootstrap(read_study(tmp_path, "roialign"), ["true_boxes.IoU", "segm.AP"], resamples=40)
+    values = bootstrap.value("pool16", 0, "true_boxes.IoU")
+    assert values[0] == pytest.approx(57.5) and bootstrap.value("pool16", 0, "segm.AP") is not None
+    for draw, value in zip(bootstrap.draws, values, strict=True):
+        drawn = [50, 70] * draw[0] + [90] * draw[1] + [20] * draw[5]
+        assert value == pytest.approx(np.mean(drawn)) if drawn else np.isnan(value)
+    assert bootstrap.value("align16", 0, "true_boxes.IoU") is None
 
 
 @pytest.mark.slow

@@ -34,6 +34,18 @@ def test_above_the_margin_verdicts_count_and_the_report_says_by_how_much(tmp_pat
     assert not any("No verdict" in line for line in verdict_lines(analysis))
 
 
+def test_a_floor_of_large_objects_looks_at_these_alone(tmp_path):
+    folder = with_floors(tmp_path, 60.0).study.folder
+    large = {"true_boxes": 74.0, "floor_box": 59.5, "floor_ellipse": 62.5}
+    for path in folder.glob("*/seed*/run.json"):
+        edit_record(path, lambda record: [record["metrics"][kind].update(large=value) for kind, value in large.items()])
+    edit_record(folder / "study.json", lambda record: record["floor"].update(figure="large"))
+    check = floor_check(read_study(tmp_path, "roialign"))
+    assert check.passed and check.above == pytest.approx(11.5)
+    study = read_study(tmp_path, "roialign")
+    assert "an IoU of 74.0 on true boxes of objects of 96 px and more, against 59.5" in wording.floor(check, study)
+
+
 @pytest.mark.parametrize(
     "reached, distance", [(66.0, "is only 3.5 points above masks"), (60.0, "is 2.5 points below masks")]
 )
