@@ -110,7 +110,7 @@ def _compiled_refusal(need: Need) -> str | None:
         return "its kernels read plain tensors only, and a call that is traced or compiled cannot contain them"
     if need.largest_bin is not None and need.largest_bin() > compiled.MAX_BIN_CELLS:
         return f"a bin may have more than {compiled.MAX_BIN_CELLS} cells"
-    return compiled.build_error(torch.float64 if need.dtype == torch.float64 else torch.float32)
+    return compiled.build_error(compiled.stored_as(need.dtype))
 
 
 def triton_refusal(need: Need) -> str | None:

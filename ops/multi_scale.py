@@ -22,7 +22,6 @@ from .validate import (
     Boxes,
     PoolSpec,
     Rois,
-    at_least_float32,
     check_backend,
     check_boxes,
     check_map,
@@ -281,8 +280,7 @@ def _in_one_call(
 ) -> Tensor:
     in_cells = Rois(hide_nonfinite(rois.boxes * rois.boxes.new_tensor(scales)[level, None]), rois.image)
     with torch.autocast(maps[0].device.type, enabled=False):
-        maps_fp32 = [at_least_float32(feature) for feature in maps]
-        return bilinear.roi_align(maps_fp32, in_cells, level, spec, backend).to(maps[0].dtype)
+        return bilinear.roi_align(maps, in_cells, level, spec, backend)
 
 
 def pool_levels(level: Tensor, num_levels: int, pool: Callable[[int, Tensor], Tensor]) -> Tensor:

@@ -15,7 +15,6 @@ from .sampling import Pairs, hide_nonfinite, part_cells, share_pairs
 from .validate import (
     Boxes,
     Rois,
-    at_least_float32,
     check_backend,
     check_boxes,
     check_map,
@@ -82,8 +81,7 @@ def ps_roi_pool(
         rows = _mean_pairs(y1, y2, output_size, spatial_scale, input.shape[2])
         columns = _mean_pairs(x1, x2, output_size, spatial_scale, input.shape[3])
         level = torch.zeros_like(rois.image)
-        sums = bilinear.SUMS[name]
-        return sums.interpolate([at_least_float32(input)], rois.image, level, rows, columns, parts).to(input.dtype)
+        return bilinear.SUMS[name].interpolate([input], rois.image, level, rows, columns, parts)
 
 
 autograd.functions["ps_roi_pool"] = lambda maps, rois, output_size, **settings: ps_roi_pool(

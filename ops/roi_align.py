@@ -103,12 +103,12 @@ def align(
         size, ratio = spec.output_size, spec.sampling_ratio
         if name == "reference":
             return reference.roi_align(feature, rois, size, spatial_scale, ratio, spec.aligned, spec.reduce)
-        feature_fp32 = at_least_float32(feature)
         in_cells = Rois(hide_nonfinite(rois.boxes * spatial_scale), rois.image)
         if name == "torchvision":
             from torchvision.ops import roi_align as torchvision_roi_align
 
+            feature_fp32 = at_least_float32(feature)
             listed = torch.cat([rois.image[:, None], in_cells.boxes.to(feature_fp32.dtype)], dim=1)
             return torchvision_roi_align(feature_fp32, listed, size, 1.0, ratio, spec.aligned).to(feature.dtype)
         level = torch.zeros_like(rois.image)
-        return bilinear.roi_align([feature_fp32], in_cells, level, spec, name).to(feature.dtype)
+        return bilinear.roi_align([feature], in_cells, level, spec, name)

@@ -72,14 +72,15 @@ def roi_pool(
             from .triton_kernels import launch
 
             return launch.pool(input, rois.image.int(), rows, columns, spec.deterministic)
+        if name == "compiled":
+            return compiled_max.roi_pool(input, in_cells, size)
         feature_fp32 = at_least_float32(input)
         if name == "torchvision":
             from torchvision.ops import roi_pool as torchvision_roi_pool
 
             listed = torch.cat([rois.image[:, None], in_cells.boxes.to(feature_fp32.dtype)], dim=1)
             return torchvision_roi_pool(feature_fp32, listed, size, 1.0).to(input.dtype)
-        pooling = compiled_max if name == "compiled" else pytorch_max
-        return pooling.roi_pool(feature_fp32, in_cells, size).to(input.dtype)
+        return pytorch_max.roi_pool(feature_fp32, in_cells, size).to(input.dtype)
 
 
 autograd.functions["roi_pool"] = lambda maps, rois, **settings: roi_pool(maps[0], rois, **settings)

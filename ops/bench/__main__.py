@@ -24,6 +24,7 @@ import torchvision
 from ..command import run_command
 from ..cpu import compiled
 from ..geometry import pool_bins
+from . import model
 from .cases import Case, Contender, cases, contenders, make_boxes, make_maps, runs_triton, tiny_cases
 from .report import SCHEMA, write_report
 
@@ -56,8 +57,9 @@ def main() -> None:
     record["copy_bandwidth"] = bandwidth
     listed = tiny_cases() if options.tiny else cases(device.type == "cuda")
     chosen = [case for case in listed if options.only in f"{case.name} {case.operator}"]
-    if not chosen:
-        raise SystemExit(f"--only: expected part of a case's name or operator, got {options.only!r}")
+    whole = device.type == "cpu" and not options.tiny and options.only in model.NAME
+    if not chosen and not whole:
+        raise SystemExit(f"--only: expected part of a case's, operator's or model's name, got {options.only!r}")
     for case in chosen:
         for kind in ("proposals", "uniform"):
             boxes = make_boxes(case, kind, device)
@@ -65,9 +67,14 @@ def main() -> None:
             for num_threads in dict.fromkeys(threads):
                 torch.set_num_threads(num_threads)
                 rows = measure(case, boxes, expected, device, options.rounds)
-                record["rows"] += [{"boxes": kind, "threads": num_threads} | row for row in rows]
+                about = {"boxes": kind, "threads": num_threads, "copy": copy_seconds(case.compulsory_bytes, device)}
+                record["rows"] += [about | row for row in rows]
                 report_progress(record["rows"][-len(rows) :])
         write_record(options.out, record)  # after each case: what is cut short leaves what it has measured
+    for num_threads in dict.fromkeys(threads) if whole else ():
+        torch.set_num_threads(num_threads)
+        record.setdefault("models", []).append(model.measure(num_threads, options.rounds))
+        write_record(options.out, record)
     print(f"written to {options.out}/table.md, plot.png and record.json")
 
 
@@ -123,10 +130,15 @@ def keep_memory() -> bool:
 def copy_bandwidth(device: torch.device, threads: int) -> float:
     """Bytes a second, read and written, of a large copy by so many threads (a GPU: of the whole device)."""
     torch.set_num_threads(threads)
-    source = torch.ones(1 << 26, device=device)
+    size = 1 << 29
+    return size / copy_seconds(size, device)
+
+
+def copy_seconds(size: int, device: torch.device) -> float:
+    """Seconds of a copy that moves `size` bytes, one half read and the other written."""
+    source = torch.ones(size // 8, device=device)
     target = torch.empty_like(source)
-    best = min(timed(lambda: target.copy_(source), device) for _ in range(7))
-    return 2 * source.numel() * source.element_size() / best
+    return min(timed(lambda: target.copy_(source), device) for _ in range(7))
 
 
 def timed(function, device: torch.device) -> float:

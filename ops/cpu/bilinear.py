@@ -15,7 +15,7 @@ from torch.nn.functional import max_pool2d
 
 from .. import sampling
 from ..sampling import Axis, Pairs
-from ..validate import PoolSpec, Rois
+from ..validate import PoolSpec, Rois, at_least_float32
 from . import compiled_sum, pytorch_sum
 
 
@@ -31,8 +31,9 @@ class Sums(Protocol):
     ) -> Tensor:
         """RoIs' maps through (cells, weights) of rows [K, P, M] and columns [K, Q, N]: [K, C, P, Q], channels last.
 
-        maps are [B, C * parts * parts, H_l, W_l], float32 or float64, several only for `compiled`; image and level are
-        [K]. With parts, a bin reads the channels of the part of its RoI, parts x parts, that it lies in.
+        maps are [B, C * parts * parts, H_l, W_l] of one floating dtype, the result's, several only for `compiled`; sums
+        are taken in float32, or float64 for such maps; image and level are [K]. With parts, a bin reads the channels of
+        the part of its RoI, parts x parts, that it lies in.
         """
         ...
 
@@ -43,8 +44,8 @@ SUMS: dict[str, Sums] = {"compiled": compiled_sum, "pytorch": pytorch_sum}
 def roi_align(maps: Sequence[Tensor], rois: Rois, level: Tensor, spec: PoolSpec, backend: str) -> Tensor:
     """RoIAlign at boxes already in cells of their level's map. [K, C, P, Q], channels last.
 
-    maps are L of [B, C, H_l, W_l], float32 or float64, and level is [K]; backend is "compiled" or, for a single map,
-    "pytorch".
+    maps are L of [B, C, H_l, W_l] of one floating dtype, the result's, and level is [K]; backend is "compiled" or, for
+    a single map, "pytorch".
     """
     sums = SUMS[backend]
     sides = torch.tensor([feature.shape[2:] for feature in maps], dtype=torch.float64, device=level.device)
@@ -59,7 +60,9 @@ def roi_align(maps: Sequence[Tensor], rois: Rois, level: Tensor, spec: PoolSpec,
     (rows, _, count_y), (columns, _, count_x) = sampling.axis_samples(axis_y), sampling.axis_samples(axis_x)
     pairs_y = sampling.sample_pairs(rows, count_y, height)
     pairs_x = sampling.sample_pairs(columns, count_x, width)
-    samples = sums.interpolate(maps, rois.image, level, pairs_y, pairs_x)
+    # Rounded to half precision, samples that differ might be equal, and another one of them take the gradient.
+    in_full = [at_least_float32(feature) for feature in maps]
+    samples = sums.interpolate(in_full, rois.image, level, pairs_y, pairs_x)
     if not len(samples):
-        return samples.new_zeros(0, samples.shape[1], *spec.output_size) + samples.sum()
-    return max_pool2d(samples, (rows.shape[2], columns.shape[2]))
+        return (samples.new_zeros(0, samples.shape[1], *spec.output_size) + samples.sum()).to(maps[0].dtype)
+    return max_pool2d(samples, (rows.shape[2], columns.shape[2])).to(maps[0].dtype)

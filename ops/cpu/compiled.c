@@ -1,7 +1,9 @@
 /* The RoI operators on channels-last maps of a CPU, and their gradients. `compiled.py` builds this file,
-   which includes `compiled_sum.c` (RoIAlign, RoIWarp, position-sensitive pooling) and `compiled_max.c` (RoIPool).
+   which includes `compiled_sum.c` (RoIAlign, RoIWarp, position-sensitive pooling), `compiled_max.c` (RoIPool) and
+   `transpose.c` (changes of layout).
 
-   REAL     float or double, set when the file is built
+   REAL     float or double, set when the file is built: what sums and gradients of maps are taken in
+   stored   what maps, pooled features and their gradients are kept in: REAL, or half as many bytes (see below)
    out      [K, P, Q, C], the pooled features; grad their gradient
    plane    [K], the map of the image and level that each RoI lies on, [its height, width, C * parts * parts], as an
             address; for gradients what is to be added to
@@ -30,6 +32,63 @@ enum { VECTORS = 4, LANES = 64 / sizeof(REAL), BLOCK = VECTORS * LANES };
 typedef __typeof__(__builtin_choose_expr(sizeof(REAL) == 4, (int32_t)0, (int64_t)0)) integer;
 typedef integer integers __attribute__((vector_size(64), aligned(sizeof(REAL))));
 typedef uint16_t shorts __attribute__((vector_size(2 * 64 / sizeof(REAL)), aligned(2)));
+
+/* What is kept in half the bytes is read exactly, and rounded once, to the nearest and halves to even. */
+#if defined BFLOAT16
+typedef uint16_t stored; /* the upper half of a float */
+#elif defined FLOAT16
+typedef _Float16 stored;
+#else
+typedef REAL stored;
+#endif
+typedef stored packed __attribute__((vector_size(LANES * sizeof(stored)), aligned(sizeof(stored))));
+
+#ifdef BFLOAT16
+typedef uint32_t bits __attribute__((vector_size(64)));
+
+static inline vector load(const stored *from)
+{
+    return (vector)(__builtin_convertvector(*(const packed *)from, bits) << 16);
+}
+
+static inline void store(stored *to, vector values)
+{
+    bits rounded = (bits)values, nan = (bits)(values != values);
+    rounded += 0x7fff + (rounded >> 16 & 1);
+    *(packed *)to = __builtin_convertvector(((nan & 0x7fc00000) | (~nan & rounded)) >> 16, packed);
+}
+
+static inline REAL load_one(const stored *from)
+{
+    return ((union { uint32_t bits; float value; }){(uint32_t)*from << 16}).value;
+}
+
+static inline void store_one(stored *to, REAL value)
+{
+    uint32_t bits = ((union { float value; uint32_t bits; }){value}).bits;
+    *to = (value != value ? 0x7fc00000 : bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+#else
+static inline vector load(const stored *from)
+{
+    return __builtin_convertvector(*(const packed *)from, vector);
+}
+
+static inline void store(stored *to, vector values)
+{
+    *(packed *)to = __builtin_convertvector(values, packed);
+}
+
+static inline REAL load_one(const stored *from)
+{
+    return *from;
+}
+
+static inline void store_one(stored *to, REAL value)
+{
+    *to = value;
+}
+#endif
 
 enum { SMALL = 1 << 14 }; /* outputs that one thread makes before a second has begun */
 
@@ -79,6 +138,44 @@ static void share_out(int64_t *owner, int64_t lines, int64_t threads)
         owner[y] = before * threads / (all + 1);
         before += here;
     }
+}
+
+#define NUMBER uint16_t
+#define SIDE 8
+#define ROW row16
+#define SQUARE square16
+#define TRANSPOSE transpose16
+#define LOWER_HALVES 0, 8, 1, 9, 2, 10, 3, 11
+#define UPPER_HALVES 4, 12, 5, 13, 6, 14, 7, 15
+#include "transpose.c"
+
+#define NUMBER uint32_t
+#define SIDE 4
+#define ROW row32
+#define SQUARE square32
+#define TRANSPOSE transpose32
+#define LOWER_HALVES 0, 4, 1, 5
+#define UPPER_HALVES 2, 6, 3, 7
+#include "transpose.c"
+
+#define NUMBER uint64_t
+#define SIDE 2
+#define ROW row64
+#define SQUARE square64
+#define TRANSPOSE transpose64
+#define LOWER_HALVES 0, 2
+#define UPPER_HALVES 1, 3
+#include "transpose.c"
+
+/* to [n, columns, rows] = from [n, rows, columns], numbers of 2, 4 or 8 bytes. */
+void transpose(void *to, const void *from, int64_t n, int64_t rows, int64_t columns, int64_t bytes, int64_t threads)
+{
+    if (bytes == 2)
+        transpose16(to, from, n, rows, columns, threads);
+    else if (bytes == 4)
+        transpose32(to, from, n, rows, columns, threads);
+    else
+        transpose64(to, from, n, rows, columns, threads);
 }
 
 #include "compiled_max.c"

@@ -25,7 +25,13 @@ FLAGS = ("-O3", "-shared", "-fPIC")
 OPTIONAL_FLAGS = (("-march=native", "-fopenmp"), ("-fopenmp",), ("-march=native",), ())
 """In order of preference: not every compiler knows both."""
 
-REALS = {torch.float32: "float", torch.float64: "double"}
+DTYPES = {
+    torch.float32: ("-DREAL=float",),
+    torch.float64: ("-DREAL=double",),
+    torch.bfloat16: ("-DREAL=float", "-DBFLOAT16"),
+    torch.float16: ("-DREAL=float", "-DFLOAT16"),  # not every compiler knows it
+}
+"""What tells the compiler the dtype of maps; sums are taken in REAL."""
 
 MAX_BIN_CELLS = 1 << 16
 """Of RoIPool: the kernels note in 16 bits which cell of a bin holds its maximum."""
@@ -34,6 +40,8 @@ MAX_BIN_CELLS = 1 << 16
 @functools.cache
 def build(dtype: torch.dtype) -> ctypes.CDLL | str:
     """The kernels for a dtype, built now and kept while the process lives, or the reason why there are none."""
+    if dtype not in DTYPES:
+        return f"there are no kernels for {str(dtype).removeprefix('torch.')}"
     wanted = os.environ.get("CC") or "cc"
     try:
         compiler = shlex.split(wanted)
@@ -43,7 +51,7 @@ def build(dtype: torch.dtype) -> ctypes.CDLL | str:
         return f"there is no C compiler {wanted}"
     reason = ""
     for flags in OPTIONAL_FLAGS:
-        built = _run([*compiler, *FLAGS, *flags, f"-DREAL={REALS[dtype]}", str(SOURCE), "-lm"])
+        built = _run([*compiler, *FLAGS, *flags, *DTYPES[dtype], str(SOURCE), "-lm"])
         if not isinstance(built, str):
             return built
         reason = built
@@ -69,6 +77,16 @@ def build_error(dtype: torch.dtype) -> str | None:
     """Why there are no kernels for a dtype on this machine, or None where there are."""
     built = build(dtype)
     return built if isinstance(built, str) else None
+
+
+def stored_as(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which kernels are given maps of a dtype: the same where they can be built for it, or float32."""
+    return dtype if dtype == torch.float64 or build_error(dtype) is None else torch.float32
+
+
+def summed_as(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which kernels take sums over maps of a dtype, and gradients of them."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def description() -> str:
@@ -115,9 +133,35 @@ def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
     return torch.zeros(shape, dtype=dtype, device="cpu")
 
 
+def channels_last(feature: Tensor) -> Tensor:
+    """A tensor [B, C, H, W] as [B, H, W, C] in contiguous memory, itself where it lies so. No gradient."""
+    feature = feature.resolve_neg()
+    table = feature.permute(0, 2, 3, 1)
+    if table.is_contiguous() or not feature.is_contiguous():
+        return table.contiguous()
+    return _transposed(feature.flatten(2)).view(table.shape)
+
+
+def channels_first(feature: Tensor) -> Tensor:
+    """A tensor [B, C, H, W] in contiguous memory, itself where it lies so. No gradient."""
+    table = feature.permute(0, 2, 3, 1)
+    if feature.is_contiguous() or not table.is_contiguous():
+        return feature.contiguous()
+    return _transposed(table.flatten(1, 2)).view(feature.shape)
+
+
+def _transposed(values: Tensor) -> Tensor:
+    """[N, B, A] of contiguous [N, A, B]; several times as fast as PyTorch's copy."""
+    batch, rows, columns = values.shape
+    out = values.new_empty(batch, columns, rows)
+    sizes = (batch, rows, columns, values.element_size())
+    call("transpose", values.dtype, out, values, *sizes, torch.get_num_threads())
+    return out
+
+
 def call(kernel: str, dtype: torch.dtype, *arguments: Tensor | Size | int) -> int:
-    """Run a function of the library for `dtype`; tensors, which must be contiguous, are handed over as addresses."""
-    library = build(dtype)
+    """Run a function of the library for maps of `dtype`; tensors, all contiguous, are handed over as addresses."""
+    library = build(stored_as(dtype))
     assert isinstance(library, ctypes.CDLL), library
     function = getattr(library, kernel)
     function.restype = ctypes.c_int64

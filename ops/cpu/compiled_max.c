@@ -15,7 +15,7 @@ void pool_bins(const double *low, const double *high, int64_t *bins, int64_t K, 
 }
 
 /* `max_forward` in one bin, for BLOCK channels that stay in registers meanwhile. */
-static inline void max_of_block(REAL *out, uint16_t *where, const REAL *map, int64_t width, const int64_t *tall,
+static inline void max_of_block(stored *out, uint16_t *where, const stored *map, int64_t width, const int64_t *tall,
                                 const int64_t *wide, int64_t C)
 {
     vector best[VECTORS];
@@ -27,15 +27,16 @@ static inline void max_of_block(REAL *out, uint16_t *where, const REAL *map, int
     integers here = {0};
     for (int64_t y = tall[0]; y < tall[1]; y++)
         for (int64_t x = wide[0]; x < wide[1]; x++, here += 1) {
-            const vector *value = (const vector *)(map + (y * width + x) * C);
+            const stored *cell = map + (y * width + x) * C;
             for (int v = 0; v < VECTORS; v++) {
-                integers larger = (value[v] > best[v]) | (value[v] != value[v]);
-                best[v] = (vector)((larger & (integers)value[v]) | (~larger & (integers)best[v]));
+                const vector value = load(cell + v * LANES);
+                integers larger = (value > best[v]) | (value != value);
+                best[v] = (vector)((larger & (integers)value) | (~larger & (integers)best[v]));
                 place[v] = (larger & here) | (~larger & place[v]);
             }
         }
     for (int v = 0; v < VECTORS; v++) {
-        ((vector *)out)[v] = best[v];
+        store(out + v * LANES, best[v]);
         ((shorts *)where)[v] = __builtin_convertvector(place[v], shorts);
     }
 }
@@ -43,7 +44,7 @@ static inline void max_of_block(REAL *out, uint16_t *where, const REAL *map, int
 /* Maxima of cells. rows [K, P, 2] are each bin's first row and the one after its last, within 0 to H; columns [K, Q, 2]
    the same. where [K, P, Q, C] is the cell of its bin that each maximum lies in, counted row by row. */
 
-void max_forward(REAL *out, uint16_t *where, const int64_t *plane, const int64_t *width, const int64_t *rows,
+void max_forward(stored *out, uint16_t *where, const int64_t *plane, const int64_t *width, const int64_t *rows,
                  const int64_t *columns, const struct size *size, int64_t threads)
 {
     const struct size s = *size;
@@ -51,22 +52,23 @@ void max_forward(REAL *out, uint16_t *where, const int64_t *plane, const int64_t
     BINS_AMONG_THREADS
     {
         const int64_t bin = BIN(k, p, q), *tall = rows + (k * s.P + p) * 2, *wide = columns + (k * s.Q + q) * 2;
-        const REAL *map = (const REAL *)plane[k];
-        REAL *restrict best = out + bin * s.C;
+        const stored *map = (const stored *)plane[k];
+        stored *restrict best = out + bin * s.C;
         uint16_t *restrict place = where + bin * s.C, here = 0;
         int empty = tall[0] >= tall[1] || wide[0] >= wide[1];
         for (int64_t c = 0; c < in_blocks; c += BLOCK)
             max_of_block(best + c, place + c, map + c, width[k], tall, wide, s.C);
         for (int64_t c = in_blocks; c < s.C; c++) {
-            best[c] = empty ? 0 : -INFINITY;
+            store_one(best + c, empty ? 0 : -INFINITY);
             place[c] = 0;
         }
         for (int64_t y = tall[0]; in_blocks < s.C && y < tall[1]; y++)
             for (int64_t x = wide[0]; x < wide[1]; x++, here++) {
-                const REAL *restrict value = map + (y * width[k] + x) * s.C;
+                const stored *restrict value = map + (y * width[k] + x) * s.C;
                 /* Without branches, so that a compiler makes vector code of it. NaN counts as a maximum. */
                 for (int64_t c = in_blocks; c < s.C; c++) {
-                    int larger = value[c] > best[c] || value[c] != value[c];
+                    REAL here_is = load_one(value + c);
+                    int larger = here_is > load_one(best + c) || here_is != here_is;
                     best[c] = larger ? value[c] : best[c];
                     place[c] = larger ? here : place[c];
                 }
@@ -76,13 +78,13 @@ void max_forward(REAL *out, uint16_t *where, const int64_t *plane, const int64_t
 
 /* `max_backward` of one bin, for BLOCK channels in the rows that a thread owns. All cells of a bin are visited, which
    vector code does sooner than scalar code finds the right one. */
-static inline void spread_block(const REAL *grad, const uint16_t *where, REAL *map, int64_t width, const int64_t *tall,
+static inline void spread_block(const stored *grad, const uint16_t *where, REAL *map, int64_t width, const int64_t *tall,
                                 const int64_t *wide, int64_t C, const int64_t *owner, int64_t thread)
 {
     integers place[VECTORS], given[VECTORS];
     for (int v = 0; v < VECTORS; v++) {
         place[v] = __builtin_convertvector(((const shorts *)where)[v], integers);
-        given[v] = (integers)((const vector *)grad)[v];
+        given[v] = (integers)load(grad + v * LANES);
     }
     for (int64_t y = tall[0]; y < tall[1]; y++)
         for (int64_t x = wide[0]; owner[y] == thread && x < wide[1]; x++) {
@@ -93,7 +95,7 @@ static inline void spread_block(const REAL *grad, const uint16_t *where, REAL *m
         }
 }
 
-void max_backward(const REAL *grad, const uint16_t *where, const int64_t *plane, const int64_t *width,
+void max_backward(const stored *grad, const uint16_t *where, const int64_t *plane, const int64_t *width,
                   const int64_t *line, const int64_t *rows, const int64_t *columns, const struct size *size,
                   int64_t *owner, int64_t threads)
 {
@@ -112,7 +114,7 @@ void max_backward(const REAL *grad, const uint16_t *where, const int64_t *plane,
         {
             const int64_t bin = BIN(k, p, q), *tall = rows + (k * s.P + p) * 2, *wide = columns + (k * s.Q + q) * 2;
             REAL *map = (REAL *)plane[k];
-            const REAL *restrict given = grad + bin * s.C;
+            const stored *restrict given = grad + bin * s.C;
             const uint16_t *restrict place = where + bin * s.C;
             for (int64_t c = 0; c < in_blocks; c += BLOCK)
                 spread_block(given + c, place + c, map + c, width[k], tall, wide, s.C, owner + line[k], thread);
@@ -123,7 +125,7 @@ void max_backward(const REAL *grad, const uint16_t *where, const int64_t *plane,
                     REAL *restrict total = map + (y * width[k] + x) * s.C;
                     uint16_t here = (y - tall[0]) * (wide[1] - wide[0]) + x - wide[0];
                     for (int64_t c = in_blocks; c < s.C; c++)
-                        total[c] += place[c] == here ? given[c] : 0;
+                        total[c] += place[c] == here ? load_one(given + c) : 0;
                 }
             }
         }
@@ -150,7 +152,7 @@ void cells_of_map(int32_t *cells, const uint16_t *where, const int64_t *rows, co
 /* Their gradient on maps as torchvision lays them out: adds grad [K, C, bins] to total [B, C, cells] at cells
    argmax [K, C, bins], none at -1. Each thread has channels of its own, and RoIs come in order. */
 
-void scatter(const REAL *grad, const int32_t *argmax, const int64_t *image, REAL *total, int64_t K, int64_t C,
+void scatter(const stored *grad, const int32_t *argmax, const int64_t *image, REAL *total, int64_t K, int64_t C,
              int64_t bins, int64_t cells, int64_t threads)
 {
 #pragma omp parallel for schedule(static) num_threads(threads) if (K * C * bins > SMALL)
@@ -159,6 +161,6 @@ void scatter(const REAL *grad, const int32_t *argmax, const int64_t *image, REAL
             REAL *plane = total + (image[k] * C + c) * cells;
             for (int64_t bin = (k * C + c) * bins; bin < (k * C + c + 1) * bins; bin++)
                 if (argmax[bin] >= 0)
-                    plane[argmax[bin]] += grad[bin];
+                    plane[argmax[bin]] += load_one(grad + bin);
         }
 }

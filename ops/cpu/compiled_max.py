@@ -12,17 +12,16 @@ from torch import Tensor
 
 from ..autograd import differentiable_once
 from ..validate import Rois
-from .compiled import Size, call, locate, zeros
+from .compiled import Size, call, channels_last, locate, stored_as, summed_as, zeros
 
 
 def roi_pool(feature: Tensor, rois: Rois, output_size: tuple[int, int]) -> Tensor:
-    """RoIPool of `feature` [B, C, H, W] (float32, float64) at boxes in feature cells.
+    """RoIPool of `feature` [B, C, H, W], floating, at boxes in feature cells; gradients are summed in float32 at least.
 
-    No bin has more than `compiled.MAX_BIN_CELLS` cells. Returns [K, C, P, Q], channels last.
+    No bin has more than `compiled.MAX_BIN_CELLS` cells. Returns [K, C, P, Q] in the map's dtype, channels last.
     """
-    table = feature.permute(0, 2, 3, 1).contiguous()
-    rows, columns = bins_of(rois.boxes, output_size, table.shape[1:3], table.dtype)
-    return _CompiledMax.apply(table, rois.image, rows, columns).permute(0, 3, 1, 2)
+    rows, columns = bins_of(rois.boxes, output_size, feature.shape[2:], feature.dtype)
+    return _CompiledMax.apply(feature.to(stored_as(feature.dtype)), rois.image, rows, columns).to(feature.dtype)
 
 
 def bins_of(
@@ -53,8 +52,11 @@ def forward(table: Tensor, image: Tensor, rows: Tensor, columns: Tensor) -> tupl
 
 
 def backward(grad: Tensor, where: Tensor, shape: torch.Size, image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The gradient of a map of `shape` [B, H, W, C] from that of `forward`'s maxima."""
-    total, grad = grad.new_zeros(shape), grad.resolve_neg().contiguous()
+    """The gradient of a map of `shape` [B, H, W, C] from that of `forward`'s maxima, grad [K, P, Q, C], contiguous.
+
+    It is at least float32, as sums are.
+    """
+    total = grad.new_zeros(shape, dtype=summed_as(grad.dtype))
     size, threads = _size(shape, rows, columns), torch.get_num_threads()
     located = locate([total], image, torch.zeros_like(image))
     call("max_backward", grad.dtype, grad, where, *located, rows, columns, size, zeros(size.lines), threads)
@@ -73,17 +75,19 @@ def _size(shape: torch.Size, rows: Tensor, columns: Tensor) -> Size:
 
 
 class _CompiledMax(torch.autograd.Function):
-    """`forward`'s maxima with their gradient."""
+    """`forward`'s maxima of a map [B, C, H, W] with their gradient: [K, C, P, Q]."""
 
     @staticmethod
-    def forward(ctx, table, image, rows, columns):
+    def forward(ctx, feature, image, rows, columns):
+        table = channels_last(feature)
         out, where = forward(table, image, rows, columns)
         ctx.shape = table.shape
         ctx.save_for_backward(where, image, rows, columns)
-        return out
+        return out.permute(0, 3, 1, 2)
 
     @staticmethod
     @differentiable_once
     def backward(ctx, grad):
         where, *bins = ctx.saved_tensors
-        return backward(grad, where, ctx.shape, *bins), None, None, None
+        total = backward(channels_last(grad), where, ctx.shape, *bins)
+        return total.to(grad.dtype).permute(0, 3, 1, 2), None, None, None

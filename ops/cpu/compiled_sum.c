@@ -49,22 +49,25 @@ static inline int64_t part_of(int64_t p, int64_t q, const struct size s)
     return s.parts == 1 ? 0 : p * s.parts / s.P * s.parts + q * s.parts / s.Q;
 }
 
-/* total[c] += weight * value[c] for channels that lie `apart` numbers from each other in the map. */
-static inline void add(REAL *restrict total, const REAL *restrict value, REAL weight, int64_t C, int64_t total_apart,
-                       int64_t value_apart)
+/* total[c] += weight * value[c] for channels that lie `apart` numbers from each other in total. */
+static inline void add(REAL *restrict total, const stored *restrict value, REAL weight, int64_t C, int64_t apart)
 {
-    if (total_apart == 1 && value_apart == 1)
+    if (apart == 1)
         for (int64_t c = 0; c < C; c++)
-            total[c] += weight * value[c];
+            total[c] += weight * load_one(value + c);
     else
         for (int64_t c = 0; c < C; c++)
-            total[c * total_apart] += weight * value[c * value_apart];
+            total[c * apart] += weight * load_one(value + c);
 }
 
 /* Weighted sums of cells. rows [K, P, M] are those that each bin reads, row_weights their weights; columns [K, Q, N]
    and column_weights the same. Cells of weight 0 are not read. */
 
-void sum_forward(REAL *out, const int64_t *plane, const int64_t *width, const int64_t *rows, const REAL *row_weights,
+#define EACH_CELL                                                                                                      \
+    for (int64_t m = row; m < row + s.M; m++)                                                                          \
+        for (int64_t n = column; row_weights[m] != 0 && n < column + s.N; n++)
+
+void sum_forward(stored *out, const int64_t *plane, const int64_t *width, const int64_t *rows, const REAL *row_weights,
                  const int64_t *columns, const REAL *column_weights, const struct size *size, int64_t threads)
 {
     const struct size s = *size;
@@ -72,37 +75,39 @@ void sum_forward(REAL *out, const int64_t *plane, const int64_t *width, const in
     BINS_AMONG_THREADS
     {
         int64_t bin = BIN(k, p, q), row = (k * s.P + p) * s.M, column = (k * s.Q + q) * s.N;
-        const REAL *map = (const REAL *)plane[k] + part_of(p, q, s);
-        REAL *pooled = out + bin * s.C;
+        const stored *map = (const stored *)plane[k] + part_of(p, q, s);
+        stored *pooled = out + bin * s.C;
         for (int64_t c = 0; c < in_blocks; c += BLOCK) {
             vector sum[VECTORS] = {{0}};
-            for (int64_t m = row; m < row + s.M; m++)
-                for (int64_t n = column; row_weights[m] != 0 && n < column + s.N; n++) {
-                    REAL weight = row_weights[m] * column_weights[n];
-                    if (weight == 0)
-                        continue;
-                    const vector *value = (const vector *)(map + (rows[m] * width[k] + columns[n]) * s.C + c);
-                    for (int v = 0; v < VECTORS; v++)
-                        sum[v] += weight * value[v];
-                }
-            for (int v = 0; v < VECTORS; v++)
-                ((vector *)(pooled + c))[v] = sum[v];
-        }
-        if (in_blocks == s.C)
-            continue;
-        for (int64_t c = in_blocks; c < s.C; c++)
-            pooled[c] = 0;
-        for (int64_t m = row; m < row + s.M; m++)
-            for (int64_t n = column; row_weights[m] != 0 && n < column + s.N; n++) {
-                REAL weight = row_weights[m] * column_weights[n];
-                const REAL *value = map + (rows[m] * width[k] + columns[n]) * s.C * apart + in_blocks;
-                if (weight != 0)
-                    add(pooled + in_blocks, value, weight, s.C - in_blocks, 1, apart);
+            EACH_CELL
+            {
+                const REAL weight = row_weights[m] * column_weights[n];
+                if (weight == 0)
+                    continue;
+                const stored *value = map + (rows[m] * width[k] + columns[n]) * s.C + c;
+                for (int v = 0; v < VECTORS; v++)
+                    sum[v] += weight * load(value + v * LANES);
             }
+            for (int v = 0; v < VECTORS; v++)
+                store(pooled + c + v * LANES, sum[v]);
+        }
+        for (int64_t from = in_blocks; from < s.C; from += BLOCK) {
+            const int64_t channels = s.C - from < BLOCK ? s.C - from : BLOCK;
+            REAL sum[BLOCK] = {0};
+            EACH_CELL
+            {
+                const REAL weight = row_weights[m] * column_weights[n];
+                const stored *value = map + ((rows[m] * width[k] + columns[n]) * s.C + from) * apart;
+                for (int64_t c = 0; weight != 0 && c < channels; c++)
+                    sum[c] += weight * load_one(value + c * apart);
+            }
+            for (int64_t c = 0; c < channels; c++)
+                store_one(pooled + from + c, sum[c]);
+        }
     }
 }
 
-void sum_backward(const REAL *grad, const int64_t *plane, const int64_t *width, const int64_t *line,
+void sum_backward(const stored *grad, const int64_t *plane, const int64_t *width, const int64_t *line,
                   const int64_t *rows, const REAL *row_weights, const int64_t *columns, const REAL *column_weights,
                   const struct size *size, int64_t *owner, int64_t threads)
 {
@@ -115,17 +120,16 @@ void sum_backward(const REAL *grad, const int64_t *plane, const int64_t *width, 
     for (int64_t thread = 0; thread < threads; thread++)
         EACH_BIN
         {
-            int64_t bin = BIN(k, p, q), row = (k * s.P + p) * s.M, column = (k * s.Q + q) * s.N;
+            int64_t row = (k * s.P + p) * s.M, column = (k * s.Q + q) * s.N;
             REAL *map = (REAL *)plane[k] + part_of(p, q, s);
-            for (int64_t m = row; m < row + s.M; m++) {
-                if (row_weights[m] == 0 || owner[line[k] + rows[m]] != thread)
-                    continue;
-                for (int64_t n = column; n < column + s.N; n++) {
-                    REAL weight = row_weights[m] * column_weights[n];
-                    REAL *total = map + (rows[m] * width[k] + columns[n]) * s.C * apart;
-                    if (weight != 0)
-                        add(total, grad + bin * s.C, weight, s.C, apart, 1);
-                }
+            EACH_CELL
+            {
+                if (owner[line[k] + rows[m]] != thread)
+                    break;
+                const REAL weight = row_weights[m] * column_weights[n];
+                REAL *total = map + (rows[m] * width[k] + columns[n]) * s.C * apart;
+                if (weight != 0)
+                    add(total, grad + BIN(k, p, q) * s.C, weight, s.C, apart);
             }
         }
 }
@@ -138,12 +142,42 @@ static void count_used(int64_t *used, const REAL *weights, int64_t bins, int64_t
             ;
 }
 
-/* The same sums of maps that lie as [B, C * parts * parts, H * W], the cells of one channel together: as `sum_forward`
-   (total is out) and, where `backward` is set, as `sum_backward` (total is grad). image [K]; columns and rows as above;
-   used [K * (P + Q)], room to note how many of each bin's rows, then of its columns, come before its last weight but 0.
-   Each thread has channels of its own, and RoIs come in order: per cell the order of sums is that of the others. */
+/* A bin's cells on one channel's plane: M rows and N columns with their weights. */
+struct cells {
+    const int64_t *rows, *columns;
+    const REAL *row_weights, *column_weights;
+    int64_t M, N;
+};
 
-void sum_planes(REAL *total, REAL *maps, const int64_t *image, const int64_t *rows, const REAL *row_weights,
+static inline REAL gather(const stored *plane, int64_t width, const struct cells *bin)
+{
+    REAL sum = 0;
+    for (int64_t m = 0; m < bin->M; m++)
+        for (int64_t n = 0; n < bin->N; n++) {
+            const REAL weight = bin->row_weights[m] * bin->column_weights[n];
+            if (weight != 0)
+                sum += weight * load_one(plane + bin->rows[m] * width + bin->columns[n]);
+        }
+    return sum;
+}
+
+static inline void spread(REAL *plane, int64_t width, REAL grad, const struct cells *bin)
+{
+    for (int64_t m = 0; m < bin->M; m++)
+        for (int64_t n = 0; n < bin->N; n++) {
+            const REAL weight = bin->row_weights[m] * bin->column_weights[n];
+            if (weight != 0)
+                plane[bin->rows[m] * width + bin->columns[n]] += weight * grad;
+        }
+}
+
+/* The same sums of maps that lie as [B, C * parts * parts, H * W], the cells of one channel together: as `sum_forward`
+   (total is out, maps are of stored) and, where `backward` is set, as `sum_backward` (total is grad, maps are of REAL).
+   image [K]; columns and rows as above; used [K * (P + Q)], room to note how many of each bin's rows, then of its
+   columns, come before its last weight but 0. Each thread has parts of its own, and RoIs come in order: per cell the
+   order of sums is that of the others. */
+
+void sum_planes(stored *total, void *maps, const int64_t *image, const int64_t *rows, const REAL *row_weights,
                 const int64_t *columns, const REAL *column_weights, const struct size *size, int64_t height,
                 int64_t width, int64_t *used, int64_t backward, int64_t threads)
 {
@@ -152,28 +186,20 @@ void sum_planes(REAL *total, REAL *maps, const int64_t *image, const int64_t *ro
     count_used(used + s.K * s.P, column_weights, s.K * s.Q, s.N);
     const int64_t apart = s.parts * s.parts, high = s.P / s.parts, wide = s.Q / s.parts;
 #pragma omp parallel for schedule(static) num_threads(threads) if (s.K * s.P * s.Q * s.C > SMALL)
-    for (int64_t c = 0; c < s.C * apart; c++) {
-        const int64_t top = c % apart / s.parts * high, left = c % s.parts * wide;
-        for (int64_t k = 0; k < s.K; k++) {
-            REAL *plane = maps + (image[k] * s.C * apart + c) * height * width;
-            for (int64_t p = top; p < top + high; p++)
-                for (int64_t q = left; q < left + wide; q++) {
+    for (int64_t part = 0; part < apart; part++)
+        for (int64_t k = 0; k < s.K; k++)
+            for (int64_t p = part / s.parts * high; p < (part / s.parts + 1) * high; p++)
+                for (int64_t q = part % s.parts * wide; q < (part % s.parts + 1) * wide; q++) {
                     const int64_t row = (k * s.P + p) * s.M, column = (k * s.Q + q) * s.N;
-                    const int64_t last_row = row + used[k * s.P + p];
-                    const int64_t last_column = column + used[s.K * s.P + k * s.Q + q];
-                    REAL *pooled = total + BIN(k, p, q) * s.C + c / apart, sum = 0;
-                    for (int64_t m = row; m < last_row; m++)
-                        for (int64_t n = column; n < last_column; n++) {
-                            REAL weight = row_weights[m] * column_weights[n];
-                            REAL *cell = plane + rows[m] * width + columns[n];
-                            if (weight != 0 && backward)
-                                *cell += weight * *pooled;
-                            else if (weight != 0)
-                                sum += weight * *cell;
-                        }
-                    if (!backward)
-                        *pooled = sum;
+                    const struct cells bin = {rows + row, columns + column, row_weights + row, column_weights + column,
+                                              used[k * s.P + p], used[s.K * s.P + k * s.Q + q]};
+                    for (int64_t c = 0; c < s.C; c++) {
+                        const int64_t plane = ((image[k] * s.C + c) * apart + part) * height * width;
+                        stored *pooled = total + BIN(k, p, q) * s.C + c;
+                        if (backward)
+                            spread((REAL *)maps + plane, width, load_one(pooled), &bin);
+                        else
+                            store_one(pooled, gather((const stored *)maps + plane, width, &bin));
+                    }
                 }
-        }
-    }
 }

@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import sampling
 from ..autograd import differentiable_once
 from ..sampling import Axis, Pairs
-from .compiled import Size, call, locate, zeros
+from .compiled import Size, call, channels_last, locate, stored_as, summed_as, zeros
 
 
 def mean_pairs(axis: Axis, dtype: torch.dtype) -> Pairs:
@@ -38,21 +38,22 @@ def interpolate(
 ) -> Tensor:
     """Each RoI's map through (cells, weights) of rows [K, P, M] and columns [K, Q, N]: [K, C, P, Q].
 
-    maps are L of [B, C * parts * parts, H_l, W_l], float32 or float64, on a CPU; image and level are [K]. A bin reads
-    the channels of the part that it lies in, of parts x parts. No gradient for weights.
+    maps are L of [B, C * parts * parts, H_l, W_l] on a CPU, of a floating dtype, which is the result's; sums are taken
+    in float32, or float64 for such maps. image and level are [K]. A bin reads the channels of the part that it lies in,
+    of parts x parts. No gradient for weights.
     """
+    dtype = maps[0].dtype
     assert len({(feature.shape[:2], feature.dtype) for feature in maps}) == 1
+    maps, bins = [feature.to(stored_as(dtype)) for feature in maps], bins_of(pairs_y, pairs_x, dtype)
     if parts > 1 and maps[0].is_contiguous():  # a part's channels lie far apart, so that another layout gains nothing
-        out = _CompiledPlaneSum.apply(maps[0], image, parts, *bins_of(pairs_y, pairs_x, maps[0].dtype))
-        return out.permute(0, 3, 1, 2)
-    tables = [feature.permute(0, 2, 3, 1).contiguous() for feature in maps]
-    out = _CompiledSum.apply(parts, image, level, *bins_of(pairs_y, pairs_x, maps[0].dtype), *tables)
-    return out.permute(0, 3, 1, 2)
+        return _CompiledPlaneSum.apply(maps[0], image, parts, *bins).to(dtype)
+    return _CompiledSum.apply(parts, image, level, *bins, *maps).to(dtype)
 
 
 def bins_of(pairs_y: Pairs, pairs_x: Pairs, dtype: torch.dtype) -> list[Tensor]:
     """`Bins` from pairs (cells, weights) of rows and columns; dtype is the map's."""
-    return [values.contiguous() for cells, weights in (pairs_y, pairs_x) for values in (cells, weights.to(dtype))]
+    real = summed_as(dtype)
+    return [values.contiguous() for cells, weights in (pairs_y, pairs_x) for values in (cells, weights.to(real))]
 
 
 Bins = Sequence[Tensor]
@@ -60,7 +61,7 @@ Bins = Sequence[Tensor]
 
 
 def forward(tables: Sequence[Tensor], image: Tensor, level: Tensor, bins: Bins, parts: int = 1) -> Tensor:
-    """Sums [K, P, Q, C] over maps [B, H_l, W_l, C * parts * parts]; no gradient."""
+    """Sums [K, P, Q, C] over maps [B, H_l, W_l, C * parts * parts], in their dtype; no gradient."""
     size = _size([table.shape for table in tables], bins, parts)
     out = tables[0].new_empty(size.K, size.P, size.Q, size.C)
     plane, width, _ = locate(tables, image, level)
@@ -71,11 +72,13 @@ def forward(tables: Sequence[Tensor], image: Tensor, level: Tensor, bins: Bins, 
 def backward(
     grad: Tensor, shapes: Sequence[torch.Size], image: Tensor, level: Tensor, bins: Bins, parts: int = 1
 ) -> list[Tensor]:
-    """Gradients of maps of the given shapes [B, H_l, W_l, C * parts * parts] from that of `forward`'s output."""
-    totals = [grad.new_zeros(shape) for shape in shapes]
+    """Gradients of maps of the given shapes [B, H_l, W_l, C * parts * parts] from that of `forward`'s output.
+
+    grad [K, P, Q, C] is contiguous. The results are at least float32, as sums are.
+    """
+    totals = [grad.new_zeros(shape, dtype=summed_as(grad.dtype)) for shape in shapes]
     size, threads = _size(shapes, bins, parts), torch.get_num_threads()
     located = locate(totals, image, level)
-    grad = grad.resolve_neg().contiguous()
     call("sum_backward", grad.dtype, grad, *located, *bins, size, zeros(size.lines), threads)
     return totals
 
@@ -90,10 +93,10 @@ def forward_of_planes(feature: Tensor, image: Tensor, bins: Bins, parts: int) ->
 
 
 def backward_of_planes(grad: Tensor, shape: torch.Size, image: Tensor, bins: Bins, parts: int) -> Tensor:
-    """The gradient of a map of `shape` [B, C * parts * parts, H, W] from that of `forward_of_planes`."""
-    total, (batch, channels, height, width) = grad.new_zeros(shape), shape
+    """The gradient of a map of `shape` [B, C * parts * parts, H, W] from that of `forward_of_planes`, as `backward`."""
+    total, (batch, channels, height, width) = grad.new_zeros(shape, dtype=summed_as(grad.dtype)), shape
     size = _size([torch.Size((batch, height, width, channels))], bins, parts)
-    grad, used = grad.resolve_neg().contiguous(), zeros(size.K * (size.P + size.Q))
+    used = zeros(size.K * (size.P + size.Q))
     call("sum_planes", grad.dtype, grad, total, image, *bins, size, height, width, used, 1, torch.get_num_threads())
     return total
 
@@ -105,20 +108,23 @@ def _size(shapes: Sequence[torch.Size], bins: Bins, parts: int) -> Size:
 
 
 class _CompiledSum(torch.autograd.Function):
-    """`forward` with its gradient."""
+    """`forward` with its gradient, from maps [B, C * parts * parts, H_l, W_l] to [K, C, P, Q]."""
 
     @staticmethod
-    def forward(ctx, parts, image, level, *bins_and_tables):
-        bins, tables = bins_and_tables[:4], bins_and_tables[4:]
-        ctx.parts, ctx.shapes = parts, [table.shape for table in tables]
+    def forward(ctx, parts, image, level, *bins_and_maps):
+        bins, maps = bins_and_maps[:4], bins_and_maps[4:]
+        ctx.parts, ctx.shapes = parts, [feature.permute(0, 2, 3, 1).shape for feature in maps]
         ctx.save_for_backward(image, level, *bins)
-        return forward(tables, image, level, bins, parts)
+        # Of maps that no RoI reads the layout makes no difference.
+        tables = [channels_last(feature) if len(image) else feature.permute(0, 2, 3, 1) for feature in maps]
+        return forward(tables, image, level, bins, parts).permute(0, 3, 1, 2)
 
     @staticmethod
     @differentiable_once
     def backward(ctx, grad):
         image, level, *bins = ctx.saved_tensors
-        return *[None] * 7, *backward(grad, ctx.shapes, image, level, bins, ctx.parts)
+        totals = backward(channels_last(grad), ctx.shapes, image, level, bins, ctx.parts)
+        return *[None] * 7, *(total.to(grad.dtype).permute(0, 3, 1, 2) for total in totals)
 
 
 class _CompiledPlaneSum(torch.autograd.Function):
@@ -128,7 +134,7 @@ class _CompiledPlaneSum(torch.autograd.Function):
     def forward(ctx, feature, image, parts, *bins):
         ctx.parts, ctx.shape = parts, feature.shape
         ctx.save_for_backward(image, *bins)
-        return forward_of_planes(feature, image, bins, parts)
+        return forward_of_planes(feature, image, bins, parts).permute(0, 3, 1, 2)
 
     @staticmethod
     @differentiable_once
@@ -136,5 +142,5 @@ class _CompiledPlaneSum(torch.autograd.Function):
         image, *bins = ctx.saved_tensors
         batch, channels, height, width = ctx.shape
         table = torch.Size((batch, height, width, channels))  # autograd takes either layout; this one is faster
-        (total,) = backward(grad, [table], image, torch.zeros_like(image), bins, ctx.parts)
-        return total.permute(0, 3, 1, 2), *[None] * 6
+        (total,) = backward(channels_last(grad), [table], image, torch.zeros_like(image), bins, ctx.parts)
+        return total.to(grad.dtype).permute(0, 3, 1, 2), *[None] * 6

@@ -17,6 +17,7 @@ from torch.nn.functional import embedding_bag
 from .. import sampling
 from ..autograd import differentiable_once
 from ..sampling import Axis, Pairs
+from ..validate import at_least_float32
 
 PAIRS_AT_ONCE = 1 << 23  # bounds the index and weight buffers to about 100 MB where bins hold many samples
 
@@ -31,15 +32,16 @@ def interpolate(
 ) -> Tensor:
     """Each RoI's map through (cells, weights) of rows [K, P, M] and columns [K, Q, N]: [K, C, P, Q].
 
-    maps holds one of [B, C * parts * parts, H, W], so that every level is 0; image is [K]. A bin reads the channels of
-    the part that it lies in, of parts x parts. Gradients flow to the map and, where they require one, to the weights.
+    maps holds one of [B, C * parts * parts, H, W], so that every level is 0; image is [K]. The map's floating dtype is
+    the result's; sums are taken in float32, or float64 for such a map. A bin reads the channels of the part that it
+    lies in, of parts x parts. Gradients flow to the map and, where they require one, to the weights.
     """
-    (feature,) = maps
+    feature = at_least_float32(maps[0])
     if parts > 1:
         height, width = feature.shape[2:]
         feature = _mosaic(feature, parts)
         pairs_y, pairs_x = _on_tiles(pairs_y, parts, height), _on_tiles(pairs_x, parts, width)
-    return _interpolate(feature, image, pairs_y, pairs_x)
+    return _interpolate(feature, image, pairs_y, pairs_x).to(maps[0].dtype)
 
 
 def _mosaic(feature: Tensor, parts: int) -> Tensor:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from .. import sampling
 from ..sampling import Axis, Pairs, hide_nonfinite, largest_bin
-from ..validate import PoolSpec, Rois, at_least_float32, check_boxes
+from ..validate import PoolSpec, Rois, check_boxes
 from . import bilinear, compiled_max, compiled_sum
-from .compiled import MAX_BIN_CELLS, call
+from .compiled import MAX_BIN_CELLS, call, channels_first, channels_last, stored_as, summed_as
 
 Shape = tuple[int, int, int, int]
 
@@ -26,9 +26,7 @@ def roi_align(
     """`torchvision::roi_align`: [K, C, P, Q] in contiguous memory, as torchvision's shape function promises."""
     boxes = in_cells(rois, spatial_scale, input.shape[0], input.dtype)
     spec = PoolSpec((rows, columns), sampling_ratio, aligned)
-    feature_fp32 = at_least_float32(input)
-    pooled = bilinear.roi_align([feature_fp32], boxes, torch.zeros_like(boxes.image), spec, "compiled")
-    return pooled.to(input.dtype).contiguous()
+    return channels_first(bilinear.roi_align([input], boxes, torch.zeros_like(boxes.image), spec, "compiled"))
 
 
 def roi_align_backward(
@@ -42,8 +40,7 @@ def roi_align_backward(
         Axis(low, high, torch.full_like(low, length), bins, sampling_ratio, aligned)
         for low, high, length, bins in ((y1, y2, height, rows), (x1, x2, width, columns))
     ]
-    grad_fp32 = at_least_float32(grad)
-    pairs = [compiled_sum.mean_pairs(axis, grad_fp32.dtype) for axis in axes]
+    pairs = [compiled_sum.mean_pairs(axis, grad.dtype) for axis in axes]
     return _map_gradient(grad, boxes.image, pairs, (batch, channels, height, width))
 
 
@@ -52,11 +49,11 @@ def roi_pool(input: Tensor, rois: Tensor, spatial_scale: float, rows: int, colum
     boxes = in_cells(rois, spatial_scale, input.shape[0], input.dtype)
     if largest_bin(boxes.boxes, (rows, columns), input.shape[2:]) > MAX_BIN_CELLS:
         raise Unserved
-    table = at_least_float32(input).permute(0, 2, 3, 1).contiguous()
+    table = channels_last(input.to(stored_as(input.dtype)))
     bins = compiled_max.bins_of(boxes.boxes, (rows, columns), table.shape[1:3], table.dtype)
     pooled, where = compiled_max.forward(table, boxes.image, *bins)
     cells = compiled_max.cells_of_map(where, *bins, input.shape[3])
-    return pooled.permute(0, 3, 1, 2).to(input.dtype).contiguous(), cells.permute(0, 3, 1, 2).contiguous()
+    return channels_first(pooled.to(input.dtype).permute(0, 3, 1, 2)), channels_first(cells.permute(0, 3, 1, 2))
 
 
 def roi_pool_backward(
@@ -65,10 +62,10 @@ def roi_pool_backward(
 ) -> Tensor:  # fmt: skip
     """`torchvision::_roi_pool_backward`: the map's gradient [B, C, H, W]; `argmax` is what `roi_pool` gave."""
     image = in_cells(rois, spatial_scale, batch, grad.dtype).image
-    given = at_least_float32(grad).contiguous()
-    total = given.new_zeros(batch, channels, height, width)
+    given = grad.to(stored_as(grad.dtype)).contiguous()
+    total = given.new_zeros(batch, channels, height, width, dtype=summed_as(grad.dtype))
     sizes = (len(image), channels, rows * columns, height * width)
-    call("scatter", total.dtype, given, argmax.contiguous(), image, total, *sizes, torch.get_num_threads())
+    call("scatter", grad.dtype, given, argmax.contiguous(), image, total, *sizes, torch.get_num_threads())
     return total.to(grad.dtype)
 
 
@@ -78,11 +75,9 @@ def ps_roi_pool(input: Tensor, rois: Tensor, spatial_scale: float, rows: int, co
     if channels % (rows * columns):
         raise ValueError(f"input: expected a multiple of {rows} * {columns} channels, got {channels}")
     image, pairs = _part_pairs(rois, spatial_scale, rows, columns, input)
-    pooled = compiled_sum.interpolate(
-        [at_least_float32(input)], image, torch.zeros_like(image), pairs[0], pairs[1], rows
-    )
+    pooled = compiled_sum.interpolate([input], image, torch.zeros_like(image), pairs[0], pairs[1], rows)
     mapping = torch.arange(channels, dtype=torch.int32).view(1, -1, rows, columns)
-    return pooled.to(input.dtype).contiguous(), mapping.expand(len(rois), -1, -1, -1).contiguous()
+    return channels_first(pooled), mapping.expand(len(rois), -1, -1, -1).contiguous()
 
 
 def ps_roi_pool_backward(
@@ -107,14 +102,14 @@ def in_cells(rois: Tensor, spatial_scale: float, num_images: int, dtype: torch.d
 
 def _map_gradient(grad: Tensor, image: Tensor, pairs: list[Pairs], shape: Shape, parts: int = 1) -> Tensor:
     """The gradient of a map of `shape` [B, C, H, W] from that of sums over pairs of rows and columns."""
-    given = at_least_float32(grad).permute(0, 2, 3, 1)
+    given = channels_last(grad.to(stored_as(grad.dtype)))
     bins = compiled_sum.bins_of(pairs[0], pairs[1], given.dtype)
     if parts > 1:
         return compiled_sum.backward_of_planes(given, torch.Size(shape), image, bins, parts).to(grad.dtype)
     batch, channels, height, width = shape
     table = torch.Size((batch, height, width, channels))
     (total,) = compiled_sum.backward(given, [table], image, torch.zeros_like(image), bins)
-    return total.permute(0, 3, 1, 2).to(grad.dtype).contiguous()
+    return channels_first(total.to(grad.dtype).permute(0, 3, 1, 2))
 
 
 def _part_pairs(
