@@ -48,10 +48,13 @@ def roi_align(maps: Sequence[Tensor], rois: Rois, level: Tensor, spec: PoolSpec,
     a single map, "pytorch".
     """
     sums = SUMS[backend]
-    sides = torch.tensor([feature.shape[2:] for feature in maps], dtype=torch.float64, device=level.device)
-    height, width = sides.t()[:, level]
     # In float32, positions on a map of 300 cells are rounded by 3e-5 of a cell, more than all other errors together.
     x1, y1, x2, y2 = rois.boxes.double().t().contiguous()
+    if len(maps) == 1:
+        height, width = (torch.full_like(x1.detach(), side) for side in maps[0].shape[2:])
+    else:
+        sides = torch.tensor([feature.shape[2:] for feature in maps], dtype=torch.float64, device=level.device)
+        height, width = sides.t()[:, level]
     axis_y = Axis(y1, y2, height, spec.output_size[0], spec.sampling_ratio, spec.aligned)
     axis_x = Axis(x1, x2, width, spec.output_size[1], spec.sampling_ratio, spec.aligned)
     if spec.reduce == "ave":

@@ -128,9 +128,14 @@ def locate(tables: Sequence[Tensor], image: Tensor, level: Tensor) -> tuple[Tens
     return address + image * step, width, line + image * height
 
 
-def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
-    """Zeros for a kernel to write to, whatever the default device."""
-    return torch.zeros(shape, dtype=dtype, device="cpu")
+def zeros(*shape: int) -> Tensor:
+    """Whole numbers, 0 at first, for a kernel to count in, whatever the default device."""
+    return torch.zeros(shape, dtype=torch.int64, device="cpu")
+
+
+def room(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+    """Room for what a kernel writes before anything reads it."""
+    return torch.empty(shape, dtype=dtype, device="cpu")
 
 
 def channels_last(feature: Tensor) -> Tensor:
@@ -169,7 +174,9 @@ def call(kernel: str, dtype: torch.dtype, *arguments: Tensor | Size | int) -> in
 
 
 def _as_c(argument: Tensor | Size | int):
-    if isinstance(argument, Tensor):
-        assert argument.is_contiguous() and argument.device.type == "cpu" and not argument.is_neg()
-        return ctypes.c_void_p(argument.data_ptr())
-    return ctypes.byref(argument) if isinstance(argument, Size) else ctypes.c_int64(argument)
+    if isinstance(argument, int):
+        return ctypes.c_int64(argument)
+    if isinstance(argument, Size):
+        return ctypes.byref(argument)
+    assert argument.is_contiguous() and argument.is_cpu
+    return ctypes.c_void_p(argument.data_ptr())

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..autograd import differentiable_once
 from ..validate import Rois
-from .compiled import Size, call, channels_last, locate, stored_as, summed_as, zeros
+from .compiled import Size, call, channels_last, locate, room, stored_as, summed_as, zeros
 
 
 def roi_pool(feature: Tensor, rois: Rois, output_size: tuple[int, int]) -> Tensor:
@@ -32,7 +32,7 @@ def bins_of(
     Each bin has its first cell and the one after its last; dtype is the map's.
     """
     x1, y1, x2, y2 = boxes.double().t().contiguous()
-    rows, columns = (zeros(len(boxes), num_bins, 2) for num_bins in output_size)
+    rows, columns = (room(len(boxes), num_bins, 2) for num_bins in output_size)
     for low, high, bins, length in ((y1, y2, rows, sides[0]), (x1, x2, columns, sides[1])):
         call("pool_bins", dtype, low, high, bins, len(boxes), bins.shape[1], length)
     return rows, columns

@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import sampling
 from ..autograd import differentiable_once
 from ..sampling import Axis, Pairs
-from .compiled import Size, call, channels_last, locate, stored_as, summed_as, zeros
+from .compiled import Size, call, channels_last, locate, room, stored_as, summed_as, zeros
 
 
 def mean_pairs(axis: Axis, dtype: torch.dtype) -> Pairs:
@@ -25,8 +25,8 @@ def mean_pairs(axis: Axis, dtype: torch.dtype) -> Pairs:
     if axis.sampling_ratio <= 0:
         return sampling.mean_pairs(axis)
     num_rois, bins, samples = len(axis.low), axis.num_bins, axis.sampling_ratio
-    cells = zeros(num_rois * bins * 2 * samples)
-    weights, total = zeros(len(cells), dtype=torch.float64), zeros(2 * samples, dtype=torch.float64)
+    cells = room(num_rois * bins * 2 * samples)
+    weights, total = room(len(cells), dtype=torch.float64), room(2 * samples, dtype=torch.float64)
     ends = [values.contiguous() for values in (axis.low, axis.high, axis.length)]
     pairs = call("mean_pairs", dtype, *ends, cells, weights, total, num_rois, bins, samples, bool(axis.aligned))
     cells, weights = (values[: num_rois * bins * pairs].view(-1, bins, pairs) for values in (cells, weights))
@@ -87,7 +87,7 @@ def forward_of_planes(feature: Tensor, image: Tensor, bins: Bins, parts: int) ->
     """`forward` from one map [B, C * parts * parts, H, W] in contiguous memory: [K, P, Q, C]."""
     batch, channels, height, width = feature.shape
     size = _size([torch.Size((batch, height, width, channels))], bins, parts)
-    out, used = feature.new_empty(size.K, size.P, size.Q, size.C), zeros(size.K * (size.P + size.Q))
+    out, used = feature.new_empty(size.K, size.P, size.Q, size.C), room(size.K * (size.P + size.Q))
     call("sum_planes", out.dtype, out, feature, image, *bins, size, height, width, used, 0, torch.get_num_threads())
     return out
 
@@ -96,7 +96,7 @@ def backward_of_planes(grad: Tensor, shape: torch.Size, image: Tensor, bins: Bin
     """The gradient of a map of `shape` [B, C * parts * parts, H, W] from that of `forward_of_planes`, as `backward`."""
     total, (batch, channels, height, width) = grad.new_zeros(shape, dtype=summed_as(grad.dtype)), shape
     size = _size([torch.Size((batch, height, width, channels))], bins, parts)
-    used = zeros(size.K * (size.P + size.Q))
+    used = room(size.K * (size.P + size.Q))
     call("sum_planes", grad.dtype, grad, total, image, *bins, size, height, width, used, 1, torch.get_num_threads())
     return total
 
