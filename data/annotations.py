@@ -36,6 +36,7 @@ from unicodedata import category
 
 from PIL import Image
 
+from data import licences
 from data.file_names import PictureFolder, check_name
 from data.ids import Ids, is_name, key_of, numbered
 from data.objects import clean_object
@@ -52,7 +53,8 @@ _MOST_DETECTIONS = 100
 class Annotations:
     """A cleaned annotation file.
 
-    images:      entries by number, in the file's order: id (that number), file_name, height, width, source_id
+    images:      entries by number, in the file's order: id (that number), file_name, height, width, source_id, and, if
+                 the file has a table of licences, "licence" (its name and url) and "source" (where the picture is from)
     categories:  names by the file's ids, in the file's order
     annotations: usable entries: image_id is an image's number, category_id a category's id in the file
     problems:    what was skipped, dropped, clipped or put right
@@ -94,6 +96,7 @@ def load(path: Path, image_folder: Path) -> Annotations:
     categories, problems = _class_names(_by_id(content["categories"], "categories", {"name"}, path), path)
     entries = _by_id(content["images"], "images", {"file_name", "height", "width"}, path)
     images, missing = _images(entries, image_folder, path)
+    _add_licences(images, entries, licences.table_of(content))
     kept, of_objects = _objects(content.pop("annotations"), images, Ids(categories))
     problems += missing + of_objects
     there = {image["id"]: image for image in images.values() if image["file_name"] is not None}
@@ -213,6 +216,16 @@ def _images(
             fault = fault._replace(reason=f"none of the images is in {folder}: is it their folder?")
         problems.append(Problem.of("image", image.get("source_id", image["id"]), fault))
     return images, problems
+
+
+def _add_licences(
+    images: dict[Any, dict[str, Any]], entries: dict[Any, dict[str, Any]], table: dict[int, dict[str, str]]
+) -> None:
+    """Gives each image its licence, and where it is from as COCO has it; nothing where the file has no such table."""
+    for key, image in images.items() if table else ():
+        entry = entries[key]
+        image["licence"] = licences.of_image(entry, table)
+        image["source"] = str(entry.get("flickr_url") or entry.get("coco_url") or "")
 
 
 def _side(value: Any) -> int:

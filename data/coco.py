@@ -22,6 +22,7 @@ from data import annotations
 from data.dataset import CROWD, InstanceSet, Sample
 from data.ids import ordered
 from data.images import fitted_size, read_image
+from data.licences import may_be_shown
 from data.problems import counts, summary
 from data.specs import CocoSpec
 
@@ -53,7 +54,10 @@ class Outlined:
 
 @dataclass
 class Picture:
-    """An image file: its id, place, size in the file, objects, and the crowd regions after them."""
+    """An image file: its id, place, size in the file, objects, and the crowd regions after them.
+
+    shown: whether its licence allows reports to show it; where nothing is known of licences, that is up to the user.
+    """
 
     image_id: int
     path: Path
@@ -61,6 +65,7 @@ class Picture:
     width: int
     objects: list[Outlined]
     crowds: list[Outlined]
+    shown: bool = True
 
 
 class CocoSet(InstanceSet):
@@ -96,7 +101,15 @@ class CocoSet(InstanceSet):
     def _compact(self, content: annotations.Annotations) -> list[Picture]:
         """Objects in a fraction of the JSON's memory, image by image in the order of ids."""
         pictures = {
-            key: Picture(key, self._folder / image["file_name"], image["height"], image["width"], [], [])
+            key: Picture(
+                key,
+                self._folder / image["file_name"],
+                image["height"],
+                image["width"],
+                [],
+                [],
+                shown="licence" not in image or may_be_shown(image["licence"]),
+            )
             for key, image in sorted(content.images.items())
         }
         labels = {key: label for label, key in enumerate(self._category_ids, start=1)}
@@ -166,6 +179,11 @@ class CocoSet(InstanceSet):
     def wide(self) -> np.ndarray:
         """bool [N]: images that are wider than high, for batches of like shapes."""
         return np.array([picture.width > picture.height for picture in self.pictures])
+
+    @property
+    def showable(self) -> list[int]:
+        """The positions of the images that their licences allow to show."""
+        return [position for position, picture in enumerate(self.pictures) if picture.shown]
 
     @cached_property
     def coco(self) -> dict[str, Any]:

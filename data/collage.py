@@ -10,15 +10,13 @@ training images are made: validation stays on untouched photographs.
 import dataclasses
 import hashlib
 import json
-import re
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from data import annotations, coco
+from data import annotations, coco, licences
 from data.coco import Outlined, Picture, rasterise
 from data.dataset import CROWD, InstanceSet, Sample
 from data.ids import key_of, numbered
@@ -95,16 +93,17 @@ class Collages(InstanceSet):
         path, pictures, wanted = self.spec.paths("train")[0], self.photographs.pictures, self.spec.licences
         content = annotations.read(path)
         entries = {key_of(entry["id"]): entry for entry in content["images"]}
-        licences = {number: entries[key].get("license") for key, number in numbered(entries).items()}
-        forbidding = no_derivatives(content.get("licenses"))
-        allowed = [licence for licence in licences.values() if licence not in forbidding] if wanted is None else wanted
+        table = licences.table_of(content)
+        numbers = {number: entries[key].get("license") for key, number in numbered(entries).items()}
+        forbidding = [number for number, licence in table.items() if licences.forbids_adaptations(licence)]
+        allowed = [number for number in numbers.values() if number not in forbidding] if wanted is None else wanted
         usable = [
             place
             for place, picture in enumerate(pictures)
-            if licences[picture.image_id] in allowed and min(self._fitted(picture)) >= NARROW
+            if numbers[picture.image_id] in allowed and min(self._fitted(picture)) >= NARROW
         ]
         if not usable:
-            there = ", ".join(sorted({str(licences[picture.image_id]) for picture in pictures}))
+            there = ", ".join(sorted({str(numbers[picture.image_id]) for picture in pictures}))
             got = list(wanted) if wanted else f"none that allows adaptations (NoDerivatives: {forbidding})"
             raise ValueError(f"data.licences: expected some of {path}'s {there}, got {got}")
         return usable
@@ -185,19 +184,6 @@ class Collages(InstanceSet):
         around = slice(top - 1, bottom + 1), slice(left - 1, right + 1)
         turn = -1 if mirrored else 1
         return Cutout(item.label, pixels[around][:, ::turn], mask[around][:, ::turn])
-
-
-def no_derivatives(licences: Any) -> list[Any]:
-    """The numbers of those licences that forbid adaptations, by an annotation file's table of licences, if it has one.
-
-    Creative Commons' NoDerivatives licences have "nd" in their address and "NoDeriv" in their name.
-    """
-    table = [entry for entry in licences if isinstance(entry, dict)] if isinstance(licences, list) else []
-    return [
-        entry.get("id")
-        for entry in table
-        if re.search(r"-nd\b", str(entry.get("url", ""))) or "noderiv" in str(entry.get("name", "")).lower()
-    ]
 
 
 def covered(ground: Sample, pasted: list[tuple[int, np.ndarray]], min_visible: float) -> Sample:

@@ -118,6 +118,11 @@ class InstanceSet:
         """bool [N], images that are wider than high, where batches of like shapes save padding; else None."""
         return None
 
+    @property
+    def showable(self) -> Sequence[int]:
+        """The positions of the images that reports may show."""
+        return range(len(self))
+
     @cached_property
     def coco(self) -> dict[str, Any]:
         """The ground truth as a COCO JSON dictionary: what pycocotools evaluates against."""

@@ -135,6 +135,7 @@ def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
             study.values(arm, "bbox.AP") and not study.values(arm, "segm.AP") for arm in study.record.arms
         ),
         "sample_seed": shown.seed if shown else None,
+        "credits": provenance.credits(study),
         "without_notes": samples.MOST_NOTES if shown and shown.crowded else None,
         "candidates": candidates,
     }

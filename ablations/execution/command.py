@@ -125,8 +125,10 @@ def cost(runs: list[Run]) -> str:
 
 
 def sample_indices(study: str, num_images: int) -> list[int]:
-    """The validation images that a study's report draws: evenly spaced, and other ones in every study."""
+    """Which of the images that may be shown a study's report draws: evenly spaced, and other ones in every study."""
     count = min(NUM_SAMPLES, num_images)
+    if not count:
+        return []
     first = zlib.crc32(study.encode()) % (num_images // count)
     return [first + index * num_images // count for index in range(count)]
 
@@ -140,7 +142,7 @@ def start_study(study: Study, runs: list[Run]) -> None:
         images = stages.evaluated
     except (ValueError, OSError) as error:
         raise ConfigError(f"data: {error}") from error
-    samples = [images[index] for index in sample_indices(study.name, len(images))]
+    samples = [images[images.showable[index]] for index in sample_indices(study.name, len(images.showable))]
     for sample in samples:
         path = folder / "samples" / f"{sample.image_id}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

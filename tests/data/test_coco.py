@@ -206,3 +206,24 @@ def test_the_digest_follows_content_not_place(tmp_path):
 def test_build_refuses_an_unknown_split(tmp_path):
     with pytest.raises(ValueError, match="split: expected one of train, val, test, pretrain, got 'minival'"):
         build(write(tmp_path, [entry(1)]), "minival")
+
+
+def test_images_whose_licence_does_not_allow_it_are_not_shown_and_others_keep_what_attribution_needs(tmp_path):
+    blank = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    spec = write(tmp_path, [entry(key, image_id=key) for key in (1, 2, 3, 4)], {key: blank for key in (1, 2, 3, 4)})
+    assert list(load(spec, "val").showable) == [0, 1, 2, 3]  # nothing is known of licences
+    path = tmp_path / "annotations/instances_val.json"
+    content = json.loads(path.read_text())
+    for image, number in zip(content["images"], (4, 3, 9, [4]), strict=True):
+        image |= {"license": number, "flickr_url": f"http://example.org/{image['id']}"}
+    content["licenses"] = [
+        {"id": 3, "name": "Attribution-NonCommercial", "url": "http://creativecommons.org/licenses/by-nc/2.0/"},
+        {"id": 4, "name": "Attribution License", "url": "http://creativecommons.org/licenses/by/2.0/"},
+        "odd",
+    ]
+    path.write_text(json.dumps(content))
+    dataset = load(spec, "val")
+    assert list(dataset.showable) == [0] and len(dataset) == 4
+    images = {image["id"]: image for image in dataset.coco["images"]}
+    assert images[1]["licence"]["name"] == "Attribution License" and images[1]["source"] == "http://example.org/1"
+    assert images[3]["licence"]["name"] == images[4]["licence"]["name"] == "unknown licence"
