@@ -65,7 +65,7 @@ def test_completion_offers_options_but_no_bases():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [
-        f"budget={name}" for name in ("backbone", "finetune", "gpu", "laptop", "paper", "smoke", "taste")
+        f"budget={name}" for name in ("backbone", "finetune", "gpu", "laptop", "paper", "photos", "smoke", "taste")
     ]
 
 
@@ -81,7 +81,10 @@ def test_completion_offers_options_but_no_bases():
         ("+lr=0.1", "lr: no such setting; did you mean"),
         ("rio=pool", "rio: no such setting; did you mean roi?"),
         ("roi.opp=pool", "roi.opp: no such setting; did you mean roi.op?"),
-        ("budget=_base", "budget: expected one of backbone, finetune, gpu, laptop, paper, smoke, taste, got _base"),
+        (
+            "budget=_base",
+            "budget: expected one of backbone, finetune, gpu, laptop, paper, photos, smoke, taste, got _base",
+        ),
         ("budget=_budget", "got _budget"),
         ("model=null", "got null"),
         ("roi=", "got ''"),
