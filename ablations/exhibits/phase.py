@@ -32,8 +32,8 @@ NUM_SCENES = 10
 
 IMAGES_PER_SCENE = 30
 
-STRIP = range(0, SHIFTS, 8)
-"""The shifts whose masks are shown."""
+STRIP = range(0, SHIFTS, 9)
+"""The shifts whose masks are shown: at each of them the object stands elsewhere under cells of either stride."""
 
 
 def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:

@@ -3,8 +3,11 @@
 An object has one colour in its whole row.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from matplotlib.axes import Axes
 
 from reports.figures.canvas import OBJECT_COLOURS, Instance, paint
 from reports.figures.style import Figures, figure, wrap
@@ -12,8 +15,10 @@ from reports.load import StudyResults
 from reports.scenes import SampleScene, Shown, middling
 
 MOST_NOTES = 20  # an image with more objects gets no notes: they would hide it
-ROWS = 4
+LINES = 4
+MOST_ARMS = 5  # side by side; of more, each scene takes several lines
 COLUMN = 2.15  # inches
+EDGE_TO_EDGE = {"wspace": 0.03, "left": 0, "right": 1, "bottom": 0, "top": 1}
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Samples:
 def samples(
     study: StudyResults, scenes: Sequence[SampleScene], figures: Figures, name: str = "samples"
 ) -> Samples | None:
-    """A row for each of a few scenes: the truth, then what each arm found of every object in one seed.
+    """A line or more for each of a few scenes: the truth, then what each arm found of every object in one seed.
 
     Returns None when there was nothing to draw.
     """
@@ -35,35 +40,58 @@ def samples(
     arms = [arm for arm in study.record.arms if any((arm, seed) in scene.matched for scene in scenes)]
     if seed is None or not arms:
         return None
-    rows = middling(scenes, seed, ROWS)
-    columns = 1 + len(arms)
+    lines = math.ceil(len(arms) / MOST_ARMS)
+    shown = middling(scenes, seed, max(1, LINES // lines))
+    columns = 1 + math.ceil(len(arms) / lines)
     drawn, grid = figure(
-        len(rows),
+        lines * len(shown),
         columns,
         width=COLUMN * columns,
-        height=COLUMN * len(rows) + 0.2,
-        gridspec_kw={"wspace": 0.03, "hspace": 0.03, "left": 0, "right": 1, "bottom": 0, "top": 1},
+        height=(COLUMN + (0.2 if lines > 1 else 0)) * lines * len(shown) + 0.2,
+        gridspec_kw={
+            "wspace": 0.03,
+            "hspace": 0.16 if lines > 1 else 0.03,
+            "left": 0,
+            "right": 1,
+            "bottom": 0,
+            "top": 1,
+        },
     )
-    for axes_row, scene in zip(grid, rows, strict=True):
-        pixels, notes = scene.pixels(), len(scene.masks) <= MOST_NOTES
-        paint(axes_row[0], pixels, truth_of(scene), COLUMN, notes)
-        for axes, arm in zip(axes_row[1:], arms, strict=True):
-            paint(axes, pixels, found_of(scene, scene.matched[arm, seed]), COLUMN, notes)
-            others = scene.others[arm, seed]
-            if others:
-                axes.annotate(
-                    f"and {others} more",
-                    (0.98, 0.02),
-                    xycoords="axes fraction",
-                    ha="right",
-                    va="bottom",
-                    fontsize=6.5,
-                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.2},
-                )
-    for axes, title in zip(grid[0], ["ground truth", *(study.label(arm) for arm in arms)], strict=True):
-        axes.set_title(wrap(title.replace(", ", "\n"), COLUMN - 0.1, 9, bold=True), loc="center", fontsize=9)
+    for row, scene in enumerate(shown):
+        cells = grid[lines * row : lines * (row + 1)]
+        notes = len(scene.masks) <= MOST_NOTES
+        paint(cells[0][0], scene.pixels(), truth_of(scene), COLUMN, notes)
+        places = [axes for line in cells for axes in line[1:]]
+        for axes, arm in zip(places, arms, strict=False):
+            _paint_found(axes, scene, (arm, seed), notes)
+        for axes in [*(line[0] for line in cells[1:]), *places[len(arms) :]]:
+            axes.axis("off")
+        if row == 0 or lines > 1:
+            _title(cells[0][0], "ground truth")
+            for axes, arm in zip(places, arms, strict=False):
+                _title(axes, study.label(arm))
     figures.save(drawn, name, vector=False)
-    return Samples(seed, any(len(scene.masks) > MOST_NOTES for scene in rows))
+    return Samples(seed, any(len(scene.masks) > MOST_NOTES for scene in shown))
+
+
+def _paint_found(axes: Axes, scene: SampleScene, run: tuple[str, int], notes: bool) -> None:
+    """run: the arm and seed whose detections are drawn."""
+    paint(axes, scene.pixels(), found_of(scene, scene.matched[run]), COLUMN, notes)
+    others = scene.others[run]
+    if others:
+        axes.annotate(
+            f"and {others} more",
+            (0.98, 0.02),
+            xycoords="axes fraction",
+            ha="right",
+            va="bottom",
+            fontsize=6.5,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.2},
+        )
+
+
+def _title(axes: Axes, label: str) -> None:
+    axes.set_title(wrap(label.replace(", ", "\n"), COLUMN - 0.1, 9, bold=True), loc="center", fontsize=9)
 
 
 def truth_of(scene: SampleScene) -> list[Instance]:
