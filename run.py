@@ -4,7 +4,7 @@ python run.py roi=pool stride=32                 one run; prints its AP table an
 python run.py study=roialign                     all arms and seeds; after an interruption, the same command resumes it
 python run.py study=roialign launcher=ray        the same on a Ray cluster; launcher=submitit: as Slurm jobs
 python run.py -m roi=pool,align seed=0,1,2       a sweep of single runs, in parallel
-python run.py --help                             every setting and every group's options
+python run.py --help                             the settings and every group's options
 python run.py --cfg job roi=pool                 the settings of a run, which is not started
 python run.py --config-dir FOLDER study=mine     with another folder like conf/ for studies of your own
 
@@ -13,8 +13,16 @@ Exit codes: 0 all done, 1 something failed, 2 a setting that cannot work, 130 st
 
 import sys
 
-from ablations.cli import main
-from data.terminal import run_command
+try:
+    from ablations.cli import main
+    from data.terminal import run_command
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] in ("ablations", "data", "models", "ops"):
+        raise
+    sys.exit(
+        f"error: the package {error.name} is not installed for {sys.executable}; `make setup` installs all of them "
+        "in .venv: then use .venv/bin/python run.py"
+    )
 
 if __name__ == "__main__":
     run_command(lambda: main(sys.argv[1:], __doc__))

@@ -13,8 +13,8 @@ import hydra
 from omegaconf import OmegaConf
 
 from ablations import exhibits
-from ablations.config.loading import validate
-from ablations.config.overrides import CONF, composer, group_options, overrides_of_runs
+from ablations.config.loading import mistakes_beside, validate
+from ablations.config.overrides import CONF, Unreadable, composer, group_options, overrides_of_runs
 from ablations.config.schema import Config
 from ablations.config.study import Compose, compose_study, key_of, single_run
 from ablations.config.usage import usage
@@ -33,7 +33,7 @@ def main(arguments: list[str], introduction: str) -> int:
         return 0
     try:
         groups = group_options(options.config_dir)
-        overrides = overrides_of_runs(options.overrides, options.multirun, groups)
+        overrides = read_overrides(options, groups)
         with composer(groups, options.config_dir) as compose:
             if options.help:
                 print(usage(introduction, overrides[0], compose, groups))
@@ -73,6 +73,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--config-dir", "-cd", type=Path)
     parser.add_argument("--shell-completion", "-sc", action="store_true")
     return parser.parse_intermixed_args(arguments)
+
+
+def read_overrides(options: argparse.Namespace, groups: dict[str, list[str]]) -> list[list[str]]:
+    """The overrides of each run that was asked for. Raises ConfigError with one line for each mistake in any of them,
+    also where some cannot be read."""
+    try:
+        return overrides_of_runs(options.overrides, options.multirun, groups)
+    except Unreadable as error:
+        with composer(groups, options.config_dir) as compose:
+            others = mistakes_beside(compose(error.readable), error.groups)
+        raise ConfigError("\n".join(dict.fromkeys([*str(error).splitlines(), *others]))) from error
 
 
 def prepare(overrides: list[list[str]], compose: Compose) -> list[Request]:

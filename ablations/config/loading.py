@@ -1,6 +1,7 @@
 """From plain settings to typed ones: what Hydra composes, and what a run's config.yaml holds."""
 
 import dataclasses
+from collections.abc import Container
 from typing import Any, cast, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -9,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ablations.config import validation
 from ablations.config.mistakes import check, no_such
 from ablations.config.schema import SCHEDULES, Config
+from ablations.config.unused_settings import unused_settings
 from ablations.errors import ConfigError
 from ablations.machine import native_bfloat16
 from ablations.records.schema import flatten
@@ -22,8 +24,8 @@ def from_hydra(composed: DictConfig) -> Config:
 def validate(composed: DictConfig) -> Config:
     """The typed configuration, with precision=auto as it is. Raises ConfigError with one line for each mistake."""
     plain = to_plain(composed)
-    plain.pop("study", None)
-    groups, mistakes = _groups(plain)
+    study = plain.pop("study", None)
+    groups, mistakes = _groups(plain, study is not None)
     for split in ("train", "val"):
         if isinstance(plain.get("data"), dict) and f"num_{split}" in plain["data"]:
             mistakes.append(f"data.num_{split}: no such setting; set budget.{split}_images")
@@ -31,6 +33,16 @@ def validate(composed: DictConfig) -> Config:
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     return _derived(Config(**groups))
+
+
+def mistakes_beside(composed: DictConfig, unknown: Container[str]) -> list[str]:
+    """A line for each mistake in the settings, but in those groups of which it is not known what they should be."""
+    plain = to_plain(composed)
+    study = plain.pop("study", None)
+    groups, lines = _groups(plain, study is not None)
+    lines = [line for line in lines if line.partition(":")[0].partition(".")[0] not in unknown]
+    known = {name: group for name, group in groups.items() if name not in unknown}
+    return lines if "study" in unknown else lines + validation.mistakes(known)
 
 
 def resolve_precision(config: Config) -> Config:
@@ -81,11 +93,10 @@ def parse(kind: type, values: Any, name: str = "") -> Any:
     return built
 
 
-def _groups(plain: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _groups(plain: dict[str, Any], study: bool) -> tuple[dict[str, Any], list[str]]:
     """The fields of Config that are right, by name, and what is wrong with the others."""
     hints = get_type_hints(Config, include_extras=True)
-    known = [*hints, *(name for name in flatten(plain) if "." in name)]
-    groups, mistakes = {}, [no_such(name, known) for name in plain if name not in hints]
+    groups, mistakes = {}, []
     for field in dataclasses.fields(Config):
         if field.name in plain:
             value, wrong = check(hints[field.name], plain[field.name], field.name)
@@ -96,7 +107,19 @@ def _groups(plain: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         mistakes += wrong
         if not wrong:
             groups[field.name] = value
-    return groups, mistakes
+    unknown = [name for name in plain if name not in hints]
+    known = [*hints, "study", *(name for name in flatten(plain) if "." in name)]
+    useful = _with_effect(groups, known, study)
+    return groups, [no_such(name, known, useful) for name in unknown] + mistakes
+
+
+def _with_effect(groups: dict[str, Any], names: list[str], study: bool) -> list[str]:
+    """Those of the settings that have an effect; all of them where that cannot be told."""
+    try:
+        config = Config(**groups)
+    except ValueError:  # some fields are wrong
+        return names
+    return [name for name in names if not unused_settings(config, [name], study)]
 
 
 def _derived(config: Config) -> Config:

@@ -4,13 +4,26 @@ import difflib
 import json
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from ablations.config.schema import EXECUTION_SETTINGS
 
-HELP = "python run.py --help lists all settings"
+CONF = Path(__file__).parents[2] / "conf"
+
+HELP = "python run.py --help lists the settings"
+
+SYNONYMS = {
+    "batch_size": "images_per_step",
+    "learning_rate": "lr",
+    "epochs": "steps",
+    "iterations": "steps",
+    "max_iter": "steps",
+}
+"""Other programs' names of settings, and ours."""
 
 KINDS = {
     "boolean": "true or false",
@@ -62,16 +75,37 @@ def format_value(value: object) -> str:
     return json.dumps(value, default=repr, ensure_ascii=False)
 
 
-def no_such(name: str, known: Iterable[str]) -> str:
-    return f"{name}: no such setting; {suggestion(name, known) or HELP}"
+def no_such(name: str, known: Iterable[str], useful: Iterable[str] | None = None) -> str:
+    """known: the settings that there are; useful: those of them to suggest (all)."""
+    names = list(known)
+    others = {} if any(_last(name) == _last(other) for other in names) else settings_elsewhere(_last(name))
+    if others:
+        options = " or ".join(f"{setting} with {' or '.join(options)}" for setting, options in others.items())
+        return f"{name}: no such setting here; there is {options}"
+    return f"{name}: no such setting; {suggestion(name, names if useful is None else useful) or HELP}"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """ "did you mean ...?" with the names that end alike (lr: budget.train.lr), or nearly so; "" if none does."""
-    last = {other: other.rpartition(".")[2] for other in known}
-    close = difflib.get_close_matches(name.rpartition(".")[2], last.values(), n=1)
-    alike = [other for other in last if last[other] in close]
+    last = {other: _last(other) for other in known}
+    typed = _last(name)
+    close = difflib.get_close_matches(SYNONYMS.get(typed, typed), last.values(), n=1, cutoff=0.65)
+    alike = sorted((other for other in last if last[other] in close), key=lambda other: "train" not in other)
     return f"did you mean {' or '.join(alike[:3])}?" if alike else ""
+
+
+def settings_elsewhere(name: str) -> dict[str, list[str]]:
+    """{setting: the options, "data=coco", whose files have it} of the settings of this name in any option's file."""
+    settings: dict[str, list[str]] = {}
+    for path in sorted(CONF.glob("*/*.yaml")):
+        group, content = path.parent.name, yaml.safe_load(path.read_text(encoding="utf-8"))
+        if group != "study" and isinstance(content, dict) and name in content:
+            settings.setdefault(f"{group}.{name}", []).append(f"{group}={path.stem}")
+    return settings
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def _line(problem: Any, schema: Schema, name: str, values: Any) -> str:

@@ -19,12 +19,10 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ablations.config.mistakes import HELP, format_value
+from ablations.config.mistakes import CONF, HELP, format_value
 from ablations.config.schema import EXECUTION_SETTINGS
 from ablations.config.study import Compose, key_of
 from ablations.errors import ConfigError
-
-CONF = Path(__file__).parents[2] / "conf"
 
 HYDRA = {
     "hydra/launcher": "launcher=ray and launcher=submitit choose where runs are executed",
@@ -33,6 +31,17 @@ HYDRA = {
     "hydra.searchpath": "--config-dir FOLDER adds a folder of settings",
 }
 """Settings of Hydra, and what does the same here or why nothing does."""
+
+
+class Unreadable(ConfigError):
+    """Arguments that cannot be taken as they are.
+
+    readable: the overrides that can; groups: those in which the others are.
+    """
+
+    def __init__(self, mistakes: list[str], readable: list[str], groups: set[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.readable, self.groups = readable, groups
 
 
 def group_options(folder: Path | None = None) -> dict[str, list[str]]:
@@ -47,20 +56,22 @@ def group_options(folder: Path | None = None) -> dict[str, list[str]]:
 def overrides_of_runs(arguments: list[str], sweep: bool, groups: dict[str, list[str]]) -> list[list[str]]:
     """The overrides of each run that the arguments stand for: of one, or of a sweep's combinations of values.
 
-    Raises ConfigError with one line for each mistake.
+    Raises Unreadable with one line for each mistake.
     """
-    choices, mistakes = [], []
+    choices, mistakes, mistaken = [], [], set()
     for argument in arguments:
         try:
             choices.append(_choices(argument, sweep, groups))
         except ConfigError as error:
             mistakes.append(str(error))
+            mistaken.add(key_of(argument).partition(".")[0])
     keys = Counter(key_of(values[0]) for values in choices)
     mistakes += [
         f"{key}: given {count} times; give it once" for key, count in keys.items() if count > 1 and key in groups
     ]
     if mistakes:
-        raise ConfigError("\n".join(mistakes))
+        rest = [values[0] for values in choices if key_of(values[0]).partition(".")[0] not in mistaken]
+        raise Unreadable(mistakes, rest, mistaken)
     last = {key_of(values[0]): values for values in choices}  # of a setting given twice, as usual on command lines
     return [list(values) for values in itertools.product(*last.values())]
 
@@ -95,6 +106,11 @@ def _choices(argument: str, sweep: bool, groups: dict[str, list[str]]) -> list[s
         raise ConfigError(f"{argument}: expected SETTING=VALUE; a run needs every setting, so none can be removed")
     if override.package is not None or ("/" in key and key not in groups):
         raise ConfigError(f"{argument.partition('=')[0]}: no such setting; dots lead to settings within a group")
+    group, _, field = key.partition(".")
+    if group in groups and group != "study" and field in ("kind", "name"):
+        raise ConfigError(
+            f"{key}: the option of {group} decides it; {group}=OPTION, with OPTION one of {', '.join(groups[group])}"
+        )
     if override.is_sweep_override() and not sweep:
         text = "" if key in groups else _as_text(argument)
         raise ConfigError(f"{key}: expected one value; for a run with each, {_command('-m', argument)}{text}")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from omegaconf import DictConfig
 
@@ -14,13 +14,10 @@ from ablations.config.mistakes import describe_mismatch
 from ablations.config.schema import EXECUTION_SETTINGS, Config, digest
 from ablations.config.unused_settings import unused_settings
 from ablations.errors import ConfigError
-from ablations.records.schema import Arm, Floor, Hypothesis, flatten
+from ablations.records.schema import EXACT, Arm, Floor, Hypothesis, flatten
 
 Compose = Callable[[list[str]], DictConfig]
 Read = Callable[[DictConfig], Config]
-
-FLOOR_FIGURES = ("IoU", "IoU_96_px_and_more")
-"""Of masks on true boxes: over all objects, and over those whose side is three cells of stride 32 or more."""
 
 UNNAMED = ("seed", "study", *EXECUTION_SETTINGS)
 """What a user may set on the command line without giving a single run another name."""
@@ -39,6 +36,8 @@ class Study:
     hypotheses: list[Hypothesis]
     exhibits: list[str] = field(default_factory=list)
     floor: Floor | None = None
+
+    __pydantic_config__: ClassVar[dict[str, str]] = EXACT
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def key_of(override: str) -> str:
 def single_run(composed: DictConfig, overrides: list[str], read: Read = from_hydra) -> Run:
     """The run that a command line without a study asks for, named by what it sets. Raises ConfigError."""
     config = read(composed)
-    refuse_unused_settings([config], overrides, study=False)
+    raise_mistakes(without_effect([config], overrides, study=False))
     return Run("single", run_name(overrides), config)
 
 
@@ -89,7 +88,7 @@ def compose_study(
     Raises ConfigError when the user sets what the study varies, or when arms differ in anything undeclared.
     """
     study = _read(to_plain(composed.study))
-    mistakes = []
+    mistakes = _broken_hypotheses(study)
     for override in overrides:
         key = key_of(override)
         if declared(key, study.factors):
@@ -102,12 +101,10 @@ def compose_study(
             arms[name] = read(compose([*overrides, *arm.overrides]))
         except ConfigError as error:
             mistakes += str(error).splitlines()
-    if mistakes:
-        raise ConfigError("\n".join(dict.fromkeys(mistakes)))
-    refuse_unused_settings(list(arms.values()), overrides, study=True)
-    check_factors(study, arms)
-    _check_floor(study, arms)
-    _check_exhibits(study, arms)
+    if len(arms) == len(study.arms):
+        mistakes += without_effect(list(arms.values()), overrides, study=True)
+        mistakes += _undeclared(study, arms) + _broken_floor(study, arms) + _impossible_exhibits(study, arms)
+    raise_mistakes(mistakes)
     budget = next(iter(arms.values())).budget
     seeds = range(budget.first_seed, budget.first_seed + budget.seeds)
     runs = [
@@ -116,19 +113,17 @@ def compose_study(
     return study, runs
 
 
-def refuse_unused_settings(configs: list[Config], overrides: list[str], study: bool) -> None:
-    """Raises ConfigError for overrides that have no effect in any of the configurations."""
+def raise_mistakes(mistakes: list[str]) -> None:
+    """Raises ConfigError with each line once, if there are any."""
+    if mistakes:
+        raise ConfigError("\n".join(dict.fromkeys(mistakes)))
+
+
+def without_effect(configs: list[Config], overrides: list[str], study: bool) -> list[str]:
+    """A line for each override that has no effect in any of the configurations."""
     reasons = [unused_settings(config, [key_of(override) for override in overrides], study) for config in configs]
     common = set.intersection(*(set(lines) for lines in reasons))
-    if common:
-        raise ConfigError("\n".join(line for line in reasons[0] if line in common))
-
-
-def check_factors(study: Study, arms: dict[str, Config]) -> None:
-    """Raises ConfigError if arms differ in anything but the study's factors."""
-    stray = [key for key in differences(arms) if not declared(key, study.factors)]
-    if stray:
-        raise ConfigError(f"study {study.name}: expected arms that differ in {study.factors}, got also {stray}")
+    return [line for line in reasons[0] if line in common]
 
 
 def declared(key: str, factors: list[str]) -> bool:
@@ -151,38 +146,47 @@ def _read(content: dict[str, Any]) -> Study:
         name: arm | {"factors": dict(_split(override) for override in arm["overrides"])}
         for name, arm in content["arms"].items()
     }
-    study = parse(Study, content | {"arms": arms}, "study")
+    return parse(Study, content | {"arms": arms}, "study")
+
+
+def _broken_hypotheses(study: Study) -> list[str]:
+    """A line for each hypothesis that names unknown arms, or a margin where it is no equivalence."""
+    lines = []
     for hypothesis in study.hypotheses:
+        at = f"study {study.name}: hypothesis {hypothesis.name}"
         unknown = sorted(set(hypothesis.contrast) - set(study.arms))
         if unknown:
-            raise ConfigError(f"study {study.name}: hypothesis {hypothesis.name} names unknown arms {unknown}")
-    return study
+            lines.append(f"{at} names unknown arms {unknown}")
+        if hypothesis.direction == "equal" and not (hypothesis.margin and hypothesis.margin > 0):
+            lines.append(f"{at}: margin: expected points, more than 0, for direction: equal, got {hypothesis.margin}")
+        if hypothesis.direction != "equal" and hypothesis.margin is not None:
+            lines.append(f"{at}: margin: expected direction: equal, which alone has one, got {hypothesis.direction}")
+    return lines
 
 
-def _check_floor(study: Study, arms: dict[str, Config]) -> None:
-    """Raises ConfigError if the study's floor names no arm with masks, or no margin in points."""
-    if study.floor is None:
-        return
-    arm, margin = study.floor.arm, study.floor.margin
+def _undeclared(study: Study, arms: dict[str, Config]) -> list[str]:
+    """A line if arms differ in anything but the study's factors."""
+    stray = [key for key in differences(arms) if not declared(key, study.factors)]
+    return [f"study {study.name}: expected arms that differ in {study.factors}, got also {stray}"] if stray else []
+
+
+def _broken_floor(study: Study, arms: dict[str, Config]) -> list[str]:
+    """A line if the study's floor names no arm with masks."""
     with_masks = [name for name, of in arms.items() if of.task == "detection" and of.mask_head.kind != "none"]
+    if study.floor is None or study.floor.arm in with_masks:
+        return []
     expected = f"one of the arms with masks, {', '.join(with_masks) or 'of which there are none'}"
-    rows = [
-        ("arm", arm in with_masks, expected, arm),
-        ("margin", 0 < margin < 100, "points, more than 0 and less than 100", margin),
-        ("figure", study.floor.figure in FLOOR_FIGURES, f"one of {', '.join(FLOOR_FIGURES)}", study.floor.figure),
+    return [f"study.floor.arm: {describe_mismatch(expected, study.floor.arm)}"]
+
+
+def _impossible_exhibits(study: Study, arms: dict[str, Config]) -> list[str]:
+    """A line if exhibits, which run networks on images, would meet one that takes maps."""
+    if not study.exhibits or not any(config.model.frozen for config in arms.values()):
+        return []
+    return [
+        f"model.freeze: expected a number of stages in study {study.name}, whose exhibits run networks on images "
+        "(study.exhibits), got all"
     ]
-    mistakes = [f"study.floor.{name}: {describe_mismatch(what, got)}" for name, holds, what, got in rows if not holds]
-    if mistakes:
-        raise ConfigError("\n".join(mistakes))
-
-
-def _check_exhibits(study: Study, arms: dict[str, Config]) -> None:
-    """Raises ConfigError if exhibits, which run networks on images, would meet one that takes maps."""
-    if study.exhibits and any(config.model.frozen for config in arms.values()):
-        raise ConfigError(
-            f"model.freeze: expected a number of stages in study {study.name}, whose exhibits run networks on images "
-            "(study.exhibits), got all"
-        )
 
 
 def _split(override: str) -> tuple[str, int | str]:

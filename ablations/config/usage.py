@@ -6,10 +6,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ablations.config.loading import to_plain
+from ablations.config.loading import to_plain, validate
 from ablations.config.mistakes import format_value
 from ablations.config.overrides import CONF, Compose, key_of
 from ablations.config.schema import SCHEDULES
+from ablations.config.unused_settings import unused_settings
+from ablations.errors import ConfigError
+from ablations.records.schema import flatten
 
 LINE = re.compile(r"(?P<indent> *)(?P<list>- )?(?P<key>\w+):(?P<value>.*?)(?: +# (?P<comment>.*))?$")
 OPTION_WIDTH, SETTING_WIDTH = 16, 34
@@ -36,6 +39,8 @@ def usage(introduction: str, overrides: list[str], compose: Compose, groups: dic
     comments = {name: text for name, text in about.items() if name not in groups}
     for group, option in chosen.items():
         comments |= _group_comments(group, option)
+    for name, reason in _unused(composed).items():
+        comments[name] = f"{comments[name]} ({reason})" if name in comments else reason
     plain = {name: value for name, value in to_plain(composed).items() if name != "study"}
     lines += [
         "",
@@ -43,6 +48,19 @@ def usage(introduction: str, overrides: list[str], compose: Compose, groups: dic
         "",
     ]
     return "\n".join(lines + _tree(plain, comments))
+
+
+def _unused(composed: DictConfig) -> dict[str, str]:
+    """{setting: why it has no effect here}, for a single run with the chosen options."""
+    try:
+        config = validate(composed)
+    except ConfigError:  # options that do not go together
+        return {}
+    names = [name for name in flatten(config.settings()) if not name.startswith("study")]
+    return {
+        line.partition(":")[0]: "not used here: " + line.partition("has no effect: ")[2].removesuffix("; leave it out")
+        for line in unused_settings(config, names, study=False)
+    }
 
 
 def _tree(settings: dict[str, Any], comments: dict[str, str], above: str = "", indent: str = "") -> list[str]:

@@ -25,7 +25,9 @@ This module imports neither torch nor Hydra, so that a report needs neither.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
 
 SCHEMA = 1
 
@@ -36,6 +38,9 @@ WEIGHTS = "model.safetensors"
 TRUE_BOXES = "true_boxes.json"
 RESULT_FILES = ("config.yaml", "metrics.jsonl", "detections.json", TRUE_BOXES, "proposals.safetensors", WEIGHTS)
 """The files of a run whose digests are in its record."""
+
+EXACT = {"extra": "forbid"}
+"""Of what a study's file holds: a misspelt name must not count as left out."""
 
 State = Literal["running", "done", "failed", "stopped"]
 Direction = Literal["greater", "less", "equal"]
@@ -54,6 +59,8 @@ class Arm:
     overrides: list[str]
     factors: dict[str, Any] = field(default_factory=dict)
     paper: dict[str, float] = field(default_factory=dict)
+
+    __pydantic_config__: ClassVar[dict[str, str]] = EXACT
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,8 @@ class Hypothesis:
     margin: float | None = None
     threshold: float = 0.0
 
+    __pydantic_config__: ClassVar[dict[str, str]] = EXACT
+
 
 @dataclass(frozen=True)
 class Floor:
@@ -86,10 +95,10 @@ class Floor:
     """
 
     arm: str
-    margin: float
-    figure: str = "IoU"
+    margin: Annotated[float, Field(gt=0, lt=100)]
+    figure: Literal["IoU", "IoU_96_px_and_more"] = "IoU"
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # a misspelt name is no floor
+    __pydantic_config__: ClassVar[dict[str, str]] = EXACT
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def test_completion_offers_options_but_no_bases():
             f"roi: expected one of {ROIS}, got pol; did you mean pool?",
         ),
         ("study=roialing", "got roialing; did you mean roialign?"),
-        ("lr=0.1", "lr: no such setting; did you mean budget.backbone.lr or budget.rpn.lr or budget.train.lr?"),
+        ("lr=0.1", "lr: no such setting; did you mean budget.train.lr or budget.rpn.lr?"),
         ("+lr=0.1", "lr: no such setting; did you mean"),
         ("rio=pool", "rio: no such setting; did you mean roi?"),
         ("roi.opp=pool", "roi.opp: no such setting; did you mean roi.op?"),
@@ -270,3 +270,42 @@ def test_outputs_that_cannot_be_written_are_refused(capsys, tmp_path):
     (tmp_path / "file").touch()
     (line,) = refused(capsys, f"outputs={tmp_path}/file/folder")
     assert line.startswith("outputs: expected a writable folder")
+
+
+def test_mistakes_of_all_kinds_are_told_together(capsys):
+    lines = refused(capsys, "roi=pol", "roi.step=-1", "stride=17", "lr=0.1", "workers=0")
+    assert [line.partition(":")[0] for line in lines] == ["roi", "lr", "workers", "stride"]  # roi's own wait for it
+
+
+def test_what_an_unknown_option_decides_is_not_judged(capsys):
+    (line,) = refused(capsys, "model=toi", "stride=8")  # there is a model with stride 8
+    assert line.startswith("model: expected one of ") and line.endswith("did you mean toy?")
+
+
+@pytest.mark.parametrize(
+    "argument, expected",
+    [
+        ("data.root=x", "data.root: no such setting here; there is data.root with data=coco or"),
+        ("project=x", "project: no such setting here; there is logger.project with logger=wandb"),
+        ("batch_size=8", "batch_size: no such setting; did you mean budget.train.images_per_step or"),
+        ("studi=roialign", "studi: no such setting; did you mean study?"),
+        ("seeds=3", "seeds: no such setting; did you mean seed or"),
+        ("data.kind=coco", "data.kind: the option of data decides it; data=OPTION, with OPTION one of coco, "),
+    ],
+)
+def test_advice_is_not_refused_afterwards(capsys, argument, expected):
+    (line,) = refused(capsys, argument)
+    assert line.startswith(expected)
+
+
+def test_help_says_which_settings_have_no_effect_with_the_chosen_options(capsys):
+    assert cli.main(["--help"], "") == 0
+    assert "not used here: the backbone comes pretrained" in capsys.readouterr().out
+
+
+def test_without_the_packages_a_sentence_says_how_to_get_them(tmp_path):
+    (tmp_path / "hydra.py").write_text("raise ModuleNotFoundError(\"No module named 'hydra'\", name='hydra')")
+    code = f"import sys, runpy; sys.path.insert(0, {str(tmp_path)!r}); runpy.run_path('run.py', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("error: the package hydra is not installed for ") and "make setup" in done.stderr

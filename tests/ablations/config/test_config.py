@@ -37,7 +37,7 @@ def test_defaults_are_typed_and_valid(compose):
         ("roi.op=crop", "one of pool, warp, align"),
         ("roi.sampling_ratio=-2", "0 or more"),
         ("+roi.aligend=true", "roi.aligend: no such setting; did you mean roi.aligned?"),
-        ("+lr=0.1", "lr: no such setting; did you mean budget.backbone.lr or budget.rpn.lr or budget.train.lr?"),
+        ("+lr=0.1", "lr: no such setting; did you mean budget.train.lr or budget.rpn.lr?"),
         ("budget.train.steps=0", "1 or more"),
         ("budget.train.lr=0", "more than 0"),
         ("budget.train.lr=nan", "a number"),

@@ -1,12 +1,11 @@
 """Every study composes, and its arms differ in the declared factors only."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-from ablations.config.study import check_factors, compose_study, declared, differences, single_run
+from ablations.config.study import compose_study, declared, differences, single_run
 from ablations.errors import ConfigError
 from ablations.execution.command import cost
 from ablations.records.schema import Floor
@@ -65,12 +64,40 @@ def test_setting_what_the_study_varies_is_refused(compose):
 
 
 def test_an_undeclared_difference_is_refused(compose):
-    study, runs = composed_study(compose, "roialign")
-    arms = {run.arm: run.config for run in runs if run.config.seed == 5}
-    budget = dataclasses.replace(arms["pool-16"].budget, log_every=3)
-    arms["pool-16"] = dataclasses.replace(arms["pool-16"], budget=budget)
-    with pytest.raises(ConfigError, match="budget.log_every"):
-        check_factors(study, arms)
+    composed = compose(["study=roialign"])
+    composed.study.arms["pool-16"].overrides.append("budget.log_every=3")
+    with pytest.raises(ConfigError, match=r"expected arms that differ in .*, got also \['budget.log_every'\]"):
+        compose_study(composed, [], compose)
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        (lambda study: study.hypotheses[0].update(treshold=3), "no such setting; did you mean .*threshold"),
+        (lambda study: study.arms["pool-16"].update(pape={}), "no such setting; did you mean .*paper"),
+        (lambda study: study.update(exibits=[]), "study.exibits: no such setting; did you mean study.exhibits"),
+        (lambda study: study.hypotheses[0].update(direction="equal"), "margin: expected points, more than 0"),
+        (lambda study: study.hypotheses[0].update(margin=2.0), "margin: expected direction: equal"),
+        (lambda study: study.hypotheses[0].update(contrast={"pol-16": 1.0}), "names unknown arms"),
+    ],
+)
+def test_a_study_with_a_mistake_is_refused(compose, change, expected):
+    composed = compose(["study=roialign"])
+    OmegaConf.set_struct(composed, False)
+    change(composed.study)
+    with pytest.raises(ConfigError, match=expected):
+        compose_study(composed, [], compose)
+
+
+def test_all_mistakes_of_a_study_are_told_at_once(compose):
+    composed = compose(["study=roialign"])
+    OmegaConf.set_struct(composed, False)
+    composed.study.hypotheses[0].margin = 2.0
+    composed.study.arms["pool-16"].overrides.append("budget.log_every=3")
+    with pytest.raises(ConfigError) as error:
+        compose_study(composed, ["seed=1", "jitter.share=0.1"], compose)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 4, lines
 
 
 @pytest.mark.parametrize(
@@ -82,9 +109,17 @@ def test_an_undeclared_difference_is_refused(compose):
             {"arm": "faster-align", "margin": 10},
             "study.floor.arm: expected one of .*with masks, mask-align",
         ),
-        ("roialign", {"arm": "align-16", "margin": 0}, "study.floor.margin: expected points, more than 0 .* got 0"),
+        (
+            "roialign",
+            {"arm": "align-16", "margin": 0},
+            "study.floor.margin: expected a number, more than 0 and less than 100, got 0",
+        ),
         ("roialign", {"arm": "align-16"}, "study.floor.margin: missing"),
-        ("roialign", {"arm": "align-16", "margin": "ten"}, "study.floor.margin: expected a number, got ten"),
+        (
+            "roialign",
+            {"arm": "align-16", "margin": "ten"},
+            "study.floor.margin: expected a number, more than 0 and less than 100, got ten",
+        ),
         (
             "roialign",
             {"arm": "align-16", "margin": 10, "figure": "AP"},
