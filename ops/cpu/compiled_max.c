@@ -150,7 +150,7 @@ void cells_of_map(int32_t *cells, const uint16_t *where, const int64_t *rows, co
 }
 
 /* Their gradient on maps as torchvision lays them out: adds grad [K, C, bins] to total [B, C, cells] at cells
-   argmax [K, C, bins], none at -1. Each thread has channels of its own, and RoIs come in order. */
+   argmax [K, C, bins], none at -1 or beyond the map. Each thread has channels of its own, and RoIs come in order. */
 
 void scatter(const stored *grad, const int32_t *argmax, const int64_t *image, REAL *total, int64_t K, int64_t C,
              int64_t bins, int64_t cells, int64_t threads)
@@ -160,7 +160,7 @@ void scatter(const stored *grad, const int32_t *argmax, const int64_t *image, RE
         for (int64_t k = 0; k < K; k++) {
             REAL *plane = total + (image[k] * C + c) * cells;
             for (int64_t bin = (k * C + c) * bins; bin < (k * C + c + 1) * bins; bin++)
-                if (argmax[bin] >= 0)
+                if ((uint64_t)(int64_t)argmax[bin] < (uint64_t)cells)
                     plane[argmax[bin]] += load_one(grad + bin);
         }
 }

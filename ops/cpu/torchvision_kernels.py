@@ -1,8 +1,11 @@
 """torchvision's RoI operators by the C kernels, in torchvision's signatures and memory layout, for `registration.py`.
 
 They run below autograd: torchvision's own registration of gradients calls the functions whose names end in "backward".
+Bad arguments raise RuntimeError, as torchvision's kernels do, before any memory is read that is not theirs.
 Letters: B images, K RoIs, C channels, H and W sides of the map, P and Q pooled height and width.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -24,7 +27,7 @@ def roi_align(
     input: Tensor, rois: Tensor, spatial_scale: float, rows: int, columns: int, sampling_ratio: int, aligned: bool
 ) -> Tensor:
     """`torchvision::roi_align`: [K, C, P, Q] in contiguous memory, as torchvision's shape function promises."""
-    boxes = in_cells(rois, spatial_scale, input.shape[0], input.dtype)
+    boxes = _boxes_on(input, rois, spatial_scale)
     spec = PoolSpec((rows, columns), sampling_ratio, aligned)
     return channels_first(bilinear.roi_align([input], boxes, torch.zeros_like(boxes.image), spec, "compiled"))
 
@@ -34,6 +37,7 @@ def roi_align_backward(
     batch: int, channels: int, height: int, width: int, sampling_ratio: int, aligned: bool,
 ) -> Tensor:  # fmt: skip
     """`torchvision::_roi_align_backward`: the map's gradient [B, C, H, W]."""
+    _check_shape((len(rois), channels, rows, columns), grad=grad)
     boxes = in_cells(rois, spatial_scale, batch, grad.dtype)
     x1, y1, x2, y2 = boxes.boxes.double().t().contiguous()
     axes = [
@@ -46,7 +50,7 @@ def roi_align_backward(
 
 def roi_pool(input: Tensor, rois: Tensor, spatial_scale: float, rows: int, columns: int) -> tuple[Tensor, Tensor]:
     """`torchvision::roi_pool`: maxima and their cells y * W + x (int32, -1 for none), both [K, C, P, Q]."""
-    boxes = in_cells(rois, spatial_scale, input.shape[0], input.dtype)
+    boxes = _boxes_on(input, rois, spatial_scale)
     if largest_bin(boxes.boxes, (rows, columns), input.shape[2:]) > MAX_BIN_CELLS:
         raise Unserved
     table = channels_last(input.to(stored_as(input.dtype)))
@@ -61,6 +65,9 @@ def roi_pool_backward(
     batch: int, channels: int, height: int, width: int,
 ) -> Tensor:  # fmt: skip
     """`torchvision::_roi_pool_backward`: the map's gradient [B, C, H, W]; `argmax` is what `roi_pool` gave."""
+    _check_shape((len(rois), channels, rows, columns), grad=grad, argmax=argmax)
+    if argmax.dtype != torch.int32:
+        raise RuntimeError(f"argmax must be of int32, got {argmax.dtype}")
     image = in_cells(rois, spatial_scale, batch, grad.dtype).image
     given = grad.to(stored_as(grad.dtype)).contiguous()
     total = given.new_zeros(batch, channels, height, width, dtype=summed_as(grad.dtype))
@@ -71,10 +78,11 @@ def roi_pool_backward(
 
 def ps_roi_pool(input: Tensor, rois: Tensor, spatial_scale: float, rows: int, columns: int) -> tuple[Tensor, Tensor]:
     """`torchvision::ps_roi_pool`: averages and the channel that each was taken from (int32), both [K, D, P, P]."""
+    boxes = _boxes_on(input, rois, spatial_scale)
     channels = input.shape[1]
     if channels % (rows * columns):
-        raise ValueError(f"input: expected a multiple of {rows} * {columns} channels, got {channels}")
-    image, pairs = _part_pairs(rois, spatial_scale, rows, columns, input)
+        raise RuntimeError(f"input channels must be a multiple of {rows} * {columns}, got {channels}")
+    image, pairs = boxes.image, _part_pairs(boxes, rows, columns, input.shape[2:])
     pooled = compiled_sum.interpolate([input], image, torch.zeros_like(image), pairs[0], pairs[1], rows)
     mapping = torch.arange(channels, dtype=torch.int32).view(1, -1, rows, columns)
     return channels_first(pooled), mapping.expand(len(rois), -1, -1, -1).contiguous()
@@ -86,8 +94,25 @@ def ps_roi_pool_backward(
 ) -> Tensor:  # fmt: skip
     """`torchvision::_ps_roi_pool_backward`: the map's gradient [B, C, H, W]."""
     shape = (batch, channels, height, width)
-    image, pairs = _part_pairs(rois, spatial_scale, rows, columns, grad.new_empty(shape, device="meta"))
-    return _map_gradient(grad, image, pairs, shape, parts=rows)
+    _check_shape((len(rois), channels // (rows * columns), rows, columns), grad=grad)
+    boxes = in_cells(rois, spatial_scale, batch, grad.dtype)
+    pairs = _part_pairs(boxes, rows, columns, shape[2:])
+    return _map_gradient(grad, boxes.image, pairs, shape, parts=rows)
+
+
+def _boxes_on(input: Tensor, rois: Tensor, spatial_scale: float) -> Rois:
+    if input.dim() != 4 or 0 in input.shape[2:]:
+        raise RuntimeError(
+            f"input must have shape as Tensor[B, C, H, W], of at least one cell, got {list(input.shape)}"
+        )
+    return in_cells(rois, spatial_scale, input.shape[0], input.dtype)
+
+
+def _check_shape(shape: tuple[int, ...], **tensors: Tensor) -> None:
+    """Refuse what does not come from the forward pass."""
+    for name, values in tensors.items():
+        if values.shape != shape:
+            raise RuntimeError(f"{name} must have shape {list(shape)}, got {list(values.shape)}")
 
 
 def in_cells(rois: Tensor, spatial_scale: float, num_images: int, dtype: torch.dtype) -> Rois:
@@ -96,7 +121,10 @@ def in_cells(rois: Tensor, spatial_scale: float, num_images: int, dtype: torch.d
         raise RuntimeError(f"rois must have shape as Tensor[K, 5], got {list(rois.shape)}")
     if rois.dtype != dtype:
         raise RuntimeError(f"input should have the same type as rois, got {dtype} and {rois.dtype}")
-    checked = check_boxes(rois, num_images, rois.device)
+    try:
+        checked = check_boxes(rois, num_images, rois.device)
+    except ValueError as error:
+        raise RuntimeError(str(error)) from None
     return Rois(hide_nonfinite(checked.boxes * spatial_scale), checked.image)
 
 
@@ -112,23 +140,20 @@ def _map_gradient(grad: Tensor, image: Tensor, pairs: list[Pairs], shape: Shape,
     return channels_first(total.to(grad.dtype).permute(0, 3, 1, 2))
 
 
-def _part_pairs(
-    rois: Tensor, spatial_scale: float, rows: int, columns: int, feature: Tensor
-) -> tuple[Tensor, list[Pairs]]:
-    """Each RoI's image and, by torchvision's rule, the cells of its parts and their shares of the average.
+def _part_pairs(boxes: Rois, rows: int, columns: int, sides: Sequence[int]) -> list[Pairs]:
+    """By torchvision's rule, the cells of each RoI's parts on a map of `sides` (H, W) and their shares of the average.
 
     Ends are rounded to cells of the map, parts outwards, and the map's last row and column are never read. Edges are
     taken in whole numbers: torchvision's, in float32, are off where RoIs span 57, 114 or some other numbers of cells.
     """
     if rows != columns:
         raise Unserved
-    boxes = in_cells(rois, spatial_scale, feature.shape[0], feature.dtype)
     x1, y1, x2, y2 = boxes.boxes.unbind(1)
     pairs = []
-    for low, high, length in ((y1, y2, feature.shape[2]), (x1, x2, feature.shape[3])):
+    for low, high, length in ((y1, y2, sides[0]), (x1, x2, sides[1])):
         first, last = (sampling.round_half_away(end).clamp(-(2**30), 2**30).long()[:, None] for end in (low, high))
         edges = torch.arange(rows + 1) * (last - first).clamp(min=1)
         start = (first + edges[:, :-1].div(rows, rounding_mode="floor")).clamp(0, length - 1)
         end = (first - (-edges[:, 1:]).div(rows, rounding_mode="floor")).clamp(0, length - 1)
         pairs.append(sampling.share_pairs(start, end, length))
-    return boxes.image, pairs
+    return pairs

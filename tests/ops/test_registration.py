@@ -122,13 +122,38 @@ def test_a_gradient_of_the_gradient_is_refused_as_before(boxes):
 def test_bad_boxes_are_refused_where_torchvision_reads_memory_it_does_not_own():
     feature = torch.randn(2, 4, 12, 14)
     with installed("cpu"):
-        with pytest.raises(ValueError, match="image indices from 0 to 1"):
-            torchvision.ops.roi_align(feature, torch.tensor([[2, 0.0, 0, 9, 9]]), 3)
+        for name, settings in OPERATORS:
+            for index in (-1.0, 2.0):
+                with pytest.raises(RuntimeError, match="image indices from 0 to 1"):
+                    getattr(torchvision.ops, name)(
+                        torch.randn(2, 9, 4, 4), torch.tensor([[index, 0, 0, 9, 9]]), *settings
+                    )
+        with pytest.raises(RuntimeError, match=r"Tensor\[B, C, H, W\].*\[4, 12, 14\]"):
+            torch.ops.torchvision.roi_align(feature[0], torch.zeros(1, 5), 1.0, 3, 3, 2, False)
+        with pytest.raises(RuntimeError, match="multiple of 3"):
+            torch.ops.torchvision.ps_roi_pool(feature, torch.zeros(1, 5), 1.0, 3, 3)
         with pytest.raises(RuntimeError, match="same type"):
             torchvision.ops.roi_align(feature, torch.zeros(1, 5, dtype=torch.float64), 3)
         with pytest.raises(RuntimeError, match=r"Tensor\[K, 5\]"):
             torch.ops.torchvision.roi_pool(feature, torch.zeros(1, 4), 1.0, 3, 3)
     assert torchvision.ops.roi_pool(feature, torch.zeros(0, 5), 3).shape == (0, 4, 3, 3)
+
+
+def test_gradients_of_other_shapes_than_the_output_are_refused():
+    boxes, sizes = torch.zeros(2, 5), (1.0, 3, 3, 1, 9, 8, 8)
+    grad, argmax = torch.ones(2, 9, 3, 3), torch.zeros(2, 9, 3, 3, dtype=torch.int32)
+    operators = torch.ops.torchvision
+    with installed("cpu"):
+        with pytest.raises(RuntimeError, match=r"grad must have shape \[2, 9, 3, 3\], got \[1, 9, 3, 3\]"):
+            operators._roi_align_backward(grad[:1], boxes, *sizes, 2, False)
+        with pytest.raises(RuntimeError, match="argmax must have shape"):
+            operators._roi_pool_backward(grad, boxes, argmax[..., :2], *sizes)
+        with pytest.raises(RuntimeError, match="argmax must be of int32"):
+            operators._roi_pool_backward(grad, boxes, argmax.long(), *sizes)
+        with pytest.raises(RuntimeError, match=r"grad must have shape \[2, 1, 3, 3\]"):
+            operators._ps_roi_pool_backward(grad, boxes, argmax, *sizes)
+        assert operators._roi_pool_backward(grad, boxes, argmax + 63, *sizes).sum() == grad.sum()
+        assert not operators._roi_pool_backward(grad, boxes, argmax + 64, *sizes).any()  # beyond the map: none
 
 
 def test_no_boxes_give_no_results():
