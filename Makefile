@@ -21,7 +21,7 @@ ABLATIONS := $(addprefix ablation-,$(STUDIES) $(LONG_STUDIES))
 	bench bench-resnet bench-study bench-ops gpu figures lock clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Studies: train every arm on every seed, then write and print the report
 
@@ -44,7 +44,7 @@ ablations: $(INSTALLED) ## all of the studies above but the long ones, sharing s
 	@status=0; for study in $(STUDIES); do $(MAKE) --no-print-directory ablation-$$study || status=1; done; \
 	$(PY) -m reports.claims && exit $$status
 
-taste: $(INSTALLED) ## RoIPool beside RoIAlign in two minutes, one seed each: a first look, no evidence
+taste: $(INSTALLED) ## RoIPool and RoIAlign in two minutes, one seed each: a first look, not a measurement
 	@$(PY) run.py study=taste; status=$$?; $(PY) -m reports taste && exit $$status
 
 smoke: $(INSTALLED) ## a tiny study from training to report, to check the installation; its numbers mean nothing
@@ -59,13 +59,13 @@ status: $(INSTALLED) ## runs that are done, running, failed or missing; time lef
 report: $(INSTALLED) ## write the report of every study that has records
 	$(PY) -m reports
 
-claims: $(INSTALLED) ## compare the video script's claims with the records, slide by slide
+claims: $(INSTALLED) ## compare the video's claims with the records
 	$(PY) -m reports.claims
 
 gallery: $(INSTALLED) ## publish complete studies, with their records, in reports/gallery
 	$(PY) -m reports.gallery
 
-site: $(INSTALLED) ## write the pages that teach, with the playground, to site/: open site/index.html
+site: $(INSTALLED) ## build the site (story, playground, reports) in site/
 	$(PY) -m reports.web
 
 ##@ Data
@@ -75,7 +75,7 @@ coco: $(INSTALLED) ## download COCO 2017 (about 20 GB) to datasets/coco
 
 ##@ Benchmarks
 
-bench: $(INSTALLED) ## a training step and inference beside torchvision's Mask R-CNN; what part of a study's step is arithmetic
+bench: $(INSTALLED) ## a training step and inference compared with torchvision's Mask R-CNN; what part of a study's step is arithmetic
 	$(PY) -m ablations.bench.step
 	$(PY) -m ablations.bench.arithmetic
 
@@ -85,7 +85,7 @@ bench-resnet: $(INSTALLED) ## the same with ResNet-50, a feature pyramid and equ
 bench-study: $(INSTALLED) ## how well parallel runs use the cores, and what checkpoints cost
 	$(PY) -m ablations.bench.study
 
-bench-ops: $(INSTALLED) ## the RoI operators, beside torchvision's
+bench-ops: $(INSTALLED) ## the RoI operators compared with torchvision's
 	$(PY) -m ops.bench
 
 gpu: $(INSTALLED_DEV) ## on a machine with an NVIDIA GPU: tests, operators, training steps and a study, in ten minutes
@@ -107,7 +107,7 @@ check: $(INSTALLED_DEV) ## check formatting, lint and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-torture: $(INSTALLED_DEV) ## kill a tiny study 50 times, flip bits of what it kept, and compare its results (15 minutes)
+torture: $(INSTALLED_DEV) ## kill a tiny study 50 times, flip bits in its files, and compare its results (15 minutes)
 	$(PY) -m tests.torture
 
 figures: $(INSTALLED) ## redraw the figures of ops/README.md and data/README.md

@@ -26,7 +26,7 @@ class Stopped(Exception):
 
 
 class Desynchronised(RuntimeError):
-    """An error interrupted a collective operation of several processes, which the other ranks now wait for in vain.
+    """An error interrupted a collective operation, which the other ranks now wait for indefinitely.
 
     Its `__cause__` is that error.
     """

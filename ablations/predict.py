@@ -185,7 +185,7 @@ def proposal_network(folder: Path, config: Config, device: torch.device) -> Prop
 
 
 def network_inputs_of(folder: Path, config: Config, device: torch.device) -> Callable[[Batch], Batch]:
-    """What makes a batch the network's input: maps of the shared stages' backbone, where that is frozen as a whole."""
+    """What makes a batch the network's input: maps of the shared stages' backbone, where that is fully frozen."""
     if not config.model.frozen:
         return lambda batch: batch.to(device)
     record = folder / "run.json"

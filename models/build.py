@@ -34,7 +34,7 @@ from ops.roi_warp import roi_warp
 def build_backbone(settings: ModelConfig, stride: int) -> Backbone | PyramidBackbone | Projection:
     """The backbone as every stage after its pretraining uses it: without batch normalisation.
 
-    Of one that is frozen as a whole, what follows it: its maps come from outside the network (build_frozen_backbone).
+    Of one that is fully frozen, what follows it: its maps come from outside the network (build_frozen_backbone).
     """
     if settings.freeze == "all":
         assert isinstance(settings, ResNetConfig), "validation refuses it for others"
@@ -50,7 +50,7 @@ def build_backbone(settings: ModelConfig, stride: int) -> Backbone | PyramidBack
 
 
 def build_frozen_backbone(settings: ModelConfig, stride: int) -> Backbone:
-    """The backbone that is frozen as a whole (model.freeze=all), still with the weights to be loaded."""
+    """The fully frozen backbone (model.freeze=all), still with the weights to be loaded."""
     assert isinstance(settings, ResNetConfig)
     return resnet_backbone(resnet(settings.depth, settings.stride_in_1x1), stride, freeze=1 + LAYERS[stride]).eval()
 

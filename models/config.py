@@ -175,13 +175,13 @@ class ModelConfig:
 
     @property
     def frozen(self) -> bool:
-        """Whether the backbone is frozen as a whole, so that the network takes its maps in place of images."""
+        """Whether the backbone is fully frozen, so that the network takes its maps in place of images."""
         return self.freeze == "all"
 
     @property
     def slot_step(self) -> int:
         """On a CPU, positive RoIs get slots in multiples of this: see `models.assign.sample_rois`."""
-        return 1  # a large network gains most from computing no mask in vain
+        return 1  # a large network gains most if no unneeded mask is computed
 
     def rules_at(self, stride: int) -> Constraints:
         """stride: one of `strides`."""
@@ -235,7 +235,7 @@ class ResNetConfig(ModelConfig):
     """torchvision's ResNet-50 or 101; the defaults are those of the paper's C4 ablations.
 
     weights: a file with torchvision's ImageNet weights, or "imagenet" to have torchvision fetch them once.
-    roi_channels: of a 1x1 convolution, trained, between the maps of a backbone frozen as a whole and the heads.
+    roi_channels: of a 1x1 convolution, trained, between the maps of a fully frozen backbone and the heads.
     stride_in_1x1: see `models.resnet.resnet`; it must fit the weights.
     pyramid: FPN; its anchors have one size on each of P2 to P6.
     res5_stride: of the shared head behind C4 (mask_pooled_size None): 1 on 7x7 RoIs, 2 on the released code's 14x14.

@@ -28,7 +28,7 @@ class Detector(nn.Module):
     """A two-stage detector: a backbone, proposals, and what a system makes of them: `losses`, `detect`, `masks_of`.
 
     backbone: images [B, 3, H, W] -> features: a map [B, C, h, w], or those of a pyramid; has `stride`. Of a backbone
-              frozen as a whole (model.freeze=all) only what follows its maps, which stand for the images everywhere.
+              fully frozen (model.freeze=all) only what follows its maps, which stand for the images everywhere.
     rpn:      trained jointly on the backbone's features; None when proposals come from elsewhere.
     settings: how many anchors, proposals and RoIs are trained on and kept (section 3.1).
     """
@@ -120,7 +120,7 @@ class Detector(nn.Module):
         """The detections, still without masks, among the boxes of each RoI and class [B, R, K, 4].
 
         probabilities [B, R, K]; valid [B, R]: False pads. Boxes are suppressed within classes. D is the largest number
-        that an image of this batch needs, so that no mask is computed in vain.
+        that an image of this batch needs, so that no unneeded mask is computed.
         """
         boxes = clip_boxes(boxes.flatten(1, 2), sizes)  # [B, R * K, 4]
         candidate = (probabilities > self.settings.score_threshold) & valid[..., None]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 8
-"""Masks worked on at a time: as numbers all of them together would not fit into a processor's cache."""
+"""Masks processed at a time: converted to floats all at once, they would not fit in the processor's cache."""
 
 
 def crop_masks(masks: Tensor, boxes: Tensor, mask_size: int, threshold: float = 0.5) -> Tensor:

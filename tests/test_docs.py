@@ -97,8 +97,16 @@ def hypotheses():
             yield from ((row["study"], row["hypothesis"], row) for row in csv.DictReader(file) if row["hypothesis"])
 
 
-def points(value):
-    return f"{float(value):+.1f}".replace("-", "−")
+def points(value, decimals=1):
+    return f"{float(value):+.{decimals}f}".replace("-", "−")
+
+
+def interval(record):
+    """Both ends, with as many decimals as it takes to see on which side of them the paper's value lies."""
+    low, high, paper = (float(record[name] or "nan") for name in ("low", "high", "paper"))
+    excluded = paper < low or paper > high
+    decimals = next((n for n in (1, 2) if not (excluded and round(low, n) <= paper <= round(high, n))), 3)
+    return points(low, decimals), points(high, decimals)
 
 
 RECORDED = {(study, name): row for study, name, row in hypotheses()}
@@ -117,7 +125,7 @@ def test_the_table_of_results_has_all_studies_of_the_gallery():
 def test_the_table_of_results_says_what_the_records_say(row):
     study, hypothesis, paper, mean, low, high, verdict = row
     record = RECORDED[study, hypothesis]
-    assert (mean, low, high) == tuple(points(record[name]) for name in ("mean", "low", "high"))
+    assert (mean, low, high) == (points(record["mean"]), *interval(record))
     assert paper == (points(record["paper"]) if record["paper"] else "–")
     assert verdict == record["verdict"]
 

@@ -59,7 +59,7 @@ def steps(out: Path, tiny: bool) -> list[Step]:
 
 
 def run(step: Step, out: Path, seconds: float, environment: dict[str, str]) -> dict:
-    """Runs a step for so many seconds at most; its output goes to OUT/name.log. Returns its line of the summary."""
+    """Runs a step for at most this many seconds; its output goes to OUT/name.log. Returns its line of the summary."""
     started = time.monotonic()
     with open(out / f"{step.name}.log", "w", encoding="utf-8") as log:
         process = subprocess.Popen(

@@ -82,8 +82,8 @@ class ScheduleConfig:
 class BudgetConfig:
     """How much is computed.
 
-    seeds: of a study, so many from `first_seed` on; train_images, val_images: to train on and to evaluate, at most
-    (null: all); backbone, rpn, train: the schedule of each training.
+    seeds: number of seeds in a study, the first of which is `first_seed`; train_images, val_images: upper limits for
+    training and evaluation (null: all); backbone, rpn, train: the schedule of each training.
     """
 
     name: str
@@ -136,8 +136,8 @@ class LoggerConfig:
 
 @dataclass(frozen=True, config=FORBID)
 class CheckpointConfig:
-    """How often a training writes a checkpoint to resume from: every so many seconds (more where writing takes long),
-    and every so many steps; null: by time only."""
+    """How often a training writes a checkpoint to resume from: every this many seconds (more where writing takes
+    long), and every this many steps; null: by time only."""
 
     seconds: Annotated[float, Field(gt=0)] = 30.0
     steps: Count | None = None

@@ -11,7 +11,7 @@ from pycocotools.cocoeval import COCOeval
 from ablations.evaluation.cocoapi import index, quietly, with_results
 
 NUMBERS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000)
-"""Recall is measured with so many proposals an image, where there are that many, and with all of them."""
+"""Numbers of proposals per image that recall is measured with, where there are as many, and it is with all of them."""
 
 
 def recall(truth: dict[str, Any], results: list[dict[str, Any]], most: int) -> dict[str, float | None]:

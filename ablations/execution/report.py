@@ -1,4 +1,4 @@
-"""Has a study's report written in another process: `reports` reads records, and must not import what made them."""
+"""Writes a study's report in a separate process: `reports` reads records, and must not import what made them."""
 
 import os
 import shlex

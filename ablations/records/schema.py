@@ -12,11 +12,11 @@ A study folder looks like this (JSON and YAML are written atomically, `run.json`
     outputs/<study>/<arm>/seed<k>/detections.json  COCO results: RLE masks, xywh boxes, scores
     outputs/<study>/<arm>/seed<k>/true_boxes.json  the mask IoU on every object's true box, for models with masks
     outputs/<study>/<arm>/seed<k>/model.safetensors
-    outputs/<study>/<arm>/seed<k>/log.txt        what was said on the way, tracebacks included
+    outputs/<study>/<arm>/seed<k>/log.txt        what was logged, including tracebacks
     outputs/<study>/<arm>/seed<k>/status.json    Status: how far the run is, or why it failed
     outputs/<study>/<arm>/seed<k>/run.json       RunRecord: its presence means that the run is done
 
-Every record has a `digest` of all that it holds besides, written and checked by `ablations.records.storage`; records of
+Every record has a `digest`, of all its other fields, written and checked by `ablations.records.storage`; records of
 older versions have "".
 
 This module imports neither torch nor Hydra, so that a report needs neither.

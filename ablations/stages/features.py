@@ -1,4 +1,4 @@
-"""What networks take: images or, behind a backbone that is frozen as a whole (model.freeze=all), its maps.
+"""What networks take: images or, behind a fully frozen backbone (model.freeze=all), its maps.
 
 Such a backbone's maps never change. So a stage computes those of every image, and of every training image's mirror
 image, once; runs train their heads on them. A map is that of a single image, padded to multiples of PADDING, whatever
@@ -41,7 +41,7 @@ Maps = Callable[[Batch], list[Tensor]]
 def network_inputs(stages: Stages, split: str) -> Callable[[Batch], Batch]:
     """What makes a batch of a split's images, as it was loaded, the network's input, in the device's memory.
 
-    A backbone that is frozen as a whole has its maps, float32 [B, C, h, w], in place of the images.
+    A fully frozen backbone has its maps, float32 [B, C, h, w], in place of the images.
     """
     device, stride = stages.device, stages.config.stride
     if not stages.config.model.frozen:

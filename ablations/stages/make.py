@@ -75,7 +75,7 @@ def make_backbone(stages: Stages, log: RunLog) -> None:
 
 @one_thread()
 def make_features(stages: Stages, log: RunLog) -> None:
-    """Computes the maps of a backbone that is frozen as a whole."""
+    """Computes the maps of a fully frozen backbone."""
     files = [file_name(split, index, mirrored) for split, _, index, mirrored in wanted(stages)]
     make_once(stages, stages.features_folder, files, lambda folder: write_maps(stages, folder, log), log)
 

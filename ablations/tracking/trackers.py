@@ -94,7 +94,7 @@ class TensorBoard:
 class WandB:
     """logger=wandb: runs grouped by study and arm; without an account or network they stay offline in their folders."""
 
-    unreachable = False  # set once this process has waited for the service in vain
+    unreachable = False  # set once the service has timed out in this process
 
     def __init__(self, run: Run) -> None:
         config, self.folder = run.config, run.folder

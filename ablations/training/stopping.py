@@ -1,4 +1,4 @@
-"""Stopping on request: whoever computes asks now and then whether it should stop, at points where little is lost."""
+"""Stopping on request: long computations check at safe points whether to stop."""
 
 from collections.abc import Callable
 

@@ -36,7 +36,7 @@ def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Mar
     return paragraphs(
         Marked("## An object slides under the grid"),
         Marked(
-            f"Nothing changes in these scenes but their place under the grid of the feature map: each is drawn once, "
+            f"Nothing changes in these scenes but their position on the grid of the feature map: each is drawn once, "
             f"with an object of {number(content['side'], 0)} px (COCO's median), and moved to the right pixel by pixel "
             f"over {2 * PERIOD} px. The RoI is the object's true box, moved along. A mask that did not depend on the "
             f"grid would be the same at every shift."
@@ -45,8 +45,8 @@ def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Mar
         emphasis(
             Marked(
                 f"Seed {escape(shown['seed'])}. A thick line is the scene shown below, thin lines are the others. "
-                f"Vertical lines: there the box's edge crosses a border between cells and RoIPool's rounding moves it "
-                f"on, the left edge (solid; in all scenes) or the right edge (dotted; of the scene shown)."
+                f"Vertical lines mark where the box's edge crosses a cell border and RoIPool's rounding jumps: the "
+                f"left edge (solid; in all scenes) or the right edge (dotted; of the scene shown)."
             )
         ),
         Marked("![The masks of one scene at several shifts](figures/phase_strip.png)" if drawn else ""),

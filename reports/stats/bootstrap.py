@@ -72,7 +72,7 @@ def average_precisions(
 
 
 def _recalls_reached(objects: np.ndarray) -> np.ndarray:
-    """[R, most objects + 1]: of COCO's 101 recalls, how many are reached with so many true positives."""
+    """[R, most objects + 1]: of COCO's 101 recalls, how many are reached with this many true positives."""
     distinct, row = np.unique(objects, return_inverse=True)
     recall = np.arange(distinct.max(initial=0) + 1) / np.maximum(distinct, 1)[:, None]
     reached = np.searchsorted(RECALLS, recall.ravel(), side="right").reshape(recall.shape)

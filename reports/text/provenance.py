@@ -158,12 +158,12 @@ def reused(study: StudyResults) -> list[Marked]:
 
 
 def unchecked(study: StudyResults) -> list[Marked]:
-    """A sentence on the runs whose figures nobody here can vouch for, and one on those that cannot be checked."""
+    """A sentence on the runs whose values come from an archive, and one on those without a digest."""
     unpacked = sum((study.run_folder(*key) / UNPACKED).exists() for key in study.runs)
     without = sum(not run.digest for run in study.runs.values())
     sentences = {
-        "were unpacked from an archive: their figures are those of whoever packed it": unpacked,
-        "have a record without a digest, as older versions wrote it: damage to its figures would not show": without,
+        "were unpacked from an archive; their values are unverified: they come from whoever packed it": unpacked,
+        "have a record without a digest, as older versions wrote it: damage to its values would go unnoticed": without,
     }
     return [Marked(f"{count} of {len(study.runs)} runs {text}.") for text, count in sentences.items() if count]
 

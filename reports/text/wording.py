@@ -92,7 +92,7 @@ def _measured(verdict: Verdict) -> str:
     if decides is None:
         return f"{signed(measured.mean)} points from a single complete seed{_paper(verdict)}"
     return (
-        f"**{signed(measured.mean)} points** ({100 * verdict.level:.0f} % interval {interval(*decides)}"
+        f"**{signed(measured.mean)} points** ({100 * verdict.level:.0f} % interval {_beside_paper(verdict, *decides)}"
         f"{_against(verdict)}, n = {plural(measured.n, 'seed')}{_paper(verdict)})"
     )
 
@@ -100,6 +100,14 @@ def _measured(verdict: Verdict) -> str:
 def _against(verdict: Verdict) -> str:
     threshold = verdict.hypothesis.threshold
     return f" against the threshold of {threshold:g} fixed beforehand" if threshold else ""
+
+
+def _beside_paper(verdict: Verdict, low: float | None, high: float | None) -> str:
+    """The interval, with as many decimals as it takes to see on which side of its ends the paper's value lies."""
+    paper = verdict.hypothesis.paper
+    if low is None or high is None or paper is None or low <= paper <= high:
+        return interval(low, high)
+    return interval(low, high, next((n for n in (1, 2, 3) if not round(low, n) <= paper <= round(high, n)), 1))
 
 
 def _zero(verdict: Verdict) -> str:
@@ -170,7 +178,7 @@ def _exclusion(verdict: Verdict) -> str:
     paper, measured = verdict.hypothesis.paper or 0.0, verdict.measured
     place = "the interval"
     if verdict.level != LEVEL:
-        place = f"the {PERCENT} interval, {interval(measured.low, measured.high)}"
+        place = f"the {PERCENT} interval, {_beside_paper(verdict, measured.low, measured.high)}"
     text = f"The paper's {signed(paper)} lies outside {place}"
     if verdict.kind == "smaller than the paper's":
         return f"{text}: a difference as large is excluded."

@@ -123,7 +123,7 @@ def test_bad_image_indices_are_refused_when_a_recorded_call_runs():
 
 @pytest.mark.parametrize("backend", ["compiled", "pytorch"], indirect=True)
 @pytest.mark.parametrize("operator", [roi_align, roi_pool])
-def test_a_gradient_of_the_gradient_is_refused_and_a_graph_for_it_may_be_asked_for(operator, backend):
+def test_double_backward_raises_but_create_graph_is_allowed(operator, backend):
     leaf = FEATURE.clone().requires_grad_()
     out = operator(leaf, LARGE, 3, 1 / 16, backend=backend)
     (gradient,) = torch.autograd.grad(out.square().sum(), leaf, create_graph=True)

@@ -189,7 +189,7 @@ def test_installing_twice_and_uninstalling_leaves_torchvision_as_it_was():
     assert not in_place()
 
 
-def test_another_signature_of_torchvisions_is_refused_in_words(monkeypatch):
+def test_a_changed_torchvision_signature_is_refused_with_a_reason(monkeypatch):
     monkeypatch.setitem(registration.SCHEMAS, "roi_pool", "Tensor input, Tensor rois -> Tensor")
     with pytest.raises(RuntimeError, match=r"expected the operator roi_pool as \(Tensor input, .*, torchvision .* has"):
         install("cpu")

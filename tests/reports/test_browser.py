@@ -15,7 +15,7 @@ def report(outputs, tmp_path_factory):
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits_asks_for_nothing_and_can_be_read(open_page, accessible, report, width, scheme):
+def test_the_page_fits_loads_nothing_external_and_is_accessible(open_page, accessible, report, width, scheme):
     page = open_page(report, width, scheme)
     page.evaluate("document.querySelectorAll('details').forEach((fold) => (fold.open = true))")
     accessible(page)

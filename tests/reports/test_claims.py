@@ -33,13 +33,13 @@ def test_all_eleven_slides_are_there(ledger):
     assert f"14 claims on eleven slides: {counts}." in text
     assert "Not run yet: fcis, length, maskclass, maskhead, maskloss, misalignment, multitask, roiops, rpn." in text
     assert "[roialign](../roialign/report.md)" in text
-    assert "| 8 | At stride 16 RoIAlign brings more than three points of AP. | ✔ reproduced | +3.4 | +14.3 |" in text
+    assert "| 8 | At stride 16 RoIAlign gains more than three points of AP. | ✔ reproduced | +3.4 | +14.3 |" in text
 
 
 def test_a_claim_has_its_answer_and_says_where_it_is_decided(ledger):
     text = (ledger / "claims.md").read_text(encoding="utf-8")
-    slide = text.partition("### At stride 16 RoIAlign brings")[2].partition("###")[0]
-    assert "**✔ Reproduced.** At stride 16 RoIAlign brings **+14.3** points of mask AP. The paper: +3.4" in slide
+    slide = text.partition("### At stride 16 RoIAlign gains")[2].partition("###")[0]
+    assert "**✔ Reproduced.** At stride 16 RoIAlign gains **+14.3** points of mask AP. The paper: +3.4" in slide
     line = find_line("models/build.py", "operator = roi_warp if")
     assert "Run it: `python run.py study=roialign`. Configuration: `conf/roi/align.yaml`." in slide
     assert f"The line that decides it, `models/build.py:{line.number}`: `operator = roi_warp" in slide

@@ -143,7 +143,7 @@ def test_only_the_numbers_of_a_log_are_used(text, expected):
     assert log_line(text) == expected
 
 
-def test_masks_are_checked_at_once_as_one_by_one():
+def test_batched_and_single_mask_checks_agree():
     """Random bytes and damaged RLEs, against the check of a single one."""
     rng = np.random.default_rng(0)
     counts = [string for string in ("", "0", "o", "PPPPPPP0", "\ud800", "\u00e9")]

@@ -119,7 +119,7 @@ def test_a_run_whose_detections_or_curves_are_not_what_it_wrote_is_not_used(tmp_
     assert ("pool16", 0) not in study.runs
 
 
-def test_a_run_with_another_number_in_its_record_is_not_used_and_one_of_an_older_version_is(tmp_path):
+def test_an_edited_record_is_refused_and_an_old_one_without_digest_accepted(tmp_path):
     folder = write_study(tmp_path, seeds=1)
     path, edited = folder / "pool16/seed0/run.json", folder / "align16/seed0/run.json"
     flip_bit(path, 8 * (path.read_bytes().index(b'"AP": ') + 6))  # 27.9 for 37.9, which is JSON still

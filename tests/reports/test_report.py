@@ -222,7 +222,7 @@ def test_a_report_gives_no_verdict_where_masks_are_too_near_to_the_floors(tmp_pa
     assert ("The masks are worth comparing" in text) != withheld
 
 
-def test_proposals_made_of_true_boxes_are_told(tmp_path):
+def test_the_report_says_that_proposals_are_jittered_true_boxes(tmp_path):
     folder = write_study(tmp_path, seeds=1)
     assert "true boxes" not in scope.setting(read_study(tmp_path, "roialign"))
     jitter = {"rpn": "jitter", "jitter": {"share": 0.2, "copies": 8}}

@@ -36,7 +36,7 @@ def exhibit(compose, tmp_path, monkeypatch):
     return Exhibit("count", runs)
 
 
-def test_an_exhibit_is_made_of_all_runs_and_made_again_when_one_was(exhibit, log):
+def test_an_exhibit_is_remade_when_a_run_changes(exhibit, log):
     assert not exhibit.is_current()
     make_exhibit(exhibit, log)
     record = load_exhibit(exhibit.path)

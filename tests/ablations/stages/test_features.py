@@ -1,4 +1,4 @@
-"""Maps of a backbone that is frozen as a whole: kept on disk or computed anew, they make the same runs."""
+"""Maps of a fully frozen backbone: kept on disk or computed anew, they make the same runs."""
 
 import dataclasses
 import json

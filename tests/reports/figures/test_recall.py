@@ -73,7 +73,7 @@ def test_the_report_shows_recall_and_no_empty_sections(study, tmp_path, monkeypa
         assert absent not in text
 
 
-def test_slide_3_is_answered_by_the_recall_of_proposals_beside_boxes_that_nobody_learnt(study):
+def test_slide_3_compares_proposals_with_untrained_boxes(study):
     claim = next(claim for claim in read_claims({"rpn": analyse(study, resamples=0)}) if claim.slide == 3)
     assert claim.answer == (
         "The ten best proposals of an image cover **97.0** % of its objects at an IoU of 0.5; ten windows of a regular "

@@ -116,10 +116,11 @@ def test_runs_that_nobody_here_can_vouch_for_are_counted(tmp_path):
     (tmp_path / "pool16" / "seed1").mkdir(parents=True)
     (tmp_path / "pool16" / "seed1" / UNPACKED).touch()
     assert provenance.unchecked(unpacked) == [
-        "1 of 8 runs were unpacked from an archive: their figures are those of whoever packed it."
+        "1 of 8 runs were unpacked from an archive; their values are unverified: they come from whoever packed it."
     ]
     assert provenance.unchecked(study()) == [
-        "8 of 8 runs have a record without a digest, as older versions wrote it: damage to its figures would not show."
+        "8 of 8 runs have a record without a digest, as older versions wrote it: damage to its values would go "
+        "unnoticed."
     ]
 
 

@@ -28,6 +28,16 @@ def test_a_reproduced_claim():
     )
 
 
+def test_an_interval_has_the_decimals_that_show_on_which_side_the_papers_value_lies():
+    claim = dataclasses.replace(MORE, paper=5.5, threshold=5)
+    values = [-1.5, -1.0, -0.3, 0.1, 0.3]  # 3.58 to 5.46, counted from 0
+    near = wording.sentence(verdict_on(values, claim), 1)
+    assert "interval +3.58 to +5.46 against" in near and "The paper's +5.5 lies outside the interval" in near
+    for paper in (5.4, 5.6):  # inside; outside, which one decimal shows
+        text = wording.sentence(verdict_on(values, dataclasses.replace(claim, paper=paper)), 1)
+        assert "interval +3.6 to +5.5 against" in text
+
+
 def test_a_contradicted_claim():
     claim = dataclasses.replace(MORE, paper=None)
     assert wording.sentence(verdict_on([-10.0, -10.2, -9.8], claim), 1) == (

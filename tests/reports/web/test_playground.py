@@ -106,7 +106,7 @@ def test_pooled_values_are_those_of_ops(page, stride):
     torch.testing.assert_close(found, torch.stack(expected, dim=1), rtol=0, atol=1e-9)
 
 
-def test_a_rounding_step_of_nothing_makes_roialign_of_roiwarp(page):
+def test_with_step_0_roiwarp_equals_roialign(page):
     page.evaluate("playground.choose({ step: 0, box: [61.3, 50.2, 140.9, 160.4] })")
     found = numbers(page)
     assert found["warp"] == found["align"] == {"iou": 1, "off": pytest.approx(0, abs=1e-9)}
@@ -223,7 +223,7 @@ def test_the_file_is_small(page_file):
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits_asks_for_nothing_and_can_be_read(open_page, accessible, page_file, width, scheme):
+def test_the_page_fits_loads_nothing_external_and_is_accessible(open_page, accessible, page_file, width, scheme):
     page = open_page(page_file, width, scheme)
     page.locator("summary").first.click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -72,7 +72,7 @@ def test_sources_are_links_where_their_address_is_known():
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_story_fits_asks_for_nothing_and_can_be_read(open_page, accessible, site, width, scheme):
+def test_the_story_fits_loads_nothing_external_and_is_accessible(open_page, accessible, site, width, scheme):
     page = open_page(site / "index.html", width, scheme)
     assert page.locator("#hero .scene").first.bounding_box()["y"] < 500
     page.locator(".choices button").first.click()
@@ -84,7 +84,7 @@ def test_the_story_fits_asks_for_nothing_and_can_be_read(open_page, accessible, 
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
-def test_the_ledger_fits_asks_for_nothing_and_can_be_read(open_page, accessible, site, width, scheme):
+def test_the_ledger_fits_loads_nothing_external_and_is_accessible(open_page, accessible, site, width, scheme):
     page = open_page(site / "claims/claims.html", width, scheme)
     page.evaluate("document.querySelectorAll('details').forEach((fold) => (fold.open = true))")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
