@@ -43,8 +43,11 @@ class ExportError(ValueError):
 
 
 def pack(study: Path, archive: Path, weights: bool = False, report: Path | None = None) -> int:
-    """Writes the study in folder `study`, and its report if there is one, to `archive`; returns the number of files."""
-    load_study(study / "study.json")
+    """Writes the study in folder `study`, and its report if there is one, to `archive`; returns the number of files.
+
+    Raises ExportError or RecordError for records that nobody could unpack, before anything is written.
+    """
+    _check_records(study)
     patterns = (*PATTERNS, *(f"*/seed*/{name}" for name in WEIGHT_FILES)) if weights else PATTERNS
     files = {path.relative_to(study).as_posix(): path for pattern in patterns for path in study.glob(pattern)}
     if report is not None:

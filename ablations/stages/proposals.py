@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ablations.errors import TrainingError
 from ablations.stages.features import network_inputs
 from ablations.stages.jitter import jittered
 from ablations.stages.store import Stages, load_stage
@@ -52,9 +53,19 @@ def proposal_network(stages: Stages, seed: int) -> ProposalNetwork:
 
 
 def trained_proposal_network(stages: Stages) -> ProposalNetwork:
-    """The network that made the shared proposals, ready to propose for other images."""
-    network = proposal_network(stages, stages.seed)
-    network.load_state_dict(load_stage(stages.rpn_folder / "model.safetensors"))
+    """The network that made the shared proposals, ready to propose for other images.
+
+    Raises TrainingError for a network of an older version of this code, which had other layers.
+    """
+    network, path = proposal_network(stages, stages.seed), stages.rpn_folder / "model.safetensors"
+    try:
+        network.load_state_dict(load_stage(path))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise TrainingError(
+            f"{path}: expected the layers of the network as it is now, got {reason:.200}; "
+            f"delete {path.parent} and give the command that made it again"
+        ) from error
     return network.eval()
 
 

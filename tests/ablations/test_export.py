@@ -223,3 +223,12 @@ def test_damaged_archives_and_missing_studies_give_one_clear_line(study, tmp_pat
         assert not (tmp_path / "others/tiny").exists()
     assert export.main(["nothing", "--outputs", str(tmp_path)]) == 1
     assert "study.json" in capsys.readouterr().err
+
+
+def test_a_damaged_record_is_not_packed(study, tmp_path, capsys):
+    record = study / "pool/seed0/run.json"
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text('{"schema": 1, "study": "ti')  # a full disk, or an editor's mistake
+    archive = tmp_path / "tiny.zip"
+    assert export.main([study.name, "--outputs", str(study.parent), "--out", str(archive)]) == 1
+    assert str(record) in capsys.readouterr().err and not archive.exists()

@@ -8,12 +8,13 @@ import torch
 from torchvision.models import resnet50
 
 from ablations.config.loading import from_hydra
-from ablations.errors import ConfigError
+from ablations.errors import ConfigError, TrainingError
 from ablations.records.run_log import explain
 from ablations.stages.make import make_backbone, make_proposals, save_tensors
-from ablations.stages.proposals import proposal_network
+from ablations.stages.proposals import proposal_network, trained_proposal_network
 from ablations.stages.store import Stages
 from ablations.tasks.detection import build_model
+from data import digests
 from models.weights import shipped_state
 
 
@@ -77,3 +78,12 @@ def test_another_architecture_than_the_shipped_backbones_needs_a_backbone_of_its
     with pytest.raises(ConfigError, match="model.weights=scratch"):
         from_hydra(compose(["model.roi_channels=64"]))
     assert from_hydra(compose(["model.roi_channels=64", "model.weights=scratch"])).model.roi_channels == 64
+
+
+def test_a_proposal_network_of_other_layers_is_refused_in_a_sentence(compose, tmp_path, log):
+    stages = Stages(tmp_path, from_hydra(compose(["budget=smoke", "budget.train_images=1", "budget.val_images=1"])))
+    make_backbone(stages, log)
+    save_tensors(stages.rpn_folder / "model.safetensors", {"head.conv.weight": torch.zeros(1)})
+    digests.write(stages.rpn_folder)
+    with pytest.raises(TrainingError, match="expected the layers of the network as it is now.*delete"):
+        trained_proposal_network(stages)
