@@ -112,16 +112,16 @@ class StudyResults:
         """
         return self._content(f"{arm}/seed{seed}/{TRUE_BOXES}", lambda it: objects_problem(it, self.ground_truth))
 
-    def reading(self, arm: str, seed: int) -> tuple[list[dict[str, Any]] | None, str]:
-        """What reading a run's detections left here: those of the sample images, and why the file was refused."""
-        return self._of_samples.get((arm, seed)), self.refused.get(f"{arm}/seed{seed}/detections.json", "")
+    def reading(self, arm: str, seed: int) -> tuple[list[dict[str, Any]] | None, dict[str, str]]:
+        """What reading a run's files left here: the detections of the sample images, and why files were refused."""
+        refused = {name: why for name, why in self.refused.items() if name.startswith(f"{arm}/seed{seed}/")}
+        return self._of_samples.get((arm, seed)), refused
 
-    def adopt(self, arm: str, seed: int, samples: list[dict[str, Any]] | None, refusal: str) -> None:
-        """Takes over what another process has read, see `reading`: the file need not be read and checked again."""
+    def adopt(self, arm: str, seed: int, samples: list[dict[str, Any]] | None, refused: dict[str, str]) -> None:
+        """Takes over what another process has read, see `reading`: the files need not be read and checked again."""
         if samples is not None:
             self._of_samples[arm, seed] = samples
-        if refusal:
-            self.refused[f"{arm}/seed{seed}/detections.json"] = refusal
+        self.refused.update(refused)
 
     def _content(self, name: str, problem: Callable[[Any], str]) -> Any:
         """What a JSON file in the study's folder holds; None, and an entry in `refused`, if there is a problem."""

@@ -24,7 +24,7 @@ from reports.stats.paired import LEVEL
 
 Run = tuple[str, int]
 """An arm and a seed."""
-Resampled = tuple[dict[str, np.ndarray], tuple[list[dict[str, Any]] | None, str]]
+Resampled = tuple[dict[str, np.ndarray], tuple[list[dict[str, Any]] | None, dict[str, str]]]
 """A run's values, see `ImageBootstrap.resample`, and what is left of reading it, see `StudyResults.reading`."""
 
 RESAMPLES = 500  # from one set of them to another, an end of the interval varies by 3 % of its width

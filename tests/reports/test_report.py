@@ -238,7 +238,7 @@ def test_metrics_without_image_noise_are_named(tmp_path, undrawn):
     folder = write_study(tmp_path / "outputs", seeds=2)
     edit_record(folder / "study.json", lambda record: record["hypotheses"][0].update(metric="segm.APm"))
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path, resamples=5)
-    assert "Not known for: mask AP, medium objects, which cannot be computed again" in read(tmp_path)
+    assert "Not known for: mask AP, medium objects, which cannot be measured again" in read(tmp_path)
 
 
 @pytest.mark.slow

@@ -200,6 +200,7 @@ def test_reports_draw_other_images_in_other_studies(num_images):
     chosen = {name: sample_indices(name, num_images) for name in ("roialign", "roiops", "maskloss", "fcis", "rpn")}
     for indices in chosen.values():
         assert len(set(indices)) == min(12, num_images) and max(indices) < num_images
+    assert sample_indices("roialign", 0) == []  # none may be shown
     assert num_images < 300 or len({tuple(indices) for indices in chosen.values()}) > 3
 
 

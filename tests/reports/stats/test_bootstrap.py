@@ -120,6 +120,20 @@ def test_separate_processes_find_the_same(study, monkeypatch):
     together.close()
 
 
+@pytest.mark.slow
+def test_what_a_separate_process_refuses_is_known_here(study, tmp_path, monkeypatch):
+    folder = shutil.copytree(study.folder, tmp_path / "roialign")
+    (folder / "pool16/seed0/true_boxes.json").write_text("[]")
+    monkeypatch.setattr(bootstrap_module, "WORTH_PROCESSES", 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    damaged = read_study(tmp_path, "roialign")
+    together = ImageBootstrap(damaged, ["true_boxes.IoU"], resamples=3)
+    together.start()
+    together.wait()
+    together.close()
+    assert damaged.refused == {"pool16/seed0/true_boxes.json": "expected lists by name"}
+
+
 @pytest.mark.parametrize("metric", ["AP_none", "AP50_some", "AP_much", "leakage", "seams"])
 def test_measures_of_overlap_are_taken_again_of_other_images(study, metric):
     truth, results = study.ground_truth, study.detections("pool16", 0)
