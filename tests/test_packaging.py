@@ -36,6 +36,7 @@ def third_party_imports():
     return names - set(sys.stdlib_module_names) - set(PACKAGES) - {"tests", "tools", "__future__"}
 
 
+@pytest.mark.slow
 def test_every_imported_package_is_declared():
     extras = [line for name, lines in PROJECT["optional-dependencies"].items() if name != "dev" for line in lines]
     known = declared(PROJECT["dependencies"] + extras)

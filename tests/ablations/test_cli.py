@@ -34,6 +34,7 @@ def requests(*arguments):
         return cli.prepare(overrides, compose)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -53,6 +54,7 @@ def test_help_and_mistakes_need_no_torch(arguments):
     assert done.returncode == 0 and (done.stdout or done.stderr), done.stderr
 
 
+@pytest.mark.slow
 def test_completion_offers_options_but_no_bases():
     code = "import sys; from ablations.cli import main; main(sys.argv[1:], ''); sys.exit('torch' in sys.modules)"
     line = "python run.py budget="
@@ -303,6 +305,7 @@ def test_help_says_which_settings_have_no_effect_with_the_chosen_options(capsys)
     assert "not used here: the backbone comes pretrained" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_without_the_packages_a_sentence_says_how_to_get_them(tmp_path):
     (tmp_path / "hydra.py").write_text("raise ModuleNotFoundError(\"No module named 'hydra'\", name='hydra')")
     code = f"import sys, runpy; sys.path.insert(0, {str(tmp_path)!r}); runpy.run_path('run.py', run_name='__main__')"

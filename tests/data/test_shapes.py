@@ -18,6 +18,8 @@ from data.shapes import COCO_PERCENTILES, cache, draw, size_table
 from data.specs import CocoSpec, ShapesSpec
 from tests.damage import flip_bit
 
+pytestmark = pytest.mark.xdist_group("shapes")  # one process makes what the tests share
+
 SPEC = ShapesSpec(num_train=8, num_val=8)
 
 # Of the first eight training images. Another value means that everybody's data changed: raise specs.GENERATOR,

@@ -58,6 +58,7 @@ def losses(op: str, backend: str, device: str) -> list[float]:
     return recorded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", ["align", "pool"])
 @pytest.mark.parametrize(
     "backend",

@@ -5,7 +5,7 @@ import pytest
 from reports.load import read_study
 from reports.render import render
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("report")]  # one process makes the page
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("report")]  # one process makes what the tests share
 
 
 @pytest.fixture(scope="module")

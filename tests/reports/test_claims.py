@@ -18,6 +18,8 @@ from reports.text.labels import changed_factors, factor_label
 from reports.text.source import ROOT, find_line
 from tests.reports.conftest import AT_16, AT_32, write_study
 
+pytestmark = pytest.mark.xdist_group("ledger")  # one process makes what the tests share
+
 
 @pytest.fixture(scope="module")
 def ledger(outputs, tmp_path_factory):

@@ -181,6 +181,7 @@ def test_the_precision_is_decided_before_the_run_is_named(compose):
     assert from_hydra(compose(["precision=float32"])).hash() != from_hydra(compose(["precision=bfloat16"])).hash()
 
 
+@pytest.mark.slow
 def test_the_hash_knows_what_decides_the_result_and_nothing_else(compose):
     base = from_hydra(compose([])).hash()
     for harmless in ("outputs=/elsewhere", "workers=3", "threads=2", "logger=wandb", "budget.seeds=9", "force=true"):

@@ -54,6 +54,7 @@ def test_runs_go_seed_by_seed_and_all_arms_have_the_same_seeds(compose):
     assert len({run.folder for run in runs}) == 12
 
 
+@pytest.mark.slow
 def test_setting_what_the_study_varies_is_refused(compose):
     for override in ("stride=32", "roi=pool", "roi.aligned=true", "seed=3"):
         with pytest.raises(ConfigError, match=override):

@@ -15,6 +15,7 @@ from ablations.records.storage import load_run, save
 from tests.damage import flip_bit
 
 
+@pytest.mark.slow
 def test_finished_runs_are_not_executed_again(lab):
     assert lab.go()[1] == ["a", "b"]
     outcome, made, printed = lab.go()
@@ -94,6 +95,7 @@ def test_outdated_runs_are_executed_again_with_the_reason_and_the_old_ones_are_a
         assert lab.go(*overrides)[1] == []
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_its_weights_is_executed_again(lab):
     lab.go()
     path = lab.outputs / "study/a/seed0/model.safetensors"

@@ -85,6 +85,7 @@ def test_more_than_255_classes_keep_their_colours_and_names(folder):
     assert not few.classes and not few.truth.any()
 
 
+@pytest.mark.slow
 def test_wandb_without_an_account_keeps_runs_offline_and_stores_nothing_secret(compose, folder, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
     monkeypatch.setenv("SOME_TOKEN", SECRET)

@@ -18,6 +18,8 @@ from reports.figures.style import Figures
 from reports.load import read_study
 from tests.reports.conftest import SIDE, detections, ground_truth, write_study
 
+pytestmark = pytest.mark.xdist_group("overlap")  # one process makes what the tests share
+
 ARMS = {"align16": "Mask R-CNN", "pool16": "FCIS"}
 
 

@@ -13,6 +13,8 @@ from reports.stats.dose import doses
 from tests.reports.figures.measure import Measured
 from tests.reports.rounding import GAINS, add_true_boxes, write_rounding
 
+pytestmark = pytest.mark.xdist_group("dose")  # one process makes what the tests share
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):

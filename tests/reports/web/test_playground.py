@@ -11,7 +11,7 @@ from ops.roi_pool import roi_pool
 from ops.roi_warp import roi_warp
 from reports.web.playground import playground_page
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("playground")]  # one process makes the page
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("playground")]  # one process makes what the tests share
 
 NUM_BOXES = 2100
 SIDE = 256

@@ -13,7 +13,7 @@ from reports.web import story
 from reports.web.site import published, write_site
 
 ROOT = Path(__file__).parents[3]
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]  # one process makes the page
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]  # one process makes what the tests share
 
 
 @pytest.fixture(scope="module")
