@@ -41,23 +41,8 @@ typedef _Float16 stored;
 #else
 typedef REAL stored;
 #endif
-typedef stored packed __attribute__((vector_size(LANES * sizeof(stored)), aligned(sizeof(stored))));
 
 #ifdef BFLOAT16
-typedef uint32_t bits __attribute__((vector_size(64)));
-
-static inline vector load(const stored *from)
-{
-    return (vector)(__builtin_convertvector(*(const packed *)from, bits) << 16);
-}
-
-static inline void store(stored *to, vector values)
-{
-    bits rounded = (bits)values, nan = (bits)(values != values);
-    rounded += 0x7fff + (rounded >> 16 & 1);
-    *(packed *)to = __builtin_convertvector(((nan & 0x7fc00000) | (~nan & rounded)) >> 16, packed);
-}
-
 static inline REAL load_one(const stored *from)
 {
     return ((union { uint32_t bits; float value; }){(uint32_t)*from << 16}).value;
@@ -65,20 +50,10 @@ static inline REAL load_one(const stored *from)
 
 static inline void store_one(stored *to, REAL value)
 {
-    uint32_t bits = ((union { float value; uint32_t bits; }){value}).bits;
+    const uint32_t bits = ((union { float value; uint32_t bits; }){value}).bits;
     *to = (value != value ? 0x7fc00000 : bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 #else
-static inline vector load(const stored *from)
-{
-    return __builtin_convertvector(*(const packed *)from, vector);
-}
-
-static inline void store(stored *to, vector values)
-{
-    *(packed *)to = __builtin_convertvector(values, packed);
-}
-
 static inline REAL load_one(const stored *from)
 {
     return *from;
@@ -89,6 +64,87 @@ static inline void store_one(stored *to, REAL value)
     *to = value;
 }
 #endif
+
+/* A block in registers. Of half the bytes, two numbers share a word, and come into vectors of their own: taking words
+   apart is quicker than to widen them in order. `store_places` is `store` for numbers of cells. */
+#if defined BFLOAT16 || defined FLOAT16
+typedef uint32_t words __attribute__((vector_size(64), aligned(2)));
+
+#ifdef BFLOAT16
+static inline vector float_of(words half)
+{
+    return (vector)(half << 16);
+}
+#else
+static inline vector float_of(words half)
+{
+    const words size = (half & 0x7fff) << 13, endless = (words)((half & 0x7c00) == 0x7c00) & 0x7f800000;
+    const words finite = (words)((vector)size * 0x1p112f); /* exponents of a float are larger by 112 */
+    return (vector)(finite | endless | (half & 0x8000) << 16);
+}
+#endif
+
+static inline void load(vector *values, const stored *from)
+{
+    for (int v = 0; v < VECTORS; v += 2) {
+        const words word = ((const words *)from)[v / 2];
+        values[v] = float_of(word & 0xffff);
+        values[v + 1] = float_of(word >> 16);
+    }
+}
+
+#ifdef BFLOAT16
+static inline words rounded(vector values)
+{
+    const words word = (words)values, nan = (words)(values != values);
+    return (nan & 0x7fc00000) | (~nan & (word + 0x7fff + (word >> 16 & 1)));
+}
+
+static inline void store(stored *to, const vector *values)
+{
+    for (int v = 0; v < VECTORS; v += 2)
+        ((words *)to)[v / 2] = rounded(values[v]) >> 16 | (rounded(values[v + 1]) & 0xffff0000);
+}
+#else
+static inline void store(stored *to, const vector *values)
+{
+    for (int c = 0; c < BLOCK; c++)
+        store_one(to + c, values[c / (2 * LANES) * 2 + c % 2][c % (2 * LANES) / 2]);
+}
+#endif
+
+static inline void store_places(uint16_t *to, const integers *places)
+{
+    for (int v = 0; v < VECTORS; v += 2)
+        ((words *)to)[v / 2] = ((words)places[v] & 0xffff) | (words)places[v + 1] << 16;
+}
+#else
+static inline void load(vector *values, const stored *from)
+{
+    for (int v = 0; v < VECTORS; v++)
+        values[v] = ((const vector *)from)[v];
+}
+
+static inline void store(stored *to, const vector *values)
+{
+    for (int v = 0; v < VECTORS; v++)
+        ((vector *)to)[v] = values[v];
+}
+
+static inline void store_places(uint16_t *to, const integers *places)
+{
+    for (int v = 0; v < VECTORS; v++)
+        ((shorts *)to)[v] = __builtin_convertvector(places[v], shorts);
+}
+#endif
+
+static inline vector load_in_order(const stored *from)
+{
+    vector values;
+    for (int i = 0; i < LANES; i++)
+        values[i] = load_one(from + i);
+    return values;
+}
 
 enum { SMALL = 1 << 14 }; /* outputs that one thread makes before a second has begun */
 

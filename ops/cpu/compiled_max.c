@@ -27,18 +27,16 @@ static inline void max_of_block(stored *out, uint16_t *where, const stored *map,
     integers here = {0};
     for (int64_t y = tall[0]; y < tall[1]; y++)
         for (int64_t x = wide[0]; x < wide[1]; x++, here += 1) {
-            const stored *cell = map + (y * width + x) * C;
+            vector value[VECTORS];
+            load(value, map + (y * width + x) * C);
             for (int v = 0; v < VECTORS; v++) {
-                const vector value = load(cell + v * LANES);
-                integers larger = (value > best[v]) | (value != value);
-                best[v] = (vector)((larger & (integers)value) | (~larger & (integers)best[v]));
+                integers larger = (value[v] > best[v]) | (value[v] != value[v]);
+                best[v] = (vector)((larger & (integers)value[v]) | (~larger & (integers)best[v]));
                 place[v] = (larger & here) | (~larger & place[v]);
             }
         }
-    for (int v = 0; v < VECTORS; v++) {
-        store(out + v * LANES, best[v]);
-        ((shorts *)where)[v] = __builtin_convertvector(place[v], shorts);
-    }
+    store(out, best);
+    store_places(where, place);
 }
 
 /* Maxima of cells. rows [K, P, 2] are each bin's first row and the one after its last, within 0 to H; columns [K, Q, 2]
@@ -84,7 +82,7 @@ static inline void spread_block(const stored *grad, const uint16_t *where, REAL 
     integers place[VECTORS], given[VECTORS];
     for (int v = 0; v < VECTORS; v++) {
         place[v] = __builtin_convertvector(((const shorts *)where)[v], integers);
-        given[v] = (integers)load(grad + v * LANES);
+        given[v] = (integers)load_in_order(grad + v * LANES);
     }
     for (int64_t y = tall[0]; y < tall[1]; y++)
         for (int64_t x = wide[0]; owner[y] == thread && x < wide[1]; x++) {

@@ -84,12 +84,12 @@ void sum_forward(stored *out, const int64_t *plane, const int64_t *width, const 
                 const REAL weight = row_weights[m] * column_weights[n];
                 if (weight == 0)
                     continue;
-                const stored *value = map + (rows[m] * width[k] + columns[n]) * s.C + c;
+                vector value[VECTORS];
+                load(value, map + (rows[m] * width[k] + columns[n]) * s.C + c);
                 for (int v = 0; v < VECTORS; v++)
-                    sum[v] += weight * load(value + v * LANES);
+                    sum[v] += weight * value[v];
             }
-            for (int v = 0; v < VECTORS; v++)
-                store(pooled + c + v * LANES, sum[v]);
+            store(pooled + c, sum);
         }
         for (int64_t from = in_blocks; from < s.C; from += BLOCK) {
             const int64_t channels = s.C - from < BLOCK ? s.C - from : BLOCK;
