@@ -5,6 +5,7 @@
 What is skipped, and what refused, is said in annotations.py; `python -m data.check FOLDER` lists it.
 """
 
+import copy
 import hashlib
 import json
 import logging
@@ -156,8 +157,11 @@ class CocoSet(InstanceSet):
             raise IndexError(f"{self.name} has {len(self)} images, got index {index}")
         picture = self.pictures[index]
         height, width = fitted_size(picture.height, picture.width, self.spec.image_size, self.spec.max_size)
-        image = read_image(picture.path, picture.height, picture.width)
-        pixels = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
+        image = torch.zeros((), dtype=torch.uint8).expand(3, height, width)
+        if self.reads_images:
+            read = read_image(picture.path, picture.height, picture.width)
+            pixels = np.array(read.resize((width, height), Image.Resampling.BILINEAR))
+            image = torch.from_numpy(pixels).permute(2, 0, 1)
         scale = np.array([width / picture.width, height / picture.height])
         objects = picture.objects + picture.crowds
         masks = np.zeros((len(objects), height, width), np.uint8)
@@ -167,13 +171,19 @@ class CocoSet(InstanceSet):
         labels = np.array([item.label for item in objects], np.int64)
         seen = masks.any(axis=(1, 2)) | (labels == CROWD)
         return Sample(
-            image=torch.from_numpy(pixels).permute(2, 0, 1),
+            image=image,
             boxes=torch.from_numpy(boxes[seen].astype(np.float32)),
             labels=torch.from_numpy(labels[seen]),
             masks=torch.from_numpy(masks[seen]),
             image_id=picture.image_id,
             original_size=(picture.height, picture.width),
         )
+
+    def without_images(self) -> "CocoSet":
+        """Decoding photographs takes most of the time that a sample takes."""
+        other = copy.copy(self)
+        other.reads_images = False
+        return other
 
     @property
     def wide(self) -> np.ndarray:

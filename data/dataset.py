@@ -98,6 +98,7 @@ class InstanceSet:
     max_objects: no image has more objects than this
     same_size:   all images have one size, so that batches have fixed shapes
     endless:     there is an image for every index; such a set has no length
+    reads_images: whether images are read; else they are zeros, for networks that take maps (`without_images`)
     """
 
     name: str
@@ -106,12 +107,17 @@ class InstanceSet:
     max_objects: int
     same_size: bool = True
     endless: bool = False
+    reads_images: bool = True
 
     def __len__(self) -> int:
         raise NotImplementedError
 
     def __getitem__(self, index: int) -> Sample:
         raise NotImplementedError
+
+    def without_images(self) -> "InstanceSet":
+        """The same set, of which a subclass that can save something does not read the images."""
+        return self
 
     @property
     def wide(self) -> np.ndarray | None:
@@ -183,6 +189,7 @@ def collate(
     flipped: Sequence[bool] | None = None,
     indices: Sequence[int] | None = None,
     size: tuple[int, int] | None = None,
+    with_images: bool = True,
 ) -> Batch:
     """Pad samples into a Batch.
 
@@ -190,6 +197,7 @@ def collate(
     flipped:           for each sample, whether to mirror it; by default none.
     indices:           the samples' positions in their set, only passed on; by default 0..B-1.
     size:              (H, W) to pad to; by default the greatest height and width among the samples.
+    with_images:       else they are zeros, which take no memory.
     Raises ValueError when a sample has more than G objects or does not fit into `size`.
     """
     count, flips = len(samples), [False] * len(samples) if flipped is None else list(flipped)
@@ -204,7 +212,9 @@ def collate(
         raise ValueError(f"expected images of at most {H} x {W} pixels, got {sizes.amax(0).tolist()}; raise the size")
 
     same = bool((sizes == torch.tensor([H, W])).all())
-    pixels = torch.empty(count, H, W, 3) if same else torch.zeros(count, H, W, 3)
+    images = torch.zeros(1).expand(count, H, W, 3)
+    if with_images:
+        images = torch.empty(count, H, W, 3) if same else torch.zeros(count, H, W, 3)
     boxes = torch.zeros(count, G, 4)
     labels = torch.zeros(count, G, dtype=torch.int64)
     masks = torch.zeros(count, G, H, W, dtype=torch.uint8)
@@ -213,14 +223,15 @@ def collate(
     for b, (sample, n, flip) in enumerate(zip(samples, counts, flips, strict=True)):
         assert (sample.labels[n:] == CROWD).all(), "crowds come last"
         h, w = sample.image.shape[-2:]
-        image = sample.image.permute(1, 2, 0)
-        normalise(image.flip(1) if flip else image, out=pixels[b, :h, :w])
+        if with_images:
+            image = sample.image.permute(1, 2, 0)
+            normalise(image.flip(1) if flip else image, out=images[b, :h, :w])
         all_boxes = flip_boxes(sample.boxes, w) if flip else sample.boxes
         boxes[b, :n], crowds[b, : len(all_boxes) - n] = all_boxes[:n], all_boxes[n:]
         labels[b, :n] = sample.labels[:n]
         masks[b, :n, :h, :w] = sample.masks[:n].flip(2) if flip else sample.masks[:n]
     return Batch(
-        images=pixels.permute(0, 3, 1, 2),
+        images=images.permute(0, 3, 1, 2),
         sizes=sizes,
         boxes=boxes,
         labels=labels,

@@ -146,4 +146,4 @@ def load_batch(dataset: InstanceSet, indices: Sequence[int], flips: list[bool] |
     if dataset.same_size:
         return collate(samples, dataset.max_objects, flips, indices)
     height, width = (-(-max(sample.image.shape[axis] for sample in samples) // PADDING) * PADDING for axis in (1, 2))
-    return collate(samples, None, flips, indices, size=(height, width))
+    return collate(samples, None, flips, indices, size=(height, width), with_images=dataset.reads_images)

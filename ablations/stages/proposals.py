@@ -72,7 +72,7 @@ def trained_proposal_network(stages: Stages) -> ProposalNetwork:
 def proposal_training(network: ProposalNetwork, stages: Stages, seed: int) -> TrainingSpec:
     """The network's training; images, mirroring and sampled anchors depend on the seed."""
     config = stages.config
-    batches = MicroBatches(stages.dataset("train"), config.budget.rpn, derive_seed(seed, "rpn"), seed)
+    batches = MicroBatches(stages.samples("train"), config.budget.rpn, derive_seed(seed, "rpn"), seed)
     inputs = network_inputs(stages, "train")
 
     def losses(step: int, micro_batch: int) -> dict[str, Tensor]:
@@ -97,7 +97,7 @@ def proposals_by_batch(network: ProposalNetwork, stages: Stages, split: str) -> 
     """Boxes and scores for this process's share of the batches of a split's images, batch by batch."""
     network.eval()
     inputs, proposals = network_inputs(stages, split), []
-    for batch in eval_batches(stages.dataset(split), rank=distributed.rank(), world_size=distributed.world_size()):
+    for batch in eval_batches(stages.samples(split), rank=distributed.rank(), world_size=distributed.world_size()):
         if distributed.world_size() == 1:
             check_stop()
         proposed = propose_batch(network, inputs(batch), stages.config.model)

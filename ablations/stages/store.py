@@ -57,6 +57,11 @@ class Stages:
     def dataset(self, split: str) -> InstanceSet:
         return _dataset(self.config.data, split, self.root / "data")
 
+    def samples(self, split: str) -> InstanceSet:
+        """The same images as a network meets them: they are not read where it takes maps that are kept."""
+        dataset = self.dataset(split)
+        return dataset.without_images() if self.caches_features else dataset
+
     @property
     def split(self) -> str:
         """The split that runs are evaluated on. A COCO-format folder's validation set is its test set too."""

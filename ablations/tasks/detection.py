@@ -44,7 +44,7 @@ def detection_task(stages: Stages) -> Task:
         metrics = {"bbox": average_precision(truth, results, "bbox")}
         if model.predicts_masks:
             metrics |= {"segm": average_precision(truth, results, "segm"), "overlap": overlap_metrics(truth, results)}
-            batches = map(network_inputs(stages, stages.split), eval_batches(stages.evaluated))
+            batches = map(network_inputs(stages, stages.split), eval_batches(stages.samples(stages.split)))
             masks = true_box_masks(model, batches)
             write_atomically(folder / TRUE_BOXES, json.dumps(masks.by_object()))
             metrics |= masks.tables(stages.config.stride)
@@ -76,7 +76,7 @@ def detection_training(model: Detector, stages: Stages) -> TrainingSpec:
     """The model's training, with the same images, mirroring, proposals and random numbers in all arms of a seed."""
     config, device = stages.config, stages.device
     propose, inputs = proposal_source(stages, "train"), network_inputs(stages, "train")
-    batches = MicroBatches(stages.dataset("train"), config.budget.train, config.seed, config.seed)
+    batches = MicroBatches(stages.samples("train"), config.budget.train, config.seed, config.seed)
 
     def losses(step: int, micro_batch: int) -> dict[str, Tensor]:
         batch = batches.batch(step, micro_batch)
@@ -99,7 +99,8 @@ def detections_by_batch(model: Detector, stages: Stages) -> list[list[dict[str, 
     """COCO results for this process's share of the batches of evaluated images, batch by batch."""
     propose, inputs = proposal_source(stages, stages.split), network_inputs(stages, stages.split)
     results = []
-    for batch in eval_batches(stages.evaluated, rank=distributed.rank(), world_size=distributed.world_size()):
+    samples = stages.samples(stages.split)
+    for batch in eval_batches(samples, rank=distributed.rank(), world_size=distributed.world_size()):
         if distributed.world_size() == 1:
             check_stop()
         proposals, batch = propose(batch), inputs(batch)

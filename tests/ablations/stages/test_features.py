@@ -132,6 +132,17 @@ def test_the_network_gets_maps_padded_by_zeros_and_mirrored_where_the_images_are
     assert not torch.equal(images[1], inputs(load_batch(dataset, [2], [False])).images[0])
 
 
+def test_photographs_are_not_read_again_where_their_maps_are_kept(stages, log, monkeypatch):
+    batch = load_batch(stages.dataset("train"), [0, 2], [False, True])
+    computed = Stages(stages.root, dataclasses.replace(stages.config, cache_features=False)).samples("train")
+    assert torch.equal(load_batch(computed, [0, 2], [False, True]).images, batch.images)
+    monkeypatch.setattr("data.coco.read_image", None)
+    without = load_batch(stages.samples("train"), [0, 2], [False, True])
+    for name, value in without.__dict__.items():
+        assert torch.equal(value, torch.zeros_like(batch.images) if name == "images" else getattr(batch, name)), name
+    assert without.images.untyped_storage().nbytes() == 4
+
+
 def test_strides_have_the_same_heads_behind_a_convolution_of_their_own(compose, overrides, stages):
     networks = [
         build_model(Stages(stages.root, from_hydra(compose([*overrides, f"stride={stride}"])))) for stride in (16, 32)
