@@ -4,7 +4,7 @@ python -m ablations.export STUDY [--out FILE.zip] [--weights]     records, detec
 python -m ablations.export --unpack FILE.zip [--outputs FOLDER]   for `python -m reports STUDY`
 
 The same records give the same bytes. Unpacking executes and unpickles nothing: an archive may hold only the files that
-a study consists of, and its records only plain text. Studies of your own never reuse unpacked runs, whose figures may
+a study consists of, and its records only plain text. Studies of your own never reuse unpacked runs, whose values may
 have been edited, unless they were unpacked with --trust.
 """
 

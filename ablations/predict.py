@@ -126,7 +126,7 @@ def run_predictor(folder: Path, device: torch.device) -> Predictor:
     finished = (folder / "run.json").is_file()
     load_weights(model, result_file(folder, WEIGHTS) if finished else folder / WEIGHTS)
     model = model.to(device).to(memory_format=torch.channels_last).eval()
-    network = None if model.rpn is not None else proposal_network(folder, config, device)
+    network = None if model.rpn is not None else load_proposal_network(folder, config, device)
     inputs = network_inputs_of(folder, config, device)
 
     def detect(image: Image.Image, image_id: int) -> list[dict[str, Any]]:
@@ -165,7 +165,7 @@ def class_names(folder: Path) -> list[str]:
     return _numbered(len(scores) - 1)
 
 
-def proposal_network(folder: Path, config: Config, device: torch.device) -> ProposalNetwork:
+def load_proposal_network(folder: Path, config: Config, device: torch.device) -> ProposalNetwork:
     """The proposal network in the shared stages, beside the studies: the run has none of its own."""
     root = folder.resolve().parents[2] / "stages"
     record = folder / "run.json"

@@ -84,8 +84,8 @@ class FCIS(Detector):
 
     def mask_loss(self, scores: Tensor, rois: RoISample, truth: GroundTruth) -> Tensor:
         """Cross-entropy of inside against outside in the ground-truth class's maps, on the positive RoIs."""
-        of_positives = rois.positive_slots(scores.unflatten(0, rois.labels.shape))
-        logits = mask_logits(of_positives, rois.positive_slots(rois.labels))
+        positive_scores = rois.positive_slots(scores.unflatten(0, rois.labels.shape))
+        logits = mask_logits(positive_scores, rois.positive_slots(rois.labels))
         targets = mask_targets(rois, truth, self.fcis.cells, self.fcis.target_threshold)
         weights = rois.positive_slots(rois.positive).to(logits.dtype)
         losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean((1, 2))
@@ -108,8 +108,8 @@ class FCIS(Detector):
         boxes = torch.cat([proposals.boxes, refined], dim=1)  # [B, 2 R, 4]
         valid = proposals.valid.repeat(1, 2)
         read = [self.read(pooled.scores, proposals.scores.shape) for pooled in (first, second)]
-        probabilities = torch.cat([of_classes for of_classes, _ in read], dim=1)  # [B, 2 R, K]
-        masks = torch.cat([of_pixels for _, of_pixels in read], dim=1)  # [B, 2 R, M, M]
+        probabilities = torch.cat([classes for classes, _ in read], dim=1)  # [B, 2 R, K]
+        masks = torch.cat([inside for _, inside in read], dim=1)  # [B, 2 R, M, M]
         num_classes = probabilities.shape[-1]
         kept = self.keep_best(boxes[:, :, None].expand(-1, -1, num_classes, -1), probabilities, valid, sizes)
         votes = probabilities * valid[..., None]

@@ -56,7 +56,9 @@ class RPNHead(nn.Module):
         self.objectness = nn.Conv2d(in_channels, num_anchors, 1)
         self.deltas = nn.Conv2d(in_channels, 4 * num_anchors, 1)
         set_initial_std(0.01, self.objectness, self.deltas)
-        shapes = torch.tensor([[(s * r**-0.5, s * r**0.5) for s in of_level for r in ratios] for of_level in sizes])
+        shapes = torch.tensor(
+            [[(s * r**-0.5, s * r**0.5) for s in level_sizes for r in ratios] for level_sizes in sizes]
+        )
         cell_anchors = torch.cat([-shapes, shapes], dim=2) / 2  # [L, A, 4]
         self.register_buffer("cell_anchors", cell_anchors.round() if whole_pixels else cell_anchors, persistent=False)
 

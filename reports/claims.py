@@ -106,7 +106,7 @@ def _claim(entry: dict[str, Any], studies: dict[str, Analysis]) -> Claim:
         answer=_answer(entry.get("answer", ""), studies),
         paper=entry.get("paper", ""),
         note=entry.get("note", ""),
-        studies=list(dict.fromkeys(name.partition("/")[0] for of_role in names.values() for name in of_role)),
+        studies=list(dict.fromkeys(name.partition("/")[0] for role_names in names.values() for name in role_names)),
         exhibit=entry.get("exhibit", ""),
         picture=entry.get("picture", {}),
         config=entry["config"],
@@ -114,8 +114,8 @@ def _claim(entry: dict[str, Any], studies: dict[str, Analysis]) -> Claim:
         num_deciding=len(names["decides"] + names["against"]),
         findings=[
             found
-            for role, of_role in names.items()
-            for name in of_role
+            for role, role_names in names.items()
+            for name in role_names
             if (found := _finding(name, role, studies)) is not None
         ],
     )

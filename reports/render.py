@@ -111,7 +111,7 @@ def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
         "paired": paired.paired(analysis, analysis.primary, figures),
         "forest": forest.forest(analysis, figures),
         "curves": curves.curves(study, figures),
-        "recall": recall.curves(study, figures),
+        "recall": recall.recall_curves(study, figures),
         "why": displacements is not None,
     }
     interactions = _interactions(analysis, figures)

@@ -4,6 +4,7 @@ Within ablations they follow ARROWS, which docs/architecture.md draws.
 """
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,13 @@ def test_the_documentation_draws_these_arrows():
 def test_the_operators_import_each_other_relatively_so_that_they_work_under_any_package_name():
     for path in (ROOT / "ops").rglob("*.py"):
         assert not {name for name in imports(path) if name.partition(".")[0] == "ops"}, path.relative_to(ROOT)
+
+
+def test_no_module_is_called_like_one_of_the_standard_library():
+    """It would be read as the other, and hide it where its folder comes first on the path."""
+    modules = [ROOT / "run.py", *(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))]
+    assert len(modules) > 100
+    assert not [str(path.relative_to(ROOT)) for path in modules if path.stem in sys.stdlib_module_names]
 
 
 def test_run_py_sees_the_experiments_and_the_terminal_only_and_is_short():

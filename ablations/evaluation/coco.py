@@ -57,9 +57,9 @@ def _around(masks: list[dict[str, Any]], boxes: Tensor) -> Tensor:
 
 
 def average_precision(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> dict[str, float | None]:
-    """COCO's twelve figures in points, for kind "segm" or "bbox"; None where the ground truth has no object to count.
+    """COCO's twelve metrics in points, for kind "segm" or "bbox"; None where the ground truth has no object to count.
 
-    truth is a COCO JSON dictionary. Without detections every figure that is defined is 0.
+    truth is a COCO JSON dictionary. Without detections every metric that is defined is 0.
     """
     coco = index(truth)
     if kind == "segm":  # given a box too, COCO.loadRes would use its area instead of the mask's
@@ -69,5 +69,5 @@ def average_precision(truth: dict[str, Any], results: list[dict[str, Any]], kind
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    figures = zip(SUMMARY, evaluation.stats.tolist(), strict=True)
-    return {name: None if figure < 0 else 100 * figure for name, figure in figures}
+    metrics = zip(SUMMARY, evaluation.stats.tolist(), strict=True)
+    return {name: None if value < 0 else 100 * value for name, value in metrics}

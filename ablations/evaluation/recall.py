@@ -29,12 +29,12 @@ def recall(truth: dict[str, Any], results: list[dict[str, Any]], most: int) -> d
         evaluation.evaluate()
         evaluation.accumulate()
     table = evaluation.eval["recall"][:, 0, 0, :]  # [IoU thresholds, numbers]; -1 where there is no object
-    figures: dict[str, float | None] = {}
+    metrics: dict[str, float | None] = {}
     for column, number in enumerate(numbers):
-        figures[f"AR@{number}"] = _points(table[:, column].mean())
+        metrics[f"AR@{number}"] = _points(table[:, column].mean())
         for row, threshold in enumerate(evaluation.params.iouThrs):
-            figures[f"R{100 * threshold:.0f}@{number}"] = _points(table[row, column])
-    return figures
+            metrics[f"R{100 * threshold:.0f}@{number}"] = _points(table[row, column])
+    return metrics
 
 
 def _points(share: np.floating) -> float | None:

@@ -35,7 +35,7 @@ LARGE = 96.0
 """Pixels: three cells of stride 32."""
 
 Tables = dict[str, dict[str, float | None]]
-"""kind -> name -> figure in points; None where there are no such objects."""
+"""kind -> name -> value in points; None where there are no such objects."""
 
 
 @dataclass(frozen=True)

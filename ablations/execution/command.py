@@ -13,7 +13,7 @@ from ablations.execution.distributed_worker import worker_loop
 from ablations.execution.exhibits import exhibits_of
 from ablations.execution.local import INTERRUPTED
 from ablations.execution.picture import write_picture
-from ablations.execution.report import report_command, verdicts, write_report
+from ablations.execution.report import report_command, verdict_text, write_report
 from ablations.execution.request import Request, refuse
 from ablations.execution.scheduler import Outcome, execute
 from ablations.machine import cores
@@ -89,7 +89,7 @@ def run_request(request: Request) -> int:
         publish_report(study.name, config, write_report)
     folder = runs[0].folder.parent.parent
     if not outcome.interrupted:
-        print(verdicts(folder))
+        print(verdict_text(folder))
     print(f"records: {folder}\nreport:  {report_command(folder)}")
     print(offline_note(runs), end="")
     return conclude(outcome)

@@ -25,7 +25,7 @@ def write_report(study: Path, folder: Path) -> None:
         shutil.copytree(Path(out) / study.name, folder, dirs_exist_ok=True)
 
 
-def verdicts(study: Path) -> str:
+def verdict_text(study: Path) -> str:
     """What the records of the study in folder `study` say of each hypothesis, a line for each, or why that failed."""
     command = [sys.executable, "-m", "reports", study.name, "--outputs", str(study.parent.absolute()), "--verdicts"]
     done = _run(command)

@@ -43,7 +43,7 @@ def run_arm(run: Run, log: RunLog) -> RunRecord:
     owner = f"{config.hash()} {stages.keys} {code_version()}"
     checkpoint = Checkpoint(folder / CHECKPOINT, owner, config.checkpoint, log)
     tracker = trackers.make_tracker(run)
-    fitted = train(run, task, checkpoint, tracker, log)
+    fitted = train_run(run, task, checkpoint, tracker, log)
     write_atomically(folder / WEIGHTS, serialised(cpu_state_dict(model.state_dict())))
 
     log.enter("evaluating")
@@ -88,7 +88,7 @@ def check_replaceable(folder: Path) -> None:
             raise TrainingError(f"{folder / name}: expected a file or nothing, got a folder; remove it and start again")
 
 
-def train(run: Run, task: Task, checkpoint: Checkpoint, tracker: Tracker, log: RunLog) -> Fit:
+def train_run(run: Run, task: Task, checkpoint: Checkpoint, tracker: Tracker, log: RunLog) -> Fit:
     """Trains the task's model; its curves go to metrics.jsonl, the log and the tracker."""
     config = run.config
     with Curves(run.folder / "metrics.jsonl", checkpoint.state.logged, tracker) as curves:

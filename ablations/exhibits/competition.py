@@ -24,7 +24,7 @@ from models.mask_objective import SoftmaxMask
 from models.mask_rcnn import MaskRCNN
 from models.masks import crop_masks
 
-FIGURES = ("AP", "AP50", "AP75")
+METRICS = ("AP", "AP50", "AP75")
 MILDEST = "mildest"
 
 
@@ -70,15 +70,15 @@ def rule_metrics(model: MaskRCNN, run: Run) -> dict[str, float | None]:
     """Mask AP, AP50 and AP75 of a run's weights under each test rule, "AP_share" and so on, and under the mildest.
 
     The mildest rule is the one with the highest AP in this run, so it may be another in another seed. A sigmoid has no
-    rivals to beat: all of its figures are those of the run.
+    rivals to beat: all of its values are those of the run.
     """
     own = load_run(run.folder / "run.json").metrics["segm"]
     by_rule: dict[str, dict[str, float | None]] = {
         rule: own if run.config.mask_loss.kind == "sigmoid" else ap_under(rule, model, run)
         for rule in get_args(MaskRule)
     }
-    by_rule[MILDEST] = max(by_rule.values(), key=lambda figures: -1.0 if figures["AP"] is None else figures["AP"])
-    return {f"{name}_{rule}": figures[name] for rule, figures in by_rule.items() for name in FIGURES}
+    by_rule[MILDEST] = max(by_rule.values(), key=lambda values: -1.0 if values["AP"] is None else values["AP"])
+    return {f"{name}_{rule}": values[name] for rule, values in by_rule.items() for name in METRICS}
 
 
 def ap_under(rule: MaskRule, model: MaskRCNN, run: Run) -> dict[str, float | None]:
@@ -88,8 +88,8 @@ def ap_under(rule: MaskRule, model: MaskRCNN, run: Run) -> dict[str, float | Non
     classes = len(stages.evaluated.classes)
     model.mask_objective = SoftmaxMask(classes, run.config.mask_class.kind == "agnostic", rule)
     results = detect(model, stages)
-    figures = average_precision(stages.evaluated.coco, results, "segm")
-    return {name: figures[name] for name in FIGURES}
+    values = average_precision(stages.evaluated.coco, results, "segm")
+    return {name: values[name] for name in METRICS}
 
 
 @torch.no_grad()

@@ -84,7 +84,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
         if run.config.seed == shown:
             matched_by_arm[run.arm] = {item.object_id: item for item in matched}
     candidates = pairs(layouts, matched_by_arm)
-    chosen = {arm: choose(candidates, arm) for arm in matched_by_arm} if candidates else {}
+    chosen = {arm: choose_pairs(candidates, arm) for arm in matched_by_arm} if candidates else {}
     ids = sorted(image["id"] for image in val.coco["images"])
     for pair in (pair for ranked in chosen.values() for pair in ranked.values()):
         val[ids.index(pair.image_id)].picture().save(folder / f"{pair.image_id}.png")
@@ -181,7 +181,7 @@ def pairs(layouts: list[Layout], matched_by_arm: dict[str, dict[int, MatchedObje
     return candidates
 
 
-def choose(candidates: list[Pair], arm: str) -> dict[str, Pair]:
+def choose_pairs(candidates: list[Pair], arm: str) -> dict[str, Pair]:
     """The pairs with the worst and the median masks of an arm, by the mean IoU of the two masks."""
     ordered = sorted(candidates, key=lambda pair: (sum(pair.overlaps[arm]), pair.image_id, pair.objects))
     return {"worst": ordered[0], "median": ordered[(len(ordered) - 1) // 2]}

@@ -32,7 +32,7 @@ from pydantic import Field
 SCHEMA = 1
 
 DIFFERENCE = " - "
-"""In the name of a metric: "segm.AP75 - segm.AP50", how much more one figure changes than another."""
+"""In the name of a metric: "segm.AP75 - segm.AP50", how much more one metric changes than another."""
 
 WEIGHTS = "model.safetensors"
 TRUE_BOXES = "true_boxes.json"
@@ -52,7 +52,7 @@ class Arm:
 
     overrides: Hydra overrides that make this arm out of the study's base configuration.
     factors:   the declared factors' values in this arm, for tables (`{"roi": "pool", "stride": 16}`).
-    paper:     the paper's figures for this arm by metric name (`{"segm.AP": 26.9}`), in points.
+    paper:     the paper's values for this arm by metric name (`{"segm.AP": 26.9}`), in points.
     """
 
     label: str
@@ -69,7 +69,7 @@ class Hypothesis:
 
     A difference of two arms has weights +1 and -1; an interaction has four arms.
     direction "equal" is an equivalence within +-margin points. threshold: what the contrast is counted from; of a
-    single arm's figure (weight 1) a level fixed beforehand.
+    single arm's value (weight 1) a level fixed beforehand.
     """
 
     name: str
@@ -170,7 +170,7 @@ class RunRecord:
         return {"config_hash": self.config_hash, "finished": self.provenance.get("finished", "")}
 
     def metric(self, name: str) -> float | None:
-        """The figure called `name`, such as "segm.AP75", or a difference such as "segm.AP75 - segm.AP50".
+        """The metric called `name`, such as "segm.AP75", or a difference such as "segm.AP75 - segm.AP50".
 
         None when the run does not have it or when it is not a finite number.
         """

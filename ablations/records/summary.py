@@ -8,9 +8,9 @@ Rows = dict[str, dict[str, float | None]]
 
 def headline(record: RunRecord) -> str:
     """The main metrics of a run, in one line."""
-    parts = [f"{title} AP {_figure(figures['AP'])}" for title, figures in _precisions(record).items()]
+    parts = [f"{title} AP {_points(metrics['AP'])}" for title, metrics in _precisions(record).items()]
     for number, value in list(_recalls(record).get("AR", {}).items())[-1:]:
-        parts.append(f"average recall {_figure(value)} with {number} proposals")
+        parts.append(f"average recall {_points(value)} with {number} proposals")
     return ", ".join(parts)
 
 
@@ -24,8 +24,8 @@ def _on_true_boxes(record: RunRecord) -> list[str]:
     masks, box, ellipse = (record.metric(f"{kind}.IoU") for kind in ("true_boxes", "floor_box", "floor_ellipse"))
     if masks is None or box is None or ellipse is None:
         return []
-    floors = f"filling the box {_figure(box)}, an ellipse in it {_figure(ellipse)}"
-    return [f"mask IoU on true boxes {_figure(masks)}; {floors}"]
+    floors = f"filling the box {_points(box)}, an ellipse in it {_points(ellipse)}"
+    return [f"mask IoU on true boxes {_points(masks)}; {floors}"]
 
 
 def _precisions(record: RunRecord) -> Rows:
@@ -46,10 +46,10 @@ def _lines(rows: Rows) -> list[str]:
         return []
     names = list(next(iter(rows.values())))
     lines = [" " * 5 + "".join(f"{name:>8}" for name in names)]
-    return lines + [f"{title:5}" + "".join(f"{_figure(row[name]):>8}" for name in names) for title, row in rows.items()]
+    return lines + [f"{title:5}" + "".join(f"{_points(row[name]):>8}" for name in names) for title, row in rows.items()]
 
 
-def _figure(value: float | None) -> str:
+def _points(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 

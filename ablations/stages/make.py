@@ -65,7 +65,7 @@ def make_backbone(stages: Stages, log: RunLog) -> None:
             return dense_losses(network, batches.batch(step, micro_batch).to(stages.device))
 
         checkpoint = stage_checkpoint(folder, stages.backbone_key, stages, log)
-        train(TrainingSpec(network, losses, schedule, config.precision), checkpoint, stages, log)
+        train_network(TrainingSpec(network, losses, schedule, config.precision), checkpoint, stages, log)
         for stride in settings.strides:
             backbone = fold_batch_norm(network.backbone(stride).eval())
             save_tensors(folder / f"{stride}.safetensors", cpu_state_dict(backbone.state_dict()))
@@ -89,7 +89,7 @@ def make_proposals(stages: Stages, log: RunLog) -> None:
         spec = proposal_training(network, stages, stages.seed)
         checkpoint = stage_checkpoint(folder, stages.rpn_key, stages, log)
         with SharedTraining("train_proposals", stages.config) as shared:
-            train(spec, checkpoint, stages, log, shared)
+            train_network(spec, checkpoint, stages, log, shared)
         save_tensors(folder / "model.safetensors", cpu_state_dict(network.state_dict()))
         for split in ("train", stages.split):
             log.enter(f"proposals of {split} images")
@@ -109,7 +109,7 @@ def stage_checkpoint(folder: Path, key: str, stages: Stages, log: RunLog) -> Che
     return Checkpoint(folder / CHECKPOINT, f"{key} {code_version()}", stages.config.checkpoint, log)
 
 
-def train(
+def train_network(
     spec: TrainingSpec, checkpoint: Checkpoint, stages: Stages, log: RunLog, shared: SharedTraining | None = None
 ) -> None:
     """Trains a stage's network."""

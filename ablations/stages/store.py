@@ -119,8 +119,8 @@ class Stages:
         if self.shares_proposals:
             return keys | {"rpn": self.rpn_key}
         # A ResNet's weights come from elsewhere: without shared proposals no other key would depend on the data.
-        of_files = isinstance(self.config.model, ResNetConfig) or self.config.rpn == "jitter"
-        return keys | {"data": self.data_key} if of_files else keys
+        depends_on_data = isinstance(self.config.model, ResNetConfig) or self.config.rpn == "jitter"
+        return keys | {"data": self.data_key} if depends_on_data else keys
 
     @property
     def shares_proposals(self) -> bool:
@@ -194,7 +194,7 @@ def make_once(stages: Stages, folder: Path, files: list[str], make: Callable[[Pa
 
     def usable(folder: Path) -> bool:
         nonlocal problem
-        problem = damage(stages, folder, files) if folder.exists() else ""
+        problem = stage_damage(stages, folder, files) if folder.exists() else ""
         return folder.exists() and not problem
 
     def make_signed(partial: Path) -> None:
@@ -209,7 +209,7 @@ def make_once(stages: Stages, folder: Path, files: list[str], make: Callable[[Pa
     complete(folder, make_signed, usable)
 
 
-def damage(stages: Stages, folder: Path, files: list[str]) -> str:
+def stage_damage(stages: Stages, folder: Path, files: list[str]) -> str:
     """Why a stage's folder, which should have these files, cannot be used; "" if it can."""
     missing = [name for name in [*files, CODE] if not (folder / name).is_file()]
     problem = f"{missing[0]} is missing" if missing else digests.damage(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 from ablations.training.loop import TrainingSpec
 
 Metrics = dict[str, dict[str, float | None]]
-"""kind -> name -> figure in points, as in `RunRecord.metrics`."""
+"""kind -> name -> value in points, as in `RunRecord.metrics`."""
 
 
 @dataclass(frozen=True)

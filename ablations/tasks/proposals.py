@@ -21,8 +21,8 @@ from data.loaders import eval_batches
 from models.rpn import RPNOutput, propose
 from models.structures import Detections, Proposals
 
-UNLEARNT = ("anchors", "grid", "random")
-"""What recall is measured of besides the network's proposals: see `unlearnt`."""
+UNTRAINED = ("anchors", "grid", "random")
+"""What recall is measured of besides the network's proposals: see `untrained`."""
 
 RANDOM_BOXES = 1000
 """Random boxes of an image before suppression."""
@@ -38,7 +38,7 @@ def proposals_task(stages: Stages) -> Task:
         proposals = propose_all(network, stages, stages.split)
         tensors = serialised({"boxes": proposals.boxes, "scores": proposals.scores})
         write_atomically(folder / "proposals.safetensors", tensors)
-        sets = {"recall": proposals} | {kind: unlearnt(network, stages, stages.split, kind) for kind in UNLEARNT}
+        sets = {"recall": proposals} | {kind: untrained(network, stages, stages.split, kind) for kind in UNTRAINED}
         most = config.model.proposals
         return {kind: recall(images.coco, as_results(boxes, images), most) for kind, boxes in sets.items()}
 
@@ -46,8 +46,8 @@ def proposals_task(stages: Stages) -> Task:
 
 
 @torch.no_grad()
-def unlearnt(network: ProposalNetwork, stages: Stages, split: str, kind: str) -> Proposals:
-    """As many boxes as the network proposes, after the same suppression, but without anything learnt.
+def untrained(network: ProposalNetwork, stages: Stages, split: str, kind: str) -> Proposals:
+    """As many boxes as the network proposes, after the same suppression, but without any training.
 
     kind: "anchors" takes the network's anchors in random order; "grid" takes `windows`, the largest size first and in
     random order within a size; "random" takes random boxes, whose sides and ratios lie in the range of the anchors'
@@ -67,8 +67,8 @@ def unlearnt(network: ProposalNetwork, stages: Stages, split: str, kind: str) ->
                 sides = candidates[:, 2] - candidates[:, 0]
                 ranks = (ranks + (sides[:, None] > sides).sum(1)) / len(candidates)
             kept.append(propose(RPNOutput(ranks.logit(), unmoved, [candidates]), size[None], stages.config.model))
-    scores = torch.cat([of_image.scores for of_image in kept])
-    return Proposals(torch.cat([of_image.boxes for of_image in kept]), scores)
+    scores = torch.cat([best.scores for best in kept])
+    return Proposals(torch.cat([best.boxes for best in kept]), scores)
 
 
 def windows(size: Tensor, anchors: Tensor) -> Tensor:

@@ -72,8 +72,8 @@ class TensorBoard:
             self.writer.add_scalar(f"train/{name}", value, step)
 
     def finish(self, metrics: Metrics) -> None:
-        for kind, figures in metrics.items():
-            for name, value in figures.items():
+        for kind, values in metrics.items():
+            for name, value in values.items():
                 if value is not None:
                     self.writer.add_scalar(f"{kind}/{name}", value)
         self._add_hparams(metrics)
@@ -147,9 +147,9 @@ class WandB:
     def finish(self, metrics: Metrics) -> None:
         import wandb
 
-        rows = [[kind, name, value] for kind, figures in metrics.items() for name, value in figures.items()]
+        rows = [[kind, name, value] for kind, values in metrics.items() for name, value in values.items()]
         self.run.summary.update({f"{kind}/{name}": value for kind, name, value in rows})
-        self.run.log({"figures": wandb.Table(columns=["kind", "measure", "points"], data=rows)})
+        self.run.log({"metrics": wandb.Table(columns=["kind", "metric", "points"], data=rows)})
         images = [self._image(wandb, sample) for sample in samples_of(self.folder)]
         if images:
             self.run.log({"samples": images})

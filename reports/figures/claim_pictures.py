@@ -52,7 +52,7 @@ def draw(analysis: Analysis, picture: dict[str, Any], figures: Figures, name: st
     if kind == "dose":
         return dose.dose(doses(study), figures, name)
     if kind == "recall":
-        return recall.curves(study, figures, name)
+        return recall.recall_curves(study, figures, name)
     return _draw_exhibit(study, str(kind), figures, name)
 
 

@@ -130,12 +130,12 @@ def _styles(analysis: Analysis) -> list[dict[str, Any]]:
         {str(analysis.study.record.arms[arm].factors.get("stride")) for arm in arms_of(weights)}
         for weights in analysis.differences
     ]
-    by_stride = len(set(map(frozenset, strides))) > 1 and all(len(of_difference) == 1 for of_difference in strides)
+    by_stride = len(set(map(frozenset, strides))) > 1 and all(len(arm_strides) == 1 for arm_strides in strides)
     styles = []
-    for index, of_difference in enumerate(strides):
+    for index, arm_strides in enumerate(strides):
         marker = MARKERS[index % len(MARKERS)]
         if by_stride:
-            marker = STRIDE_MARKERS.get(min(of_difference), marker)
+            marker = STRIDE_MARKERS.get(min(arm_strides), marker)
         styles.append({"color": GREYS[index % len(GREYS)], "marker": marker})
     return styles
 

@@ -14,7 +14,7 @@ from reports.stats.paired import LEVEL, Verdict
 from reports.text.labels import signed, tick
 from reports.text.wording import MARKS
 
-LEFT, MIDDLE, RIGHT = 3.3, 3.6, 3.4  # inches of the labels, the charts, and the figures with the verdicts
+LEFT, MIDDLE, RIGHT = 3.3, 3.6, 3.4  # inches of the labels, the charts, and the numbers with the verdicts
 LINE, ROW = 0.15, 0.27  # inches of a line of text, and of a measurement whose label has at most two lines
 GAP = 0.62  # inches below a panel, for its axis
 COLOURS = {"reproduced": ALIGN, "contradicted": WRONG}
@@ -63,15 +63,17 @@ def overview(rows: Sequence[Row], figures: Figures, name: str = "overview") -> b
             units.setdefault(unit_of(row.verdict.hypothesis.metric), []).append(row)
     if not units:
         return False
-    heights = {unit: sum(_height(row, before) for row, before in _pairs(of_unit)) for unit, of_unit in units.items()}
+    heights = {
+        unit: sum(_height(row, before) for row, before in _pairs(unit_rows)) for unit, unit_rows in units.items()
+    }
     total, width = sum(heights.values()) + GAP * len(units) + 0.4, LEFT + MIDDLE + RIGHT
     drawn, _ = figure(width=width, height=total)
     drawn.clear()
     top = total - 0.4
-    for unit, of_unit in units.items():
+    for unit, unit_rows in units.items():
         height = heights[unit]
         axes = drawn.add_axes((LEFT / width, (top - height) / total, MIDDLE / width, height / total))
-        _draw_unit(axes, of_unit, height)
+        _draw_unit(axes, unit_rows, height)
         axes.set_xlabel(f"difference ({unit})")
         top -= height + GAP
     _legend(drawn, total)

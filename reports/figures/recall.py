@@ -16,7 +16,7 @@ from reports.text.tables import mean_sd
 
 THRESHOLDS = tuple(range(50, 100, 5))  # IoU in percent, COCO's ten
 DRAWN: dict[int, Any] = {50: "-", 75: (0, (4, 2))}  # threshold -> how its line against the number is drawn
-UNLEARNT = {
+UNTRAINED = {
     "anchors": ("anchors in random order", "x"),
     "grid": ("a grid of windows", "s"),
     "random": ("random boxes", "+"),
@@ -39,16 +39,16 @@ def selected(study: StudyResults) -> list[int]:
 def recall_table(study: StudyResults) -> Marked:
     """Mean and standard deviation of every arm at a few numbers of proposals; "" without recall."""
     rows = []
-    names = [f"{label}, at IoU 0.5" for label, _ in UNLEARNT.values()]
+    names = [f"{label}, at IoU 0.5" for label, _ in UNTRAINED.values()]
     for arm in study.record.arms if numbers(study) else ():
         for number in selected(study):
             values = [mean_sd(study, arm, f"recall.{name}@{number}") for name in ("R50", "R75", "AR")]
-            unlearnt = [mean_sd(study, arm, f"{kind}.R50@{number}") for kind in UNLEARNT]
-            rows.append([study.label(arm), str(number), *values, *unlearnt])
+            untrained = [mean_sd(study, arm, f"{kind}.R50@{number}") for kind in UNTRAINED]
+            rows.append([study.label(arm), str(number), *values, *untrained])
     return table(["arm", "proposals", "at IoU 0.5", "at IoU 0.75", "average over 0.5 to 0.95", *names], rows)
 
 
-def curves(study: StudyResults, figures: Figures, name: str = "recall") -> bool:
+def recall_curves(study: StudyResults, figures: Figures, name: str = "recall") -> bool:
     """A panel for recall against the number of proposals, and one for each arm against the IoU."""
     if not numbers(study):
         return False
@@ -67,7 +67,7 @@ def curves(study: StudyResults, figures: Figures, name: str = "recall") -> bool:
 
 def _against_number(axes: Axes, study: StudyResults, arms: Sequence[str]) -> None:
     counts, styles = numbers(study), arm_styles(study)
-    unlearnt = _without_learning(axes, study, arms[0], counts)
+    untrained = _without_learning(axes, study, arms[0], counts)
     for arm in arms:
         for threshold, dashes in DRAWN.items():
             metrics = [f"recall.R{threshold}@{number}" for number in counts]
@@ -82,13 +82,13 @@ def _against_number(axes: Axes, study: StudyResults, arms: Sequence[str]) -> Non
         Line2D([], [], color=styles[arm].colour, marker=styles[arm].marker, label=study.label(arm)) for arm in arms
     ]
     handles += [Line2D([], [], color=INK, linestyle=d, label=f"IoU {t / 100:g}") for t, d in DRAWN.items()]
-    axes.figure.legend(handles=handles + unlearnt, loc="outside lower center", ncols=3)
+    axes.figure.legend(handles=handles + untrained, loc="outside lower center", ncols=3)
 
 
 def _without_learning(axes: Axes, study: StudyResults, arm: str, counts: Sequence[int]) -> list[Line2D]:
     """Recall of untrained boxes, and the handles of these lines."""
     handles = []
-    for kind, (label, marker) in UNLEARNT.items():
+    for kind, (label, marker) in UNTRAINED.items():
         for threshold, dashes in DRAWN.items():
             metrics = [f"{kind}.R{threshold}@{number}" for number in counts]
             if _lines(axes, study, arm, counts, metrics, MUTED, marker, dashes) is not None and dashes == "-":

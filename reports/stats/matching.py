@@ -92,11 +92,11 @@ class Truth:
             triples = zip(self.image_ids[chunk], ranked[chunk], objects[chunk], strict=True)
             ious = [self._ious(image_id, found, truth, needed[0]) for image_id, found, truth in triples]
             matched = _assign(ious, objects[chunk])
-            for of_image, found, truth in zip(matched, ranked[chunk], objects[chunk], strict=True):
-                of_image = of_image[:, : len(found.results)]
-                hit = of_image >= 0
+            for image_matches, found, truth in zip(matched, ranked[chunk], objects[chunk], strict=True):
+                image_matches = image_matches[:, : len(found.results)]
+                hit = image_matches >= 0
                 hits.append(hit)
-                ignored.append(np.where(hit, np.append(truth.ignore, False)[of_image], found.outside))
+                ignored.append(np.where(hit, np.append(truth.ignore, False)[image_matches], found.outside))
         return self._by_class(ranked, objects, hits, ignored)
 
     def objects(self, kind: str) -> dict[int, Objects]:
@@ -157,12 +157,12 @@ class Truth:
         if not ranked:
             none = np.zeros((len(IOUS), 0), dtype=bool)
             return [ClassMatches(np.zeros(0, dtype=int), none, none, np.zeros(0, dtype=int)) for _ in self.categories]
-        image = np.repeat(np.arange(len(ranked)), [len(of_image.results) for of_image in ranked])
-        order = np.argsort(-np.concatenate([of_image.score for of_image in ranked]), kind="stable")
-        category = np.concatenate([of_image.category for of_image in ranked])[order]
+        image = np.repeat(np.arange(len(ranked)), [len(found.results) for found in ranked])
+        order = np.argsort(-np.concatenate([found.score for found in ranked]), kind="stable")
+        category = np.concatenate([found.category for found in ranked])[order]
         image, hit, skipped = image[order], np.hstack(hits)[:, order], np.hstack(ignored)[:, order]
-        belongs = np.repeat(np.arange(len(objects)), [int((~of_image.ignore).sum()) for of_image in objects])
-        classes = np.concatenate([of_image.category[~of_image.ignore] for of_image in objects])
+        belongs = np.repeat(np.arange(len(objects)), [int((~truth.ignore).sum()) for truth in objects])
+        classes = np.concatenate([truth.category[~truth.ignore] for truth in objects])
         matches = []
         for number in self.categories:
             own = category == number
@@ -177,12 +177,12 @@ def _assign(ious: list[np.ndarray], objects: list[Objects]) -> np.ndarray:
     ious: [D, G] of each image, detections by falling score, objects with those that are ignored last.
     """
     num_images = len(ious)
-    most, num_objects = (max((of_image.shape[axis] for of_image in ious), default=0) for axis in (0, 1))
+    most, num_objects = (max((overlaps.shape[axis] for overlaps in ious), default=0) for axis in (0, 1))
     padded = np.full((num_images, most, num_objects), -1.0)
     ignore, crowd = (np.zeros((num_images, 1, num_objects), dtype=bool) for _ in range(2))
-    for index, (overlaps, of_image) in enumerate(zip(ious, objects, strict=True)):
+    for index, (overlaps, truth) in enumerate(zip(ious, objects, strict=True)):
         padded[index, : overlaps.shape[0], : overlaps.shape[1]] = overlaps
-        ignore[index, 0, : overlaps.shape[1]], crowd[index, 0, : overlaps.shape[1]] = of_image.ignore, of_image.crowd
+        ignore[index, 0, : overlaps.shape[1]], crowd[index, 0, : overlaps.shape[1]] = truth.ignore, truth.crowd
     matched = np.full((num_images, len(IOUS), most), -1)
     if not num_objects:
         return matched

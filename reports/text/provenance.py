@@ -174,7 +174,7 @@ def shared_by_seeds(study: StudyResults) -> list[str]:
     for (arm, _), run in study.runs.items():
         for stage, key in run.stages.items():
             keys.setdefault(stage, {}).setdefault(arm, set()).add(key)
-    return [stage for stage, arms in keys.items() if all(len(of_arm) == 1 for of_arm in arms.values())]
+    return [stage for stage, arms in keys.items() if all(len(arm_keys) == 1 for arm_keys in arms.values())]
 
 
 def _values(values: Iterable[Any]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ablations.errors import RecordError
 from data.terminal import run_command
 from reports.gallery import GALLERY
-from reports.web.site import write_site
+from reports.web.pages import write_site
 from reports.web.story import repository_of_workflow
 
 

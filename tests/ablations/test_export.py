@@ -77,7 +77,7 @@ def test_a_study_is_packed_without_weights_and_names_of_machines(study, tmp_path
 
 @pytest.mark.parametrize("trust", [False, True])
 def test_unpacked_runs_are_reused_only_if_they_are_trusted(compose, tmp_path, trust):
-    """A figure that somebody edited never becomes one's own by accident."""
+    """A value that somebody edited never becomes one's own by accident."""
     config = from_hydra(compose([f"outputs={tmp_path / 'outputs'}"]))
     theirs = tmp_path / "theirs/tiny"
     save(STUDY, theirs / "study.json")

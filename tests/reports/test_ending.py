@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ablations.execution.report import report_command, verdicts
+from ablations.execution.report import report_command, verdict_text
 from ablations.records.storage import save
 from reports.__main__ import main
 from reports.analysis import analyse
@@ -56,8 +56,8 @@ def test_the_report_command_prints_where_the_page_is_and_what_is_next(outputs, t
 
 @pytest.mark.slow
 def test_a_study_ends_with_the_verdicts_and_a_command_that_works_from_any_folder(outputs, tmp_path, monkeypatch):
-    assert verdicts(outputs / "roialign").startswith("verdicts of roialign:\n  reproduced")
-    assert "expected the record of study" in verdicts(tmp_path / "nothing")
+    assert verdict_text(outputs / "roialign").startswith("verdicts of roialign:\n  reproduced")
+    assert "expected the record of study" in verdict_text(tmp_path / "nothing")
     monkeypatch.chdir(tmp_path)
     command = report_command(outputs / "roialign")
     done = subprocess.run(f"{command} --verdicts", shell=True, cwd=tmp_path, capture_output=True, text=True)

@@ -46,30 +46,30 @@ def result(x: int, y: int, side: int, score: float) -> dict:
 def test_perfect_detections_reach_100(kind):
     objects = [(10, 10, 40), (60, 60, 20)]
     results = [result(*s, score=0.9) for s in objects]
-    figures = average_precision(truth(*objects), results, kind)
-    assert figures["AP"] == figures["AP50"] == figures["AP75"] == pytest.approx(100)
-    assert figures["APs"] == figures["APm"] == pytest.approx(100)
-    assert figures["APl"] is None  # no object is larger than 96 x 96
+    metrics = average_precision(truth(*objects), results, kind)
+    assert metrics["AP"] == metrics["AP50"] == metrics["AP75"] == pytest.approx(100)
+    assert metrics["APs"] == metrics["APm"] == pytest.approx(100)
+    assert metrics["APl"] is None  # no object is larger than 96 x 96
 
 
 @pytest.mark.parametrize("kind", ["segm", "bbox"])
 def test_one_object_of_two_gives_the_recall_levels_up_to_a_half(kind):
     """Precision 1 up to recall 0.5: 51 of COCO's 101 recall levels."""
-    figures = average_precision(truth((10, 10, 40), (60, 60, 20)), [result(10, 10, 40, 0.9)], kind)
-    assert figures["AP"] == pytest.approx(100 * 51 / 101)
+    metrics = average_precision(truth((10, 10, 40), (60, 60, 20)), [result(10, 10, 40, 0.9)], kind)
+    assert metrics["AP"] == pytest.approx(100 * 51 / 101)
 
 
 @pytest.mark.parametrize("kind", ["segm", "bbox"])
 def test_the_iou_decides_at_which_thresholds_a_detection_counts(kind):
     """A 40 x 40 square shifted by 5: IoU = 35 * 40 / (2 * 1600 - 1400) = 0.777, so it counts at 0.5 to 0.75."""
-    figures = average_precision(truth((10, 10, 40)), [result(15, 10, 40, 0.9)], kind)
-    assert figures["AP50"] == figures["AP75"] == pytest.approx(100)
-    assert figures["AP"] == pytest.approx(100 * 6 / 10)
+    metrics = average_precision(truth((10, 10, 40)), [result(15, 10, 40, 0.9)], kind)
+    assert metrics["AP50"] == metrics["AP75"] == pytest.approx(100)
+    assert metrics["AP"] == pytest.approx(100 * 6 / 10)
 
 
 def test_a_false_positive_with_a_higher_score_halves_precision():
-    figures = average_precision(truth((10, 10, 40)), [result(55, 55, 40, 0.9), result(10, 10, 40, 0.8)], "segm")
-    assert figures["AP"] == pytest.approx(50)
+    metrics = average_precision(truth((10, 10, 40)), [result(55, 55, 40, 0.9), result(10, 10, 40, 0.8)], "segm")
+    assert metrics["AP"] == pytest.approx(50)
 
 
 def test_the_size_of_a_mask_is_its_own_area_not_its_boxs():
@@ -82,9 +82,9 @@ def test_the_size_of_a_mask_is_its_own_area_not_its_boxs():
     assert (boxes["APs"], boxes["APm"]) == pytest.approx((100, 50))
 
 
-def test_without_detections_every_figure_is_0():
-    figures = average_precision(truth((10, 10, 40)), [], "segm")
-    assert figures["AP"] == figures["AR100"] == 0
+def test_without_detections_every_metric_is_0():
+    metrics = average_precision(truth((10, 10, 40)), [], "segm")
+    assert metrics["AP"] == metrics["AR100"] == 0
 
 
 def crowded_images() -> tuple[dict, list[dict]]:
@@ -111,7 +111,7 @@ def crowded_images() -> tuple[dict, list[dict]]:
 
 
 @pytest.mark.parametrize("kind", ["segm", "bbox"])
-def test_the_twelve_figures_are_what_pycocotools_prints(kind, tmp_path, capsys):
+def test_the_twelve_metrics_are_what_pycocotools_prints(kind, tmp_path, capsys):
     """It prints each with its IoU, area and number of detections, so that no two can be confused."""
     truth, results = crowded_images()
     (tmp_path / "truth.json").write_text(json.dumps({"info": {}} | truth))
@@ -124,13 +124,13 @@ def test_the_twelve_figures_are_what_pycocotools_prints(kind, tmp_path, capsys):
     line = re.compile(r"\((A[PR])\) @\[ IoU=(\S+) *\| area= *(\w+) *\| maxDets= *(\d+) \] = (\S+)")
     lines = [match.groups() for match in map(line.search, capsys.readouterr().out.splitlines()) if match]
     printed = {}
-    for what, iou, area, most, figure in lines:
+    for what, iou, area, most, value in lines:
         detail = "" if area == "all" else area[0]
         if what == "AR" and area == "all":
             detail = most
         elif iou != "0.50:0.95":
             detail = str(round(100 * float(iou)))
-        printed[what + detail] = 100 * float(figure)
+        printed[what + detail] = 100 * float(value)
     assert len(printed) == len(set(printed.values())) == 12, "all twelve must differ in this case"
     assert average_precision(truth, results, kind) == pytest.approx(printed, abs=0.05 + 1e-9)
 

@@ -63,39 +63,39 @@ def test_levels_distinguish_images_without_overlap_and_some_overlap_from_much():
 def test_the_ap_of_a_bin_is_that_of_its_own_objects():
     """First the overlapped object is missed and the isolated one detected, then the reverse."""
     ground = truth([CORNER, FILLING], [block(0, 0, 30, 30)])
-    figures = overlap_metrics(ground, [result(1, FILLING), result(2, block(0, 0, 30, 30))])
-    assert [figures["AP_none"], figures["AP_apart"]] == pytest.approx([100, 100])
-    assert figures["AP_much"] == 0 and figures["AP_some"] is None
-    figures = overlap_metrics(ground, [result(1, CORNER)])
-    assert figures["AP_none"] == figures["AP_apart"] == 0 and figures["AP_much"] == pytest.approx(100)
+    metrics = overlap_metrics(ground, [result(1, FILLING), result(2, block(0, 0, 30, 30))])
+    assert [metrics["AP_none"], metrics["AP_apart"]] == pytest.approx([100, 100])
+    assert metrics["AP_much"] == 0 and metrics["AP_some"] is None
+    metrics = overlap_metrics(ground, [result(1, CORNER)])
+    assert metrics["AP_none"] == metrics["AP_apart"] == 0 and metrics["AP_much"] == pytest.approx(100)
 
 
 def test_a_false_detection_counts_in_the_bin_of_the_object_that_it_covers():
     """A detection of the L with a higher score that covers the block too is false in the bin "much" only."""
     ground = truth([CORNER, FILLING], [block(0, 0, 30, 30)])
     right = [result(1, CORNER), result(1, FILLING), result(2, block(0, 0, 30, 30))]
-    figures = overlap_metrics(ground, [*right, result(1, block(10, 10, 40, 40), score=0.95)])
-    assert figures["AP50_much"] == pytest.approx(100)  # 1200 of 1600 pixels: it matches the L before the right one does
-    assert figures["AP_much"] < 90 and [figures["AP_none"], figures["AP_apart"]] == pytest.approx([100, 100])
-    figures = overlap_metrics(ground, [*right, result(2, block(80, 80, 10, 10), score=0.95)])  # on no object
-    assert figures["AP_much"] == pytest.approx(100)
-    assert figures["AP_apart"] == pytest.approx(50) and figures["AP_none"] == pytest.approx(100 * 2 / 3)
+    metrics = overlap_metrics(ground, [*right, result(1, block(10, 10, 40, 40), score=0.95)])
+    assert metrics["AP50_much"] == pytest.approx(100)  # 1200 of 1600 pixels: it matches the L before the right one does
+    assert metrics["AP_much"] < 90 and [metrics["AP_none"], metrics["AP_apart"]] == pytest.approx([100, 100])
+    metrics = overlap_metrics(ground, [*right, result(2, block(80, 80, 10, 10), score=0.95)])  # on no object
+    assert metrics["AP_much"] == pytest.approx(100)
+    assert metrics["AP_apart"] == pytest.approx(50) and metrics["AP_none"] == pytest.approx(100 * 2 / 3)
 
 
 def test_without_any_overlap_the_ap_is_cocos():
     ground = truth([block(0, 0, 30, 30), block(50, 50, 20, 40)], [block(5, 5, 60, 60)])
     results = [result(1, block(2, 0, 30, 30)), result(1, block(50, 52, 20, 40), 0.5), result(2, block(40, 40, 50, 50))]
-    figures, plain = overlap_metrics(ground, results), average_precision(ground, results, "segm")
-    assert 0 < plain["AP"] == figures["AP_none"] == figures["AP_apart"] and plain["AP50"] == figures["AP50_none"]
-    assert figures["AP_much"] is figures["leakage"] is None
+    metrics, plain = overlap_metrics(ground, results), average_precision(ground, results, "segm")
+    assert 0 < plain["AP"] == metrics["AP_none"] == metrics["AP_apart"] and plain["AP50"] == metrics["AP50_none"]
+    assert metrics["AP_much"] is metrics["leakage"] is None
 
 
 def test_leakage_is_the_share_of_the_mask_on_the_neighbour():
     ground = truth([CORNER, FILLING])
     (matched,) = matched_objects(ground, [result(1, block(10, 10, 40, 40))])  # the whole box: 1600 pixels, 400 leak
     assert (matched.object_id, matched.degree, matched.leakage, matched.iou) == (1, 0.25, 0.25, 0.75)
-    figures = overlap_metrics(ground, [result(1, block(10, 10, 40, 40)), result(1, FILLING)])
-    assert figures["leakage"] == pytest.approx(25)  # the block does not overlap, so it does not count
+    metrics = overlap_metrics(ground, [result(1, block(10, 10, 40, 40)), result(1, FILLING)])
+    assert metrics["leakage"] == pytest.approx(25)  # the block does not overlap, so it does not count
     assert overlap_metrics(ground, [result(1, CORNER), result(1, FILLING)])["leakage"] == 0
 
 
@@ -161,9 +161,9 @@ def test_no_detections_and_detections_without_masks():
     ground = truth([CORNER, FILLING])
     boxes_only = [{"image_id": 1, "category_id": SQUARE, "score": 0.9, "bbox": [10, 10, 40, 40]}]
     for results in ([], boxes_only):
-        figures = overlap_metrics(ground, results)
-        assert figures["AP_much"] == figures["AP_none"] == 0
-        assert figures["AP_apart"] is figures["leakage"] is figures["seams"] is None
+        metrics = overlap_metrics(ground, results)
+        assert metrics["AP_much"] == metrics["AP_none"] == 0
+        assert metrics["AP_apart"] is metrics["leakage"] is metrics["seams"] is None
     assert set(overlap_metrics(truth([], []), []).values()) == {None}
 
 
@@ -210,10 +210,10 @@ def test_large_images_take_no_bitmap_for_each_object():
             {"image_id": 1, "category_id": SQUARE, "score": 0.9, "bbox": [x, y, 100, 100], "segmentation": encoded}
         )
     tracemalloc.start()
-    figures = overlap_metrics(ground, results)
+    metrics = overlap_metrics(ground, results)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100e6
-    assert [figures[key] for key in ("AP_some", "AP_much", "leakage")] == pytest.approx([100, 100, 0])
+    assert [metrics[key] for key in ("AP_some", "AP_much", "leakage")] == pytest.approx([100, 100, 0])
     (scene,) = scenes(ground)
     assert scene.shares[0, 1] == 0.25 and np.count_nonzero(scene.shares) == 2 + 2 * 37

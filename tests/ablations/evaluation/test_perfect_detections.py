@@ -16,8 +16,8 @@ ACCEPTED = [name for name, odd in ODD_SETS.items() if odd.objects and name != "i
 def check(truth):
     results = perfect_results(truth)
     for kind in ("segm", "bbox"):
-        figures = average_precision(truth, results, kind)
-        assert figures["AP"] == pytest.approx(100) and figures["AR100"] == pytest.approx(100), kind
+        metrics = average_precision(truth, results, kind)
+        assert metrics["AP"] == pytest.approx(100) and metrics["AR100"] == pytest.approx(100), kind
     by_overlap = overlap_metrics(truth, results)
     bins = [value for name, value in by_overlap.items() if name.startswith("AP") and value is not None]
     assert bins and bins == pytest.approx([100] * len(bins))

@@ -26,13 +26,13 @@ def test_recall_counts_objects_that_the_best_proposals_cover():
         result(1, 0.7, 50, 50, 10, 7),  # the second, of another class, at an IoU of 0.7
         result(2, 0.1, 0, 0, 20, 12),  # the third at 0.6
     ]
-    figures = recall(TRUTH, proposals, most=5)
+    metrics = recall(TRUTH, proposals, most=5)
     percent = pytest.approx
-    assert figures["R50@1"] == percent(200 / 3) and figures["R50@3"] == percent(100) == figures["R50@5"]
-    assert figures["R65@3"] == percent(200 / 3) and figures["R75@3"] == percent(100 / 3) == figures["R95@5"]
-    thresholds = [figures[f"R{threshold}@3"] for threshold in range(50, 100, 5)]
-    assert figures["AR@3"] == percent(sum(thresholds) / 10)
-    assert "R50@10" not in figures
+    assert metrics["R50@1"] == percent(200 / 3) and metrics["R50@3"] == percent(100) == metrics["R50@5"]
+    assert metrics["R65@3"] == percent(200 / 3) and metrics["R75@3"] == percent(100 / 3) == metrics["R95@5"]
+    thresholds = [metrics[f"R{threshold}@3"] for threshold in range(50, 100, 5)]
+    assert metrics["AR@3"] == percent(sum(thresholds) / 10)
+    assert "R50@10" not in metrics
 
 
 def test_without_proposals_or_objects():

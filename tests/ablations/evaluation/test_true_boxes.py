@@ -43,7 +43,7 @@ def test_metrics_are_means_over_objects_by_their_size_in_cells():
     assert metrics["IoU_1_to_2_cells"] is None and metrics["IoU_8_cells_and_more"] is None
 
 
-def test_object_by_object_the_figures_are_those_that_the_means_are_of():
+def test_object_by_object_the_values_are_those_that_the_means_are_of():
     masks = true_box_masks(Halves(), [batch(), batch()])
     columns = masks.by_object()
     assert columns == {"image_ids": [0, 1] * 2, "IoU": [50, 100] * 2, "IoU_96_px_and_more": [50, None] * 2}
@@ -76,7 +76,7 @@ def test_an_ellipse_fits_an_ellipse_wherever_its_box_lies():
     assert floor_overlaps(collate([sample]))["floor_ellipse"].tolist() == [1.0]
 
 
-def test_floors_have_the_same_figures_as_the_models_masks():
+def test_floors_have_the_same_metrics_as_the_models_masks():
     tables = true_box_masks(Halves(), [batch()]).tables(32)
     assert [list(table) for table in tables.values()] == [list(tables["true_boxes"])] * 3
     assert tables["floor_box"]["IoU"] == pytest.approx(75)

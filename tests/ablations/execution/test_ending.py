@@ -12,7 +12,7 @@ from ablations.config.loading import from_hydra
 from ablations.config.study import Run
 from ablations.execution import command
 from ablations.execution.picture import HEIGHT, write_picture
-from ablations.execution.report import ROOT, report_command, verdicts
+from ablations.execution.report import ROOT, report_command, verdict_text
 from ablations.records.schema import RunRecord
 from ablations.stages.store import stages_of
 
@@ -92,4 +92,4 @@ def test_the_report_command_names_the_outputs_where_they_are_not_the_default(mon
 @pytest.mark.slow
 def test_the_encoding_of_the_terminal_does_not_lose_the_verdicts(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
-    assert str(tmp_path / "w\u00e4hlen") in verdicts(tmp_path / "w\u00e4hlen" / "roialign")
+    assert str(tmp_path / "w\u00e4hlen") in verdict_text(tmp_path / "w\u00e4hlen" / "roialign")

@@ -61,7 +61,7 @@ def lose_detections(lab, monkeypatch):
     return [], "detections.json is missing"
 
 
-def flip_bits_of_figures(lab, monkeypatch):
+def flip_bits_of_metrics(lab, monkeypatch):
     for path in lab.outputs.glob("study/*/seed0/run.json"):
         flip_bit(path, 8 * (path.read_bytes().index(b'"AP": ') + 6))
         json.loads(path.read_text())
@@ -74,7 +74,7 @@ def force(lab, monkeypatch):
 
 CHANGES = [
     *(change_settings, change_code, change_stages, spoil_records, force),
-    *(flip_bits_of_weights, flip_bits_of_detections, flip_bits_of_figures, lose_detections),
+    *(flip_bits_of_weights, flip_bits_of_detections, flip_bits_of_metrics, lose_detections),
 ]
 
 

@@ -62,14 +62,14 @@ def test_the_typical_object_has_the_median_difference_in_iou():
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
 def test_the_mildest_rule_is_the_one_with_the_highest_ap_of_the_run(kind, monkeypatch):
     by_rule = {"share": (30.0, 55.0, 29.0), "argmax": (33.0, 56.0, 31.0), "background": (32.0, 58.0, 34.0)}
-    figures_of = lambda values: dict(zip(competition.FIGURES, values, strict=True))  # noqa: E731
-    monkeypatch.setattr(competition, "ap_under", lambda rule, model, run: figures_of(by_rule[rule]))
-    record = SimpleNamespace(metrics={"segm": figures_of((45.0, 80.0, 46.0)) | {"APs": 20.0}})
+    metrics_of = lambda values: dict(zip(competition.METRICS, values, strict=True))  # noqa: E731
+    monkeypatch.setattr(competition, "ap_under", lambda rule, model, run: metrics_of(by_rule[rule]))
+    record = SimpleNamespace(metrics={"segm": metrics_of((45.0, 80.0, 46.0)) | {"APs": 20.0}})
     monkeypatch.setattr(competition, "load_run", lambda path: record)
     run = SimpleNamespace(folder=Path("run"), config=SimpleNamespace(mask_loss=SimpleNamespace(kind=kind)))
     metrics = competition.rule_metrics(None, run)
     assert len(metrics) == 12
-    mildest = [metrics[f"{name}_mildest"] for name in competition.FIGURES]
+    mildest = [metrics[f"{name}_mildest"] for name in competition.METRICS]
     assert mildest == ([33.0, 56.0, 31.0] if kind == "softmax" else [45.0, 80.0, 46.0])
     assert metrics["AP75_background"] == (34.0 if kind == "softmax" else 46.0)
 
@@ -81,7 +81,7 @@ def test_other_ranks_get_the_rule_too(compose, monkeypatch):
     stages_of = lambda config: SimpleNamespace(evaluated=val, config=config)  # noqa: E731
     monkeypatch.setattr(competition, "stages_of", stages_of)
     monkeypatch.setattr(competition, "detect", lambda model, stages: detected.append((model, stages.config)))
-    monkeypatch.setattr(competition, "average_precision", lambda *_: dict.fromkeys(competition.FIGURES))
+    monkeypatch.setattr(competition, "average_precision", lambda *_: dict.fromkeys(competition.METRICS))
     run = SimpleNamespace(config=from_hydra(compose(["mask_loss=softmax"])))
     competition.ap_under("argmax", SimpleNamespace(mask_objective=None), run)
     ((model, config),) = detected

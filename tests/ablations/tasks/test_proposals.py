@@ -13,7 +13,7 @@ from ablations.records.summary import headline, table
 from ablations.stages.make import make_backbone, make_proposals
 from ablations.stages.proposals import ProposalNetwork
 from ablations.stages.store import stages_of
-from ablations.tasks.proposals import UNLEARNT, random_boxes, unlearnt, windows
+from ablations.tasks.proposals import UNTRAINED, random_boxes, untrained, windows
 from models.build import build_backbone, build_rpn_head
 
 
@@ -50,7 +50,7 @@ def test_untrained_boxes_are_as_many_inside_the_image_and_spread_out(compose, tm
     stages = stages_of(from_hydra(compose(tiny)))
     backbone = build_backbone(stages.config.model, 16)
     network = ProposalNetwork(backbone, build_rpn_head(stages.config.model, backbone.out_channels, 16))
-    by_kind = {kind: unlearnt(network, stages, "val", kind) for kind in UNLEARNT}
+    by_kind = {kind: untrained(network, stages, "val", kind) for kind in UNTRAINED}
     for proposals in by_kind.values():
         assert proposals.boxes.shape == (4, stages.config.model.proposals, 4) and proposals.valid.all()
         assert proposals.boxes.min() >= 0 and proposals.boxes.max() <= 256
@@ -58,7 +58,7 @@ def test_untrained_boxes_are_as_many_inside_the_image_and_spread_out(compose, tm
         for boxes in proposals.boxes:
             assert box_iou(boxes, boxes).fill_diagonal_(0).max() <= 0.7
     assert not torch.equal(by_kind["anchors"].boxes[0], by_kind["anchors"].boxes[1])
-    again = unlearnt(network, stages, "val", "random")
+    again = untrained(network, stages, "val", "random")
     assert torch.equal(by_kind["random"].boxes, again.boxes)
 
 
@@ -75,7 +75,7 @@ def test_a_grid_of_windows_covers_the_image_and_the_largest_come_first(compose, 
     stages = stages_of(from_hydra(compose(tiny)))
     backbone = build_backbone(stages.config.model, 16)
     network = ProposalNetwork(backbone, build_rpn_head(stages.config.model, backbone.out_channels, 16))
-    kept = unlearnt(network, stages, "val", "grid").boxes
+    kept = untrained(network, stages, "val", "grid").boxes
     widths = kept[..., 2] - kept[..., 0]
     assert (widths.diff(dim=1) <= 1e-3).all() and widths[0].round().unique().tolist() == [48, 96, 176]
     assert not torch.equal(kept[0], kept[1])  # of one size the order is random

@@ -125,7 +125,7 @@ def test_a_pair_needs_both_objects_in_every_arm_and_the_worst_comes_first():
     candidates = exhibit.pairs(layouts, {"one": matched, "other": matched})
     assert [pair.objects for pair in candidates] == [(0, 2), (3, 5), (6, 8)]  # with what fills most of the box
     assert (candidates[0].share, candidates[0].overlaps["other"]) == (0.5, (4, 5))
-    chosen = exhibit.choose(candidates, "one")
+    chosen = exhibit.choose_pairs(candidates, "one")
     assert (chosen["worst"].image_id, chosen["median"].image_id) == (2, 1)
     missed = {number: item for number, item in matched.items() if number != 8}
     assert [pair.image_id for pair in exhibit.pairs(layouts, {"one": matched, "other": missed})] == [0, 1]

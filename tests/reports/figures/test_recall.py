@@ -24,7 +24,7 @@ LOSS = Hypothesis(
 )
 
 
-def figures(level: float) -> dict[str, float]:
+def metrics_at(level: float) -> dict[str, float]:
     """Recall that falls with the IoU and rises with the number."""
     metrics_by_name = {}
     for number, gain in ((1, -40.0), (10, 0.0), (48, 1.0)):
@@ -42,8 +42,8 @@ def study(tmp_path):
     save(record, tmp_path / "rpn" / "study.json")
     for arm, old, level in (("stride-16", "align16", 96.0), ("stride-32", "align32", 90.0)):
         for seed in range(3):
-            unlearnt = {"anchors": figures(50.0), "grid": figures(60.0), "random": figures(20.0)}
-            metrics = {"recall": figures(level + seed), **unlearnt}
+            untrained = {"anchors": metrics_at(50.0), "grid": metrics_at(60.0), "random": metrics_at(20.0)}
+            metrics = {"recall": metrics_at(level + seed), **untrained}
             run = dataclasses.replace(run_record(old, seed), arm=arm, metrics=metrics)
             save(run, tmp_path / "rpn" / arm / f"seed{seed}" / "run.json")
     return read_study(tmp_path, "rpn")

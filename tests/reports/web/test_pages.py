@@ -10,7 +10,7 @@ from reports.claims import read_claims
 from reports.gallery import GALLERY
 from reports.text.source import find_line
 from reports.web import story
-from reports.web.site import published, write_site
+from reports.web.pages import published, write_site
 
 ROOT = Path(__file__).parents[3]
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]  # one process makes what the tests share
