@@ -36,10 +36,13 @@ def test_above_the_margin_verdicts_count_and_the_report_says_by_how_much(tmp_pat
 
 def test_a_floor_of_large_objects_looks_at_these_alone(tmp_path):
     folder = with_floors(tmp_path, 60.0).study.folder
+    name = "IoU_96_px_and_more"
     large = {"true_boxes": 74.0, "floor_box": 59.5, "floor_ellipse": 62.5}
     for path in folder.glob("*/seed*/run.json"):
-        edit_record(path, lambda record: [record["metrics"][kind].update(large=value) for kind, value in large.items()])
-    edit_record(folder / "study.json", lambda record: record["floor"].update(figure="large"))
+        edit_record(
+            path, lambda record: [record["metrics"][kind].update({name: value}) for kind, value in large.items()]
+        )
+    edit_record(folder / "study.json", lambda record: record["floor"].update(figure=name))
     check = floor_check(read_study(tmp_path, "roialign"))
     assert check.passed and check.above == pytest.approx(11.5)
     study = read_study(tmp_path, "roialign")
