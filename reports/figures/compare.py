@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,11 +72,13 @@ def path_of(mask: np.ndarray) -> str:
     """The outline of a [H, W] bool mask as the data of an SVG path; pixel i reaches from i to i + 1."""
     padded = np.pad(mask, 1).astype(float)
     lines = contour_generator(z=padded).lines(0.5)
-    commands = []
-    for line in lines:
-        points = simplified(np.asarray(line) - 0.5)[:-1]  # a closed line ends where it starts
-        commands.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points) + "Z")
-    return "".join(commands).replace(".0", "")
+    return "".join(_closed(simplified(np.asarray(line) - 0.5)[:-1]) for line in lines)  # a line ends where it starts
+
+
+def _closed(points: np.ndarray) -> str:
+    """A closed line through the points [N, 2], multiples of a half, each relative to the one before: the shortest."""
+    first, *others = (" ".join(f"{value:g}" for value in step) for step in np.diff(points, axis=0, prepend=0))
+    return re.sub(r"(?<!\d)0\.", ".", f"M{first}l{' '.join(others)}Z").replace(" -", "-")
 
 
 def simplified(points: np.ndarray) -> np.ndarray:

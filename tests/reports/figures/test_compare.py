@@ -18,7 +18,8 @@ def filled(path: str, size: tuple[int, int]) -> np.ndarray:
     rows, columns = np.indices(size) + 0.5
     inside = np.zeros(size, bool)
     for line in re.findall(r"M([^Z]+)Z", path):
-        points = [tuple(map(float, point.split())) for point in line.split("L")]
+        steps = np.array(re.findall(r"-?(?:\d+\.?\d*|\.\d+)", line), dtype=float).reshape(-1, 2)
+        points = [tuple(point) for point in np.cumsum(steps, axis=0).tolist()]
         centres = np.stack([columns.ravel(), rows.ravel()], 1)
         inside ^= Outline(points).contains_points(centres).reshape(size)
     return inside
