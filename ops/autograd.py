@@ -1,4 +1,4 @@
-"""What the operators owe PyTorch besides numbers: tracing, compiling, exporting, `torch.func`, and second gradients.
+"""Tracing, compiling, exporting, `torch.func` and double backward for the operators.
 
 Whoever records a call instead of running it (`torch.compile`, `torch.export`, `torch.jit.trace`, fake and meta tensors,
 `torch.func`) must see one operator, `roi_ops::call`: the steps of a backend depend on the values of the boxes, and a

@@ -52,7 +52,7 @@ def install(*devices: str) -> list[str]:
         RuntimeError: where a device that was named, or no device at all, can be served, or where this version of
             torchvision has operators of another signature. Nothing has changed then.
     """
-    refusals = {device: refusal(device) for device in devices or KERNELS}
+    refusals = {device: device_refusal(device) for device in devices or KERNELS}
     if devices and any(refusals.values()):
         raise RuntimeError("; ".join(f"install: {device}: {reason}" for device, reason in refusals.items() if reason))
     served = [device for device, reason in refusals.items() if reason is None]
@@ -84,7 +84,7 @@ def installed(*devices: str) -> Iterator[list[str]]:
             uninstall(device)
 
 
-def refusal(device: str) -> str | None:
+def device_refusal(device: str) -> str | None:
     """Why torchvision's operators on a device cannot be served by these kernels, or None where they can."""
     if device not in KERNELS:
         return f"expected one of {', '.join(KERNELS)}"

@@ -21,7 +21,7 @@ from roi_ops.backends import Need, choose
 from roi_ops.cpu import compiled
 from roi_ops.multi_scale import MultiScaleRoIAlign, MultiScaleRoIPool
 from roi_ops.ps_roi import ps_roi_pool
-from roi_ops.registration import refusal
+from roi_ops.registration import device_refusal
 from roi_ops.roi_align import roi_align
 from roi_ops.roi_pool import roi_pool
 
@@ -32,7 +32,7 @@ for backend in ("auto", "pytorch", "reference"):
 ps_roi_pool(feature, boxes, 2, 2)
 for module in (MultiScaleRoIAlign(["0"], 2, 2), MultiScaleRoIPool(["0"], 2)):
     assert module({"0": feature}, boxes, [(4, 4)]).shape == (1, 4, 2, 2)
-assert refusal("cpu") == "torchvision is not installed"
+assert device_refusal("cpu") == "torchvision is not installed"
 assert [line.split(";")[0] for line in importlib.metadata.requires("roi-ops") if "extra" not in line] == ["torch>=2.11"]
 print(compiled.__file__, choose(Need("roi_align", torch.device("cpu"), torch.float32)))
 """
