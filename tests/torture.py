@@ -11,6 +11,7 @@ study that was never killed.
 """
 
 import argparse
+import glob
 import json
 import math
 import os
@@ -122,7 +123,9 @@ def differences(outputs: Path, expected: Path) -> list[str]:
 
 def phase(outputs: Path) -> str:
     """What the study was doing when it was killed, according to the status that was written last."""
-    written = [path for pattern in ("stages/work/*", "*/*/seed*") for path in outputs.glob(f"{pattern}/status.json")]
+    # Unlike Path.glob, glob.glob passes over folders that a running study renames meanwhile.
+    patterns = (f"{glob.escape(str(outputs))}/{pattern}/status.json" for pattern in ("stages/work/*", "*/*/seed*"))
+    written = [Path(path) for pattern in patterns for path in glob.glob(pattern)]
     if not written:
         return "starting"
     last = max(written, key=lambda path: path.stat().st_mtime_ns)
