@@ -74,6 +74,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argument", SETTINGS, ids=lambda argument: f"{argument!a:.40}")
 def test_a_setting(tmp_path, argument):
     arguments = [argument] if argument.startswith("outputs") else [argument, f"outputs={tmp_path}"]

@@ -148,6 +148,7 @@ def test_mistakes_in_swept_values_are_told_once(capsys):
     assert "interval" in refused(capsys, "-m", "budget.train.lr=interval(0.1,1)")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, reason",
     [
@@ -233,6 +234,7 @@ def test_help_has_every_option_and_every_setting_with_its_comment(capsys):
     assert sum("share of the steps in which the rate rises" in line for line in lines) == 3  # of each schedule
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("group", "option"),
     [(group, option) for group, options in GROUPS.items() for option in options if group != "study"],

@@ -18,7 +18,7 @@ from data.shapes import COCO_PERCENTILES, cache, draw, size_table
 from data.specs import CocoSpec, ShapesSpec
 from tests.damage import flip_bit
 
-pytestmark = pytest.mark.xdist_group("shapes")  # one process makes what the tests share
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("shapes")]  # one process makes what the tests share
 
 SPEC = ShapesSpec(num_train=8, num_val=8)
 

@@ -59,6 +59,7 @@ def test_traced_with_a_list_of_boxes_it_takes_other_numbers_of_them():
     assert torch.equal(traced(FEATURE, LARGE[:, 1:], SMALL[:, 1:]), pool(FEATURE, LARGE[:, 1:], SMALL[:, 1:]))
 
 
+@pytest.mark.slow
 @every_operator
 def test_compiled_as_a_whole_and_for_other_numbers_of_boxes(name):
     compiled = torch.compile(OPERATORS[name], fullgraph=True, backend="aot_eager", dynamic=True)

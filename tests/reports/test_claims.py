@@ -18,7 +18,7 @@ from reports.text.labels import changed_factors, factor_label
 from reports.text.source import ROOT, find_line
 from tests.reports.conftest import AT_16, AT_32, write_study
 
-pytestmark = pytest.mark.xdist_group("ledger")  # one process makes what the tests share
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ledger")]  # one process makes what the tests share
 
 
 @pytest.fixture(scope="module")

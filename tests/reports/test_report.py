@@ -23,7 +23,7 @@ from tests.damage import edit_record
 from tests.reports.conftest import ARMS, write_study
 from tests.reports.stats.test_floors import with_floors
 
-pytestmark = pytest.mark.xdist_group("rendered report")  # one process makes what the tests share
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("rendered report")]  # one process makes what the tests share
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ def composed_study(compose, name, *more):
     return compose_study(compose(overrides), overrides, compose)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_arms_differ_in_the_declared_factors_only(compose, name):
     study, runs = composed_study(compose, name)
@@ -32,6 +33,7 @@ def test_arms_differ_in_the_declared_factors_only(compose, name):
         assert set(arm.factors) <= set(study.factors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_hypotheses_are_about_arms_that_exist_and_balance(compose, name):
     study, _ = composed_study(compose, name)

@@ -22,6 +22,8 @@ from ablations.records.run_log import write_status
 from ablations.records.schema import Status
 from ablations.training.stopping import check_stop
 
+pytestmark = pytest.mark.slow
+
 CLUSTERS = {"ray": LauncherConfig("ray", address="local"), "submitit": LauncherConfig("submitit", cluster="local")}
 
 

@@ -28,6 +28,7 @@ def test_files_and_messages_do_not_decide():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "folder", ["ablations/evaluation", "ablations/stages", "ablations/tasks", "ablations/training"]
 )

@@ -25,6 +25,8 @@ from ablations.tasks.detection import build_model, trained_model
 from data.loaders import load_batch
 from tests.damage import flip_bit
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(64, 64), (64, 100), (90, 64)]
 
 

@@ -100,6 +100,7 @@ def passes_for_a_gpu(monkeypatch):
     return FakeTensorMode(allow_non_fake_inputs=True)  # the network is built before
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_reads_no_value_from_the_gpu(case, passes_for_a_gpu, monkeypatch):

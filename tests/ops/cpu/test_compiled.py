@@ -25,6 +25,8 @@ from tests.ops.cases import (
     with_image,
 )
 
+pytestmark = pytest.mark.slow
+
 OPERATORS = {
     "RoIAlign": lambda feature, boxes, **options: roi_align(feature, boxes, (5, 4), 1.0, 2, **options),
     "RoIAlign, adaptive": lambda feature, boxes, **options: roi_align(feature, boxes, 5, 1.0, 0, True, **options),

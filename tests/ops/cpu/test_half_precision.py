@@ -32,6 +32,7 @@ def crowded(dtype, channels, channels_last):
     return feature.contiguous(memory_format=torch.channels_last) if channels_last else feature, boxes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize("channels", [9, 153])
@@ -72,6 +73,7 @@ def assert_equal_or_nan(ours, theirs):
     assert torch.equal(ours.nan_to_num(nan=0, posinf=None), theirs.nan_to_num(nan=0, posinf=None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", HALVES)
 def test_a_compiler_that_does_not_know_the_numbers_is_given_float32(dtype, monkeypatch, tmp_path):
     operator, (feature, boxes) = OPERATORS["RoIAlign"], crowded(dtype, 153, False)

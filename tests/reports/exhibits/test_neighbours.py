@@ -17,7 +17,7 @@ from reports.load import read_study
 from tests.ablations.evaluation.test_neighbours import results_of
 from tests.reports.conftest import save_exhibit, write_study
 
-pytestmark = pytest.mark.xdist_group("neighbours")  # one process makes what the tests share
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("neighbours")]  # one process makes what the tests share
 
 ARMS = ("align16", "pool16")
 CONTRAST = {"pool16": 1.0, "align16": -1.0}

@@ -16,7 +16,7 @@ from reports.load import read_study
 from tests.ablations.exhibits.test_phase import Filled, Rounded
 from tests.reports.conftest import save_exhibit, write_study
 
-pytestmark = pytest.mark.xdist_group("phase")  # one process makes what the tests share
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("phase")]  # one process makes what the tests share
 
 ARMS = {"pool16": 16, "align16": 16, "pool32": 32, "align32": 32}
 AT_16, AT_32 = {"align16": 1.0, "pool16": -1.0}, {"align32": 1.0, "pool32": -1.0}
