@@ -25,7 +25,7 @@ from reports.page import write_page
 from reports.render import template
 from reports.stats.paired import Verdict
 from reports.text import tables, wording
-from reports.text.labels import NOTHING, interval, metric_label, number, signed
+from reports.text.labels import NOTHING, metric_label, number, signed
 from reports.text.markup import Marked, code, table
 from reports.text.source import Line, find_line
 
@@ -282,7 +282,8 @@ def overview_table(claims: list[Claim]) -> Marked:
             measured, level = finding.verdict.measured, finding.verdict.level
             verdict, paper = f"{mark(finding.kind)} {finding.kind}", signed(finding.verdict.hypothesis.paper)
             decides = measured.interval(level) or (None, None)
-            rows.append([*head, verdict, paper, signed(measured.mean), interval(*decides), str(measured.n)])
+            shown = wording.beside_paper(finding.verdict, *decides)
+            rows.append([*head, verdict, paper, signed(measured.mean), shown, str(measured.n)])
             head = ["", ""]
     return table(["slide", "claim", "verdict", "paper", "ours", "interval", "n"], rows, left=3)
 

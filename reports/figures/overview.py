@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from reports.figures.style import ALIGN, CLAIMED, INK, MUTED, PAPER_MARK, RULE, WRONG, Figures, despine, figure, wrap
 from reports.stats.paired import LEVEL, Verdict
 from reports.text.labels import signed, tick
-from reports.text.wording import MARKS
+from reports.text.wording import MARKS, beside_paper
 
 LEFT, MIDDLE, RIGHT = 3.3, 3.6, 3.4  # inches of the labels, the charts, and the numbers with the verdicts
 LINE, ROW = 0.15, 0.27  # inches of a line of text, and of a measurement whose label has at most two lines
@@ -147,11 +147,11 @@ def _draw_unit(axes: Axes, rows: list[Row], height: float) -> None:
 
 def _figures_of(verdict: Verdict) -> str:
     """The mean with the interval that decides; its level is named where it is not 95 %."""
-    mean, interval = verdict.measured.mean, verdict.measured.interval(verdict.level)
-    if interval is None:
+    mean, decides = verdict.measured.mean, verdict.measured.interval(verdict.level)
+    if decides is None:
         return signed(mean)
     level = "" if verdict.level == LEVEL else f"{100 * verdict.level:.0f} %: "
-    return f"{signed(mean)}  ({level}{signed(interval[0])} to {signed(interval[1])})"
+    return f"{signed(mean)}  ({level}{beside_paper(verdict, *decides)})"
 
 
 def _drawn_values(verdict: Verdict) -> list[float]:

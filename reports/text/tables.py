@@ -118,7 +118,7 @@ def tests(analysis: Analysis) -> Marked:
                 str(effect.n),
                 signed(effect.mean),
                 number(effect.sd),
-                interval(effect.low, effect.high),
+                wording.beside_paper(item, effect.low, effect.high),
                 *([interval(*at_90) if is_equal else NOTHING] if any(equal) else []),
                 *([f"{item.hypothesis.threshold:g}"] if any(asked) else []),
                 p_value(item.p),

@@ -25,6 +25,9 @@ from reports.text.labels import (
 )
 from reports.text.markup import Marked, escape
 
+COUNTED = ("inference_cost.parameters_added",)
+"""Metrics that are the same for every seed by their nature."""
+
 MARKS: dict[str, str] = {
     "reproduced": "✔",
     "contradicted": "✘",
@@ -90,10 +93,10 @@ def _measured(verdict: Verdict) -> str:
     if measured.mean is None:
         return f"no complete seed{_paper(verdict)}"
     if decides is None:
-        return f"{signed(measured.mean)} points from a single complete seed{_paper(verdict)}"
+        return f"{signed(measured.mean)} {unit_of(verdict)} from a single complete seed{_paper(verdict)}"
     return (
-        f"**{signed(measured.mean)} points** ({100 * verdict.level:.0f} % interval {_beside_paper(verdict, *decides)}"
-        f"{_against(verdict)}, n = {plural(measured.n, 'seed')}{_paper(verdict)})"
+        f"**{signed(measured.mean)} {unit_of(verdict)}** ({100 * verdict.level:.0f} % interval "
+        f"{beside_paper(verdict, *decides)}{_against(verdict)}, n = {plural(measured.n, 'seed')}{_paper(verdict)})"
     )
 
 
@@ -102,7 +105,12 @@ def _against(verdict: Verdict) -> str:
     return f" against the threshold of {threshold:g} fixed beforehand" if threshold else ""
 
 
-def _beside_paper(verdict: Verdict, low: float | None, high: float | None) -> str:
+def unit_of(verdict: Verdict) -> str:
+    """What the verdict's values are counted in."""
+    return "%" if verdict.hypothesis.metric.startswith("inference_cost.") else "points"
+
+
+def beside_paper(verdict: Verdict, low: float | None, high: float | None) -> str:
     """The interval, with as many decimals as it takes to see on which side of its ends the paper's value lies."""
     paper = verdict.hypothesis.paper
     if low is None or high is None or paper is None or low <= paper <= high:
@@ -131,7 +139,12 @@ def _explanation(verdict: Verdict, family: int) -> list[str]:
     texts = []
     if estimate.sd == 0:
         equal = "The arms gave the same value in every seed" if estimate.mean == 0 else "Every seed gave the same value"
-        texts.append(f"{equal}, which is unusual enough to investigate.")
+        reason = (
+            "as it is counted and not measured"
+            if hypothesis.metric in COUNTED
+            else "which is unusual enough to investigate"
+        )
+        texts.append(f"{equal}, {reason}.")
     if hypothesis.direction == "equal":
         texts.append(_equivalence(verdict))
     elif verdict.kind == "contradicted":
@@ -178,7 +191,7 @@ def _exclusion(verdict: Verdict) -> str:
     paper, measured = verdict.hypothesis.paper or 0.0, verdict.measured
     place = "the interval"
     if verdict.level != LEVEL:
-        place = f"the {PERCENT} interval, {_beside_paper(verdict, measured.low, measured.high)}"
+        place = f"the {PERCENT} interval, {beside_paper(verdict, measured.low, measured.high)}"
     text = f"The paper's {signed(paper)} lies outside {place}"
     if verdict.kind == "smaller than the paper's":
         return f"{text}: a difference as large is excluded."
@@ -199,7 +212,8 @@ def _resolution(verdict: Verdict) -> list[str]:
     if verdict.detectable and verdict.hypothesis.direction != "equal":
         texts.append(
             f"With {verdict.estimate.n} seeds a true difference shows up in {100 * POWER:.0f} % of the cases if it is "
-            f"at least {verdict.detectable:.1f} points{' from the threshold' if verdict.hypothesis.threshold else ''}."
+            f"at least {verdict.detectable:.1f} {unit_of(verdict)}"
+            f"{' from the threshold' if verdict.hypothesis.threshold else ''}."
         )
     return texts
 
@@ -277,10 +291,10 @@ def shares(analysis: Analysis) -> list[Marked]:
             continue
         texts.append(
             Marked(
-                f"Of the {signed(whole)} points of {escape(metric_label(metric))} between {escape(label(bottom))} and "
-                f"{escape(label(top))}, **{signed(upper)} ({100 * upper / whole:.0f} %)** lie between "
-                f"{escape(label(middle))} and {escape(label(top))}, and {signed(lower)} ({100 * lower / whole:.0f} %) "
-                f"between {escape(label(bottom))} and {escape(label(middle))}."
+                f"“{escape(label(top))}” has {signed(whole)} points of {escape(metric_label(metric))} over "
+                f"“{escape(label(bottom))}”. **{number(abs(upper))} of them ({100 * upper / whole:.0f} %)** are what "
+                f"it has over “{escape(label(middle))}”, and {number(abs(lower))} ({100 * lower / whole:.0f} %) what "
+                f"that has over “{escape(label(bottom))}”."
             )
         )
     return texts

@@ -176,10 +176,24 @@ def three_arms(*levels: float):
 
 def test_a_difference_that_is_the_sum_of_two_is_divided():
     assert wording.shares(three_arms(20.0, 13.0, 10.0)) == [
-        "Of the +10.0 points of mask AP between C and A, **+7.0 (70 %)** lie between B and A, and +3.0 (30 %) between "
-        "C and B."
+        "“A” has +10.0 points of mask AP over “C”. **7.0 of them (70 %)** are what it has over “B”, "
+        "and 3.0 (30 %) what that has over “C”."
     ]
 
 
 def test_differences_of_opposite_signs_are_no_shares():
     assert wording.shares(three_arms(20.0, 25.0, 10.0)) == [] and wording.shares(analyse(study(), 0)) == []
+
+
+def test_costs_are_in_per_cent_and_what_is_counted_may_be_the_same_for_every_seed():
+    metric = "inference_cost.parameters_added"
+    runs = [
+        dataclasses.replace(run(arm, seed), metrics={"inference_cost": {"parameters_added": value}})
+        for arm, value in (("pool16", 0.0), ("align16", 1.25))
+        for seed in (0, 1)
+    ]
+    claim = Hypothesis("parameters", "They grow.", metric, {"align16": 1.0, "pool16": -1.0}, paper=4.4)
+    (verdict,) = analyse(study(runs, hypotheses=[claim], seeds=[0, 1]), resamples=0).verdicts
+    text = wording.sentence(verdict, 1)
+    assert "**+1.2 %**" in text or "**+1.3 %**" in text
+    assert "as it is counted and not measured" in text and "unusual" not in text and " points" not in text
