@@ -13,7 +13,7 @@ class Playground {
     this.masks = data.pictures.map((picture) => picture.objects.map((object) => decodeRuns(object, data.side)));
     this.outlines = data.pictures.map((picture, p) => picture.objects.map((object, o) => outlineOfMask(this.masks[p][o], object, data.side)));
     this.cache = new Map();
-    this.first = { ...DEFAULTS, box: data.pictures[0].objects[0].box };
+    this.first = examples(data)[0][1];
     this.state = options.withHash ? readHash(location.hash, this.first, data) : this.first;
     this.view = viewOf(this.state.box, this.side);
     this.panels = OPERATORS.map((operator) => new Panel(operator, data.side, options.isCompact));

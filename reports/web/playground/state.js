@@ -53,14 +53,16 @@ function moved([x1, y1, x2, y2], across, down, side) {
 // The examples above the panels: [label, state that differs from the defaults].
 function examples(data) {
   const box = (picture, object) => data.pictures[picture].objects[object].box;
-  const usual = box(0, 0);
-  const shifted = moved(usual, 8, 0, data.side);
+  // Of all objects here, its displacements under RoIPool and RoIWarp (7.0 and 4.7 px) are nearest the means over the
+  // synthetic test images, so that the three operators stand in their usual order.
+  const usual = { picture: 1, box: box(1, 2) };
+  const shifted = { ...usual, box: moved(usual.box, 8, 0, data.side) };
   return [
-    ["An object of usual size", { box: usual }],
-    ["The box half a cell to the right", { box: shifted }],
+    ["An object displaced as usual", usual],
+    ["The box half a cell to the right", shifted],
     ["An object of 40 px", { box: box(0, 1) }],
-    ["Stride 32", { box: usual, stride: 32 }],
-    ["Halfway between RoIWarp and RoIAlign", { box: shifted, step: 0.5 }],
-    ["RoIAlign with aligned = true", { box: usual, aligned: true }],
+    ["Stride 32", { ...usual, stride: 32 }],
+    ["Halfway between RoIWarp and RoIAlign", { ...shifted, step: 0.5 }],
+    ["RoIAlign with aligned = true", { ...usual, aligned: true }],
   ].map(([label, state]) => [label, { ...DEFAULTS, ...state }]);
 }
