@@ -42,8 +42,6 @@ def round_half_away(values: Tensor) -> Tensor:
 
 def hide_nonfinite(boxes: Tensor) -> Tensor:
     """Boxes [K, 4]; those with NaN or out of all bounds are moved far outside any map, where they pool to 0."""
-    if boxes.is_cpu and len(boxes) and bool(boxes.detach().abs().amax() <= LARGEST):
-        return boxes  # a GPU would have to be waited for
     return torch.where((boxes.abs() <= LARGEST).all(dim=1, keepdim=True), boxes, -1e6)
 
 

@@ -66,8 +66,8 @@ def limits(analysis: Analysis) -> list[Marked]:
     texts += _resolution(analysis)
     texts.append(
         Marked(
-            "There is one number of training steps, the same for all arms and chosen on RoIAlign: an arm that needs "
-            "more looks worse than it is."
+            "There is one number of training steps, the same for all arms: an arm that needs more looks worse than "
+            "it is."
         )
     )
     return texts
