@@ -96,6 +96,7 @@ def _constants(spec: PoolSpec) -> dict[str, int | bool]:
 
 def bilinear_forward_of(tables, boxes, image, level, scales, spec) -> tuple[Tensor, Tensor]:
     """Output and winners [K, P, Q, C] of maps [B, H, W, C]; the other arguments as for `bilinear`. No gradient."""
+    boxes, image, level = boxes.contiguous(), image.contiguous(), level.contiguous()  # kernels know no strides of them
     channels = tables[0].shape[3]
     out, winners = new_pooled(tables[0], len(boxes), spec)
     if out.numel():
@@ -110,7 +111,7 @@ def bilinear_forward_of(tables, boxes, image, level, scales, spec) -> tuple[Tens
 
 def bilinear_backward_of(grad, winners, shapes, boxes, image, level, scales, spec) -> list[Tensor]:
     """Gradients of maps of the given shapes [B, H, W, C], in the gradient's dtype."""
-    grad = grad.contiguous()
+    grad, boxes, image, level = grad.contiguous(), boxes.contiguous(), image.contiguous(), level.contiguous()
     channels, is_max = grad.shape[3], spec.reduce == "max"
     constants = _constants(spec) | {"MAX": is_max}
     if not grad.numel():
@@ -168,6 +169,7 @@ class _Bilinear(torch.autograd.Function):
 
 def pool_forward_of(table, image, top, bottom, left, right) -> tuple[Tensor, Tensor]:
     """Maxima and their cells y * W + x (-1 for none), both [K, P, Q, C], of a map [B, H, W, C]. No gradient."""
+    image = image.contiguous()
     (num_rois, rows), columns, channels = top.shape, left.shape[1], table.shape[3]
     out = table.new_empty(num_rois, rows, columns, channels)
     argmax = torch.empty(out.shape, dtype=torch.int32, device=table.device)
@@ -182,7 +184,7 @@ def pool_forward_of(table, image, top, bottom, left, right) -> tuple[Tensor, Ten
 
 def pool_backward_of(grad, argmax, shape, image, bins, deterministic) -> Tensor:
     """The gradient of a map of `shape` [B, H, W, C]; bins are starts and ends of rows [K, P] and columns [K, Q]."""
-    grad = grad.contiguous()
+    grad, image = grad.contiguous(), image.contiguous()
     num_rois, rows, columns, channels = grad.shape
     if not grad.numel():
         return grad.new_zeros(shape)

@@ -159,6 +159,20 @@ def test_odd_layouts_and_no_boxes(operator):
         assert not gradient.any()
 
 
+@OPERATORS
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_rois_may_lie_in_memory_in_any_order(operator, deterministic):
+    """The kernels find boxes by their number alone."""
+    feature, boxes = random_map((1, 5, 6, 7)), random_boxes(3, 6)
+    listed = torch.cat([torch.zeros(3, 1), boxes], dim=1)
+    expected = output_and_gradient(reference(operator), feature, listed, (2, 3))
+    for rois in (listed.t().contiguous().t(), listed.repeat(1, 2)[:, :5], listed.repeat_interleave(2, dim=0)[::2]):
+        assert torch.equal(rois, listed) and rois.stride() != listed.stride()
+        measured = output_and_gradient(triton(operator, deterministic=deterministic), feature, rois, (2, 3))
+        for ours, theirs in zip(measured, expected, strict=True):
+            assert_near(ours, theirs)
+
+
 @pytest.mark.parametrize("kernel", ["atomic", "deterministic", "scalar"])
 def test_levels_in_one_launch(launch, kernel):
     from ops.bench.peer import scalar_align
