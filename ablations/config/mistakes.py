@@ -40,6 +40,7 @@ LIMITS = {
     "exclusiveMaximum": "less than {:.12g}",
     "multipleOf": "a multiple of {}",
     "minLength": "{} or more characters",
+    "minProperties": "with {} or more entries",
 }
 """A JSON schema's words in ours."""
 
@@ -90,6 +91,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     last = {other: _last(other) for other in known}
     typed = _last(name)
     close = difflib.get_close_matches(SYNONYMS.get(typed, typed), last.values(), n=1, cutoff=0.65)
+    # First what most people mean: the settings of budget.train.
     alike = sorted((other for other in last if last[other] in close), key=lambda other: "train" not in other)
     return f"did you mean {' or '.join(alike[:3])}?" if alike else ""
 

@@ -5,9 +5,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from omegaconf import DictConfig
+from pydantic import Field
 
 from ablations.config.loading import from_hydra, parse, to_plain
 from ablations.config.mistakes import describe_mismatch
@@ -32,7 +33,7 @@ class Study:
     title: str
     question: str
     factors: list[str]
-    arms: dict[str, Arm]
+    arms: Annotated[dict[str, Arm], Field(min_length=1)]
     hypotheses: list[Hypothesis]
     exhibits: list[str] = field(default_factory=list)
     floor: Floor | None = None
@@ -121,7 +122,7 @@ def raise_mistakes(mistakes: list[str]) -> None:
 
 def without_effect(configs: list[Config], overrides: list[str], study: bool) -> list[str]:
     """A line for each override that has no effect in any of the configurations."""
-    reasons = [unused_settings(config, [key_of(override) for override in overrides], study) for config in configs]
+    reasons = [unused_settings(config, map(key_of, overrides), study) for config in configs]
     common = set.intersection(*(set(lines) for lines in reasons))
     return [line for line in reasons[0] if line in common]
 

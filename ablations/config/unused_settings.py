@@ -48,10 +48,15 @@ UNUSED: list[tuple[Callable[[Config], bool], tuple[str, ...], str]] = [
 
 def unused_settings(config: Config, keys: Iterable[str], study: bool) -> list[str]:
     """A line for each of the settings `keys`, as the user gave them, that has no effect in this configuration."""
+    return [f"{key}: has no effect: {reason}; leave it out" for key, reason in reasons_unused(config, keys, study)]
+
+
+def reasons_unused(config: Config, keys: Iterable[str], study: bool) -> list[tuple[str, str]]:
+    """Each of the settings `keys` that has no effect in this configuration, with the reason."""
     table = [(names, reason) for applies, names, reason in UNUSED if applies(config)]
     table += [] if study else [(("budget.seeds", "budget.first_seed"), "a single run has one seed, which seed=N sets")]
     return [
-        f"{key}: has no effect: {reason}; leave it out"
+        (key, reason)
         for key in keys
         for names, reason in table
         if any(key == name or key.startswith(f"{name}.") for name in names)

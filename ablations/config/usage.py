@@ -10,7 +10,7 @@ from ablations.config.loading import to_plain, validate
 from ablations.config.mistakes import format_value
 from ablations.config.overrides import CONF, Compose, key_of
 from ablations.config.schema import SCHEDULES
-from ablations.config.unused_settings import unused_settings
+from ablations.config.unused_settings import reasons_unused
 from ablations.errors import ConfigError
 from ablations.records.schema import flatten
 
@@ -51,16 +51,13 @@ def usage(introduction: str, overrides: list[str], compose: Compose, groups: dic
 
 
 def _unused(composed: DictConfig) -> dict[str, str]:
-    """{setting: why it has no effect here}, for a single run with the chosen options."""
+    """{setting: why it has no effect with the chosen options}."""
     try:
         config = validate(composed)
     except ConfigError:  # options that do not go together
         return {}
-    names = [name for name in flatten(config.settings()) if not name.startswith("study")]
-    return {
-        line.partition(":")[0]: "not used here: " + line.partition("has no effect: ")[2].removesuffix("; leave it out")
-        for line in unused_settings(config, names, study=False)
-    }
+    reasons = reasons_unused(config, flatten(to_plain(composed)), study=True)
+    return {name: f"not used here: {reason}" for name, reason in reasons}
 
 
 def _tree(settings: dict[str, Any], comments: dict[str, str], above: str = "", indent: str = "") -> list[str]:

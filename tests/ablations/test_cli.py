@@ -304,7 +304,10 @@ def test_advice_is_not_refused_afterwards(capsys, argument, expected):
 
 def test_help_says_which_settings_have_no_effect_with_the_chosen_options(capsys):
     assert cli.main(["--help"], "") == 0
-    assert "not used here: the backbone comes pretrained" in capsys.readouterr().out
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert any(line.startswith("copies: ") and "(not used here: only rpn=jitter has it)" in line for line in lines)
+    assert any(line.startswith("steps: ") and "not used here: the backbone comes pretrained" in line for line in lines)
+    assert not any(line.startswith("seeds: ") and "not used here" in line for line in lines)
 
 
 @pytest.mark.slow

@@ -78,6 +78,7 @@ def test_an_undeclared_difference_is_refused(compose):
     [
         (lambda study: study.hypotheses[0].update(treshold=3), "no such setting; did you mean .*threshold"),
         (lambda study: study.arms["pool-16"].update(pape={}), "no such setting; did you mean .*paper"),
+        (lambda study: study.update(arms={}), "study.arms: expected a group of settings, with 1 or more entries, got"),
         (lambda study: study.update(exibits=[]), "study.exibits: no such setting; did you mean study.exhibits"),
         (lambda study: study.hypotheses[0].update(direction="equal"), "margin: expected points, more than 0"),
         (lambda study: study.hypotheses[0].update(margin=2.0), "margin: expected direction: equal"),
