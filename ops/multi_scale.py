@@ -87,8 +87,8 @@ def multi_scale_roi_align(
         return _in_one_call(maps, rois, level, scales, spec, name)
 
     def pool(index: int, chosen: Tensor) -> Tensor:
-        of_level = Rois(rois.boxes[chosen], rois.image[chosen])
-        return align("roi_align", maps[index], of_level, scales[index], spec, name)
+        level_rois = Rois(rois.boxes[chosen], rois.image[chosen])
+        return align("roi_align", maps[index], level_rois, scales[index], spec, name)
 
     return pool_levels(level, len(maps), pool)
 

@@ -85,8 +85,8 @@ def ps_roi_pool(feature: Tensor, rois: Rois, output_size: int, parts: int, spati
         cells = []
         for i, (top, bottom) in enumerate(rows):
             for j, (left, right) in enumerate(columns):
-                of_part = maps[:, i * parts // output_size, j * parts // output_size]  # [D, H, W]
-                touched = of_part[:, top:bottom, left:right].flatten(1)
+                part_map = maps[:, i * parts // output_size, j * parts // output_size]  # [D, H, W]
+                touched = part_map[:, top:bottom, left:right].flatten(1)
                 cells.append(touched.mean(1) if touched.shape[1] else maps.new_zeros(len(maps)))
         return torch.stack(cells, dim=1)
 

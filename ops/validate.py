@@ -178,11 +178,11 @@ def _check_list(boxes: Sequence[Tensor], num_images: int, device: torch.device) 
     if not isinstance(boxes, list | tuple) or len(boxes) != num_images:
         got = f"a list of {len(boxes)}" if isinstance(boxes, list | tuple) else describe(boxes)
         raise ValueError(f"boxes: expected {BOXES_FORMS} ({num_images} images), got {got}")
-    for index, of_image in enumerate(boxes):
-        _check_tensor(f"boxes[{index}]", of_image, 4, device)
-        if of_image.dim() != 2:
-            raise ValueError(f"boxes[{index}]: expected [L, 4], got {describe(of_image)}")
+    for index, image_boxes in enumerate(boxes):
+        _check_tensor(f"boxes[{index}]", image_boxes, 4, device)
+        if image_boxes.dim() != 2:
+            raise ValueError(f"boxes[{index}]: expected [L, 4], got {describe(image_boxes)}")
     if not boxes:
         return Rois(torch.zeros(0, 4, device=device), torch.zeros(0, dtype=torch.int64, device=device))
-    image = [torch.full_like(of_image[:, 0], index, dtype=torch.int64) for index, of_image in enumerate(boxes)]
-    return Rois(torch.cat([at_least_float32(of_image) for of_image in boxes]), torch.cat(image))
+    image = [torch.full_like(image_boxes[:, 0], index, dtype=torch.int64) for index, image_boxes in enumerate(boxes)]
+    return Rois(torch.cat([at_least_float32(image_boxes) for image_boxes in boxes]), torch.cat(image))

@@ -71,7 +71,7 @@ def compare(seconds: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def _median(values: Any) -> Any:
     if isinstance(values, dict):
-        return {kind: _median(of_kind) for kind, of_kind in values.items()}
+        return {kind: _median(times) for kind, times in values.items()}
     return statistics.median(values)
 
 

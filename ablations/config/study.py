@@ -173,7 +173,9 @@ def _undeclared(study: Study, arms: dict[str, Config]) -> list[str]:
 
 def _broken_floor(study: Study, arms: dict[str, Config]) -> list[str]:
     """A line if the study's floor names no arm with masks."""
-    with_masks = [name for name, of in arms.items() if of.task == "detection" and of.mask_head.kind != "none"]
+    with_masks = [
+        name for name, config in arms.items() if config.task == "detection" and config.mask_head.kind != "none"
+    ]
     if study.floor is None or study.floor.arm in with_masks:
         return []
     expected = f"one of the arms with masks, {', '.join(with_masks) or 'of which there are none'}"

@@ -42,11 +42,11 @@ def neighbour_metrics(truth: dict[str, Any], results: list[dict[str, Any]]) -> d
     effects = effects_of(detected)
     for kind in KINDS:
         count = sum(condition.neighbour == kind for _, condition in detected)
-        of_kind = [effect for effect in effects if effect.condition.neighbour == kind]
+        kind_effects = [effect for effect in effects if effect.condition.neighbour == kind]
         metrics |= {
             f"detected_{kind}": 100 * count / (num_scenes * len(LAYOUTS)),
-            f"iou_loss_{kind}": _mean([effect.iou_loss for effect in of_kind]),
-            f"leakage_{kind}": _mean([effect.leakage for effect in of_kind]),
+            f"iou_loss_{kind}": _mean([effect.iou_loss for effect in kind_effects]),
+            f"leakage_{kind}": _mean([effect.leakage for effect in kind_effects]),
         }
     return metrics
 

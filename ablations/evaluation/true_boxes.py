@@ -50,7 +50,7 @@ class TrueBoxMasks:
 
     def tables(self, stride: int) -> Tables:
         """Mean IoU and AP over all objects, and the mean IoU by the object's side: the same names for each kind."""
-        return {kind: _table(self.sides, of_kind, stride) for kind, of_kind in self.overlaps.items()}
+        return {kind: _table(self.sides, overlap, stride) for kind, overlap in self.overlaps.items()}
 
     def by_object(self) -> dict[str, list[Any]]:
         """The ids, and object by object what the means "true_boxes.IoU" and "true_boxes.IoU_96_px_and_more" are of, in
@@ -72,9 +72,9 @@ def true_box_masks(model: Detector, batches: Iterable[Batch]) -> TrueBoxMasks:
         side, overlap = mask_overlaps(model, batch)
         image_ids.append(batch.image_ids.repeat_interleave((batch.labels > 0).sum(1)).cpu())
         sides.append(side)
-        for kind, of_batch in {"true_boxes": overlap, **floor_overlaps(batch)}.items():
-            overlaps[kind].append(of_batch)
-    joined = {kind: torch.cat(of_kind) for kind, of_kind in overlaps.items()}
+        for kind, batch_overlap in {"true_boxes": overlap, **floor_overlaps(batch)}.items():
+            overlaps[kind].append(batch_overlap)
+    joined = {kind: torch.cat(batch_overlaps) for kind, batch_overlaps in overlaps.items()}
     return TrueBoxMasks(torch.cat(image_ids), torch.cat(sides), joined)
 
 

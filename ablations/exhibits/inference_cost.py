@@ -78,7 +78,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     metrics: of each run with masks, by arm and seed, what `added_by_masks` gives; all else is of the first seed
     """
     seeds = sorted({run.config.seed for run in runs})
-    measured = {seed: of_seed([run for run in runs if run.config.seed == seed]) for seed in seeds}
+    measured = {seed: measure_seed([run for run in runs if run.config.seed == seed]) for seed in seeds}
     metrics: dict[str, dict[str, Any]] = {}
     for seed, content in measured.items():
         for arm in (variant["arm"] for variant in content["variants"] if variant["masks"] == "best"):
@@ -86,7 +86,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     return {"seed": seeds[0], "metrics": metrics} | measured[seeds[0]]
 
 
-def of_seed(runs: list[Run]) -> dict[str, Any]:
+def measure_seed(runs: list[Run]) -> dict[str, Any]:
     """Parameters, arithmetic and times of the networks of one seed, an arm each."""
     models: dict[str, MaskRCNN] = {}
     for run in runs:
@@ -142,9 +142,9 @@ def added_by_masks(content: dict[str, Any], arm: str) -> dict[str, float]:
     ratios = [
         with_masks / without for with_masks, without in zip(best["milliseconds"], none["milliseconds"], strict=True)
     ]
-    of_masks = parameters["mask_head"]
+    mask_parameters = parameters["mask_head"]
     return {
-        "parameters_added": 100 * of_masks / (sum(parameters.values()) - of_masks),
+        "parameters_added": 100 * mask_parameters / (sum(parameters.values()) - mask_parameters),
         "multiply_adds_added": 100 * best["masks_per_image"] * flops["per_mask"] / flops["without_masks"],
         "time_added": 100 * (statistics.median(ratios) - 1),
     }

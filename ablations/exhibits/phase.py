@@ -55,9 +55,9 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     curves: dict[str, np.ndarray] = {}
     for run in runs:
         seed, ious = str(run.config.seed), iou_curves(trained_model(run), scenes, stages_of(run.config).device)
-        of_scenes = repeated_variances(ious)
-        metrics[run.arm][seed] = {"IoU": float(ious.mean()), "variation": float(variation(of_scenes))}
-        variances[run.arm][seed] = [round(value, 4) for value in of_scenes.tolist()]
+        scene_variances = repeated_variances(ious)
+        metrics[run.arm][seed] = {"IoU": float(ious.mean()), "variation": float(variation(scene_variances))}
+        variances[run.arm][seed] = [round(value, 4) for value in scene_variances.tolist()]
         if run.config.seed == first_seed:
             curves[run.arm] = ious
     number = median_scene(curves)
@@ -100,6 +100,6 @@ def strip(model: Detector, scene: SlidingScene, device: torch.device) -> list[di
     probabilities = model.masks_of(batch.images, batch.boxes, batch.labels)
     pasted = paste_masks(probabilities[:, 0], batch.boxes[:, 0], *batch.images.shape[-2:])
     masks = torch.zeros(len(STRIP), *scene.mask.shape, dtype=torch.bool)
-    for mask, shift, of_window in zip(masks, STRIP, pasted.cpu(), strict=True):
-        mask[:, scene.window(shift)] = of_window
+    for mask, shift, window_mask in zip(masks, STRIP, pasted.cpu(), strict=True):
+        mask[:, scene.window(shift)] = window_mask
     return encode(masks)

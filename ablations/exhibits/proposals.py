@@ -23,14 +23,14 @@ SHOWN = 10
 
 
 def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
-    """What `of_run` gives for the first seed of each arm."""
+    """What `anchors_and_proposals` gives for the first seed of each arm."""
     seed = min(run.config.seed for run in runs)
-    arms = {run.arm: of_run(run, study.sample_image_ids) for run in runs if run.config.seed == seed}
+    arms = {run.arm: anchors_and_proposals(run, study.sample_image_ids) for run in runs if run.config.seed == seed}
     return {"seed": seed, "arms": arms}
 
 
 @torch.no_grad()
-def of_run(run: Run, image_ids: list[int]) -> dict[str, Any]:
+def anchors_and_proposals(run: Run, image_ids: list[int]) -> dict[str, Any]:
     """The anchors around the centre of a cell, and for each image its objectness [h, w] and best proposals.
 
     Cell i is centred on pixel stride x i of the network's image. scale: size of a pixel of that image in original

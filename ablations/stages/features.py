@@ -54,8 +54,8 @@ def with_maps(batch: Batch, maps: list[Tensor], stride: int) -> Batch:
     """The batch with maps in place of its images, padded by zeros where the images are padded."""
     height, width = (side // stride for side in batch.images.shape[-2:])
     padded = torch.zeros(len(maps), height, width, maps[0].shape[-1])
-    for cells, of_image in zip(padded, maps, strict=True):
-        cells[: of_image.shape[0], : of_image.shape[1]] = of_image
+    for cells, feature in zip(padded, maps, strict=True):
+        cells[: feature.shape[0], : feature.shape[1]] = feature
     return dataclasses.replace(batch, images=padded.permute(0, 3, 1, 2))
 
 

@@ -60,10 +60,10 @@ def choose(rows: list[dict]) -> dict[str, int]:
     """Of rows with `setting`, `forward` and `backward` of several cases, the setting that is best over all."""
     totals: dict[str, float] = {}
     for case in {row["case"] for row in rows}:
-        of_case = [row for row in rows if row["case"] == case]
+        case_rows = [row for row in rows if row["case"] == case]
         for part in ("forward", "backward"):
-            best = min(row[part] for row in of_case)
-            for row in of_case:
+            best = min(row[part] for row in case_rows)
+            for row in case_rows:
                 key = json.dumps(row["setting"])
                 totals[key] = totals.get(key, 0) + row[part] / best
     return json.loads(min(totals, key=lambda key: totals[key]))
