@@ -111,7 +111,7 @@ torture: $(INSTALLED_DEV) ## kill a tiny study 50 times, flip bits in its files,
 	$(PY) -m tests.torture
 
 figures: $(INSTALLED) ## redraw the figures of ops/README.md and data/README.md
-	$(PY) -m ops.figures
+	$(PY) -m ops.drawings
 	$(PY) -m data.sheet data/sheet.png
 
 lock: $(INSTALLED) ## write pylock.toml: the installed versions of all dependencies except torch and torchvision

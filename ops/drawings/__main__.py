@@ -1,4 +1,4 @@
-"""`python -m ops.figures`: the drawings of ops/README.md, computed by `geometry.py` and written to ops/drawings/."""
+"""`python -m ops.drawings`: the drawings of ops/README.md, computed by `geometry.py` and written to this folder."""
 
 import math
 from pathlib import Path
@@ -9,10 +9,10 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.patches import Rectangle
 
-from . import geometry
-from .command import run_command
+from .. import geometry
+from ..command import run_command
 
-FOLDER = Path(__file__).parent / "drawings"
+FOLDER = Path(__file__).parent
 # The operators' colours are those of the reports' figures; their lightness differs, for grey print.
 ALIGN, WARP, POOL = "#004488", "#44AA99", "#DDAA33"
 SAMPLE, GREY, INK = "#B2182B", "#999999", "#1a1a1a"
@@ -23,7 +23,6 @@ BINS = 3
 
 def main() -> None:
     """Draw everything."""
-    FOLDER.mkdir(exist_ok=True)
     pyplot.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
     for draw in (operators, displacement, centres, redundancy):
         figure = draw()
