@@ -181,7 +181,7 @@ class Scheduler:
         try:
             self.progress.write(f"FAILED {job.name}: {explain(error)}")
         finally:
-            if distributed.desynchronised():
+            if distributed.desynchronised(error):
                 distributed.abort_all_ranks()
         if isinstance(error, WorkerLost):
             mark_failed(job.folder, explain(error))

@@ -29,8 +29,6 @@ from ablations.errors import ConfigError, Desynchronised, Stopped, TrainingError
 END = -1
 """Broadcast in place of a step's number: this training is over."""
 
-_desynchronised = False
-
 
 @dataclass(frozen=True)
 class Command:
@@ -97,7 +95,7 @@ class SharedTraining:
         if self.device is None:
             return
         if error is not None and not isinstance(error, Stopped | TrainingError):
-            raise _desynchronise() from error
+            raise Desynchronised from error
         dist.broadcast(torch.tensor(END, device=self.device), 0)
 
     def start_step(self, step: int, module: nn.Module, scale: Tensor) -> None:
@@ -118,21 +116,19 @@ def collective() -> Iterator[None]:
         yield
     except Exception as error:
         if world_size() > 1:
-            raise _desynchronise() from error
+            raise Desynchronised from error
         raise
 
 
-def desynchronised() -> bool:
-    """Whether the other ranks wait for a broadcast that never comes, whatever error has arrived here."""
-    return _desynchronised
+def desynchronised(error: BaseException | None) -> bool:
+    """Whether an error left the other ranks waiting for a broadcast that never comes.
 
-
-def _desynchronise() -> Desynchronised:
-    """The error to raise where rank 0 leaves a collective operation early. It is also remembered: on a full disk,
-    closing a file on the way out raises another error in its place."""
-    global _desynchronised
-    _desynchronised = True
-    return Desynchronised()
+    It need not be Desynchronised itself: on a full disk, closing a file on the way out raises another error in its
+    place.
+    """
+    while error is not None and not isinstance(error, Desynchronised):
+        error = error.__context__
+    return error is not None
 
 
 def abort_all_ranks() -> NoReturn:

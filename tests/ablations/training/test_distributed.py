@@ -129,7 +129,6 @@ def test_rank_0_aborts_all_ranks_once_desynchronised_whatever_error_arrives(tmp_
         raise SystemExit(1)
 
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(distributed, "_desynchronised", False)
     monkeypatch.setattr(distributed, "abort_all_ranks", abort_all_ranks)
     outcome = Outcome()
     job = Job("a job", tmp_path, fail_in_a_collective, frozenset())
