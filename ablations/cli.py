@@ -13,7 +13,7 @@ import hydra
 from omegaconf import OmegaConf
 
 from ablations import exhibits
-from ablations.config.loading import mistakes_beside, validate
+from ablations.config.loading import mistakes_beside
 from ablations.config.overrides import CONF, Unreadable, composer, group_options, overrides_of_runs
 from ablations.config.schema import Config
 from ablations.config.study import Compose, compose_study, key_of, single_run
@@ -104,8 +104,8 @@ def prepare_one(overrides: list[str], compose: Compose) -> Request:
     """What one run or study is asked to be; its precision is not resolved yet, or torch would have to be imported."""
     composed = compose(overrides)
     if composed.study is None:
-        return Request([single_run(composed, overrides, validate)])
-    study, runs = compose_study(composed, overrides, compose, validate)
+        return Request([single_run(composed, overrides)])
+    study, runs = compose_study(composed, overrides, compose)
     exhibits.check_names(study)
     return Request(runs, exhibits.fitting(study, runs[0].config.data.kind))
 

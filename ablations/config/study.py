@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from omegaconf import DictConfig
 from pydantic import Field
 
-from ablations.config.loading import from_hydra, parse, to_plain
+from ablations.config.loading import parse, to_plain, validate
 from ablations.config.mistakes import describe_mismatch
 from ablations.config.schema import EXECUTION_SETTINGS, Config, digest
 from ablations.config.unused_settings import unused_settings
@@ -18,7 +18,6 @@ from ablations.errors import ConfigError
 from ablations.records.schema import EXACT, Arm, Floor, Hypothesis, flatten
 
 Compose = Callable[[list[str]], DictConfig]
-Read = Callable[[DictConfig], Config]
 
 UNNAMED = ("seed", "study", *EXECUTION_SETTINGS)
 """What a user may set on the command line without giving a single run another name."""
@@ -62,9 +61,9 @@ def key_of(override: str) -> str:
     return override.lstrip("+").partition("=")[0]
 
 
-def single_run(composed: DictConfig, overrides: list[str], read: Read = from_hydra) -> Run:
+def single_run(composed: DictConfig, overrides: list[str]) -> Run:
     """The run that a command line without a study asks for, named by what it sets. Raises ConfigError."""
-    config = read(composed)
+    config = validate(composed)
     raise_mistakes(without_effect([config], overrides, study=False))
     return Run("single", run_name(overrides), config)
 
@@ -80,12 +79,11 @@ def run_name(overrides: list[str]) -> str:
     return name if name in (written.lower(), "default") else f"{name}-{digest(named)}"
 
 
-def compose_study(
-    composed: DictConfig, overrides: list[str], compose: Compose, read: Read = from_hydra
-) -> tuple[Study, list[Run]]:
+def compose_study(composed: DictConfig, overrides: list[str], compose: Compose) -> tuple[Study, list[Run]]:
     """The study that was asked for and its runs, seed by seed, so that a study cut short is still balanced.
 
-    overrides: what the user typed; compose(overrides) gives the configuration that they amount to.
+    overrides: what the user typed; compose(overrides) gives the configuration that they amount to. As in a single run,
+    precision=auto is not resolved yet: that needs torch.
     Raises ConfigError when the user sets what the study varies, or when arms differ in anything undeclared.
     """
     study = _read(to_plain(composed.study))
@@ -99,7 +97,7 @@ def compose_study(
     arms = {}
     for name, arm in study.arms.items():
         try:
-            arms[name] = read(compose([*overrides, *arm.overrides]))
+            arms[name] = validate(compose([*overrides, *arm.overrides]))
         except ConfigError as error:
             mistakes += str(error).splitlines()
     if len(arms) == len(study.arms):

@@ -26,7 +26,7 @@ from reports.figures.style import Figures
 from reports.load import read_study
 
 TINY = ["budget=smoke", "budget.seeds=1", "budget.train_images=8", "budget.val_images=4", "device=cpu"]
-TINY += ["budget.rpn.steps=1", "model.proposals=20"]
+TINY += ["precision=float32", "budget.rpn.steps=1", "model.proposals=20"]
 
 
 @pytest.fixture

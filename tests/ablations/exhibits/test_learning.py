@@ -13,7 +13,7 @@ from ablations.stages.make import make_backbone, make_proposals
 from ablations.stages.store import stages_of
 
 TINY = ["budget=smoke", "budget.seeds=1", "budget.train_images=8", "budget.val_images=4", "device=cpu"]
-TINY += ["budget.rpn.steps=1", "budget.train.steps=4", "model.score_threshold=0.02"]
+TINY += ["precision=float32", "budget.rpn.steps=1", "budget.train.steps=4", "model.score_threshold=0.02"]
 
 
 @pytest.mark.slow
