@@ -32,65 +32,47 @@ NUM_SAMPLES = 12
 
 
 def execute_requests(requests: list[Request]) -> int:
-    """Executes single runs in parallel, then one study after another; returns the exit code.
+    """Executes all single runs at once, so that they share the machine, and then one study after another. Returns the
+    exit code: 0 if everything is done, 1 if something failed, 2 if a request cannot work, 130 after a stop on request.
 
-    It is 0 if everything is done, 1 if something failed, 2 if a request cannot work, and 130 after a stop on request.
+    Of several processes that torchrun started, rank 0 does so. Raises ConfigError if they cannot share the work.
     """
-    if distributed.world_size() == 1:
-        return run_requests(requests)
-    try:
+    if distributed.world_size() > 1 and requests:
         for request in requests:
             distributed.check_config(request.runs[0].config)
-    except ConfigError as error:
-        return refuse(error)
-    if not requests:
-        return 0
-    distributed.init_process_group(choose_device(requests[0].runs[0].config.device)[0])
-    if distributed.rank() > 0:
-        return worker_loop()
-    try:
-        return run_requests(requests)
-    finally:
-        distributed.destroy_process_group()
-
-
-def run_requests(requests: list[Request]) -> int:
-    """Executes the single runs of all requests at once, so that they share the machine, and then the studies."""
+        distributed.init_process_group(choose_device(requests[0].runs[0].config.device)[0])
+        if distributed.rank() > 0:
+            return worker_loop()
     singles = {run.folder: run for request in requests if request.study is None for run in request.runs}
     merged = [Request(list(singles.values()))] if singles else []
     merged += [request for request in requests if request.study is not None]
     exit_code = 0
-    for request in merged:
-        try:
-            exit_code = max(exit_code, run_request(request))
-        except (ConfigError, RecordError) as error:
-            exit_code = max(exit_code, refuse(error))
-        if exit_code == INTERRUPTED:
-            break
+    try:
+        for request in merged:
+            try:
+                exit_code = max(exit_code, execute_request(request))
+            except (ConfigError, RecordError) as error:
+                exit_code = max(exit_code, refuse(error))
+            if exit_code == INTERRUPTED:
+                break
+    finally:
+        distributed.destroy_process_group()
     return exit_code
 
 
-def run_request(request: Request) -> int:
-    """Executes the runs and, of a study, the exhibits; prints what is found and where the files are."""
+def execute_request(request: Request) -> int:
+    """Executes single runs, or a study's runs and exhibits; prints what is found and where the files are."""
     runs, study = request.runs, request.study
-    config = runs[0].config
-    print(describe(config))
-    if study is None:
-        outcome = execute(runs)
-        track(runs, outcome)
-        show_runs({run.folder: run for run in runs}, outcome.records)
-        print(offline_note(runs), end="")
-        return conclude(outcome)
-    print(f"study {study.name}: {len(study.arms)} arms x {len(runs) // len(study.arms)} seeds; {cost(runs)}")
-    start_study(study, runs)
-    outcome = execute(runs, exhibits_of(study, runs))
+    print(describe(runs[0].config))
+    if study is not None:
+        print(f"study {study.name}: {len(study.arms)} arms x {len(runs) // len(study.arms)} seeds; {cost(runs)}")
+        start_study(study, runs)
+    outcome = execute(runs, () if study is None else exhibits_of(study, runs))
     track(runs, outcome)
-    if not outcome.interrupted:
-        publish_report(study.name, config, write_report)
-    folder = runs[0].folder.parent.parent
-    if not outcome.interrupted:
-        print(verdict_text(folder))
-    print(f"records: {folder}\nreport:  {report_command(folder)}")
+    if study is None:
+        show_runs({run.folder: run for run in runs}, outcome.records)
+    else:
+        show_study(request, outcome.interrupted)
     print(offline_note(runs), end="")
     return conclude(outcome)
 
@@ -113,6 +95,15 @@ def show_runs(runs: dict[Path, Run], records: dict[Path, RunRecord]) -> None:
             print(f"{record.num_parameters:,} parameters\n{table(record)}\n{where}")
         else:
             print(f"{headline(record)}  {picture or folder}")
+
+
+def show_study(request: Request, interrupted: bool) -> None:
+    """Prints a study's verdicts, once it was not interrupted, and where its files are; shows the tracker its report."""
+    folder = request.folder
+    if not interrupted:
+        publish_report(folder.name, request.runs[0].config, write_report)
+        print(verdict_text(folder))
+    print(f"records: {folder}\nreport:  {report_command(folder)}")
 
 
 def cost(runs: list[Run]) -> str:
