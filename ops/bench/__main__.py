@@ -61,12 +61,12 @@ def main() -> None:
     if not chosen and not whole:
         raise SystemExit(f"--only: expected part of a case's, operator's or model's name, got {options.only!r}")
     for case in chosen:
-        for kind in ("proposals", "uniform"):
+        for kind in ("uniform",) if options.tiny else ("proposals", "uniform"):
             boxes = make_boxes(case, kind, device)
             expected = wanted(case, boxes, device)
             for num_threads in dict.fromkeys(threads):
                 torch.set_num_threads(num_threads)
-                rows = measure(case, boxes, expected, device, options.rounds)
+                rows = measure(case, boxes, expected, device, options.rounds, repeats=1 if options.tiny else 3)
                 about = {"boxes": kind, "threads": num_threads, "copy": copy_seconds(case.compulsory_bytes, device)}
                 record["rows"] += [about | row for row in rows]
                 report_progress(record["rows"][-len(rows) :])
@@ -156,8 +156,11 @@ def timed(function, device: torch.device) -> float:
     return time.perf_counter() - begin
 
 
-def measure(case: Case, boxes: torch.Tensor, expected, device: torch.device, rounds: int) -> list[dict]:
-    """One row per contender: its parity and, where that holds, its forward and backward times in seconds."""
+def measure(case: Case, boxes: torch.Tensor, expected, device: torch.device, rounds: int, repeats: int) -> list[dict]:
+    """One row per contender: its parity and, where that holds, its forward and backward times in seconds.
+
+    repeats: how often short passes are timed in each of the rounds
+    """
     prepared, rows = [], []
     for contender in contenders(case, device):
         maps = make_maps(case, device, contender.channels_last)
@@ -185,7 +188,7 @@ def measure(case: Case, boxes: torch.Tensor, expected, device: torch.device, rou
     for _ in range(rounds):
         for row, (contender, maps, grad) in zip(rows, prepared, strict=True):
             if row["parity"]:
-                take_turn(row, contender, maps, boxes, grad, device)
+                take_turn(row, contender, maps, boxes, grad, device, repeats)
     if device.type == "cuda":
         for row, (contender, maps, grad) in zip(rows, prepared, strict=True):
             if row["parity"]:
@@ -215,10 +218,10 @@ def replay(row: dict, contender: Contender, maps, boxes, grad) -> None:
             row[key] = None
 
 
-def take_turn(row: dict, contender: Contender, maps, boxes, grad, device: torch.device) -> None:
-    """Time one forward and one backward pass; on a CPU short ones three times in a row, for warm caches."""
+def take_turn(row: dict, contender: Contender, maps, boxes, grad, device: torch.device, repeats: int) -> None:
+    """Time one forward and one backward pass; short ones several times in a row, for warm caches."""
     out = contender.call(maps, boxes)
-    for _ in range(3 if out.numel() < 1 << 21 else 1):
+    for _ in range(repeats if out.numel() < 1 << 21 else 1):
         row["forward"].append(timed(lambda: contender.call(maps, boxes), device))
         row["backward"].append(
             timed(lambda: torch.autograd.grad(out, maps, grad, retain_graph=True, allow_unused=True), device)
