@@ -14,7 +14,7 @@ from ablations.config import validation
 from ablations.config.loading import from_hydra
 from ablations.config.schema import LauncherConfig
 from ablations.errors import ConfigError, Stopped, TrainingError, WorkerLost
-from ablations.execution.cluster import POLL
+from ablations.execution.cluster import POLL, RequeuedCall
 from ablations.execution.launchers import make_launcher
 from ablations.execution.local import ONE_REQUEST, LocalLauncher, stop_signals
 from ablations.machine import visible_gpus
@@ -211,22 +211,23 @@ class Place:
     def __init__(self, folder):
         self.folder = folder
 
+    def write_step(self, step):
+        write_status(self.folder, Status("test", "running", "training", step, 9, 0, 1, "", "", ""))
 
-def work_for_ever(place, ends, advances):
-    """Counts its attempts in place.folder, and ends in attempt `ends`; each gets further only if it `advances`."""
+
+def work_until_the_time_limit(place):
+    """Counts its attempts in place.folder; the first one is at step 5 when its time limit comes."""
     attempts = len(list(place.folder.glob("attempt*"))) + 1
     (place.folder / f"attempt{attempts}").touch()
-    step = attempts if advances else 5
-    write_status(place.folder, Status("test", "running", "training", step, 9, 0, 1, "", "", ""))
-    while attempts < ends:
+    place.write_step(5)
+    while attempts < 2:
         time.sleep(0.1)
     return attempts
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("advances", [True, False])
-def test_a_slurm_job_goes_on_after_its_time_limit_as_long_as_it_advances(compose, tmp_path, monkeypatch, advances):
-    """With submitit's executor for this machine: it signals as Slurm does, and starts the job again."""
+@pytest.fixture
+def time_limit(compose, tmp_path, monkeypatch):
+    """A launcher with submitit's executor for this machine: it signals as Slurm does, and starts the job again."""
     pytest.importorskip("submitit")
     monkeypatch.chdir(tmp_path)
     cluster = LauncherConfig("submitit", cluster="local", options={"timeout_min": 1})
@@ -234,16 +235,35 @@ def test_a_slurm_job_goes_on_after_its_time_limit_as_long_as_it_advances(compose
     launcher = make_launcher(config, 1, never)
     launcher.submitter._executor.parameters["signal_delay_s"] = 48  # so that the signal comes after 12: torch is slow
     (tmp_path / "work").mkdir()
-    try:
-        future = launcher.submit(work_for_ever, Place(tmp_path / "work"), 3 if advances else 9, advances)
-        if advances:
-            assert launcher.result(future) == 3
-        else:
-            with pytest.raises(TrainingError, match="3 times at step 5: raise launcher.options.timeout_min"):
-                launcher.result(future)
-    finally:
-        launcher.close()
+    yield launcher
+    launcher.close()
     assert not (tmp_path / "submitit").exists(), "what submitit wrote is removed"
+
+
+@pytest.mark.slow
+def test_a_slurm_job_goes_on_after_its_time_limit(time_limit, tmp_path):
+    assert time_limit.result(time_limit.submit(work_until_the_time_limit, Place(tmp_path / "work"))) == 2
+
+
+@pytest.mark.slow
+def test_a_slurm_job_that_gets_nowhere_is_ended_with_advice(time_limit, tmp_path, monkeypatch):
+    """From its third attempt on; the first two are told in the next test."""
+    submit = time_limit.submitter.submit
+    monkeypatch.setattr(time_limit.submitter, "submit", lambda _, *job: submit(RequeuedCall(step=5, stuck=1), *job))
+    future = time_limit.submit(work_until_the_time_limit, Place(tmp_path / "work"))
+    with pytest.raises(TrainingError, match="3 times at step 5: raise launcher.options.timeout_min"):
+        time_limit.result(future)
+
+
+def test_attempts_that_end_at_the_same_step_are_counted_until_one_advances(tmp_path):
+    pytest.importorskip("submitit")
+    place, attempt = Place(tmp_path), RequeuedCall()
+    for step, stuck in ((3, 0), (3, 1), (5, 0), (5, 1)):
+        place.write_step(step)
+        attempt = attempt.checkpoint(None, work_until_the_time_limit, (place,)).function
+        assert attempt == RequeuedCall(step, stuck)
+    with pytest.raises(TrainingError, match="3 times at step 5"):
+        attempt.checkpoint(None, work_until_the_time_limit, (place,))
 
 
 @pytest.mark.parametrize(
