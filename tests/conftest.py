@@ -3,6 +3,9 @@
 import copy
 import functools
 import io
+import os
+import shlex
+import shutil
 import signal
 from pathlib import Path
 
@@ -26,6 +29,36 @@ def default_signals():
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+CACHED_COMPILER = """#!/bin/sh
+# {compiler}, but a library that it has made once of the kernels' sources is copied.
+case "$*" in *"/ops/cpu/compiled.c "*" -o "*) ;; *) exec {compiler} "$@" ;; esac
+for target; do :; done
+library={libraries}/$({{ echo "${{*%"$target"}}"; cat {sources}/*.c; }} | cksum | tr " " -)
+[ -e "$library" ] && exec cp "$library" "$target"
+{compiler} "$@" || exit
+cp "$target" "$library.$$" && mv "$library.$$" "$library"
+"""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cached_compiler(tmp_path_factory):
+    """Every process that pools builds the C kernels anew, which takes seconds; those of the tests share them."""
+    compiler = os.environ.get("CC") or "cc"
+    if shutil.which(shlex.split(compiler)[0]) is None:
+        yield
+        return
+    session = tmp_path_factory.getbasetemp()
+    libraries = (session.parent if "PYTEST_XDIST_WORKER" in os.environ else session) / "libraries"
+    libraries.mkdir(exist_ok=True)
+    script = tmp_path_factory.mktemp("compiler") / "cc"
+    paths = {"libraries": shlex.quote(str(libraries)), "sources": shlex.quote(str(CONF.parent / "ops/cpu"))}
+    script.write_text(CACHED_COMPILER.format(compiler=compiler, **paths))
+    script.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CC", shlex.quote(str(script)))
+        yield
 
 
 @pytest.fixture(autouse=True)
