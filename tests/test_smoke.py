@@ -16,12 +16,14 @@ from PIL import Image
 from torch import nn
 from torchvision.models.resnet import Bottleneck, resnet50
 
+from ablations import cli, export
 from tests import torture
+from tests.commands import command
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 
-TINY = ["budget=smoke", "budget.train_images=16", "budget.val_images=6", "budget.train.steps=3"]
+TINY = ["budget=smoke", "budget.train_images=16", "budget.val_images=6", "budget.train.steps=3", "threads=1"]
 on_the_study = pytest.mark.xdist_group("study")
 """Tests of the fixture `study` run in one process, so that it is made once."""
 
@@ -30,9 +32,14 @@ SECRET = "a-key-that-nobody-else-must-see-0123456789"
 
 def run(*arguments, module=None):
     """Runs `python run.py ...` or `python -m module ...` in a process of its own."""
-    command = [sys.executable, *(["-m", module] if module else ["run.py"]), *arguments]
+    started = [sys.executable, *(["-m", module] if module else ["run.py"]), *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_API_KEY": SECRET}
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    return subprocess.run(started, cwd=ROOT, capture_output=True, text=True, env=environment)
+
+
+def run_here(*arguments, main=lambda given: cli.main(given, "")):
+    """The same without a process for the command itself: (exit code, standard output, standard error)."""
+    return command(main, list(arguments))
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +75,8 @@ def test_a_packed_study_gives_others_the_same_report(study, tmp_path):
     archive, others = tmp_path / "study.zip", tmp_path / "others"
     done = run("roialign", "--outputs", str(outputs), "--out", str(archive), module="ablations.export")
     assert done.returncode == 0, done.stderr
-    done = run("--unpack", str(archive), "--outputs", str(others), module="ablations.export")
-    assert done.returncode == 0, done.stderr
+    code, _, err = run_here("--unpack", str(archive), "--outputs", str(others), main=export.main)
+    assert code == 0, err
     done = run("roialign", "--outputs", str(others), "--out", str(tmp_path / "again"), module="reports")
     assert done.returncode == 0, done.stderr
     again = tmp_path / "again/roialign"
@@ -90,15 +97,15 @@ def test_a_packed_study_gives_others_the_same_report(study, tmp_path):
 
 
 @on_the_study
-def test_finished_runs_are_not_executed_again_and_a_lost_one_is_reproduced(study):
-    outputs, _ = study
+def test_finished_runs_are_not_executed_again_and_a_lost_one_is_reproduced(study, tmp_path):
+    outputs = shutil.copytree(study[0], tmp_path / "outputs")
     lost = outputs / "roialign/align-16/seed1/run.json"
     before, kept = torture.timeless(lost), outputs / "roialign/pool-16/seed1/run.json"
     stamp = kept.stat().st_mtime_ns
     lost.unlink()
-    again = run("study=roialign", *TINY, f"outputs={outputs}")
-    assert again.returncode == 0, again.stderr
-    assert "7 of 8 runs are done already" in again.stdout
+    code, out, err = run_here("study=roialign", "study.exhibits=[]", *TINY, "workers=1", f"outputs={outputs}")
+    assert code == 0, err
+    assert "7 of 8 runs are done already" in out
     assert kept.stat().st_mtime_ns == stamp
     assert torture.timeless(lost) == before
 
@@ -116,9 +123,9 @@ def test_ray_gives_the_same_records(study, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "local")  # not one that happens to run on this machine
     outputs, _ = study
     folder = tmp_path / "ray"
-    done = run("study=roialign", "launcher=ray", *TINY, "budget.seeds=1", f"outputs={folder}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "launcher ray" in done.stdout
+    code, out, err = run_here("study=roialign", "launcher=ray", *TINY, "budget.seeds=1", f"outputs={folder}")
+    assert code == 0, out + err
+    assert "launcher ray" in out
     records = list(folder.glob("roialign/*/seed*/run.json"))
     assert len(records) == 4
     for path in records:
@@ -132,8 +139,8 @@ def test_submitit_gives_the_same_records(study, tmp_path):
     pytest.importorskip("submitit")
     outputs, _ = study
     arm = ["model=toy_fpn_head", "roi=pool", "split=test"]
-    done = run(*arm, "launcher=submitit", "launcher.cluster=local", *TINY, f"outputs={tmp_path}")
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, out, err = run_here(*arm, "launcher=submitit", "launcher.cluster=local", *TINY, f"outputs={tmp_path}")
+    assert code == 0, out + err
     (path,) = tmp_path.glob("single/*/seed0/run.json")
     local = outputs / "roialign/pool-16/seed0/run.json"
     of_the_arm = {"study": "roialign", "arm": "pool-16"}
@@ -157,14 +164,14 @@ def test_a_resnet_is_fine_tuned_on_a_folder_of_pictures(tmp_path):
     for block in (block for block in network.modules() if isinstance(block, Bottleneck)):
         nn.init.zeros_(block.bn3.weight)  # or random layers without trained statistics would blow the features up
     torch.save(network.state_dict(), tmp_path / "resnet50.pth")
-    done = run(
+    code, out, err = run_here(
         *("model=r50_c4", f"model.weights={tmp_path}/resnet50.pth", "model.rois_per_image=8", "model.proposals=8"),
         *("data=coco", f"data.root={tmp_path}/pictures", "data.image_size=64", f"outputs={tmp_path / 'outputs'}"),
         *("budget=finetune", "budget.rpn.steps=2", "budget.train.steps=2", "precision=float32"),
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "AP75" in done.stdout and "mask" in done.stdout
-    folder = Path(done.stdout.rpartition("files: ")[2].strip())
+    assert code == 0, out + err
+    assert "AP75" in out and "mask" in out
+    folder = Path(out.rpartition("files: ")[2].strip())
     assert (folder / "picture.png").is_file()
     path = folder / "run.json"
     record = json.loads(path.read_text())
@@ -184,14 +191,14 @@ def test_mistakes_are_told_in_a_line_each_and_nothing_is_begun(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 def test_killing_a_study_ends_its_workers_and_loses_nothing(study, tmp_path):
     """A short version of tests/torture.py: killed within a stage and within a run, a study ends as if undisturbed."""
-    command = ["study=roialign", *TINY, "budget.seeds=1", "checkpoint.steps=1"]
-    process = torture.start(command, tmp_path)
+    arguments = ["study=roialign", "study.exhibits=[]", *TINY, "budget.seeds=1", "checkpoint.steps=1", "workers=1"]
+    process = torture.start(arguments, tmp_path)
     assert torture.kill_when(process, lambda: any(tmp_path.glob("stages/.partial-*/checkpoint.safetensors")))
 
     def within_the_third_run() -> bool:
         return len(torture.records(tmp_path)) >= 2 and any(tmp_path.glob("roialign/*/*/checkpoint.safetensors"))
 
-    process = torture.start(command, tmp_path)
+    process = torture.start(arguments, tmp_path)
     while not within_the_third_run():
         assert process.poll() is None
         time.sleep(0.01)
@@ -204,7 +211,7 @@ def test_killing_a_study_ends_its_workers_and_loses_nothing(study, tmp_path):
     assert workers and not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
     before = torture.records(tmp_path)
-    assert torture.start(command, tmp_path).wait() == 0
+    assert torture.start(arguments, tmp_path).wait() == 0
     after = torture.records(tmp_path)
     assert len(before) >= 2 and all(after[path] == before[path] for path in before)
     resumed = [path for path in after if json.loads(path.read_text())["provenance"]["resumed"]]

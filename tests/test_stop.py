@@ -46,7 +46,7 @@ def test_a_study_stops_on_signals_and_survives_a_killed_worker(tmp_path):
         assert sorted(states(tmp_path)) == ["failed", "stopped", "stopped"]
         assert "run the same command again to continue" in output.read_text()
 
-        process = torture.start(LONG, tmp_path)
+        process = torture.start([*LONG, "workers=1"], tmp_path)
         logs = lambda: [path.read_text() for path in tmp_path.glob("roialign/*/seed0/log.txt")]  # noqa: E731
         until(lambda: any("resuming at step" in log for log in logs()), process)
         for number in (signal.SIGTERM, signal.SIGINT):  # two of one kind at once would count as one

@@ -15,11 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 from ablations.config.loading import from_hydra
+from ablations.config.study import single_run
 from ablations.errors import ConfigError
 from ablations.execution import distributed_worker
 from ablations.execution.jobs import Job
 from ablations.execution.launchers import InProcessLauncher
-from ablations.execution.scheduler import Outcome, Scheduler
+from ablations.execution.scheduler import Outcome, Scheduler, execute
 from ablations.training import distributed
 
 ROOT = Path(__file__).parents[3]
@@ -54,8 +55,8 @@ runpy.run_path("run.py", run_name="__main__")
 steps."""
 
 
-def run(*arguments, module=(), script="run.py"):
-    command = [sys.executable, *(["-m", *module] if module else []), str(script), *arguments]
+def run(*arguments, script="run.py"):
+    command = [sys.executable, "-m", *TORCHRUN, str(script), *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
@@ -66,11 +67,12 @@ def result(outputs):
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(tmp_path):
+def test_two_processes_train_what_one_does(compose, tmp_path):
     """45 validation images are three batches of 20, so that the two processes' shares differ in length."""
-    alone = run(*TINY, *SHARED, f"outputs={tmp_path / 'one'}")
-    together = run(*TINY, *SHARED, f"outputs={tmp_path / 'two'}", module=TORCHRUN)
-    assert alone.returncode == 0, alone.stdout + alone.stderr
+    overrides = [*TINY, *SHARED, f"outputs={tmp_path / 'one'}"]
+    alone = single_run(compose(overrides), overrides)
+    assert not execute([alone], launch=lambda config, _, stop: InProcessLauncher(config.threads, stop)).failures
+    together = run(*TINY, *SHARED, f"outputs={tmp_path / 'two'}")
     assert together.returncode == 0, together.stdout + together.stderr
     assert together.stdout.count("run 1 of 1") == 1  # only rank 0 prints
     (lines, record, weights), (same_lines, same, again) = result(tmp_path / "one"), result(tmp_path / "two")
@@ -95,7 +97,7 @@ def test_ranks_share_the_proposals_and_an_error_of_rank_0_ends_all_and_is_record
     script = tmp_path / "witness.py"
     script.write_text(WITNESS)
     started = time.monotonic()
-    ended = run(str(tmp_path / "notes"), *TINY, *SHARED, f"outputs={tmp_path}", module=TORCHRUN, script=script)
+    ended = run(str(tmp_path / "notes"), *TINY, *SHARED, f"outputs={tmp_path}", script=script)
     assert ended.returncode == 1 and time.monotonic() - started < 120, ended.stdout + ended.stderr
     assert "the disk is full (somewhere): make room, then run the same command again to continue" in ended.stdout
     (path,) = tmp_path.glob("single/*/seed0/status.json")
