@@ -1,11 +1,12 @@
-"""`python tests/ops/triton_kernels/compile_ahead.py 90`: compile every kernel for sm_90 without a GPU, look
-at the result.
+"""`python tests/ops/triton_kernels/compile_ahead.py 80 90`: compile every kernel for sm_80 and sm_90 without a GPU,
+look at the result.
 
 Fails where a kernel spills registers to local memory, does not load feature maps 16 bytes at a time, or adds gradients
 in another way than by reductions without a result, from sm_90 on four floats at a time.
 
 With a Triton other than the installed one, each of which brings a ptxas of its own:
-`pip install --no-deps --target DIR triton==3.9.0`, then `PYTHONPATH=DIR:. python tests/ops/compile_ahead.py 90`.
+`pip install --no-deps --target DIR triton==3.9.0`, then
+`PYTHONPATH=DIR:. python tests/ops/triton_kernels/compile_ahead.py 90`.
 """
 
 import re
@@ -62,29 +63,29 @@ def compiled(kernel, dtype: str, arch: int, accumulate: bool = False, maxnreg: i
     return triton.compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": 4, "maxnreg": maxnreg})
 
 
-def inspected(cubin: bytes, option: str) -> str:
-    """What cuobjdump says of a compiled kernel: "-res-usage" or "-sass"."""
+def inspected(cubin: bytes, *options: str) -> str:
+    """What cuobjdump says of a compiled kernel: "-res-usage", "-sass" or both."""
     tool = re.sub(r"driver\.py$", "bin/cuobjdump", nvidia_backend)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        return subprocess.run([tool, option, file.name], capture_output=True, text=True, check=True).stdout
+        return subprocess.run([tool, *options, file.name], capture_output=True, text=True, check=True).stdout
 
 
 def check(name: str, kernel, dtype: str, arch: int, wanted: str | None, **constants) -> list[str]:
     """What is wrong with one kernel: messages, none where all is well. `wanted` is looked for in its machine code."""
     cubin, label = compiled(kernel, dtype, arch, **constants).asm["cubin"], f"{name} {dtype} {constants} sm_{arch}"
     problems = []
-    if any(int(size) for size in re.findall(r"(?:STACK|LOCAL):(\d+)", inspected(cubin, "-res-usage"))):
+    listing = inspected(cubin, "-res-usage", *([] if wanted is None else ["-sass"]))
+    if any(int(size) for size in re.findall(r"(?:STACK|LOCAL):(\d+)", listing)):
         problems.append(f"{label}: uses local memory")
-    if wanted is not None and not re.search(wanted, inspected(cubin, "-sass")):
+    if wanted is not None and not re.search(wanted, listing):
         problems.append(f"{label}: no {wanted} in its machine code")
     return problems
 
 
-def main() -> None:
-    """Check all kernels for the architecture given on the command line."""
-    arch = int(sys.argv[1])
+def check_all(arch: int) -> list[str]:
+    """What is wrong with any of the kernels."""
     loads = r"LDG\.E[\w.]*\.128"
     reds = r"REDG\.E\.ADD\.F32x4" if arch >= 90 else r"RED\.E\.ADD\.F32"
     tile = {"P": 7, "Q": 7, "TILE": TILE}
@@ -106,10 +107,9 @@ def main() -> None:
         scalar = {"P": 7, "Q": 7, "SAMPLING": 2, "LEVELS": 4, "BLOCK": peer.BLOCK}
         problems += check("scalar", peer.scalar_forward, dtype, arch, None, **scalar)
         problems += check("scalar", peer.scalar_backward, dtype, arch, None, accumulate=True, **scalar)
-    if problems:
-        sys.exit("\n".join(problems))
+    return problems
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    main()
+    sys.exit("\n".join(problem for arch in sys.argv[1:] for problem in check_all(int(arch))) or None)
