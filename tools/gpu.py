@@ -46,7 +46,7 @@ def steps(out: Path, tiny: bool) -> list[Step]:
     trial = ["--tiny", "--rounds", "1", "--device", "cpu"] if tiny else []
     if tiny:
         tests += ["-k", "install"]
-        step += ["--device", "cpu", "--side", "64", "--images", "1", "--rounds", "1", "--warm-up", "0", "--no-compile"]
+        step += ["--device", "cpu", "--side", "32", "--images", "1", "--rounds", "1", "--warm-up", "0", "--no-compile"]
         brief = ["budget.train_images=8", "budget.val_images=4", "budget.train.steps=2", "budget.rpn.steps=2"]
         study = ["run.py", "budget=smoke", *brief, f"outputs={outputs}"]
     operators = ["-m", "ops.bench", "--out", str(out / "operators"), *trial]
