@@ -12,7 +12,7 @@ NOTEBOOK = json.loads((ROOT / "docs/slides.ipynb").read_text(encoding="utf-8"))
 CODE = [cell for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
 TINY = [
     *("budget=smoke", "budget.train_images=16", "budget.val_images=6", "budget.seeds=1"),
-    *("budget.rpn.steps=2", "budget.train.steps=2"),
+    *("budget.rpn.steps=2", "budget.train.steps=2", "workers=1"),
 ]
 
 
