@@ -17,7 +17,7 @@ ABLATIONS := $(addprefix ablation-,$(STUDIES) $(LONG_STUDIES))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # targets share one virtual environment and, in studies, all cores
-.PHONY: help setup setup-dev check test test-fast torture smoke taste $(ABLATIONS) ablations status report claims gallery site coco \
+.PHONY: help setup setup-dev check test test-fast torture smoke taste $(ABLATIONS) ablations status report claims gallery republish site coco \
 	bench bench-resnet bench-study bench-ops gpu figures lock clean
 
 help: ## print this list
@@ -64,6 +64,9 @@ claims: $(INSTALLED) ## compare the video's claims with the records
 
 gallery: $(INSTALLED) ## publish complete studies, with their records, in reports/gallery
 	$(PY) -m reports.gallery
+
+republish: $(INSTALLED) ## render the published reports again from the published records, after a change of text or charts
+	$(PY) -m tools.republish
 
 site: $(INSTALLED) ## build the site (story, playground, reports) in site/
 	$(PY) -m reports.web

@@ -5,6 +5,7 @@ from functools import cached_property
 
 from ablations.records.schema import Hypothesis
 from reports.load import StudyResults
+from reports.published import Published, read_published
 from reports.stats import contrasts
 from reports.stats.bootstrap import RESAMPLES, ImageBootstrap, ImageNoise
 from reports.stats.contrasts import Interaction, Weights
@@ -21,6 +22,7 @@ class Analysis:
     interactions: the differences of two differences.
     verdicts:     one for each hypothesis, in order.
     resamples:    how many times the images are drawn for `noise`; 0 for none.
+    published:    what is kept of a study whose detections are not there.
     """
 
     study: StudyResults
@@ -29,6 +31,7 @@ class Analysis:
     interactions: list[Interaction]
     verdicts: list[Verdict]
     resamples: int = 0
+    published: Published | None = None
     _bootstrap: ImageBootstrap | None = field(default=None, repr=False)
     _estimates: dict[tuple[contrasts.Key, str], Estimate] = field(default_factory=dict, repr=False)
 
@@ -36,7 +39,7 @@ class Analysis:
     def noise(self) -> dict[str, ImageNoise]:
         """Hypothesis -> bootstrap over the images, where stored detections allow it. Waits until it is computed."""
         if self._bootstrap is None:
-            return {}
+            return self.published.noise if self.published else {}
         asked = resampled(self.verdicts)
         noise = {hypothesis.name: self._bootstrap.noise(hypothesis.contrast, hypothesis.metric) for hypothesis in asked}
         self._bootstrap.close()
@@ -55,7 +58,10 @@ class Analysis:
         return self._estimates[key]
 
     def paper(self, weights: Weights, metric: str) -> float | None:
-        """The same contrast of the paper's values; None unless the paper gives one for every arm."""
+        """The paper's value of a contrast: of the hypothesis about it, else of its arms; None where it gives none."""
+        for item in self.study.record.hypotheses:
+            if item.paper is not None and (item.contrast, item.metric) == (dict(weights), metric):
+                return item.paper
         return contrasts.paper_contrast(self.study, weights, metric)
 
     def label(self, weights: Weights) -> str:
@@ -66,8 +72,10 @@ class Analysis:
 def analyse(study: StudyResults, resamples: int = RESAMPLES) -> Analysis:
     """resamples: of the evaluated images, which takes most of the time and goes on in the background; 0 for none."""
     judged = verdicts(study)
-    bootstrap = None
-    if resamples:
+    published, bootstrap = read_published(study.folder), None
+    if published is not None:
+        resamples = published.resamples
+    elif resamples:
         bootstrap = ImageBootstrap(study, [hypothesis.metric for hypothesis in resampled(judged)], resamples)
         bootstrap.start()
     return Analysis(
@@ -77,6 +85,7 @@ def analyse(study: StudyResults, resamples: int = RESAMPLES) -> Analysis:
         interactions=contrasts.interactions(study),
         verdicts=judged,
         resamples=resamples,
+        published=published,
         _bootstrap=bootstrap,
     )
 

@@ -4,9 +4,7 @@ The claims, and where to find their evidence, are in claims.toml; numbers and ve
 """
 
 import argparse
-import re
 import shutil
-import statistics
 import sys
 import tomllib
 from dataclasses import dataclass
@@ -24,8 +22,8 @@ from reports.load import StudyResults, find_studies, read_study
 from reports.page import write_page
 from reports.render import template
 from reports.stats.paired import Verdict
-from reports.text import tables, wording
-from reports.text.labels import NOTHING, metric_label, number, signed
+from reports.text import answers, tables, wording
+from reports.text.labels import NOTHING, metric_label, signed
 from reports.text.markup import Marked, code, table
 from reports.text.source import Line, find_line
 
@@ -53,6 +51,11 @@ class Finding:
     family: int
     against: bool = False
     aside: bool = False
+
+    @property
+    def measures(self) -> str:
+        """What was measured: "mask AP: RoIAlign − RoIPool, stride 16"."""
+        return f"{metric_label(self.verdict.hypothesis.metric)}: {self.label}"
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def _claim(entry: dict[str, Any], studies: dict[str, Analysis]) -> Claim:
     return Claim(
         slide=entry["slide"],
         says=entry["says"],
-        answer=_answer(entry.get("answer", ""), studies),
+        answer=answers.fill(entry.get("answer", ""), studies),
         paper=entry.get("paper", ""),
         note=entry.get("note", ""),
         studies=list(dict.fromkeys(name.partition("/")[0] for role_names in names.values() for name in role_names)),
@@ -124,7 +127,7 @@ def _claim(entry: dict[str, Any], studies: dict[str, Analysis]) -> Claim:
 def _finding(name: str, role: str, studies: dict[str, Analysis]) -> Finding | None:
     """What came out for a hypothesis, "study/name"; None where there are no records of it."""
     analysis = studies.get(name.partition("/")[0])
-    verdict = _verdict(name, studies)
+    verdict = answers.find_verdict(name, studies)
     if analysis is None or verdict is None:
         return None
     kind: str = verdict.kind
@@ -139,32 +142,6 @@ def _finding(name: str, role: str, studies: dict[str, Analysis]) -> Finding | No
         against=role == "against",
         aside=role == "beside",
     )
-
-
-def _verdict(name: str, studies: dict[str, Analysis]) -> Verdict | None:
-    study, _, hypothesis = name.partition("/")
-    verdicts = studies[study].verdicts if study in studies else []
-    return next((verdict for verdict in verdicts if verdict.hypothesis.name == hypothesis), None)
-
-
-def _answer(text: str, studies: dict[str, Analysis]) -> Marked:
-    """`text` with the measured values put in; "" where none of them was measured."""
-    values = {place: _value(place, studies) for place in re.findall(r"{(.*?)}", text)}
-    if not any(value is not None for value in values.values()):
-        return Marked("")
-    for place, value in values.items():
-        text = text.replace(f"{{{place}}}", f"**{NOTHING if value is None else value}**")
-    return Marked(text)
-
-
-def _value(place: str, studies: dict[str, Analysis]) -> str | None:
-    """A hypothesis's measured value, of "study/hypothesis", or the mean over seeds, of "study/arm/metric"."""
-    if place.count("/") == 1:
-        verdict = _verdict(place, studies)
-        return None if verdict is None or verdict.measured.mean is None else signed(verdict.measured.mean)
-    study, arm, metric = place.split("/")
-    values = studies[study].study.values(arm, metric) if study in studies else {}
-    return number(statistics.fmean(values.values())) if values else None
 
 
 def render_claims(outputs: Path, folder: Path, reports: Path | None = None, page: bool = True) -> Path:
@@ -186,7 +163,7 @@ def render_claims(outputs: Path, folder: Path, reports: Path | None = None, page
     text = template("claims.md.j2").render(
         slides=slides,
         table=overview_table(claims),
-        overview=Marked("figures/overview.png" if overview.overview(overview_rows(claims), figures) else ""),
+        overview=Marked(figures.reference("overview") if overview.overview(overview_rows(claims), figures) else ""),
         counts=_counts(claims),
         missing=sorted({name for claim in claims for name in claim.studies} - set(studies)),
         unreadable=unreadable,
@@ -214,7 +191,7 @@ def overview_rows(claims: list[Claim]) -> list[overview.Row]:
         overview.Row(
             slide=claim.slide,
             claim=claim.says,
-            label=f"{metric_label(finding.verdict.hypothesis.metric)}: {finding.label}",
+            label=finding.measures,
             verdict=finding.verdict,
             kind=finding.kind,
             against=finding.against,
@@ -277,15 +254,17 @@ def overview_table(claims: list[Claim]) -> Marked:
     for claim in claims:
         head: list[object] = [str(claim.slide), claim.says]
         if not claim.deciding:
-            rows.append([*head, f"{mark(claim.status)} {claim.status}", NOTHING, NOTHING, NOTHING, NOTHING])
+            status = f"{mark(claim.status)} {claim.status}"
+            rows.append([*head, NOTHING, status, NOTHING, NOTHING, NOTHING, NOTHING])
         for finding in claim.deciding:
             measured, level = finding.verdict.measured, finding.verdict.level
             verdict, paper = f"{mark(finding.kind)} {finding.kind}", signed(finding.verdict.hypothesis.paper)
             decides = measured.interval(level) or (None, None)
             shown = wording.beside_paper(finding.verdict, *decides)
-            rows.append([*head, verdict, paper, signed(measured.mean), shown, str(measured.n)])
+            ours = f"{signed(measured.mean)} {wording.unit_of(finding.verdict)}"
+            rows.append([*head, finding.measures, verdict, paper, ours, shown, str(measured.n)])
             head = ["", ""]
-    return table(["slide", "claim", "verdict", "paper", "ours", "interval", "n"], rows, left=3)
+    return table(["slide", "claim", "measured", "verdict", "paper", "ours", "interval", "n"], rows, left=4)
 
 
 def mark(status: str) -> str:
@@ -311,7 +290,8 @@ def draw_picture(
     if shared:
         return f"../{shared}"
     name = f"slide{claim.slide:02d}-{index:02d}-{claim.picture['kind']}"
-    return f"figures/{name}.png" if claim_pictures.draw(analysis, claim.picture, figures, name) else ""
+    claim_pictures.draw(analysis, claim.picture, figures, name)
+    return figures.reference(name)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -39,7 +39,8 @@ def publish(study: StudyResults, folder: Path) -> Path:
     """
     if folder.exists():
         shutil.rmtree(folder)
-    path = render(study, folder, page=False)
+    (folder / "records").mkdir(parents=True)
+    path = render(study, folder, page=False, keep=folder / "records")
     for pattern in RECORDS:
         for source in sorted(study.folder.glob(pattern)):
             target = folder / "records" / source.relative_to(study.folder)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -82,6 +83,11 @@ class StudyResults:
         """Seed -> value of a metric, over the arm's finished runs in which it is defined."""
         by_seed = {seed: self.value(arm, seed, metric) for seed in self.record.seeds}
         return {seed: value for seed, value in by_seed.items() if value is not None}
+
+    def mean(self, arm: str, metric: str) -> float | None:
+        """The mean of a metric over the arm's finished runs; None where it is not defined in any."""
+        values = self.values(arm, metric)
+        return statistics.fmean(values.values()) if values else None
 
     @property
     def data(self) -> dict[str, Any]:

@@ -47,7 +47,7 @@ TAGS |= {"table", "thead", "tbody", "tr", "th", "td"}
 ANCHOR = re.compile(r"#[a-z0-9_-]+")
 PAGE = re.compile(r"(\.\./)?[A-Za-z0-9_-]+/[A-Za-z0-9_-]+\.md(#[a-z0-9_-]+)?")
 FILE = re.compile(r"[a-z]+\.csv")
-PICTURE = re.compile(r"(\.\./[A-Za-z0-9_-]+/)?figures/[A-Za-z0-9_.-]+\.png")
+PICTURE = re.compile(r"(\.\./[A-Za-z0-9_-]+/)?figures/[A-Za-z0-9_.-]+\.(png|svg)")
 OPEN, CLOSE = "\ue000details\ue001", "\ue000/details\ue001"
 """Stand for the lines `<details>` and `</details>` while Markdown is parsed; no text of a record holds such characters,
 see text/markup.py."""
@@ -66,7 +66,7 @@ def write_page(report: Path, folder: Path | None = None, navigation: str = "") -
 
 
 def to_html(text: str, folder: Path, navigation: str = "") -> str:
-    """`text` as a page. folder: where the pictures and tables that it names are; of a drawing the SVG is taken."""
+    """`text` as a page. folder: where the pictures and tables that it names are."""
     policy = Policy(folder)
     parser = markdown.Markdown(extensions=["tables", "toc", "sane_lists", policy], output_format="html")
     body = parser.convert(text)
@@ -197,11 +197,9 @@ class Reader(Treeprocessor):
             element.tag, element.text = "span", alternative
             return
         self.policy.has_samples |= source == "figures/samples.png"
-        drawing = path.with_suffix(".svg")
-        is_chart = self._is_ours(drawing)
-        element.set("src", data_uri(drawing if is_chart else path))
+        element.set("src", data_uri(path))
         element.set("alt", alternative)
-        element.set("class", "chart" if is_chart else "picture")
+        element.set("class", "chart" if path.suffix == ".svg" else "picture")
         element.set("data-name", path.stem)
 
     def _is_ours(self, path: Path) -> bool:
@@ -251,9 +249,9 @@ def _mark_verdicts(element: etree.Element) -> None:
 
 
 def _verdict(element: etree.Element) -> str | None:
-    """The class of a text that opens with a verdict's mark in bold."""
-    first = next(iter(element.iter("strong")), None)
-    return CLASSES.get((first.text or "")[:1]) if first is not None else None
+    """The class of a text with a verdict's mark in bold."""
+    marks = [CLASSES.get((strong.text or "")[:1]) for strong in element.iter("strong")]
+    return next(filter(None, marks), None)
 
 
 def _unbroken(text: str | None) -> str | None:

@@ -1,5 +1,6 @@
 """A study's records to report.md, report.html, figures and tables. The same records give the same bytes."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from reports.figures import by_cells, closeups, compare, curves, dose, forest, m
 from reports.figures.style import Figures
 from reports.load import StudyResults
 from reports.page import write_page
+from reports.published import Published, drop_unused, keep_figures
 from reports.scenes import read_scenes
 from reports.stats import contrasts
 from reports.stats.bootstrap import RESAMPLES
@@ -22,29 +24,49 @@ from reports.stats.floors import floor_check
 from reports.stats.misalignment import Misalignment, measure
 from reports.stats.paired import MOST_SEEDS
 from reports.text import frames, provenance, scope, tables, wording
-from reports.text.labels import and_list, changed_factors, context_label, factor_label, metric_label, number
+from reports.text.labels import and_list, changed_factors, context_label, factor_label, is_pair, metric_label, number
 from reports.text.markup import Marked, code, escape
 
 TEMPLATES = Path(__file__).parent / "templates"
+FIGURES = ("dose", "by_cells", "paired", "forest", "curves", "recall", "why", "samples", "closeups")
 
 
-def render(study: StudyResults, folder: Path, resamples: int = RESAMPLES, page: bool = True) -> Path:
+def render(
+    study: StudyResults, folder: Path, resamples: int = RESAMPLES, page: bool = True, keep: Path | None = None
+) -> Path:
     """Writes the report into `folder` and returns the path of report.md.
 
     resamples: of the evaluated images; 0 for none. page: False for Markdown alone, without report.html.
+    keep:      folder for what it takes to render the report again when the runs' detections are not there any more.
     """
     if (folder / "figures").is_dir():
         shutil.rmtree(folder / "figures")
     folder.mkdir(parents=True, exist_ok=True)
+    keep_figures(study.folder, folder / "figures")
     analysis = analyse(study, resamples)
     shown = content(analysis, Figures(folder / "figures"))
     frames.write_csv(frames.runs_frame(study), folder / "runs.csv")
     frames.write_csv(frames.contrasts_frame(analysis), folder / "contrasts.csv")
     text = template("report.md.j2").render(shown)
     (folder / "report.md").write_text(text, encoding="utf-8")
+    drop_unused(folder / "report.md")
+    if keep is not None:
+        shown["pictures"].save(keep)
     if page:
         write_page(folder / "report.md")
     return folder / "report.md"
+
+
+def content(analysis: Analysis, figures: Figures) -> dict[str, Any]:
+    """Everything that the template of a report asks for; draws the figures on the way."""
+    evidence = _evidence(analysis, figures)  # first: what it cannot read is told in the answer
+    return {
+        "study": analysis.study,
+        **_answer(analysis),
+        **evidence,
+        **_statistics(analysis),
+        **_account(analysis),
+    }
 
 
 def template(name: str) -> Template:
@@ -64,18 +86,6 @@ def template(name: str) -> Template:
     return environment.get_template(name)
 
 
-def content(analysis: Analysis, figures: Figures) -> dict[str, Any]:
-    """Everything that the template of a report asks for; draws the figures on the way."""
-    evidence = _evidence(analysis, figures)  # first: what it cannot read is told in the answer
-    return {
-        "study": analysis.study,
-        **_answer(analysis),
-        **evidence,
-        **_statistics(analysis),
-        **_account(analysis),
-    }
-
-
 def _answer(analysis: Analysis) -> dict[str, Any]:
     """What came out, and how large the experiment is."""
     study, verdicts = analysis.study, analysis.verdicts
@@ -87,6 +97,7 @@ def _answer(analysis: Analysis) -> dict[str, Any]:
         "family": len(verdicts),
         "most_seeds": MOST_SEEDS,
         "primary": primary[0].upper() + primary[1:],
+        "thresholds": any(verdict.hypothesis.threshold for verdict in verdicts),
         "equivalences": any(verdict.hypothesis.direction == "equal" for verdict in verdicts),
         "planned": len(study.record.seeds),
         "complete": len(study.seeds()),
@@ -105,40 +116,56 @@ def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
     displacements, rounded = measure(study), doses(study)
     if displacements:
         misalignment.why(study, displacements, figures)
-    drawn = {
-        "dose": dose.dose(rounded, figures),
-        "by_cells": by_cells.by_cells(analysis, figures),
-        "paired": paired.paired(analysis, analysis.primary, figures),
-        "forest": forest.forest(analysis, figures),
-        "curves": curves.curves(study, figures),
-        "recall": recall.recall_curves(study, figures),
-        "why": displacements is not None,
-    }
+    dose.dose(rounded, figures)
+    by_cells.by_cells(analysis, figures)
+    paired.paired(analysis, analysis.primary, figures)
+    forest.forest(analysis, figures)
+    curves.curves(study, figures)
+    has_recall = recall.recall_curves(study, figures)
     interactions = _interactions(analysis, figures)
+    pictures = analysis.published or _pictures(analysis, figures)
+    why = _why_text(displacements) if displacements else pictures.why
+    sections, lead = exhibits.sections(analysis, figures), _leading_exhibit(study)
+    return {
+        "figures": {name: Marked(figures.reference(name)) for name in FIGURES},
+        "interactions": interactions,
+        "doses": tables.doses(rounded),
+        "why": why,
+        "recall": {"table": recall.recall_table(study), "numbers": recall.shown_numbers(study)} if has_recall else None,
+        "lead": sections.pop(lead, ""),
+        "exhibits": list(sections.values()),
+        "unshown": exhibits.problems(study),
+        "boxes_only": any(
+            study.values(arm, "bbox.AP") and not study.values(arm, "segm.AP") for arm in study.record.arms
+        ),
+        "pictures": dataclasses.replace(pictures, why=why),
+        "credits": provenance.credits(pictures.credits),
+        "most_notes": samples.MOST_NOTES,
+    }
+
+
+def _leading_exhibit(study: StudyResults) -> str:
+    """The exhibit that measures what the first claim is about, where that is no difference of two arms; else ""."""
+    first = next(iter(study.record.hypotheses), None)
+    return "" if first is None or is_pair(first.contrast) else first.metric.partition(".")[0]
+
+
+def _pictures(analysis: Analysis, figures: Figures) -> Published:
+    """Draws what needs detections, and returns what the text says of it."""
+    study = analysis.study
     analysis.wait()  # only now: charts need no detections
     scenes = read_scenes(study)
     shown = samples.samples(study, scenes, figures)
     candidates = closeups.closeups(analysis, scenes, figures)
     compare.compare(study, scenes, figures)
-    drawn |= {"samples": shown is not None, "closeups": candidates is not None}
-    return {
-        "figures": {name: Marked(f"figures/{name}.png" if there else "") for name, there in drawn.items()},
-        "interactions": interactions,
-        "doses": tables.doses(rounded),
-        "why": _why_text(displacements) if displacements else None,
-        "recall": {"table": recall.recall_table(study), "numbers": recall.shown_numbers(study)}
-        if drawn["recall"]
-        else None,
-        "exhibits": exhibits.sections(analysis, figures),
-        "unshown": exhibits.problems(study),
-        "boxes_only": any(
-            study.values(arm, "bbox.AP") and not study.values(arm, "segm.AP") for arm in study.record.arms
-        ),
-        "sample_seed": shown.seed if shown else None,
-        "credits": provenance.credits(study),
-        "without_notes": samples.MOST_NOTES if shown and shown.crowded else None,
-        "candidates": candidates,
-    }
+    return Published(
+        resamples=analysis.resamples,
+        noise=analysis.noise,
+        seed=shown.seed if shown else None,
+        crowded=shown is not None and shown.crowded,
+        candidates=candidates,
+        credits=provenance.licensed(study),
+    )
 
 
 def _statistics(analysis: Analysis) -> dict[str, Any]:
@@ -202,12 +229,12 @@ def _interaction(analysis: Analysis, items: list[Interaction], index: int, figur
     study, first = analysis.study, items[0]
     name = "interaction" if index == 0 else f"interaction{index + 1}"
     others = [factor_label(name) for name in changed_factors(study, first.first, first.second)]
-    drawn = paired.interaction(analysis, first, figures, name)
+    paired.interaction(analysis, first, figures, name)
     asked = [item for item in analysis.verdicts if item.hypothesis.contrast == first.weights]
     contexts = [context_label(study, weights) for weights in (first.first, first.second)]
     return {
         "title": f"Does the difference depend on {f'the {and_list(others)}' if others else 'the setting'}?",
-        "figure": Marked(f"figures/{name}.png" if drawn else ""),
+        "figure": Marked(figures.reference(name)),
         "metric": metric_label(first.metric),
         "texts": [wording.interaction(analysis, item) for item in items],
         "scales": tables.scales(asked, contexts),

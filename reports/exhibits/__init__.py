@@ -1,7 +1,7 @@
 """Sections of a report that show a study's exhibits: a module for each, named as in `ablations/exhibits`.
 
 Each has one function, section(analysis, exhibit, figures) -> Marked: Markdown that opens with a heading of its own. It
-saves its charts with `figures` and names them as figures/<name>.png.
+saves its charts with `figures` and names them as figures/<name>.svg, or .png where they are made of images.
 """
 
 import importlib
@@ -22,11 +22,11 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def sections(analysis: Analysis, figures: Figures) -> list[Marked]:
-    """The sections of the study's exhibits that are there, in the order in which the study names them."""
+def sections(analysis: Analysis, figures: Figures) -> dict[str, Marked]:
+    """By name, the sections of the study's exhibits that are there, in the order in which the study names them."""
     study = analysis.study
-    made = [study.exhibit(name) for name in study.record.exhibits if name in names()]
-    return [_section(analysis, exhibit, figures) for exhibit in made if exhibit is not None]
+    made = {name: study.exhibit(name) for name in study.record.exhibits if name in names()}
+    return {name: _section(analysis, exhibit, figures) for name, exhibit in made.items() if exhibit is not None}
 
 
 def _section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Marked:

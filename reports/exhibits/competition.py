@@ -38,7 +38,7 @@ def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Mar
             "classes and the background: what one class gains, another loses. Here both mask branches get the objects' "
             "true boxes and classes, so that nothing but the masks differs."
         ),
-        Marked("![One object's probabilities under both losses](figures/competition.png)"),
+        Marked("![One object's probabilities under both losses](figures/competition.svg)"),
         Marked(
             f"*Of the {shown['num_objects']} objects in the sample images, this {escape(shown['class'])} loses the "
             f"median amount of IoU from sigmoid to softmax ({number(100 * shown['gap'])} points, seed "

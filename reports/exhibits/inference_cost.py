@@ -22,7 +22,7 @@ def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Mar
     return paragraphs(
         Marked("## What masks cost at test time"),
         answer(study, content),
-        Marked("![Time for each image in every variant](figures/inference_cost.png)"),
+        Marked("![Time for each image in every variant](figures/inference_cost.svg)"),
         Marked(
             f"*Each dot is one of the first {content['num_images']} {study.evaluated}, one at a time, the line the "
             f"median. All variants took turns on every image in one process ({plural(content['threads'], 'thread')}, "

@@ -19,7 +19,7 @@ def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Mar
     _draw(study, arms, label, figures)
     return paragraphs(
         Marked("## When the difference appears"),
-        Marked("![The metric after several numbers of training steps](figures/learning.png)"),
+        Marked("![The metric after several numbers of training steps](figures/learning.svg)"),
         emphasis(
             Marked(
                 f"{escape(label[:1].upper() + label[1:])} along training, evaluated on the {study.evaluated}. The "

@@ -12,7 +12,8 @@ from ablations.records.schema import ExhibitRecord
 from reports.analysis import Analysis
 from reports.contents import picture_problem
 from reports.figures.canvas import Instance, paint
-from reports.figures.style import FCIS, INK, Figures, arm_styles, despine, figure
+from reports.figures.closeups import square_around
+from reports.figures.style import INK, Figures, arm_styles, despine, figure, wrap
 from reports.load import StudyResults
 from reports.text.labels import number, plural
 from reports.text.markup import Marked, emphasis, escape, paragraphs, table
@@ -20,7 +21,8 @@ from reports.text.tables import mean_sd
 
 KINDS = {"same": "same class", "other": "another class"}
 MEASURES = {"iou_loss": "mask IoU lost (points)", "leakage": "leakage (% of the mask)"}
-COLUMN = 1.75  # inches
+COLUMN = 2.1  # inches
+SIDEWAYS: dict[str, Any] = {"ha": "right", "va": "center", "ma": "center", "rotation": 90, "fontsize": 9}
 
 
 def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Marked:
@@ -38,7 +40,7 @@ def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Mar
         ),
         Marked("![One scene in five pictures, under every arm](figures/neighbours.png)" if drawn else ""),
         emphasis(caption(content["shown"])) if drawn else Marked(""),
-        Marked("![IoU lost and leakage by degree of overlap and depth](figures/neighbours_effects.png)"),
+        Marked("![IoU lost and leakage by degree of overlap and depth](figures/neighbours_effects.svg)"),
         emphasis(
             Marked(
                 "By the share of the object's box that the neighbour covers, and by which of the two is in front. A "
@@ -85,25 +87,42 @@ def draw_scene(study: StudyResults, shown: dict[str, Any], figures: Figures, nam
     arms = [arm for arm in study.record.arms if arm in pictures[0]["masks"]]
     size = {"width": COLUMN * len(pictures), "height": (COLUMN + 0.1) * len(arms)}
     drawn, grid = figure(len(arms), len(pictures), **size, gridspec_kw={"wspace": 0.04, "hspace": 0.06})
+    window = _window(study, pictures)
     for axes_row, arm in zip(grid, arms, strict=True):
         for axes, picture in zip(axes_row, pictures, strict=True):
-            _draw_mask(axes, study, picture, arm)
-        axes_row[0].annotate(
-            study.label(arm), (-0.05, 0.5), xycoords="axes fraction", ha="right", va="center", rotation=90, fontsize=9
-        )
+            _draw_mask(axes, study, picture, arm, window)
+        axes_row[0].annotate(wrap(study.label(arm), 0.95 * COLUMN), (-0.05, 0.5), xycoords="axes fraction", **SIDEWAYS)
     for axes, picture in zip(grid[0], pictures, strict=True):
         axes.set_title(_title(picture), loc="center", fontsize=8.5)
     figures.save(drawn, name, vector=False)
     return True
 
 
-def _draw_mask(axes: Any, study: StudyResults, picture: dict[str, Any], arm: str) -> None:
+def _window(study: StudyResults, pictures: list[dict[str, Any]]) -> tuple[slice, slice]:
+    """The part of the pictures that is drawn: a square around the object's masks under every arm, with some room."""
+    size = _pixels(study, pictures[0]).shape[:2]
+    masks = [decode(mask, size) for picture in pictures for mask in picture["masks"].values()]
+    spans = square_around(masks)
+    wider = [(span.stop - span.start) // 4 for span in spans]
+    down, across = (
+        slice(max(span.start - more, 0), min(span.stop + more, side))
+        for span, more, side in zip(spans, wider, size, strict=True)
+    )
+    return down, across
+
+
+def _draw_mask(axes: Any, study: StudyResults, picture: dict[str, Any], arm: str, window: tuple[slice, slice]) -> None:
+    pixels = _pixels(study, picture)
+    mask = decode(picture["masks"][arm], pixels.shape[:2])[window]
+    colour = arm_styles(study)[arm].colour
+    paint(axes, pixels[window], [Instance(mask, colour, f"{picture['ious'][arm]:.2f}")], COLUMN)
+
+
+def _pixels(study: StudyResults, picture: dict[str, Any]) -> np.ndarray:
     path = _file(study, picture)
     assert path is not None
     with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB"))
-    mask = decode(picture["masks"][arm], pixels.shape[:2])
-    paint(axes, pixels, [Instance(mask, FCIS, f"{picture['ious'][arm]:.2f}")], COLUMN)
+        return np.asarray(image.convert("RGB"))
 
 
 def _file(study: StudyResults, picture: dict[str, Any]) -> Path | None:

@@ -87,7 +87,7 @@ def _by_overlap(analysis: Analysis, weights: Weights, content: dict[str, Any], f
     header = ["mask AP", "objects", "median side", *map(study.label, weights), contrast_label(study, weights)]
     return paragraphs(
         Marked("### AP by overlap"),
-        Marked("![Mask AP of every seed by how much objects overlap](figures/overlap.png)" if drawn else ""),
+        Marked("![Mask AP of every seed by how much objects overlap](figures/overlap.svg)" if drawn else ""),
         table(header, rows),
         Marked(
             "*Read along a row, not down a column: objects differ between the rows in size and place too. Those with "
@@ -175,14 +175,14 @@ def _leakage_and_seams(analysis: Analysis, weights: Weights, content: dict[str, 
     _draw_places(study, content, figures)
     return paragraphs(
         Marked("### Leakage and seams"),
-        Marked("![Leakage of every seed](figures/leakage.png)" if drawn[0] else ""),
-        Marked("![Seams of every seed](figures/seams.png)" if drawn[1] else ""),
+        Marked("![Leakage of every seed](figures/leakage.svg)" if drawn[0] else ""),
+        Marked("![Seams of every seed](figures/seams.svg)" if drawn[1] else ""),
         Marked(
             f"*Means over the objects that a run found: on average {counts['leakage']} objects that overlap for "
             f"leakage, and {counts['seams']} objects for seams, whose parts must measure {content['least_part']} "
             f"pixels or more.*"
         ),
-        Marked("![Where in a part false edges lie](figures/places.png)"),
+        Marked("![Where in a part false edges lie](figures/places.svg)"),
         Marked(
             "*False edges by their place in the part, as a share of all edges: a thin line is a seed, the thick one "
             "the mean. A peak at 0 means seams. Equal peaks at equal distances from it come from the output grid, "

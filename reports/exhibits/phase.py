@@ -41,7 +41,7 @@ def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Mar
             f"over {2 * PERIOD} px. The RoI is the object's true box, moved along. A mask that did not depend on the "
             f"grid would be the same at every shift."
         ),
-        Marked("![Mask IoU against the shift, at each stride](figures/phase.png)"),
+        Marked("![Mask IoU against the shift, at each stride](figures/phase.svg)"),
         emphasis(
             Marked(
                 f"Seed {escape(shown['seed'])}. A thick line is the scene shown below, thin lines are the others. "

@@ -72,7 +72,10 @@ def outline(mask: np.ndarray, thickness: int) -> np.ndarray:
 
 
 def write_notes(axes: Axes, instances: Sequence[Instance], size: tuple[int, int], inches: float) -> None:
-    """Writes every note on the middle of its mask, or as near as the others and the image's border leave room."""
+    """Writes every note on the middle of its mask, or as near as the others and the image's border leave room.
+
+    A mask that the note would hide has it below, or above where there is no room.
+    """
     height, width = size
     scale = width / inches  # pixels of an inch
     taken: list[tuple[float, float, float]] = []
@@ -84,6 +87,9 @@ def write_notes(axes: Axes, instances: Sequence[Instance], size: tuple[int, int]
         step = NOTE_HEIGHT * scale
         x = float(np.clip(columns.mean(), half, max(half, width - half)))
         y = float(np.clip(rows.mean(), 0.6 * step, height - 0.6 * step))
+        if np.ptp(rows) < 3 * step and np.ptp(columns) < 4 * half:
+            below, above = rows.max() + 0.8 * step, rows.min() - 0.8 * step
+            y = float(below if below <= height - 0.55 * step else max(above, 0.55 * step))
         for shift in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6):
             place = y + shift * step
             free = all(abs(x - other) > half + reach or abs(place - level) >= step for other, level, reach in taken)

@@ -76,8 +76,8 @@ def of_report(analysis: Analysis, picture: dict[str, Any], reports: Path) -> str
     kind, name = picture.get("kind"), analysis.study.name
     if kind == "paired" and picture["metric"] != analysis.primary:
         return ""
-    path = f"{name}/figures/{kind}.png"
-    return path if (reports / path).is_file() else ""
+    drawn = Figures(reports / name / "figures").reference(str(kind))
+    return f"{name}/{drawn}" if drawn else ""
 
 
 def caption(analysis: Analysis, picture: dict[str, Any]) -> Marked:

@@ -4,6 +4,7 @@ The objects are chosen by a rule, not by eye: among those in the sample images t
 much their mask's IoU changes from one arm to the other, the ones at a quarter, half and three quarters.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from reports.text.labels import arms_of
 
 QUANTILES = (0.25, 0.5, 0.75)
 SCALE = 4  # output pixels for a pixel of the image
+MOST_COLUMNS = 6  # of more arms, each object takes several lines
 MARGIN = 8  # image pixels around what is drawn
 
 
@@ -49,24 +51,29 @@ def closeups(analysis: Analysis, scenes: Sequence[SampleScene], figures: Figures
     ]
     order = sorted(range(len(candidates)), key=lambda index: (gains[index], index))
     chosen = list(dict.fromkeys(order[round(quantile * (len(order) - 1))] for quantile in QUANTILES))
-    columns = len(arms)
+    lines = math.ceil(len(arms) / MOST_COLUMNS)
+    columns = math.ceil(len(arms) / lines)
     drawn, grid = figure(
-        len(chosen),
+        lines * len(chosen),
         columns,
         width=2.5 * columns,
-        height=2.65 * len(chosen),
-        gridspec_kw={"wspace": 0.04, "hspace": 0.14},
+        height=(2.65 + (0.35 if lines > 1 else 0)) * lines * len(chosen),
+        gridspec_kw={"wspace": 0.04, "hspace": 0.14 if lines == 1 else 0.3},
     )
-    for row, candidate in zip(grid, (candidates[index] for index in chosen), strict=True):
+    rows = [[axes for line in grid[lines * row : lines * (row + 1)] for axes in line] for row in range(len(chosen))]
+    for row, candidate in zip(rows, (candidates[index] for index in chosen), strict=True):
         window = square_around([candidate.truth, *(shown.mask for shown in candidate.matched.values())])
         pixels = np.asarray(Image.open(candidate.scene.path).convert("L"))
-        for axes, arm in zip(row, arms, strict=True):
+        for axes in row[len(arms) :]:
+            axes.set_axis_off()
+        for axes, arm in zip(row, arms, strict=False):
             shown = candidate.matched[arm]
             _paint(axes, pixels[window], candidate.truth[window], shown.mask[window])
             place = {"xycoords": "axes fraction", "ha": "center", "va": "top"}
             axes.annotate(f"IoU {shown.iou:.2f}", (0.5, -0.02), fontsize=9, **place)
-    for axes, arm in zip(grid[0], arms, strict=True):
-        axes.set_title(study.label(arm).replace(", ", "\n"), loc="center", fontsize=9)
+    for row in rows if lines > 1 else rows[:1]:
+        for axes, arm in zip(row, arms, strict=False):
+            axes.set_title(study.label(arm).replace(", ", "\n"), loc="center", fontsize=9)
     figures.save(drawn, name, vector=False)
     return len(candidates)
 

@@ -13,6 +13,7 @@ from PIL import Image
 from reports.figures.style import Figures
 from reports.load import StudyResults
 from reports.scenes import SampleScene, middling
+from reports.text.labels import arms_of, is_pair
 
 MOST_SCENES = 6
 MOST_SEEDS = 3
@@ -37,6 +38,7 @@ def compare(study: StudyResults, scenes: Sequence[SampleScene], figures: Figures
         "arms": [{"id": arm, "label": study.label(arm)} for arm in arms],
         "seeds": sorted({key[1] for key in keys}),
         "shown": seed,
+        "pair": _pair(study, arms),
         "scenes": [],
     }
     for scene in middling(scenes, seed, MOST_SCENES):
@@ -57,6 +59,13 @@ def compare(study: StudyResults, scenes: Sequence[SampleScene], figures: Figures
         )
     figures.attach("scenes.json", (json.dumps(content, indent=1) + "\n").encode())
     return True
+
+
+def _pair(study: StudyResults, arms: Sequence[str]) -> list[str]:
+    """The arms that the slider starts with: those of the first hypothesis about two arms."""
+    pairs = [item.contrast for item in study.record.hypotheses if is_pair(item.contrast)]
+    asked = (arms_of(contrast)[::-1] for contrast in pairs if set(contrast) <= set(arms))
+    return list(next(asked, tuple(arms[:2])))
 
 
 def _found(scene: SampleScene, arm: str, seed: int) -> dict[str, Any]:

@@ -19,9 +19,10 @@ from reports.figures.style import (
     figure,
 )
 from reports.stats.dose import Dose
-from reports.text.wording import operator_of
+from reports.text.labels import and_list
 
 COLOURS = {"align": ALIGN, "pool": POOL, "warp": WARP}
+OPERATORS = {"align": "RoIAlign of rounded boxes", "pool": "RoIPool", "warp": "RoIWarp"}
 
 
 def dose(doses: Sequence[Dose], figures: Figures, name: str = "dose") -> bool:
@@ -86,8 +87,12 @@ def _mark(stride: int, is_filled: bool = True) -> dict[str, Any]:
 
 def _handles(doses: Sequence[Dose]) -> tuple[list[Line2D], list[Line2D]]:
     """The operators by colour, and the strides by shape and dash."""
-    named = {operator_of(item): COLOURS[item.op] for item in doses}
+    named = {OPERATORS[item.op]: COLOURS[item.op] for item in doses}
     operators = [Line2D([], [], color=colour, linewidth=2.5, label=label) for label, colour in named.items()]
+    others = sorted({item.study for item in doses if not item.same_net})
+    if others:
+        label = f"hollow: another head (study {and_list(others)})"
+        operators.append(Line2D([], [], color=MUTED, label=label, **_mark(0, is_filled=False) | {"marker": "o"}))
     strides = [
         Line2D([], [], color=MUTED, linewidth=1.3, label=f"stride {stride}", **_mark(stride) | {"linestyle": dash})
         for stride, dash in zip(_strides(doses), DASHES, strict=False)

@@ -136,7 +136,7 @@ def _draw_unit(axes: Axes, rows: list[Row], height: float) -> None:
         axes.text(1.02, middle, _figures_of(row.verdict), va="center", fontsize=8, **across)
         verdict, colour = f"{MARKS.get(row.kind, '–')} {row.kind}", COLOURS.get(row.kind, MUTED)
         if row.aside:
-            verdict, colour = "beside the claim", MUTED
+            verdict, colour = "alongside", MUTED
         axes.text(right - 0.43, middle, verdict, va="center", fontsize=8.5, color=colour, **across)
         y = lower
     axes.set_yticks([])

@@ -32,6 +32,7 @@ from reports.text.labels import MINUS, arms_of, context_label, contrast_label, m
 PANEL_WIDTH, PANEL_HEIGHT = 3.5, 3.0  # inches, of a pair of axes
 LEFT, RIGHT = (-0.68, 1.7), (-0.7, 1.5)  # the ranges of x in a panel's two axes; the arms stand at 0 and 1
 WIDTHS = (2.3, 1.0)  # of the two axes, in proportion
+THRESHOLD: dict[str, Any] = {"color": INK, "linewidth": 1, "linestyle": (0, (4, 2))}
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,15 @@ class Panel:
         hypothesis = self.verdict.hypothesis if self.verdict else None
         return hypothesis.margin if hypothesis and hypothesis.direction == "equal" else None
 
+    @property
+    def threshold(self) -> float | None:
+        """What the claim's difference has to exceed, where that is not 0."""
+        return (self.verdict.hypothesis.threshold or None) if self.verdict else None
+
     def drawn_differences(self) -> list[float]:
         """Everything that is drawn on the axis of differences."""
         values = [*self.difference.values.values(), 0.0, *(self.interval or ())]
-        values += [self.paper] if self.paper is not None else []
+        values += [value for value in (self.paper, self.threshold) if value is not None]
         return values + ([-self.margin, self.margin] if self.margin is not None else [])
 
 
@@ -256,6 +262,8 @@ def _differences(axes: Axes, panel: Panel, low: float, high: float) -> None:
     if panel.margin is not None:
         axes.axhspan(-panel.margin, panel.margin, color=CLAIMED, linewidth=0, zorder=-1)
     axes.plot([RIGHT[0], 0.5], [0, 0], color=INK, linewidth=1)
+    if panel.threshold is not None:
+        axes.plot([RIGHT[0], 0.22], [panel.threshold] * 2, zorder=0, **THRESHOLD)
     values = list(panel.difference.values.values())
     dots: dict[str, Any] = {"color": MUTED, "markersize": 3.6, "alpha": 0.75, "markeredgewidth": 0}
     axes.plot(_spread(values, -0.34), values, "o", **dots)
@@ -277,7 +285,7 @@ def _label_differences(axes: Axes, panel: Panel, apart: float) -> None:
     labels = [(panel.gain, signed(panel.gain), bold)]
     if panel.paper is not None:
         labels.append((panel.paper, signed(panel.paper), {"fontsize": 9, "color": MUTED}))
-    if all(abs(value) > 1.5 * apart for value, *_ in labels):
+    if all(abs(value) > apart for value, *_ in labels):
         labels.append((0.0, "0", {"fontsize": 9}))
     heights = _apart([value for value, *_ in labels], apart)
     low, high = axes.get_ylim()
@@ -309,6 +317,8 @@ def _legend(drawn: Figure, panels: list[Panel], top: float) -> None:
     handles.append(Line2D([], [], color=INK, marker="o", markersize=7, linewidth=2.2, label=interval))
     if any(panel.paper is not None for panel in panels):
         handles.append(Line2D([], [], linestyle="none", markersize=6.5, label="the paper's difference", **PAPER_MARK))
+    if any(panel.threshold is not None for panel in panels):
+        handles.append(Line2D([], [], label="threshold of the claim", **THRESHOLD))
     if equivalence:
         handles.append(Rectangle((0, 0), 1, 1, color=CLAIMED, label="margin that counts as equal"))
     room = drawn.get_size_inches()[0]

@@ -61,6 +61,9 @@ CONCEPTS = {
     ("system", "fcis"): FCIS,
     ("system", "mask_rcnn"): ALIGN,
     ("mask_loss", "sigmoid"): ALIGN,
+    ("mask_loss", "softmax"): "#997700",
+    ("mask_head", "mlp"): "#EE99AA",
+    ("mask_class", "agnostic"): "#117733",
     ("mask_class", "specific"): ALIGN,
     ("mask_head", "fcn"): ALIGN,
     ("stride", "16"): "#117733",
@@ -69,7 +72,7 @@ CONCEPTS = {
 """(factor, its value) -> colour. What Mask R-CNN does has RoIAlign's colour in every study."""
 
 STRIDE_MARKERS = {"8": "^", "16": "o", "32": "s"}
-MARKERS = ("o", "s", "^", "v", "P", "X", "*")
+MARKERS = ("o", "v", "P", "X", "*")  # of arms without a stride of their own: a square or a triangle would name one
 DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
 
 PAPER_MARK: dict[str, Any] = {
@@ -79,7 +82,7 @@ PAPER_MARK: dict[str, Any] = {
     "markeredgewidth": 1.2,
     "color": INK,
 }
-PNG_DPI, PHOTO_DPI = 160, 120
+DPI = 120  # of pictures made of images
 MARGIN = 0.08  # inches around everything that is drawn
 
 STYLE: dict[str, Any] = {
@@ -123,33 +126,38 @@ class ArmStyle:
 
 
 class Figures:
-    """Where a report's figures go: <folder>/<name>.png and, of a drawing, <name>.svg."""
+    """Where a report's figures go: a chart as <folder>/<name>.svg, a picture made of images as <folder>/<name>.png."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def save(self, drawn: Figure, name: str, vector: bool = True) -> None:
-        """Writes the files, without dates, and closes the figure.
+        """Writes the file, without dates, and closes the figure.
 
-        vector: False for photographs, which an SVG would only wrap, at ten times the size.
+        vector: False for images, which an SVG would only wrap, at ten times the size.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         settle(drawn)
         # What "tight" would find for every file anew.
         renderer = drawn.canvas.get_renderer()  # type: ignore[attr-defined]
         tight: dict[str, Any] = {"bbox_inches": drawn.get_tightbbox(renderer).padded(MARGIN)}
-        pixels = io.BytesIO()
-        drawn.savefig(pixels, format="png", dpi=PNG_DPI if vector else PHOTO_DPI, metadata={"Software": None}, **tight)
-        image = Image.open(pixels).convert("RGB")
-        colours, method = (128, Image.Quantize.MAXCOVERAGE) if vector else (256, Image.Quantize.MEDIANCUT)
-        image = image.quantize(colours, method=method, dither=Image.Dither.NONE)
-        image.save(self.folder / f"{name}.png", compress_level=8)
         if vector:
             text = io.StringIO()
             drawn.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, **tight)
             drawing = _for_dark_pages(_rounded(text.getvalue()))
             (self.folder / f"{name}.svg").write_text(drawing, encoding="utf-8")
+        else:
+            pixels = io.BytesIO()
+            drawn.savefig(pixels, format="png", dpi=DPI, metadata={"Software": None}, **tight)
+            image = Image.open(pixels).convert("RGB")
+            image = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+            image.save(self.folder / f"{name}.png", compress_level=8)
         plt.close(drawn)
+
+    def reference(self, name: str) -> str:
+        """The path of a figure beside a report: "figures/<name>.svg" or .png; "" where it was not drawn."""
+        written = [path for suffix in (".svg", ".png") if (path := self.folder / f"{name}{suffix}").is_file()]
+        return f"figures/{written[0].name}" if written else ""
 
     def attach(self, name: str, content: bytes) -> None:
         """Writes another file beside the figures."""
@@ -225,15 +233,16 @@ def despine(axes: Axes, *sides: str) -> None:
 def arm_styles(study: StudyResults) -> dict[str, ArmStyle]:
     """Arm -> its colour, from the concept that it stands for, and its marker, from its stride where strides differ.
 
-    The concept is the RoI operator where arms differ in it, else the value of the study's first factor. Arms that share
-    a colour and have no stride to tell them apart differ in marker and dash.
+    The concept is the first of an arm's factors that is not as in Mask R-CNN, else the study's first factor. Arms that
+    share a colour and have no stride to tell them apart differ in marker and dash.
     """
     first = study.record.factors[0] if study.record.factors else ""
     styles: dict[str, ArmStyle] = {}
     colours: dict[tuple[str, str], str] = {}
     for name, arm in study.record.arms.items():
         factors = {key: str(value) for key, value in arm.factors.items()}
-        factor = "roi" if "roi" in factors else first
+        known = [name for name in factors if name != "stride" and (name, factors[name]) in CONCEPTS]
+        factor = next((name for name in known if CONCEPTS[name, factors[name]] != ALIGN), next(iter(known), first))
         concept = (factor, factors.get(factor, name))
         if concept not in colours:
             free = next((colour for colour in REST if colour not in colours.values()), MUTED)

@@ -45,9 +45,9 @@ class Misalignment:
 
 
 def measure(study: StudyResults) -> Misalignment | None:
-    """None for a study that compares no RoI operators, without ground truth, or without a sample image."""
+    """None for a study that is not about RoI operators first of all, or without ground truth or sample image."""
     truth, shown = study.ground_truth, dict(study.sample_images())
-    strides = strides_of(study) if "roi" in study.record.factors else []
+    strides = strides_of(study) if study.record.factors[:1] == ["roi"] else []
     if truth is None or not shown or not strides:
         return None
     sizes, boxes = resized(truth, study.record.config.get("data", {}))

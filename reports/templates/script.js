@@ -36,6 +36,7 @@ function makeSortable(table) {
   // A row without a first cell belongs to the row above it, and a mean to all of them: such tables keep their order.
   if ([...body.rows].some((row) => ["", "mean"].includes(row.cells[0].textContent.trim()))) return;
   [...table.tHead.rows[0].cells].forEach((head, column) => {
+    if (!head.textContent.trim()) return;
     const button = element("button", { type: "button" }, ...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {
@@ -74,13 +75,14 @@ class Compare {
   constructor(data) {
     this.data = data;
     const arms = data.arms.map((arm) => [arm.id, arm.label]);
+    const pair = data.pair ?? arms.slice(0, 2).map((arm) => arm[0]);
     const scenes = data.scenes.map((_, index) => [String(index), `image ${index + 1}`]);
     const seeds = data.seeds.map((seed) => [String(seed), `seed ${seed}`]);
     const controls = element("fieldset");
     controls.append(element("legend", {}, "Compare two arms: drag the line, or use the arrow keys on the slider"));
     for (const [name, text, options, chosen] of [
-      ["left", "left of the line", arms, arms[0][0]],
-      ["right", "right of the line", arms, arms[1][0]],
+      ["left", "left of the line", arms, pair[0]],
+      ["right", "right of the line", arms, pair[1]],
       ["scene", "image", scenes, "0"],
       ["seed", "seed", seeds, data.shown],
     ]) {
@@ -170,7 +172,18 @@ class Compare {
   }
 }
 
+// On a narrow screen charts keep their size and scroll sideways, which has to work with the keyboard too.
+function makeScrollable() {
+  const isNarrow = matchMedia("(max-width: 40rem)").matches;
+  for (const chart of document.querySelectorAll("figure > img.chart")) {
+    if (isNarrow) chart.parentElement.setAttribute("tabindex", "0");
+    else chart.parentElement.removeAttribute("tabindex");
+  }
+}
+
 document.querySelectorAll("table").forEach(makeSortable);
+makeScrollable();
+window.addEventListener("resize", makeScrollable);
 openForPrinting();
 const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
 if (target) openFor(target);

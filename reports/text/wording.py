@@ -4,6 +4,7 @@ whatever the verdict is."""
 from collections import Counter
 from itertools import permutations
 
+from ablations.records.schema import DIFFERENCE
 from reports.analysis import Analysis
 from reports.load import StudyResults
 from reports.stats.contrasts import Interaction
@@ -17,6 +18,7 @@ from reports.text.labels import (
     context_label,
     contrast_label,
     interval,
+    is_pair,
     metric_label,
     number,
     p_value,
@@ -40,11 +42,27 @@ PERCENT = f"{100 * LEVEL:.0f} %"
 
 
 def answer(analysis: Analysis) -> Marked:
-    """The report's first sentence: the first hypothesis with what came out, and how many claims came out how."""
+    """The report's first sentences: what was measured, the first claim with its verdict, how many came out how."""
     verdicts = analysis.verdicts
     if not verdicts:
         return summary(verdicts)
-    return Marked(f"{_stated(verdicts[0])} {summary(verdicts)}" if len(verdicts) > 1 else _stated(verdicts[0]))
+    sentences = [_compared(analysis, verdicts[0]), _stated(verdicts[0]), summary(verdicts) if len(verdicts) > 1 else ""]
+    return Marked(" ".join(filter(None, sentences)))
+
+
+def _compared(analysis: Analysis, verdict: Verdict) -> str:
+    """The two arms of a claim with what each reaches, the better one first; "" where it compares no two arms."""
+    hypothesis, study = verdict.hypothesis, analysis.study
+    if not is_pair(hypothesis.contrast) or unit_of(verdict) != "points" or DIFFERENCE in hypothesis.metric:
+        return ""
+    estimate = analysis.estimate(hypothesis.contrast, hypothesis.metric)
+    means = {arm: study.mean(arm, hypothesis.metric) for arm in arms_of(hypothesis.contrast)}
+    if estimate.mean is None or None in means.values():
+        return ""
+    plus, minus = arms_of(hypothesis.contrast)
+    better, worse = (plus, minus) if estimate.mean >= 0 else (minus, plus)
+    points = f"{number(means[better])} points of {escape(metric_label(hypothesis.metric))}"
+    return f"**{escape(study.label(better))}** has {points}, **{escape(study.label(worse))}** {number(means[worse])}."
 
 
 def summary(verdicts: list[Verdict]) -> Marked:
@@ -84,7 +102,17 @@ def _stated(verdict: Verdict, about_slide: bool = False) -> str:
     if about_slide:
         turned = {"reproduced": ("✘", "Speaks against the slide."), "contradicted": ("✔", "Speaks for the slide.")}
         mark, head = turned.get(verdict.kind, (mark, head))
-    return f"**{mark} {head}** {escape(verdict.hypothesis.claim.rstrip('.'))}: {_measured(verdict)}."
+    claim = escape(verdict.hypothesis.claim.rstrip("."))
+    return f"**{mark} {head}** The claim: {claim}. Measured: {_measured(verdict)}."
+
+
+def brief(verdict: Verdict) -> str:
+    """What was measured, with its interval: "+18.1 points, 95 % interval +17.2 to +19.0, 5 seeds"."""
+    measured = verdict.measured
+    value = f"{signed(measured.mean)} {unit_of(verdict)}"
+    decides = measured.interval(verdict.level)
+    between = f", {100 * verdict.level:.0f} % interval {beside_paper(verdict, *decides)}" if decides else ""
+    return f"{value}{between}, {plural(measured.n, 'seed')}"
 
 
 def _measured(verdict: Verdict) -> str:

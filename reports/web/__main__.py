@@ -8,7 +8,7 @@ from ablations.errors import RecordError
 from data.terminal import run_command
 from reports.gallery import GALLERY
 from reports.web.pages import write_site
-from reports.web.story import repository_of_workflow
+from reports.web.story import repository
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--gallery", type=Path, default=GALLERY, help="folder with the published studies")
     options = parser.parse_args(arguments)
     try:
-        written = write_site(options.out, options.gallery, repository_of_workflow())
+        written = write_site(options.out, options.gallery, repository())
     except (RecordError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

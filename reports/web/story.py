@@ -1,7 +1,9 @@
 """index.html: the eleven slides as a page to read, with what came out, and the way to every report."""
 
+import math
 import os
 import re
+import subprocess
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +12,16 @@ from typing import Any
 
 import markdown
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
+from markupsafe import escape as html_escape
 
 from reports import claims
 from reports.analysis import Analysis
 from reports.figures import claim_pictures
 from reports.figures.style import Figures
 from reports.page import Policy, data_uri
-from reports.text import wording
+from reports.text import answers, wording
+from reports.text.markup import escape
 from reports.text.source import Line, lines_of
 from reports.web import playground
 from reports.web.assemble import page
@@ -66,7 +70,7 @@ def excerpt(line: Line) -> Excerpt:
     first, last = max(index - CONTEXT, 0), index + CONTEXT + 1
     shown = lines[first:last]
     indent = min(len(text) - len(text.lstrip()) for text in shown if text.strip())
-    texts = [escape(text[indent:]) for text in shown]
+    texts = [html_escape(text[indent:]) for text in shown]
     texts[index - first] = Markup("<mark>{}</mark>").format(texts[index - first])
     return Excerpt(Markup("\n").join(texts), line.where)
 
@@ -101,9 +105,10 @@ def _slides(studies: dict[str, Analysis], gallery: Path) -> list[dict[str, Any]]
         {
             "playground": False,
             "question": "",
-            "choices": [],
             **slide,
             "text": to_html(slide["text"]),
+            "choices": [choice["text"] for choice in slide.get("choices", [])],
+            "right": right_choice(slide, studies),
             "config": first[slide["number"]].config,
             "code": excerpt(first[slide["number"]].code),
             "entries": entries.get(slide["number"], []),
@@ -113,12 +118,28 @@ def _slides(studies: dict[str, Analysis], gallery: Path) -> list[dict[str, Any]]
     ]
 
 
+def right_choice(slide: dict[str, Any], studies: dict[str, Analysis]) -> int | None:
+    """Which of a slide's choices came out; None where it offers none, or its studies have no records."""
+    choices = slide.get("choices", [])
+    if "verdict" in slide:
+        verdict = answers.find_verdict(slide["verdict"], studies)
+        kinds = [choice.get("verdict") for choice in choices]
+        return None if verdict is None else kinds.index(verdict.kind if verdict.kind in kinds else None)
+    places = slide.get("measure", [])
+    names = [places] if isinstance(places, str) else places
+    values = [value for name in names if (value := answers.value(name, studies)) is not None]
+    if not values or len(values) < len(names) or (len(values) == 2 and not values[1]):
+        return None
+    measured = values[0] if len(values) == 1 else values[0] / values[1]
+    return next(index for index, choice in enumerate(choices) if measured < choice.get("below", math.inf))
+
+
 def _entry(claim: claims.Claim, studies: dict[str, Analysis], gallery: Path) -> dict[str, Any]:
     """What came out for a claim: the answer, and the findings that decide it."""
-    sentences = [wording.sentence(finding.verdict, finding.family, finding.against) for finding in claim.deciding]
     paper = f"\n\nThe paper: {claim.paper}." if claim.paper else ""
     verdict = f"**{claims.mark(claim.status)} {claim.status[:1].upper()}{claim.status[1:]}.** {claim.answer}"
-    answer = f"**{claim.says}**\n\n{verdict}\n\n" + "\n".join(f"- {line}" for line in sentences)
+    measured = [f"- {escape(item.measures)}: {wording.brief(item.verdict)}" for item in claim.deciding]
+    answer = f"The claim: *{claim.says}*\n\n{verdict}\n\n" + "\n".join(measured)
     picture, caption = _picture(claim, studies, gallery)
     return {
         "says": claim.says,
@@ -136,19 +157,16 @@ def _picture(claim: claims.Claim, studies: dict[str, Analysis], gallery: Path) -
     if analysis is None:
         return "", ""
     with TemporaryDirectory() as folder:
-        if claim_pictures.draw(analysis, claim.picture, Figures(Path(folder)), "picture"):
-            return _as_data(Path(folder) / "picture.png"), claim_pictures.caption(analysis, claim.picture)
+        figures = Figures(Path(folder) / "figures")
+        if claim_pictures.draw(analysis, claim.picture, figures, "picture"):
+            drawn = Path(folder) / figures.reference("picture")
+            return data_uri(drawn), claim_pictures.caption(analysis, claim.picture)
     path = gallery / "claims" / "claims.md"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     shown = re.search(rf"^!\[{re.escape(claim.says)}\]\((\S+)\)\n(?:\n\*(.+)\*\n)?", text, re.MULTILINE)
     if shown is None or not (path.parent / shown.group(1)).is_file():
         return "", ""
-    return _as_data(path.parent / shown.group(1)), shown.group(2) or ""
-
-
-def _as_data(path: Path) -> str:
-    drawing = path.with_suffix(".svg")
-    return data_uri(drawing if drawing.is_file() else path)
+    return data_uri(path.parent / shown.group(1)), shown.group(2) or ""
 
 
 def _report(analysis: Analysis) -> dict[str, Any]:
@@ -161,7 +179,21 @@ def _inline(text: str) -> Markup:
     return Markup(re.sub(r"</?p[^>]*>", "", to_html(text)))
 
 
-def repository_of_workflow() -> str:
-    """The address under which GitHub shows the files of the commit that a workflow runs on; "" elsewhere."""
+def repository() -> str:
+    """The address under which GitHub shows the files of this commit, as a workflow or the clone tells it; else ""."""
     server, name, commit = (os.environ.get(f"GITHUB_{key}", "") for key in ("SERVER_URL", "REPOSITORY", "SHA"))
-    return f"{server}/{name}/blob/{commit}" if server and name and commit else ""
+    if server and name and commit:
+        return f"{server}/{name}/blob/{commit}"
+    origin = re.match(
+        r"(?:https://|git@)github\.com[/:]([\w.-]+/[\w.-]+?)(?:\.git)?$", _git("remote", "get-url", "origin")
+    )
+    return f"https://github.com/{origin[1]}/blob/{_git('rev-parse', 'HEAD')}" if origin else ""
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the folder of this file; "" where it says nothing."""
+    try:
+        said = subprocess.run(["git", *arguments], cwd=FOLDER, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return said.stdout.strip() if said.returncode == 0 else ""

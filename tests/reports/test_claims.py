@@ -14,6 +14,7 @@ from reports.figures import claim_pictures
 from reports.figures.style import Figures
 from reports.load import read_study
 from reports.render import render
+from reports.text.answers import PLACE
 from reports.text.labels import changed_factors, factor_label
 from reports.text.source import ROOT, find_line
 from tests.reports.conftest import AT_16, AT_32, write_study
@@ -35,13 +36,17 @@ def test_all_eleven_slides_are_there(ledger):
     assert f"14 claims on eleven slides: {counts}." in text
     assert "Not run yet: fcis, length, maskclass, maskhead, maskloss, misalignment, multitask, roiops, rpn." in text
     assert "[roialign](../roialign/report.md)" in text
-    assert "| 8 | At stride 16 RoIAlign gains more than three points of AP. | ✔ reproduced | +3.4 | +14.3 |" in text
+    assert (
+        "| 8 | At stride 16 RoIAlign gains more than three points of AP. | mask AP: RoIAlign − RoIPool, stride 16 |"
+        in text
+    )
+    assert "| ✔ reproduced | +3.4 | +14.3 points | +12.5 to +16.0 | 5 |" in text
 
 
 def test_a_claim_has_its_answer_and_says_where_it_is_decided(ledger):
     text = (ledger / "claims.md").read_text(encoding="utf-8")
     slide = text.partition("### At stride 16 RoIAlign gains")[2].partition("###")[0]
-    assert "**✔ Reproduced.** At stride 16 RoIAlign gains **+14.3** points of mask AP. The paper: +3.4" in slide
+    assert "**✔ Reproduced.** At stride 16 RoIAlign gains **14.3** points of mask AP. The paper: +3.4" in slide
     line = find_line("models/build.py", "operator = roi_warp if")
     assert "Run it: `python run.py study=roialign`. Configuration: `conf/roi/align.yaml`." in slide
     assert f"The line that decides it, `models/build.py:{line.number}`: `operator = roi_warp" in slide
@@ -64,7 +69,7 @@ def test_the_same_records_give_the_same_bytes(outputs, ledger, tmp_path):
 def test_every_claim_names_hypotheses_that_studies_state_and_files_that_exist(compose):
     entries = tomllib.loads(CLAIMS.read_text(encoding="utf-8"))["claim"]
     asked = {name for entry in entries for role in ("decides", "against", "beside") for name in entry.get(role, [])}
-    named = {place for entry in entries for place in re.findall(r"{(.*?)}", entry.get("answer", ""))}
+    named = {match[2] for entry in entries for match in PLACE.finditer(entry.get("answer", ""))}
     stated, measured = set(), set()
     for path in sorted((ROOT / "conf" / "study").glob("*.yaml")):
         study = compose([f"study={path.stem}"]).study if path.stem not in ("none", "real") else None
@@ -81,7 +86,7 @@ def test_every_claim_names_hypotheses_that_studies_state_and_files_that_exist(co
 
 def test_every_answer_tells_what_decides_its_claim():
     for entry in tomllib.loads(CLAIMS.read_text(encoding="utf-8"))["claim"]:
-        named = set(re.findall(r"{(.*?)}", entry.get("answer", "")))
+        named = {match[2] for match in PLACE.finditer(entry.get("answer", ""))}
         deciding = set(entry.get("decides", []) + entry.get("against", []))
         assert deciding <= named or all(place.startswith("rpn/stride-16/") for place in named)
 
@@ -120,16 +125,16 @@ def test_an_equivalence_outside_our_margin_does_not_contradict_a_slide(tmp_path)
 def test_a_reversed_verdict_says_so(ledger):
     slide = (ledger / "claims.md").read_text(encoding="utf-8").partition("### Boxes and classes")[2]
     assert "**– Partly run.**" in slide  # of three hypotheses, one has records
-    assert "**✘ Speaks against the slide.** RoIAlign beats RoIPool in box AP" in slide
+    assert "**✘ Speaks against the slide.** The claim: RoIAlign beats RoIPool in box AP" in slide
 
 
 @pytest.mark.slow
 def test_pictures_of_a_report_beside_it_are_used(outputs, tmp_path):
     render(read_study(outputs, "roialign"), tmp_path / "roialign", resamples=0)
     text = render_claims(outputs, tmp_path / "claims", tmp_path).read_text(encoding="utf-8")
-    assert "](../roialign/figures/paired.png)" in text and "](../roialign/figures/why.png)" in text
-    drawn = {path.name for path in (tmp_path / "claims" / "figures").glob("*.png")}
-    assert drawn == {"overview.png", "slide05-05-paired.png"}  # of box AP, which the report does not draw
+    assert "](../roialign/figures/paired.svg)" in text and "](../roialign/figures/why.svg)" in text
+    drawn = {path.name for path in (tmp_path / "claims" / "figures").iterdir()}
+    assert drawn == {"overview.svg", "slide05-05-paired.svg"}  # of box AP, which the report does not draw
     page = (tmp_path / "claims" / "claims.html").read_text(encoding="utf-8")
     assert page.count("<img ") == text.count("![")
 

@@ -12,9 +12,8 @@ def undrawn(monkeypatch):
     """Figures have tests of their own."""
     monkeypatch.setattr(gallery, "render_claims", lambda outputs, folder, *_, **__: folder / "claims.md")
 
-    def render(study, folder, page):
-        assert not page
-        folder.mkdir(parents=True)
+    def render(study, folder, page, keep):
+        assert not page and keep == folder / "records"
         (folder / "report.md").write_text(study.name)
         return folder / "report.md"
 
@@ -40,7 +39,7 @@ def test_a_complete_study_is_published_with_its_records(tmp_path):
     assert same == (folder / "align16/seed1/run.json").read_bytes()
     front = (tmp_path / "gallery/README.md").read_text()
     assert "[RoIPool against RoIAlign](roialign/report.md)" in front
-    assert "RoIAlign beats RoIPool in mask AP at stride 16: **+" in front
+    assert "RoIAlign beats RoIPool in mask AP at stride 16. Measured: **+" in front
 
 
 def test_an_incomplete_study_is_refused(tmp_path, capsys):

@@ -5,7 +5,6 @@ import json
 import re
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
@@ -20,7 +19,7 @@ from reports.render import render
 from reports.scenes import read_scenes
 from reports.text import scope
 from tests.damage import edit_record
-from tests.reports.conftest import ARMS, write_study
+from tests.reports.conftest import ARMS, save_nothing, write_study
 from tests.reports.stats.test_floors import with_floors
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("rendered report")]  # one process makes what the tests share
@@ -37,7 +36,7 @@ def report(outputs, tmp_path_factory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are made but no files: for tests of what a report says."""
-    monkeypatch.setattr(Figures, "save", lambda self, drawn, *_, **__: plt.close(drawn))
+    monkeypatch.setattr(Figures, "save", save_nothing)
     monkeypatch.setattr(render_module, "write_page", lambda *_: None)
 
 
@@ -48,13 +47,13 @@ def read(folder: Path) -> str:
 def test_the_answer_comes_first_with_interval_seeds_and_the_papers_value(report):
     text = read(report)
     assert text.startswith("# RoIPool against RoIAlign\n\n**What does it cost")
-    assert text.index("**+14.3 points**") < text.index("figures/paired.png") < text.index("## Claims")
+    assert text.index("**+14.3 points**") < text.index("figures/paired.svg") < text.index("## Claims")
     assert "Of 5 claims, 4 are reproduced and 1 is undecided but smaller than the paper's." in text
     assert (
-        "**✔ Reproduced.** RoIAlign beats RoIPool in mask AP at stride 16: **+14.3 points** (95 % interval +12.5 "
-        "to +16.0, n = 5 seeds; the paper +3.4, table 2c)."
+        "**✔ Reproduced.** The claim: RoIAlign beats RoIPool in mask AP at stride 16. Measured: **+14.3 points** (95 % "
+        "interval +12.5 to +16.0, n = 5 seeds; the paper +3.4, table 2c)."
     ) in text
-    assert "**○ Smaller than the paper's.** The gain in mask AP is larger" in text
+    assert "**○ Smaller than the paper's.** The claim: The gain in mask AP is larger" in text
     assert "The paper's +3.9 lies outside the interval: a difference as large is excluded." in text
     assert "The paper's +3.4 lies outside the interval: the difference is larger here." in text
 
@@ -62,9 +61,9 @@ def test_the_answer_comes_first_with_interval_seeds_and_the_papers_value(report)
 def test_the_parts_come_in_order(report):
     headings = re.findall(r"^## (.+)$", read(report), re.MULTILINE)
     assert headings == [
-        "Claims",
         "Why: one object on the feature grid",
         "The same images under each arm",
+        "Claims",
         "Does the difference depend on the stride?",
         "The numbers",
         "Missing and failed runs",
@@ -164,7 +163,7 @@ def test_equal_undefined_and_damaged_values_do_not_stop_a_report(tmp_path, undra
     text = read(tmp_path)
     assert "The arms gave the same value in every seed" in text
     assert "No number of seeds would decide it" in text
-    assert "RoIAlign beats RoIPool in box AP at stride 32: no complete seed" in text
+    assert "RoIAlign beats RoIPool in box AP at stride 32. Measured: no complete seed" in text
 
 
 @pytest.mark.slow
@@ -210,7 +209,7 @@ def test_a_study_of_another_kind(tmp_path, undrawn):
     )
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path)
     text = read(tmp_path)
-    assert "**✘ Contradicted.** Both are equally good" in text and "outside ±1 points" in text
+    assert "**✘ Contradicted.** The claim: Both are equally good" in text and "outside ±1 points" in text
     assert "the paper gives no value" in text and "In brackets" not in text and "RoI" not in text
 
 

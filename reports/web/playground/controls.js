@@ -1,4 +1,4 @@
-// The links to examples and the form below the panels.
+// The links to examples, the switches above the panels, and the settings below them.
 
 class Controls {
   constructor(playground) {
@@ -16,16 +16,18 @@ class Controls {
       this.examples.append(link);
     }
     const pictures = playground.data.pictures.map((_, index) => [index, String(index + 1)]);
-    this.root = htmlElement("form", { class: "controls" },
+    this.main = htmlElement("form", { class: "controls main" },
       this.choice("stride", "stride", STRIDES.map((stride) => [stride, `${stride} px`])),
       this.slider(),
       this.choice("picture", "picture", pictures),
+    );
+    this.more = htmlElement("form", { class: "controls" },
       this.choice("head", "draw the mask", [["faultless", "of a faultless head"], ["pooled", "as the pooled bins say"]]),
       this.select("bins", "bins", Array.from({ length: 14 }, (_, i) => [i + 1, `${i + 1} × ${i + 1}`])),
       this.select("samples", "samples in a bin", [[1, "1"], [2, "2 × 2"], [3, "3 × 3"], [4, "4 × 4"], [0, "about one a cell"]]),
       this.aligned(),
     );
-    this.root.addEventListener("submit", (event) => event.preventDefault());
+    for (const form of [this.main, this.more]) form.addEventListener("submit", (event) => event.preventDefault());
   }
 
   // Buttons of which one is chosen.
@@ -65,7 +67,7 @@ class Controls {
     const input = htmlElement("input", { type: "checkbox" });
     input.addEventListener("change", () => this.playground.choose({ aligned: input.checked }));
     this.inputs.aligned = [input];
-    return htmlElement("label", { class: "check" }, input, htmlElement("span", {}, "aligned = true"));
+    return htmlElement("label", { class: "check" }, input, htmlElement("span", {}, "aligned = true: cells stand half a cell further on"));
   }
 
   show(state) {

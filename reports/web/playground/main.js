@@ -33,7 +33,7 @@ class Playground {
     this.summary = htmlElement("output", { class: "unseen", "aria-live": "polite" });
     const columns = htmlElement("div", { class: "panels" }, ...this.panels.map((panel) => panel.root));
     if (this.options.isCompact) root.append(this.tabs, columns, legend(), this.summary);
-    else root.append(this.controls.examples, legend(), this.tabs, columns, this.controls.root, this.summary);
+    else root.append(this.controls.examples, this.controls.main, legend(), this.tabs, columns, this.controls.more, this.summary);
     root.classList.add("playground");
     this.root = root;
     this.show("pool");

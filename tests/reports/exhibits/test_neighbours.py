@@ -82,8 +82,8 @@ def test_measurements_of_other_runs_are_not_used(outputs, tmp_path):
 def test_the_section_shows_a_scene_and_the_effects(outputs, tmp_path):
     study = read_study(outputs, "fcis")
     text = section(analyse(study), study.exhibit("neighbours"), Figures(tmp_path))
-    for name in ("neighbours", "neighbours_effects"):
-        assert f"](figures/{name}.png)" in text and (tmp_path / f"{name}.png").is_file()
+    for name in ("neighbours.png", "neighbours_effects.svg"):
+        assert f"](figures/{name})" in text and (tmp_path / name).is_file()
     row = next(line for line in text.splitlines() if line.startswith(f"| {study.label('align16')} "))
     assert "100.0 ± 0.0" in row and "0.0 ± 0.0" in row
 

@@ -136,8 +136,8 @@ def test_the_section_shows_them_and_says_whose_measures_they_are(page):
     assert text.startswith("## What overlap does to masks")
     assert "The measures here are this project's own" in text and "Mask R-CNN − FCIS" in text
     assert "| FCIS, without voting |" in text and "| Mask R-CNN, without voting |" not in text
-    for name in ("overlap", "leakage", "seams", "places", "pairs"):
-        assert f"](figures/{name}.png)" in text and (figures / f"{name}.png").is_file()
+    for name in ("overlap.svg", "leakage.svg", "seams.svg", "places.svg", "pairs.png"):
+        assert f"](figures/{name})" in text and (figures / name).is_file()
 
 
 @pytest.mark.slow

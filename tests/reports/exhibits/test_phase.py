@@ -65,8 +65,8 @@ def test_hypotheses_can_name_what_the_exhibit_measured(outputs):
 def test_the_section_shows_the_curves_a_scene_and_the_variation_of_every_arm(outputs, tmp_path):
     study = read_study(outputs, "roialign")
     text = section(analyse(study, resamples=0), study.exhibit("phase"), Figures(tmp_path))
-    for name in ("phase", "phase_strip"):
-        assert f"](figures/{name}.png)" in text and (tmp_path / f"{name}.png").is_file()
+    for name in ("phase.svg", "phase_strip.png"):
+        assert f"](figures/{name})" in text and (tmp_path / name).is_file()
     rows = [line for line in text.splitlines() if line.startswith("| RoI")]
     assert len(rows) == 6
     align, difference = (
@@ -87,4 +87,4 @@ def test_without_its_picture_the_section_has_no_strip(outputs, tmp_path):
         text = section(analyse(study, resamples=0), study.exhibit("phase"), Figures(tmp_path))
     finally:
         picture.write_bytes(kept)
-    assert "figures/phase.png" in text and "phase_strip" not in text
+    assert "figures/phase.svg" in text and "phase_strip" not in text

@@ -32,6 +32,9 @@ class Measured(Figures):
             self.faults[name] = faults
         plt.close(drawn)
 
+    def reference(self, name: str) -> str:
+        return name if name in self.drawn else ""
+
     def attach(self, name: str, content: bytes) -> None:
         """Nothing is written."""
 

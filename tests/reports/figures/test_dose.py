@@ -69,9 +69,9 @@ def test_studies_without_true_boxes_or_roi_pool_have_no_curves(root, outputs):
 @pytest.mark.slow
 def test_the_dose_is_the_first_figure_of_its_report(root, tmp_path):
     text = render(read_study(root, "misalignment"), tmp_path / "a", resamples=0).read_text(encoding="utf-8")
-    assert text.index("figures/dose.png") < text.index("## Claims") < text.index("figures/paired.png")
-    assert "| RoIAlign, boxes rounded to 32 px | 16 |" in text and "figures/by_cells.png" not in text
+    assert text.index("figures/dose.svg") < text.index("## Claims") < text.index("figures/paired.svg")
+    assert "| RoIAlign, boxes rounded to 32 px | 16 |" in text and "figures/by_cells.svg" not in text
     text = render(read_study(root, "roialign"), tmp_path / "b", resamples=0).read_text(encoding="utf-8")
-    assert text.index("figures/paired.png") < text.index("## Claims") < text.index("figures/by_cells.png")
-    assert "figures/dose.png" not in text
+    assert text.index("figures/paired.svg") < text.index("## Claims") < text.index("figures/by_cells.svg")
+    assert "figures/dose.svg" not in text
     assert (tmp_path / "b/figures/by_cells.svg").is_file() and (tmp_path / "a/figures/dose.svg").is_file()

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import matplotlib.pyplot as plt
 import pytest
 
 from ablations.records.schema import Hypothesis
@@ -14,7 +13,7 @@ from reports.load import read_study
 from reports.render import render
 from reports.stats.verdicts import verdicts
 from reports.text.wording import sentence
-from tests.reports.conftest import run_record, study_record
+from tests.reports.conftest import run_record, save_nothing, study_record
 
 LEVEL = Hypothesis(
     "level", "Ten cover more than 90 %", "recall.R50@10", {"stride-16": 1}, threshold=90, source="slide 3"
@@ -63,11 +62,10 @@ def test_a_level_that_is_missed_is_contradicted(study):
 
 
 def test_the_report_shows_recall_and_no_empty_sections(study, tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(Figures, "save", lambda self, figure, name, **_: drawn.append(name) or plt.close(figure))
+    monkeypatch.setattr(Figures, "save", save_nothing)
     render(study, tmp_path / "report", page=False)
     text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
-    assert "recall" in drawn and text.index("figures/recall.png") < text.index("## Claims")
+    assert text.index("figures/recall.svg") < text.index("## Claims")
     assert "| RoIAlign, stride 16 | 10 | 97.0 ± 1.0 | 72.0 ± 1.0 |" in text
     for absent in ("The same images", "By size of the object", "Noise of the images", "mask AP"):
         assert absent not in text

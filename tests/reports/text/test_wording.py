@@ -12,6 +12,7 @@ from reports.text import wording
 from tests.reports.conftest import AT_16, AT_32, MORE_AT_32
 from tests.reports.text.hand_made import run, study
 
+CLAIM = "The claim: More points. Measured:"
 MORE = Hypothesis("more", "More points.", "segm.AP", AT_16, paper=3.4, source="table 2c")
 
 
@@ -23,7 +24,7 @@ def verdict_on(values, hypothesis=MORE) -> Verdict:
 
 def test_a_reproduced_claim():
     assert wording.sentence(verdict_on([10.0, 10.2, 9.8, 10.0]), 1) == (
-        "**✔ Reproduced.** More points: **+10.0 points** (95 % interval +9.7 to +10.3, n = 4 seeds; the paper +3.4, "
+        f"**✔ Reproduced.** {CLAIM} **+10.0 points** (95 % interval +9.7 to +10.3, n = 4 seeds; the paper +3.4, "
         "table 2c). The paper's +3.4 lies outside the interval: the difference is larger here."
     )
 
@@ -41,22 +42,22 @@ def test_an_interval_has_the_decimals_that_show_on_which_side_the_papers_value_l
 def test_a_contradicted_claim():
     claim = dataclasses.replace(MORE, paper=None)
     assert wording.sentence(verdict_on([-10.0, -10.2, -9.8], claim), 1) == (
-        "**✘ Contradicted.** More points: **−10.0 points** (95 % interval −10.5 to −9.5, n = 3 seeds; the paper gives "
+        f"**✘ Contradicted.** {CLAIM} **−10.0 points** (95 % interval −10.5 to −9.5, n = 3 seeds; the paper gives "
         "no value). The interval lies on the other side of 0."
     )
 
 
 def test_the_opposite_of_a_slide_speaks_against_or_for_it():
     reproduced, contradicted = verdict_on([10.0, 10.2, 9.8]), verdict_on([-10.0, -10.2, -9.8])
-    assert wording.sentence(reproduced, 1, about_slide=True).startswith("**✘ Speaks against the slide.** More points:")
-    assert wording.sentence(contradicted, 1, about_slide=True).startswith("**✔ Speaks for the slide.** More points:")
+    assert wording.sentence(reproduced, 1, about_slide=True).startswith(f"**✘ Speaks against the slide.** {CLAIM}")
+    assert wording.sentence(contradicted, 1, about_slide=True).startswith(f"**✔ Speaks for the slide.** {CLAIM}")
 
 
 def test_too_few_seeds_for_a_verdict():
     alone = wording.sentence(verdict_on([4.0]), 1)
-    assert "**– No verdict.** More points: +4.0 points from a single complete seed; the paper +3.4" in alone
+    assert f"**– No verdict.** {CLAIM} +4.0 points from a single complete seed; the paper +3.4" in alone
     assert alone.endswith("A verdict needs the same metric from at least 2 seeds in every arm that is compared.")
-    assert "More points: no complete seed; the paper +3.4" in wording.sentence(verdict_on([]), 1)
+    assert f"{CLAIM} no complete seed; the paper +3.4" in wording.sentence(verdict_on([]), 1)
 
 
 def test_an_undecided_claim_says_how_many_seeds_it_takes():
@@ -120,7 +121,9 @@ def test_a_claim_that_depends_on_the_scale_gives_all_scales_of_all_objects():
 
 def test_what_a_record_says_is_text():
     hostile = dataclasses.replace(MORE, claim="*everything* <b>")
-    assert r"\*everything\* &lt;b&gt;: +1.0 points" in wording.sentence(verdict_on([1.0], hostile), 1)
+    assert r"The claim: \*everything\* &lt;b&gt;. Measured: +1.0 points" in wording.sentence(
+        verdict_on([1.0], hostile), 1
+    )
 
 
 def test_verdicts_are_counted():
@@ -133,7 +136,8 @@ def test_verdicts_are_counted():
 def test_the_answer_is_the_first_claim_and_the_count():
     text = wording.answer(analyse(study(), resamples=0))
     assert text.startswith(
-        "**○ Undecided with 2 seeds.** RoIAlign beats RoIPool in mask AP at stride 16: **+11.0 points**"
+        "**RoIAlign, stride 16** has 42.0 points of mask AP, **RoIPool, stride 16** 31.0. "
+        "**○ Undecided with 2 seeds.** The claim: RoIAlign beats RoIPool in mask AP at stride 16. Measured: **+11.0 "
     )
     assert ". Of 5 claims, " in text
     alone = wording.answer(analyse(study(hypotheses=[MORE]), resamples=0))

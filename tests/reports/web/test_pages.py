@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from markupsafe import escape
 
+from reports.analysis import analyse
 from reports.claims import read_claims
 from reports.gallery import GALLERY
 from reports.text.source import find_line
 from reports.web import story
 from reports.web.pages import published, write_site
+from tests.reports.text.hand_made import study
 
 ROOT = Path(__file__).parents[3]
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]  # one process makes what the tests share
@@ -70,6 +72,24 @@ def test_sources_are_links_where_their_address_is_known():
     assert "href" not in story.source_link("models/build.py:3", 'https://example.org/"onclick=')
 
 
+def test_what_came_out_is_one_of_the_choices():
+    studies = published(GALLERY)
+    for slide in story.slides():
+        right = story.right_choice(slide, studies)
+        assert (right is None) == ("choices" not in slide), slide["number"]
+        assert story.right_choice(slide, {}) is None
+
+
+def test_a_choice_is_read_from_the_records():
+    measured = {"choices": [{"text": "less", "below": 1}, {"text": "about equal", "below": 2}, {"text": "more"}]}
+    studies = {"roialign": analyse(study(), resamples=0)}
+    name = f"roialign/{studies['roialign'].verdicts[0].hypothesis.name}"  # 11 points
+    assert story.right_choice(measured | {"measure": name}, studies) == 2
+    assert story.right_choice(measured | {"measure": [name, name]}, studies) == 1
+    choices = [{"text": "no", "verdict": "contradicted"}, {"text": "unclear"}, {"text": "yes", "verdict": "reproduced"}]
+    assert story.right_choice({"choices": choices, "verdict": name}, studies) == 1
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_story_fits_loads_nothing_external_and_is_accessible(open_page, accessible, site, width, scheme):
@@ -77,6 +97,11 @@ def test_the_story_fits_loads_nothing_external_and_is_accessible(open_page, acce
     assert page.locator("#hero .scene").first.bounding_box()["y"] < 500
     page.locator(".choices button").first.click()
     assert page.locator(".predict details").first.get_attribute("open") is not None
+    first = page.locator(".predict").first
+    right = first.locator(".choices button").nth(int(first.get_attribute("data-right")))
+    assert "right" in right.get_attribute("class") and right.inner_text() in first.locator(".outcome").inner_text()
+    right.click()
+    assert first.locator(".outcome").inner_text() == "Right."
     page.evaluate("document.querySelectorAll('details').forEach((fold) => (fold.open = true))")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     accessible(page)
@@ -106,4 +131,4 @@ def test_no_published_report_is_wider_than_the_screen(open_page, site):
 def test_the_story_can_be_read_without_scripts(open_page, site):
     page = open_page(site / "index.html", java_script_enabled=False)
     page.locator("summary").first.click()
-    assert page.locator("#slide-1 .verdicts").is_visible()
+    assert page.locator("#slide-1 .predict li").is_visible()

@@ -1,0 +1,76 @@
+"""What a report takes from files that are too large to publish, kept beside the published records.
+
+With it a published report can be rendered again, after a change of its text or its charts, without detections.
+"""
+
+import dataclasses
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablations.errors import RecordError
+from reports.contents import Unusable, read_json
+from reports.stats.bootstrap import ImageNoise
+
+FILE, PICTURES = "published.json", "pictures"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Results that were computed from detections and images.
+
+    noise:      hypothesis -> bootstrap over the images, of `resamples` resamples.
+    seed:       of the detections that the sample images show; None without them.
+    crowded:    whether some sample images have too many objects for notes.
+    candidates: how many objects the close-ups were chosen from; None without close-ups.
+    credits:    of the photographs shown, in COCO's words: id, source, licence.
+    why:        what the text says of the object on the feature grid; None without that figure.
+    """
+
+    resamples: int
+    noise: dict[str, ImageNoise]
+    seed: int | None
+    crowded: bool
+    candidates: int | None
+    credits: list[dict[str, Any]]
+    why: dict[str, Any] | None = None
+
+    def save(self, folder: Path) -> None:
+        text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)
+        (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_published(folder: Path) -> Published | None:
+    """What was kept of the study in `folder`; None where nothing was. Raises RecordError for anything else."""
+    try:
+        content = read_json(folder / FILE)
+        noise = {name: ImageNoise(**values) for name, values in content.pop("noise").items()}
+        if not all(isinstance(value, int | float) for item in noise.values() for value in dataclasses.astuple(item)):
+            raise TypeError("noise is not in numbers")
+        return Published(noise=noise, **content)
+    except FileNotFoundError:
+        return None
+    except (Unusable, TypeError, AttributeError, KeyError) as error:
+        raise RecordError(
+            f"{folder / FILE}: expected what `python -m reports.gallery` keeps, got something else ({error}); "
+            f"publish the study again from its outputs"
+        ) from error
+
+
+def keep_figures(study_folder: Path, figures: Path) -> None:
+    """Puts a study's earlier figures where those that can be drawn again will replace them."""
+    if (study_folder / PICTURES).is_dir():
+        shutil.copytree(study_folder / PICTURES, figures, dirs_exist_ok=True)
+
+
+def drop_unused(report: Path) -> None:
+    """Removes the figures that neither a report nor its slider names."""
+    named = report.read_text(encoding="utf-8")
+    scenes = report.parent / "figures" / "scenes.json"
+    if "figures/samples.png" in named and scenes.is_file():
+        named += f"{scenes.name} {scenes.read_text(encoding='utf-8')}"
+    for path in (report.parent / "figures").glob("*"):
+        if path.name not in named:
+            path.unlink()

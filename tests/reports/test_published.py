@@ -1,0 +1,71 @@
+"""What is kept beside published records, and reports that are rendered again from it."""
+
+import json
+import shutil
+
+import pytest
+
+from ablations.errors import RecordError
+from reports import gallery
+from reports.analysis import analyse
+from reports.load import read_study
+from reports.published import FILE, PICTURES, read_published
+from reports.render import render
+from tests.reports.conftest import write_study
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A study that is published with its report, and read again without detections, ground truth and images."""
+    folder = write_study(tmp_path / "outputs", seeds=2)
+    path = gallery.publish(read_study(folder.parent, "roialign"), tmp_path / "gallery" / "roialign")
+    again = tmp_path / "again" / "roialign"
+    shutil.copytree(path.parent / "records", again)
+    return path.parent, again
+
+
+@pytest.mark.slow
+def test_the_same_report_comes_out_without_detections(published, tmp_path):
+    report, records = published
+    shutil.copytree(report / "figures", records / PICTURES)
+    shutil.copy(tmp_path / "outputs/roialign/ground_truth.json", records)
+    shutil.copytree(tmp_path / "outputs/roialign/samples", records / "samples")
+    again = render(read_study(records.parent, "roialign"), tmp_path / "report", page=False)
+    assert again.read_text() == (report / "report.md").read_text()
+    for name in ("contrasts.csv", "figures/samples.png", "figures/scenes.json", "figures/paired.svg"):
+        assert (again.parent / name).read_bytes() == (report / name).read_bytes(), name
+    assert "**Noise of the images**" in again.read_text()
+
+
+def test_the_noise_is_that_of_the_detections(published, tmp_path):
+    _, records = published
+    fresh = analyse(read_study(tmp_path / "outputs", "roialign"))
+    kept = analyse(read_study(records.parent, "roialign"), resamples=0)
+    assert kept.noise == fresh.noise and kept.resamples == fresh.resamples
+
+
+@pytest.mark.slow
+def test_figures_that_the_report_does_not_name_are_dropped(published, tmp_path):
+    report, records = published
+    shutil.copytree(report / "figures", records / PICTURES)
+    (records / PICTURES / "stale.png").touch()
+    again = render(read_study(records.parent, "roialign"), tmp_path / "report", page=False)
+    assert not (again.parent / "figures/stale.png").exists()
+    assert "figures/why.svg" in again.read_text() and (again.parent / "figures/why.svg").is_file()
+
+
+@pytest.mark.parametrize("damage", ["no json", "[]", '{"noise": {}}', '{"noise": {"a": {"mean": 1}}}'])
+def test_a_damaged_file_is_refused(published, damage):
+    _, records = published
+    (records / FILE).write_text(damage)
+    with pytest.raises(RecordError, match="publish the study again"):
+        read_published(records)
+
+
+def test_numbers_have_to_be_numbers(published):
+    _, records = published
+    content = json.loads((records / FILE).read_text())
+    next(iter(content["noise"].values()))["low"] = "<b>"
+    (records / FILE).write_text(json.dumps(content))
+    with pytest.raises(RecordError, match="not in numbers"):
+        read_published(records)
