@@ -1,5 +1,7 @@
 """RoIAlign and RoIWarp: a case worked by hand, torchvision, the reference, gradients, and the inputs that hurt."""
 
+import functools
+
 import pytest
 import torch
 from torchvision.ops import roi_align as torchvision_roi_align
@@ -53,18 +55,23 @@ def test_parity_with_torchvision(backend, shape, ratio, aligned):
     assert_near(gradient, expected_gradient)
 
 
+@functools.cache
+def in_float64(operator, reduce, shape, ratio):
+    """A map, boxes, and the reference's output and gradient, which take seconds."""
+    feature = random_map(shape) + torch.rand(shape, generator=torch.Generator().manual_seed(1))
+    side = 16.0 * shape[2]
+    boxes = with_image(torch.cat([random_boxes(5, side), awkward_boxes(side)]), shape[0])
+    args, options = ((3, 2), 1 / 16, ratio), {"reduce": reduce, "backend": "reference"}
+    return feature, boxes, args, *output_and_gradient(operator, feature.double(), boxes.double(), *args, **options)
+
+
+@pytest.mark.xdist_group("in_float64")
 @pytest.mark.parametrize("operator", [roi_align, roi_warp])
 @pytest.mark.parametrize("reduce", ["ave", "max"])
 @pytest.mark.parametrize("shape", [SMALL, pytest.param(LARGE, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("ratio", [2, 0])
 def test_float64_reference(fast_backend, operator, reduce, shape, ratio):
-    feature = random_map(shape) + torch.rand(shape, generator=torch.Generator().manual_seed(1))
-    side = 16.0 * shape[2]
-    boxes = with_image(torch.cat([random_boxes(5, side), awkward_boxes(side)]), shape[0])
-    args = ((3, 2), 1 / 16, ratio)
-    expected, expected_gradient = output_and_gradient(
-        operator, feature.double(), boxes.double(), *args, reduce=reduce, backend="reference"
-    )
+    feature, boxes, args, expected, expected_gradient = in_float64(operator, reduce, shape, ratio)
     out, gradient = output_and_gradient(operator, feature, boxes, *args, reduce=reduce, backend=fast_backend)
     assert_near(out, expected)
     assert_near(gradient, expected_gradient)
