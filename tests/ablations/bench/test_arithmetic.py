@@ -32,9 +32,9 @@ def test_shares_add_up_to_the_whole_step():
 
 @pytest.mark.slow
 def test_the_step_is_that_of_a_run():
-    options = argparse.Namespace(threads=1, rounds=1, settings=["model=toy", "precision=bfloat16"])
-    record = arithmetic.measure(options)
-    assert arithmetic.table(record).startswith("model=toy precision=bfloat16, bfloat16, ")
+    settings = ["model=toy", "budget.train.images_per_step=2", "precision=bfloat16"]
+    record = arithmetic.measure(argparse.Namespace(threads=1, rounds=1, settings=settings))
+    assert arithmetic.table(record).startswith(f"{' '.join(settings)}, bfloat16, ")
     assert record["precision"] == "bfloat16" and record["gflop"] > 1
     assert record["ratio"] == record["seconds"]["alone"] / record["seconds"]["step"] > 0
     assert record["parts"]["RoI operators"] > 0

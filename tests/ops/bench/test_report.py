@@ -87,6 +87,6 @@ def test_gains_from_threads_stand_beside_those_of_a_copy(copies, words):
 
 @pytest.mark.slow
 def test_a_model_is_measured_with_the_same_losses():
-    measured = model.measure(threads=1, rounds=1, side=64)
+    measured = model.measure(threads=1, rounds=1, side=32)
     assert measured["parity"] and len(measured["losses"]) == 5
     assert len(measured["without"]) == len(measured["with"]) == 1
