@@ -15,8 +15,9 @@ from models.config import DetectorConfig, MaskHeadConfig, ToyConfig
 from models.initialise import initialise
 from models.structures import GroundTruth
 
+# With 4 channels in the first stage, oneDNN of torch 2.14.1 writes beyond its memory in the backward pass on some CPUs.
 MODEL = ToyConfig(
-    channels=[4, 8, 8, 16], blocks=[1, 1, 1], freeze=1, roi_channels=8, shared_channels=8, shared_depth=1,
+    channels=[8, 8, 8, 16], blocks=[1, 1, 1], freeze=1, roi_channels=8, shared_channels=8, shared_depth=1,
     box_hidden=16, pooled_size=3, rois_per_image=4, proposals=8,
 )  # fmt: skip
 
