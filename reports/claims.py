@@ -30,7 +30,7 @@ from reports.text.source import Line, find_line
 CLAIMS = Path(__file__).parent / "claims.toml"
 FLIPPED = {"reproduced": "contradicted", "contradicted": "reproduced"}
 NOT_RUN, PARTLY_RUN = "not run yet", "partly run"
-DESCRIBES = "nothing to measure"
+DESCRIBES = "describes a step"
 BEYOND = "beyond our margin"
 
 
@@ -258,7 +258,9 @@ def overview_table(claims: list[Claim]) -> Marked:
             rows.append([*head, NOTHING, status, NOTHING, NOTHING, NOTHING, NOTHING])
         for finding in claim.deciding:
             measured, level = finding.verdict.measured, finding.verdict.level
-            verdict, paper = f"{mark(finding.kind)} {finding.kind}", signed(finding.verdict.hypothesis.paper)
+            reason = wording.reason(finding.verdict)
+            verdict = f"{mark(finding.kind)} {finding.kind}" + (f" ({reason})" if reason else "")
+            paper = signed(finding.verdict.hypothesis.paper)
             decides = measured.interval(level) or (None, None)
             shown = wording.beside_paper(finding.verdict, *decides)
             ours = f"{signed(measured.mean)} {wording.unit_of(finding.verdict)}"

@@ -24,7 +24,16 @@ from reports.stats.floors import floor_check
 from reports.stats.misalignment import Misalignment, measure
 from reports.stats.paired import MOST_SEEDS
 from reports.text import frames, provenance, scope, tables, wording
-from reports.text.labels import and_list, changed_factors, context_label, factor_label, is_pair, metric_label, number
+from reports.text.labels import (
+    and_list,
+    changed_factors,
+    context_label,
+    contrast_label,
+    factor_label,
+    is_pair,
+    metric_label,
+    number,
+)
 from reports.text.markup import Marked, code, escape
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -133,6 +142,7 @@ def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
         "why": why,
         "recall": {"table": recall.recall_table(study), "numbers": recall.shown_numbers(study)} if has_recall else None,
         "lead": sections.pop(lead, ""),
+        "lead_interaction": interactions[0]["figure"] if _leads_with_interaction(analysis) else Marked(""),
         "exhibits": list(sections.values()),
         "unshown": exhibits.problems(study),
         "boxes_only": any(
@@ -148,6 +158,12 @@ def _leading_exhibit(study: StudyResults) -> str:
     """The exhibit that measures what the first claim is about, where that is no difference of two arms; else ""."""
     first = next(iter(study.record.hypotheses), None)
     return "" if first is None or is_pair(first.contrast) else first.metric.partition(".")[0]
+
+
+def _leads_with_interaction(analysis: Analysis) -> bool:
+    """Whether the first claim is about a difference of differences."""
+    first = next(iter(analysis.study.record.hypotheses), None)
+    return first is not None and any(item.weights == first.contrast for item in analysis.interactions[:1])
 
 
 def _pictures(analysis: Analysis, figures: Figures) -> Published:
@@ -232,8 +248,9 @@ def _interaction(analysis: Analysis, items: list[Interaction], index: int, figur
     paired.interaction(analysis, first, figures, name)
     asked = [item for item in analysis.verdicts if item.hypothesis.contrast == first.weights]
     contexts = [context_label(study, weights) for weights in (first.first, first.second)]
+    compared = contrast_label(study, first.first).split(", ")[0]
     return {
-        "title": f"Does the difference depend on {f'the {and_list(others)}' if others else 'the setting'}?",
+        "title": f"{compared}: does the difference depend on {f'the {and_list(others)}' if others else 'the setting'}?",
         "figure": Marked(figures.reference(name)),
         "metric": metric_label(first.metric),
         "texts": [wording.interaction(analysis, item) for item in items],

@@ -261,9 +261,11 @@ def _differences(axes: Axes, panel: Panel, low: float, high: float) -> None:
     axes.set_ylim(low - panel.base, high - panel.base)
     if panel.margin is not None:
         axes.axhspan(-panel.margin, panel.margin, color=CLAIMED, linewidth=0, zorder=-1)
-    axes.plot([RIGHT[0], 0.5], [0, 0], color=INK, linewidth=1)
+    labelled = [panel.gain] if panel.paper is None else [panel.gain, panel.paper]
+    beside = any(abs(value) < 0.06 * (high - low) for value in labelled)  # its label would stand on the line
+    axes.plot([RIGHT[0], 0.2 if beside else 0.5], [0, 0], color=INK, linewidth=1)
     if panel.threshold is not None:
-        axes.plot([RIGHT[0], 0.22], [panel.threshold] * 2, zorder=0, **THRESHOLD)
+        axes.plot([RIGHT[0], 0.14], [panel.threshold] * 2, zorder=0, **THRESHOLD)
     values = list(panel.difference.values.values())
     dots: dict[str, Any] = {"color": MUTED, "markersize": 3.6, "alpha": 0.75, "markeredgewidth": 0}
     axes.plot(_spread(values, -0.34), values, "o", **dots)

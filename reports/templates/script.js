@@ -35,16 +35,24 @@ function makeSortable(table) {
   if (!body || body.rows.length < 3) return;
   // A row without a first cell belongs to the row above it, and a mean to all of them: such tables keep their order.
   if ([...body.rows].some((row) => ["", "mean"].includes(row.cells[0].textContent.trim()))) return;
+  if (["fact", "setting"].includes(table.tHead.rows[0].cells[0].textContent.trim())) return;
+  const original = [...body.rows];
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     if (!head.textContent.trim()) return;
     const button = element("button", { type: "button" }, ...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {
-      const descending = head.getAttribute("aria-sort") === "ascending";
+      const before = head.getAttribute("aria-sort");
+      const descending = before === "ascending";
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      if (before === "descending") {
+        body.append(...original);
+        return;
+      }
       head.setAttribute("aria-sort", descending ? "descending" : "ascending");
-      const rows = [...body.rows].map((row) => [sortKey(row.cells[column]), row]);
-      rows.sort((one, other) => (descending ? -1 : 1) * order(one[0], other[0]));
+      const rows = original.map((row) => [sortKey(row.cells[column]), row]);
+      const isEmpty = ([key]) => key === "–";
+      rows.sort((one, other) => isEmpty(one) - isEmpty(other) || (descending ? -1 : 1) * order(one[0], other[0]));
       body.append(...rows.map((row) => row[1]));
     });
   });
@@ -83,7 +91,7 @@ class Compare {
     for (const [name, text, options, chosen] of [
       ["left", "left of the line", arms, pair[0]],
       ["right", "right of the line", arms, pair[1]],
-      ["scene", "image", scenes, "0"],
+      ["scene", "image", scenes, String(this.usual(pair))],
       ["seed", "seed", seeds, data.shown],
     ]) {
       const [label, select] = choice(text, options, chosen);
@@ -105,6 +113,16 @@ class Compare {
     this.words = element("output");
     this.root = element("div", { class: "compare" }, controls, this.svg, this.range, this.words);
     this.draw();
+  }
+
+  // The image on which the second arm gains the median over the first: neither the best nor the worst is shown first.
+  usual([first, second]) {
+    const mean = (scene, arm) => {
+      const ious = scene.found[`${arm}/${this.data.shown}`]?.ious ?? [];
+      return ious.reduce((sum, iou) => sum + (iou ?? 0), 0) / Math.max(ious.length, 1);
+    };
+    const gains = this.data.scenes.map((scene, index) => [mean(scene, second) - mean(scene, first), index]);
+    return gains.sort((one, other) => one[0] - other[0])[Math.floor(gains.length / 2)][1];
   }
 
   draw() {
@@ -154,7 +172,7 @@ class Compare {
     const where = side === "left" ? "Left" : "Right";
     if (!found) return element("div", {}, `${where}: ${arm} has no detections stored for this seed.`);
     const each = scene.names.map((name, index) => (found.ious[index] === null ? `${name} missed` : `${name} ${found.ious[index].toFixed(2)}`));
-    const others = found.others ? `; ${found.others} more detections not drawn` : "";
+    const others = found.others ? `; ${found.others} more detection${found.others > 1 ? "s" : ""} not drawn` : "";
     return element("div", {}, `${where}: ${arm}. IoU of ${each.join(", ")}${others}.`);
   }
 

@@ -61,8 +61,11 @@ def _compared(analysis: Analysis, verdict: Verdict) -> str:
         return ""
     plus, minus = arms_of(hypothesis.contrast)
     better, worse = (plus, minus) if estimate.mean >= 0 else (minus, plus)
-    points = f"{number(means[better])} points of {escape(metric_label(hypothesis.metric))}"
-    return f"**{escape(study.label(better))}** has {points}, **{escape(study.label(worse))}** {number(means[worse])}."
+    metric = metric_label(hypothesis.metric)
+    return (
+        f"{escape(metric[:1].upper() + metric[1:])}: **{number(means[better])}** with {escape(study.label(better))}, "
+        f"**{number(means[worse])}** with {escape(study.label(worse))}."
+    )
 
 
 def summary(verdicts: list[Verdict]) -> Marked:
@@ -106,9 +109,21 @@ def _stated(verdict: Verdict, about_slide: bool = False) -> str:
     return f"**{mark} {head}** The claim: {claim}. Measured: {_measured(verdict)}."
 
 
+def reason(verdict: Verdict) -> str:
+    """In a word or two, why a verdict is open though its interval excludes 0; "" where it does not, or is not open."""
+    interval = verdict.measured.interval(verdict.level)
+    if verdict.kind not in ("undecided", "smaller than the paper's") or not interval or interval[0] * interval[1] <= 0:
+        return ""
+    if verdict.hypothesis.direction == "equal":
+        return "across the margin"
+    return "after correction" if verdict.p is not None and verdict.p <= ALPHA else "threshold"
+
+
 def brief(verdict: Verdict) -> str:
     """What was measured, with its interval: "+18.1 points, 95 % interval +17.2 to +19.0, 5 seeds"."""
     measured = verdict.measured
+    if measured.sd == 0:
+        return f"{signed(measured.mean)} {unit_of(verdict)} in every seed"
     value = f"{signed(measured.mean)} {unit_of(verdict)}"
     decides = measured.interval(verdict.level)
     between = f", {100 * verdict.level:.0f} % interval {beside_paper(verdict, *decides)}" if decides else ""
@@ -293,8 +308,7 @@ def interaction(analysis: Analysis, item: Interaction) -> Marked:
     return Marked(
         f"{escape(contrast_label(study, item.first).split(', ')[0])} in {escape(metric_label(item.metric))}: "
         f"{signed(first.mean)} points at {escape(context_label(study, item.first))}, {signed(second.mean)} at "
-        f"{escape(context_label(study, item.second))}. The second exceeds the first by "
-        f"**{signed(between.mean)} points** "
+        f"{escape(context_label(study, item.second))}. The second minus the first: **{signed(between.mean)} points** "
         f"({PERCENT} interval {interval(between.low, between.high)}, n = {plural(between.n, 'seed')}"
         + (f"; the paper {signed(paper)}" if paper is not None else "")
         + ")."
@@ -319,10 +333,10 @@ def shares(analysis: Analysis) -> list[Marked]:
             continue
         texts.append(
             Marked(
-                f"“{escape(label(top))}” has {signed(whole)} points of {escape(metric_label(metric))} over "
-                f"“{escape(label(bottom))}”. **{number(abs(upper))} of them ({100 * upper / whole:.0f} %)** are what "
-                f"it has over “{escape(label(middle))}”, and {number(abs(lower))} ({100 * lower / whole:.0f} %) what "
-                f"that has over “{escape(label(bottom))}”."
+                f"“{escape(label(top))}” scores {signed(whole)} points of {escape(metric_label(metric))} against "
+                f"“{escape(label(bottom))}”. **{number(abs(upper))} of them ({100 * upper / whole:.0f} %)** remain "
+                f"against “{escape(label(middle))}”; the other {number(abs(lower))} ({100 * lower / whole:.0f} %) are "
+                f"“{escape(label(middle))}” against “{escape(label(bottom))}”."
             )
         )
     return texts

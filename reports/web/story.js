@@ -11,7 +11,7 @@ function predict(block) {
     button.addEventListener("click", () => {
       for (const other of group.children) other.setAttribute("aria-pressed", String(other === button));
       reveal();
-      if (right !== null) outcome.textContent = index === right ? "Right." : `Not so: ${choices[right]}.`;
+      if (right !== null) outcome.textContent = index === right ? "Right." : `Here it came out differently: ${choices[right]}.`;
       fold.open = true;
     });
     group.append(button);

@@ -53,7 +53,8 @@ def story_page(studies: dict[str, Analysis], gallery: Path, repository: str = ""
     body = environment.get_template("story.html.j2").render(
         slides=_slides(studies, gallery),
         reports=[_report(analysis) for analysis in studies.values()],
-        cost=[_inline(text) for text in wording.shares(studies["roiops"])] if "roiops" in studies else [],
+        cost=_inline(answers.fill(_contents()["cost"], studies)),
+        still=_still(gallery),
         has_claims=(gallery / "claims" / "claims.md").is_file(),
     )
     return page("Mask R-CNN, taken apart", body + data, style, script, kind="story")
@@ -61,13 +62,26 @@ def story_page(studies: dict[str, Analysis], gallery: Path, repository: str = ""
 
 def slides() -> list[dict[str, Any]]:
     """The slides of story.toml."""
-    return tomllib.loads((FOLDER / "story.toml").read_text(encoding="utf-8"))["slide"]
+    return _contents()["slide"]
+
+
+def _contents() -> dict[str, Any]:
+    return tomllib.loads((FOLDER / "story.toml").read_text(encoding="utf-8"))
+
+
+def _still(gallery: Path) -> str:
+    """The picture that stands for the playground without scripts; "" where its study has no report."""
+    path = gallery / "roialign" / "figures" / "why.svg"
+    return data_uri(path) if path.is_file() else ""
 
 
 def excerpt(line: Line) -> Excerpt:
-    """A line of a file of the repository with the lines around it."""
+    """A line of a file of the repository with the lines around it, without the end of a docstring before it."""
     lines, index = lines_of(line.path), line.number - 1
-    first, last = max(index - CONTEXT, 0), index + CONTEXT + 1
+    ended = [number + 1 for number in range(max(index - CONTEXT, 0), index) if lines[number].endswith('"""')]
+    first, last = max([index - CONTEXT, 0, *ended]), index + CONTEXT + 1
+    while not lines[first].strip():
+        first += 1
     shown = lines[first:last]
     indent = min(len(text) - len(text.lstrip()) for text in shown if text.strip())
     texts = [html_escape(text[indent:]) for text in shown]
@@ -93,6 +107,7 @@ def to_html(text: str, folder: Path = FOLDER) -> Markup:
 
 def _slides(studies: dict[str, Analysis], gallery: Path) -> list[dict[str, Any]]:
     entries: dict[int, list[dict[str, Any]]] = {}
+    pictures: dict[int, list[dict[str, Any]]] = {}
     reports: dict[int, list[str]] = {}
     first: dict[int, claims.Claim] = {}
     for claim in claims.read_claims(studies):
@@ -100,7 +115,12 @@ def _slides(studies: dict[str, Analysis], gallery: Path) -> list[dict[str, Any]]
         names = reports.setdefault(claim.slide, [])
         names += [name for name in claim.studies if name in studies and name not in names]
         if claim.findings:
-            entries.setdefault(claim.slide, []).append(_entry(claim, studies, gallery))
+            seen = pictures.setdefault(claim.slide, [])
+            entry = _entry(claim, studies, gallery)
+            if claim.picture in seen:  # the same picture shows both claims
+                entry |= {"picture": "", "caption": ""}
+            seen.append(claim.picture)
+            entries.setdefault(claim.slide, []).append(entry)
     return [
         {
             "playground": False,
@@ -138,8 +158,7 @@ def _entry(claim: claims.Claim, studies: dict[str, Analysis], gallery: Path) -> 
     """What came out for a claim: the answer, and the findings that decide it."""
     paper = f"\n\nThe paper: {claim.paper}." if claim.paper else ""
     verdict = f"**{claims.mark(claim.status)} {claim.status[:1].upper()}{claim.status[1:]}.** {claim.answer}"
-    measured = [f"- {escape(item.measures)}: {wording.brief(item.verdict)}" for item in claim.deciding]
-    answer = f"The claim: *{claim.says}*\n\n{verdict}\n\n" + "\n".join(measured)
+    answer = f"The claim: *{claim.says}*\n\n{verdict}"
     picture, caption = _picture(claim, studies, gallery)
     return {
         "says": claim.says,
@@ -147,7 +166,15 @@ def _entry(claim: claims.Claim, studies: dict[str, Analysis], gallery: Path) -> 
         "picture": picture,
         "caption": _inline(caption),
         "note": to_html(claim.note),
+        "numbers": to_html("\n".join(_number(finding) for finding in claim.findings)),
     }
+
+
+def _number(finding: claims.Finding) -> str:
+    """A line of a list: what was measured, its interval, and its verdict on the claim."""
+    why = wording.reason(finding.verdict)
+    verdict = "alongside the claim" if finding.aside else f"{finding.kind}{f' ({why})' if why else ''}"
+    return f"- {escape(finding.measures)}: {wording.brief(finding.verdict)}; {verdict}"
 
 
 def _picture(claim: claims.Claim, studies: dict[str, Analysis], gallery: Path) -> tuple[str, str]:

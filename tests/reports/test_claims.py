@@ -32,8 +32,8 @@ def ledger(outputs, tmp_path_factory):
 def test_all_eleven_slides_are_there(ledger):
     text = (ledger / "claims.md").read_text(encoding="utf-8")
     assert re.findall(r"^## Slide (\d+)$", text, re.MULTILINE) == [str(number) for number in range(1, 12)]
-    counts = "2 reproduced; 1 partly run; 10 not run yet; 1 nothing to measure"
-    assert f"14 claims on eleven slides: {counts}." in text
+    counts = "2 reproduced; 1 partly run; 11 not run yet; 1 describes a step"
+    assert f"15 claims on eleven slides: {counts}." in text
     assert "Not run yet: fcis, length, maskclass, maskhead, maskloss, misalignment, multitask, roiops, rpn." in text
     assert "[roialign](../roialign/report.md)" in text
     assert (
@@ -47,9 +47,9 @@ def test_a_claim_has_its_answer_and_says_where_it_is_decided(ledger):
     text = (ledger / "claims.md").read_text(encoding="utf-8")
     slide = text.partition("### At stride 16 RoIAlign gains")[2].partition("###")[0]
     assert "**✔ Reproduced.** At stride 16 RoIAlign gains **14.3** points of mask AP. The paper: +3.4" in slide
-    line = find_line("models/build.py", "operator = roi_warp if")
-    assert "Run it: `python run.py study=roialign`. Configuration: `conf/roi/align.yaml`." in slide
-    assert f"The line that decides it, `models/build.py:{line.number}`: `operator = roi_warp" in slide
+    line = find_line("models/backbone.py", "TOY_DEPTHS = {16: 2, 32: 3}")
+    assert "Run it: `python run.py study=roialign`. Configuration: `conf/model/toy_fpn_head.yaml`." in slide
+    assert f"The line that decides it, `models/backbone.py:{line.number}`: `TOY_DEPTHS = " in slide
 
 
 def test_the_page_needs_nothing_from_elsewhere(ledger):
@@ -81,7 +81,7 @@ def test_every_claim_names_hypotheses_that_studies_state_and_files_that_exist(co
     assert {place.rpartition("/")[0] for place in named if place.count("/") == 2} <= measured
     for claim in read_claims({}):
         assert (ROOT / claim.config).is_file() and claim.code.text
-        assert claim.status in ("not run yet", "nothing to measure") and claim.answer == ""
+        assert claim.status in ("not run yet", "describes a step") and claim.answer == ""
 
 
 def test_every_answer_tells_what_decides_its_claim():
@@ -151,7 +151,7 @@ def claim(findings, num_deciding):
         (["reproduced"], 2, "partly run"),
         (["no verdict"], 1, "no verdict"),
         ([], 1, "not run yet"),
-        ([], 0, "nothing to measure"),
+        ([], 0, "describes a step"),
     ],
 )
 def test_the_status_of_a_claim(kinds, num_deciding, status):
@@ -167,7 +167,7 @@ def test_what_stands_beside_a_claim_does_not_decide_it():
 def test_without_any_records(tmp_path):
     render_claims(tmp_path / "nothing", tmp_path)
     text = (tmp_path / "claims.md").read_text(encoding="utf-8")
-    assert "13 not run yet; 1 nothing to measure" in text and "![" not in text
+    assert "14 not run yet; 1 describes a step" in text and "![" not in text
 
 
 def test_unreadable_and_silent_studies_are_named(tmp_path):

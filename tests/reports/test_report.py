@@ -64,7 +64,7 @@ def test_the_parts_come_in_order(report):
         "Why: one object on the feature grid",
         "The same images under each arm",
         "Claims",
-        "Does the difference depend on the stride?",
+        "RoIAlign − RoIPool: does the difference depend on the stride?",
         "The numbers",
         "Missing and failed runs",
         "Limits",

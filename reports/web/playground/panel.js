@@ -93,7 +93,7 @@ class Panel {
   drawScene(picture, { stride }, { outline, name, side, coverage }) {
     const set = (layer, path) => this.layers[layer].setAttribute("d", path);
     this.image.setAttribute("href", picture.image);
-    this.scene.setAttribute("aria-label", `The box under ${NAMES[this.operator]}, on a ${name}. Arrow keys move it by a pixel, with Shift they resize it.`);
+    this.scene.setAttribute("aria-label", `The box under ${NAMES[this.operator]}, on ${/^[aeiou]/.test(name) ? "an" : "a"} ${name}. Arrow keys move it by a pixel, with Shift they resize it.`);
     for (const layer of ["grid", "lines"]) set(layer, gridPath(side, stride));
     for (const layer of ["truth", "truth-halo"]) set(layer, outline);
     const shades = Array(SHADES + 1).fill("");
@@ -109,7 +109,7 @@ class Panel {
 
   write({ step, stride, aligned }) {
     const { operator } = this;
-    const rounds = step > 0 ? `rounds to ${step === 1 ? "whole cells" : `multiples of ${Math.round(step * stride * 10) / 10} px`}` : "rounds nothing";
+    const rounds = step > 0 ? `rounds to ${step === 1 ? "cell centres" : `multiples of ${Math.round(step * stride * 10) / 10} px`}` : "rounds nothing";
     const titles = { pool: "RoIPool", warp: step === 1 ? "RoIWarp" : step === 0 ? "RoIWarp = RoIAlign" : "RoIWarp, finer", align: "RoIAlign" };
     const says = {
       pool: "rounds the box to whole cells",
@@ -119,15 +119,15 @@ class Panel {
     this.title.textContent = titles[operator];
     this.says.textContent = says[operator];
     const amount = Number.isNaN(this.off) ? "reads nothing" : this.off < 0.05 ? "in place" : `${this.off.toFixed(1)} px off`;
-    this.score.replaceChildren(htmlElement("b", { class: "off" }, amount), htmlElement("span", {}, "mask IoU ", htmlElement("b", { class: "iou" }, Number.isNaN(this.iou) ? "–" : this.iou.toFixed(2))));
+    this.score.replaceChildren(htmlElement("b", { class: "off" }, amount), Number.isNaN(this.iou) ? htmlElement("span", {}, "no object in the box") : htmlElement("span", {}, "mask IoU ", htmlElement("b", { class: "iou" }, this.iou.toFixed(2))));
   }
 
   // The closer look: bins, samples, and a stalk from where each bin should be to where it reads.
   drawInside({ x, y }, { box, stride }) {
     const set = (name, path) => this.layers[name].setAttribute("d", path);
-    const low = [Math.min(box[0], x.from), Math.min(box[1], y.from)], high = [Math.max(box[2], x.to), Math.max(box[3], y.to)];
-    const extent = Math.max(high[0] - low[0], high[1] - low[1]) + 1.2 * stride;
-    const corner = [(low[0] + high[0] - extent) / 2, (low[1] + high[1] - extent) / 2];
+    // The same window for all operators: none of them reads more than a cell beyond the box.
+    const extent = Math.max(box[2] - box[0], box[3] - box[1]) + 2.2 * stride;
+    const corner = [(box[0] + box[2] - extent) / 2, (box[1] + box[3] - extent) / 2];
     this.inside.setAttribute("viewBox", `${corner[0]} ${corner[1]} ${extent} ${extent}`);
     let bins = "", samples = "", stalks = "", places = "";
     x.edges.forEach(([left, right], i) => y.edges.forEach(([top, bottom], j) => {

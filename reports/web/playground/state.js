@@ -62,7 +62,7 @@ function examples(data) {
     ["The box half a cell to the right", shifted],
     ["An object of 40 px", { box: box(0, 1) }],
     ["Stride 32", { ...usual, stride: 32 }],
-    ["Halfway between RoIWarp and RoIAlign", { ...shifted, step: 0.5 }],
+    ["Halfway between RoIWarp and RoIAlign", { ...usual, step: 0.5 }],
     ["RoIAlign with aligned = true", { ...usual, aligned: true }],
   ].map(([label, state]) => [label, { ...DEFAULTS, ...state }]);
 }

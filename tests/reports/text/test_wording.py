@@ -136,8 +136,8 @@ def test_verdicts_are_counted():
 def test_the_answer_is_the_first_claim_and_the_count():
     text = wording.answer(analyse(study(), resamples=0))
     assert text.startswith(
-        "**RoIAlign, stride 16** has 42.0 points of mask AP, **RoIPool, stride 16** 31.0. "
-        "**○ Undecided with 2 seeds.** The claim: RoIAlign beats RoIPool in mask AP at stride 16. Measured: **+11.0 "
+        "Mask AP: **42.0** with RoIAlign, stride 16, **31.0** with RoIPool, stride 16. **○ Undecided with 2 seeds.** "
+        "The claim: RoIAlign beats RoIPool in mask AP at stride 16. Measured: **+11.0 points**"
     )
     assert ". Of 5 claims, " in text
     alone = wording.answer(analyse(study(hypotheses=[MORE]), resamples=0))
@@ -149,7 +149,7 @@ def test_an_interaction_in_words():
     [item] = analysis.interactions
     assert (item.first, item.second, item.weights) == (AT_16, AT_32, MORE_AT_32)
     assert wording.interaction(analysis, item) == (
-        "RoIAlign − RoIPool in mask AP: +11.0 points at stride 16, +15.0 at stride 32. The second exceeds the first by "
+        "RoIAlign − RoIPool in mask AP: +11.0 points at stride 16, +15.0 at stride 32. The second minus the first: "
         "**+4.0 points** (95 % interval −8.7 to +16.7, n = 2 seeds; the paper +3.9)."
     )
     partial = analyse(study([run("pool16", 0)]), resamples=0)
@@ -180,8 +180,8 @@ def three_arms(*levels: float):
 
 def test_a_difference_that_is_the_sum_of_two_is_divided():
     assert wording.shares(three_arms(20.0, 13.0, 10.0)) == [
-        "“A” has +10.0 points of mask AP over “C”. **7.0 of them (70 %)** are what it has over “B”, "
-        "and 3.0 (30 %) what that has over “C”."
+        "“A” scores +10.0 points of mask AP against “C”. **7.0 of them (70 %)** remain against “B”; "
+        "the other 3.0 (30 %) are “B” against “C”."
     ]
 
 
@@ -201,3 +201,16 @@ def test_costs_are_in_per_cent_and_what_is_counted_may_be_the_same_for_every_see
     text = wording.sentence(verdict, 1)
     assert "**+1.2 %**" in text or "**+1.3 %**" in text
     assert "as it is counted and not measured" in text and "unusual" not in text and " points" not in text
+
+
+def test_why_a_verdict_is_open_though_its_interval_excludes_0():
+    over_five = dataclasses.replace(MORE, threshold=5.0)
+    assert wording.reason(verdict_on([-1.0, 0.2, 0.6], over_five)) == "threshold"
+    equal = dataclasses.replace(MORE, direction="equal", margin=4.0)
+    assert wording.reason(verdict_on([3.0, 4.2, 4.6], equal)) == "across the margin"
+    assert wording.reason(verdict_on([10.0, 10.2, 9.8])) == wording.reason(verdict_on([-1.0, 2.0, 3.0])) == ""
+
+
+def test_a_line_of_numbers():
+    assert wording.brief(verdict_on([10.0, 10.2, 9.8])) == "+10.0 points, 95 % interval +9.5 to +10.5, 3 seeds"
+    assert wording.brief(verdict_on([10.0, 10.0])) == "+10.0 points in every seed"

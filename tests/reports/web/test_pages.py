@@ -62,7 +62,9 @@ def test_an_excerpt_marks_its_line():
     line = find_line("models/build.py", "def build_roi_operator(")
     excerpt = story.excerpt(line)
     assert excerpt.where == line.where and f"<mark>{escape(line.text)}</mark>" in excerpt.text
-    assert excerpt.text.count("\n") == 2 * story.CONTEXT
+    assert excerpt.text.count("\n") == story.CONTEXT  # the lines before it are blank
+    inside = find_line("ops/geometry.py", "first, last = round_half_away(low)")  # right after a docstring
+    assert '"""' not in story.excerpt(inside).text
 
 
 def test_sources_are_links_where_their_address_is_known():
@@ -131,4 +133,4 @@ def test_no_published_report_is_wider_than_the_screen(open_page, site):
 def test_the_story_can_be_read_without_scripts(open_page, site):
     page = open_page(site / "index.html", java_script_enabled=False)
     page.locator("summary").first.click()
-    assert page.locator("#slide-1 .predict li").is_visible()
+    assert page.locator("#slide-1 .predict em").first.is_visible()
