@@ -82,7 +82,7 @@ def test_the_cost_of_masks(exhibit, tmp_path):
     assert study.values("mask-align", "inference_cost.time_added") == {0: added["time_added"]}
     assert study.values("faster-align", "inference_cost.time_added") == {}
 
-    (section,) = sections(analyse(study, resamples=0), Figures(tmp_path / "figures"))
+    (section,) = sections(analyse(study, resamples=0), Figures(tmp_path / "figures")).values()
     assert section.startswith("## What masks cost at test time") and "| Mask R-CNN, RoIAlign | masks of all" in section
     assert (tmp_path / "figures/inference_cost.png").is_file()
 
@@ -135,7 +135,7 @@ def test_who_chooses_the_mask(exhibit, tmp_path):
     study = read_study(tmp_path, "maskclass")
     assert study.values("specific", "mask_choice.AP_classifier") == study.values("specific", "segm.AP")
     assert 0 <= study.value("specific", 0, "mask_choice.agreement") <= 100
-    (section,) = sections(analyse(study, resamples=0), Figures(tmp_path / "figures"))
+    (section,) = sections(analyse(study, resamples=0), Figures(tmp_path / "figures")).values()
     assert section.startswith("## Who chooses the mask") and "| the mask branch itself: the surest mask |" in section
 
 
@@ -150,7 +150,7 @@ def test_each_rule_of_a_softmax_and_the_mildest(exhibit, tmp_path):
     assert study.values("sigmoid", "competition.AP_mildest") == study.values("sigmoid", "segm.AP")
 
     analysis, figures = analyse(study, resamples=0), Figures(tmp_path / "figures")
-    (section,) = sections(analysis, figures)
+    (section,) = sections(analysis, figures).values()
     assert "| softmax, classes compete | the background alone |" in section and "mildest of the three" in section
     assert mildest_rule(analysis).startswith("The mildest of the softmax's test rules: its class must beat")
     assert paired.paired(analysis, analysis.primary, figures) and analysis.primary == "competition.AP_mildest"
@@ -183,13 +183,13 @@ def test_anchors_and_proposals(exhibit, tmp_path):
 
     study = read_study(tmp_path, "rpn")
     assert problems(study) == []
-    (section,) = sections(analyse(study, resamples=0), Figures(tmp_path / "figures"))
+    (section,) = sections(analyse(study, resamples=0), Figures(tmp_path / "figures")).values()
     assert "12 at each cell of stride 16 and 12 at each cell of stride 32" in section
     assert (tmp_path / "figures/anchors.png").is_file() and (tmp_path / "figures/proposals.png").is_file()
 
     path = tmp_path / "rpn/exhibits/proposals.json"
     save(dataclasses.replace(load_exhibit(path), content={}), path)
-    (section,) = sections(analyse(study, resamples=0), Figures(tmp_path / "figures"))
+    (section,) = sections(analyse(study, resamples=0), Figures(tmp_path / "figures")).values()
     assert "exhibit `proposals` cannot be shown" in section and "run the study again" in section
     path.unlink()
     assert problems(study) == ["The exhibit `proposals` is not made yet."]
