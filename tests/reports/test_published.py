@@ -13,23 +13,31 @@ from reports.published import FILE, PICTURES, read_published
 from reports.render import render
 from tests.reports.conftest import write_study
 
+pytestmark = pytest.mark.xdist_group("published")  # one process publishes the study
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A study, and the folder in which it is published with its report."""
+    folder = tmp_path_factory.mktemp("published")
+    study = write_study(folder / "outputs", seeds=2)
+    return study, gallery.publish(read_study(study.parent, "roialign"), folder / "gallery" / "roialign").parent
+
 
 @pytest.fixture
-def published(tmp_path):
-    """A study that is published with its report, and read again without detections, ground truth and images."""
-    folder = write_study(tmp_path / "outputs", seeds=2)
-    path = gallery.publish(read_study(folder.parent, "roialign"), tmp_path / "gallery" / "roialign")
-    again = tmp_path / "again" / "roialign"
-    shutil.copytree(path.parent / "records", again)
-    return path.parent, again
+def published(original, tmp_path):
+    """The published report, and its records on their own: without detections, ground truth and images."""
+    _, report = original
+    shutil.copytree(report / "records", tmp_path / "again" / "roialign")
+    return report, tmp_path / "again" / "roialign"
 
 
 @pytest.mark.slow
-def test_the_same_report_comes_out_without_detections(published, tmp_path):
-    report, records = published
+def test_the_same_report_comes_out_without_detections(original, published, tmp_path):
+    (study, _), (report, records) = original, published
     shutil.copytree(report / "figures", records / PICTURES)
-    shutil.copy(tmp_path / "outputs/roialign/ground_truth.json", records)
-    shutil.copytree(tmp_path / "outputs/roialign/samples", records / "samples")
+    shutil.copy(study / "ground_truth.json", records)
+    shutil.copytree(study / "samples", records / "samples")
     again = render(read_study(records.parent, "roialign"), tmp_path / "report", page=False)
     assert again.read_text() == (report / "report.md").read_text()
     for name in ("contrasts.csv", "figures/samples.png", "figures/scenes.json", "figures/paired.svg"):
@@ -37,9 +45,9 @@ def test_the_same_report_comes_out_without_detections(published, tmp_path):
     assert "**Noise of the images**" in again.read_text()
 
 
-def test_the_noise_is_that_of_the_detections(published, tmp_path):
-    _, records = published
-    fresh = analyse(read_study(tmp_path / "outputs", "roialign"))
+def test_the_noise_is_that_of_the_detections(original, published):
+    (study, _), (_, records) = original, published
+    fresh = analyse(read_study(study.parent, "roialign"))
     kept = analyse(read_study(records.parent, "roialign"), resamples=0)
     assert kept.noise == fresh.noise and kept.resamples == fresh.resamples
 

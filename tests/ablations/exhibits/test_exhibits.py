@@ -84,7 +84,7 @@ def test_the_cost_of_masks(exhibit, tmp_path):
 
     (section,) = sections(analyse(study, resamples=0), Figures(tmp_path / "figures")).values()
     assert section.startswith("## What masks cost at test time") and "| Mask R-CNN, RoIAlign | masks of all" in section
-    assert (tmp_path / "figures/inference_cost.png").is_file()
+    assert (tmp_path / "figures/inference_cost.svg").is_file()
 
 
 def test_time_added_by_masks_is_the_median_of_ratios():
