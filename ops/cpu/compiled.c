@@ -24,14 +24,23 @@ struct size {
     int64_t parts; /* along either axis, for position-sensitive sums: each reads every parts * parts-th channel */
 };
 
-/* 64 bytes of numbers, which compilers keep in one register or in several; a block of four is summed at a time. */
-typedef REAL vector __attribute__((vector_size(64), aligned(sizeof(REAL))));
-enum { VECTORS = 4, LANES = 64 / sizeof(REAL), BLOCK = VECTORS * LANES };
+/* As many bytes of numbers as a register of this machine holds: vectors wider than that GCC takes apart, number by number
+   where it compares, which takes ten times as long. A block of four is summed at a time. */
+#if defined WIDTH /* a test sets it */
+#elif defined __AVX512F__
+#define WIDTH 64
+#elif defined __AVX2__
+#define WIDTH 32
+#else
+#define WIDTH 16
+#endif
+typedef REAL vector __attribute__((vector_size(WIDTH), aligned(sizeof(REAL))));
+enum { VECTORS = 4, LANES = WIDTH / sizeof(REAL), BLOCK = VECTORS * LANES };
 
 /* As many whole numbers, wide for work and comparisons, or of 16 bits in memory. */
 typedef __typeof__(__builtin_choose_expr(sizeof(REAL) == 4, (int32_t)0, (int64_t)0)) integer;
-typedef integer integers __attribute__((vector_size(64), aligned(sizeof(REAL))));
-typedef uint16_t shorts __attribute__((vector_size(2 * 64 / sizeof(REAL)), aligned(2)));
+typedef integer integers __attribute__((vector_size(WIDTH), aligned(sizeof(REAL))));
+typedef uint16_t shorts __attribute__((vector_size(2 * WIDTH / sizeof(REAL)), aligned(2)));
 
 /* What is kept in half the bytes is read exactly, and rounded once, to the nearest and halves to even. */
 #if defined BFLOAT16
@@ -68,7 +77,7 @@ static inline void store_one(stored *to, REAL value)
 /* A block in registers. Of half the bytes, two numbers share a word, and come into vectors of their own: taking words
    apart is quicker than to widen them in order. `store_places` is `store` for numbers of cells. */
 #if defined BFLOAT16 || defined FLOAT16
-typedef uint32_t words __attribute__((vector_size(64), aligned(2)));
+typedef uint32_t words __attribute__((vector_size(WIDTH), aligned(2)));
 
 #ifdef BFLOAT16
 static inline vector float_of(words half)

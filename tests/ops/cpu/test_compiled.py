@@ -1,5 +1,6 @@
 """The C kernels: built or said to be missing, one pass over all levels, and no bit that depends on the threads."""
 
+import os
 import shutil
 import tempfile
 import warnings
@@ -246,3 +247,15 @@ def test_a_compiler_without_thread_support_builds_single_threaded_kernels(monkey
     assert compiled.description() == "compiled C kernels, for one thread"
     for operator, wanted in zip(OPERATORS.values(), expected, strict=True):
         assert_same_bits(output_and_gradient(operator, *crowded()), wanted)
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_the_width_of_vectors_changes_no_bit(monkeypatch, forget, dtype):
+    compiler, results = os.environ.get("CC") or "cc", []
+    for width in (64, 32, 16):
+        assert built_by(monkeypatch, f"{compiler} -DWIDTH={width}") is None
+        results.append([output_and_gradient(OPERATORS[name], *crowded(dtype)) for name in ("RoIAlign", "RoIPool")])
+    for others in results[1:]:
+        for one, same in zip(results[0], others, strict=True):
+            assert_same_bits(one, same)
