@@ -1,5 +1,7 @@
 """The section on average precision along training."""
 
+import dataclasses
+
 from ablations.records.schema import ExhibitRecord
 from reports.analysis import analyse
 from reports.exhibits.learning import section
@@ -17,3 +19,16 @@ def test_the_section_says_which_seed_it_is_and_that_no_verdict_uses_it(outputs):
     assert "this is seed 5" in text and "It takes part in no verdict" in text
     assert "| RoIPool, stride 16 | 10.0 | 36.2 |" in text and "| RoIAlign, stride 16 | – | 36.2 |" in text
     assert figures.drawn == ["learning"] and figures.faults == {}
+
+
+def test_mask_ap_stands_for_a_headline_that_is_taken_of_finished_runs(outputs):
+    analysis = dataclasses.replace(
+        analyse(read_study(outputs, "roialign"), resamples=0), primary="competition.AP_mildest"
+    )
+    points = [{"step": 500, "metrics": {"segm": {"AP": 36.25}}}]
+    figures = Measured()
+    exhibit = ExhibitRecord("learning", "roialign", {}, {"seed": 5, "arms": {"pool16": points}}, {})
+    text = section(analysis, exhibit, figures)
+    assert "*Mask AP along training" in text and "| RoIPool, stride 16 | 36.2 |" in text
+    nothing = ExhibitRecord("learning", "roialign", {}, {"seed": 5, "arms": {"pool16": []}}, {})
+    assert "Neither mask AP nor box AP was measured" in section(analysis, nothing, Measured())
