@@ -68,6 +68,7 @@ def roi_pool_backward(
     _check_shape((len(rois), channels, rows, columns), grad=grad, argmax=argmax)
     if argmax.dtype != torch.int32:
         raise RuntimeError(f"argmax must be of int32, got {argmax.dtype}")
+    _check_range(-1, height * width, argmax=argmax)
     image = in_cells(rois, spatial_scale, batch, grad.dtype).image
     given = grad.to(stored_as(grad.dtype)).contiguous()
     total = given.new_zeros(batch, channels, height, width, dtype=summed_as(grad.dtype))
@@ -94,7 +95,8 @@ def ps_roi_pool_backward(
 ) -> Tensor:  # fmt: skip
     """`torchvision::_ps_roi_pool_backward`: the map's gradient [B, C, H, W]."""
     shape = (batch, channels, height, width)
-    _check_shape((len(rois), channels // (rows * columns), rows, columns), grad=grad)
+    _check_shape((len(rois), channels // (rows * columns), rows, columns), grad=grad, channel_mapping=mapping)
+    _check_range(0, channels, channel_mapping=mapping)
     boxes = in_cells(rois, spatial_scale, batch, grad.dtype)
     pairs = _part_pairs(boxes, rows, columns, shape[2:])
     return _map_gradient(grad, boxes.image, pairs, shape, parts=rows)
@@ -113,6 +115,15 @@ def _check_shape(shape: tuple[int, ...], **tensors: Tensor) -> None:
     for name, values in tensors.items():
         if values.shape != shape:
             raise RuntimeError(f"{name} must have shape {list(shape)}, got {list(values.shape)}")
+
+
+def _check_range(low: int, high: int, **tensors: Tensor) -> None:
+    """Refuse numbers that name no cell or channel and so are of no forward pass, as torchvision does from 0.29.2 on."""
+    for name, values in tensors.items():
+        if values.numel():
+            least, most = values.aminmax()
+            if least < low or most >= high:
+                raise RuntimeError(f"{name} values must be in [{low}, {high}), got {int(least)} to {int(most)}")
 
 
 def in_cells(rois: Tensor, spatial_scale: float, num_images: int, dtype: torch.dtype) -> Rois:

@@ -153,7 +153,15 @@ def test_gradients_of_other_shapes_than_the_output_are_refused():
         with pytest.raises(RuntimeError, match=r"grad must have shape \[2, 1, 3, 3\]"):
             operators._ps_roi_pool_backward(grad, boxes, argmax, *sizes)
         assert operators._roi_pool_backward(grad, boxes, argmax + 63, *sizes).sum() == grad.sum()
-        assert not operators._roi_pool_backward(grad, boxes, argmax + 64, *sizes).any()  # beyond the map: none
+        for beyond in (64, -2):
+            with pytest.raises(RuntimeError, match=r"argmax values must be in \[-1, 64\)"):
+                operators._roi_pool_backward(grad, boxes, argmax + beyond, *sizes)
+        one, mapping = torch.ones(2, 1, 3, 3), torch.arange(9, dtype=torch.int32).view(1, 1, 3, 3).repeat(2, 1, 1, 1)
+        assert operators._ps_roi_pool_backward(one, boxes, mapping, *sizes).sum() > 0
+        with pytest.raises(RuntimeError, match="channel_mapping must have shape"):
+            operators._ps_roi_pool_backward(one, boxes, mapping[:1], *sizes)
+        with pytest.raises(RuntimeError, match=r"channel_mapping values must be in \[0, 9\)"):
+            operators._ps_roi_pool_backward(one, boxes, mapping + 1, *sizes)
 
 
 def test_no_boxes_give_no_results():
