@@ -190,18 +190,20 @@ class Compare {
   }
 }
 
-// On a narrow screen charts keep their size and scroll sideways, which has to work with the keyboard too.
+// On a narrow screen charts that are much wider keep their size and scroll sideways, which has to work with the keyboard too.
 function makeScrollable() {
-  const isNarrow = matchMedia("(max-width: 40rem)").matches;
   for (const chart of document.querySelectorAll("figure > img.chart")) {
-    if (isNarrow) chart.parentElement.setAttribute("tabindex", "0");
-    else chart.parentElement.removeAttribute("tabindex");
+    const figure = chart.parentElement;
+    const isWider = matchMedia("(max-width: 40rem)").matches && chart.naturalWidth > 1.3 * figure.clientWidth;
+    figure.classList.toggle("scrolls", isWider);
+    if (isWider) figure.setAttribute("tabindex", "0");
+    else figure.removeAttribute("tabindex");
   }
 }
 
 document.querySelectorAll("table").forEach(makeSortable);
 makeScrollable();
-window.addEventListener("resize", makeScrollable);
+for (const event of ["load", "resize"]) window.addEventListener(event, makeScrollable);
 openForPrinting();
 const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
 if (target) openFor(target);
