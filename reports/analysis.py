@@ -72,7 +72,8 @@ class Analysis:
 def analyse(study: StudyResults, resamples: int = RESAMPLES) -> Analysis:
     """resamples: of the evaluated images, which takes most of the time and goes on in the background; 0 for none."""
     judged = verdicts(study)
-    published, bootstrap = read_published(study.folder), None
+    # What was kept never stands for what can be computed: an archive may come with a file of that name.
+    published, bootstrap = None if study.has_detections else read_published(study.folder), None
     if published is not None:
         resamples = published.resamples
     elif resamples:

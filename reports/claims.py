@@ -160,10 +160,11 @@ def render_claims(outputs: Path, folder: Path, reports: Path | None = None, page
     for index, claim in enumerate(claims):
         picture = draw_picture(claim, studies, figures, index, reports)
         slides.setdefault(claim.slide, []).append(_entry(claim, studies, picture))
+    overview.overview(overview_rows(claims), figures)
     text = template("claims.md.j2").render(
         slides=slides,
         table=overview_table(claims),
-        overview=Marked(figures.reference("overview") if overview.overview(overview_rows(claims), figures) else ""),
+        overview=Marked(figures.reference("overview")),
         counts=_counts(claims),
         missing=sorted({name for claim in claims for name in claim.studies} - set(studies)),
         unreadable=unreadable,

@@ -102,6 +102,11 @@ class StudyResults:
     def run_folder(self, arm: str, seed: int) -> Path:
         return self.folder / arm / f"seed{seed}"
 
+    @property
+    def has_detections(self) -> bool:
+        """Whether any run's detections are there; of a published study they are not."""
+        return any((self.run_folder(*key) / "detections.json").is_file() for key in self.runs)
+
     def detections(self, arm: str, seed: int) -> list[dict[str, Any]] | None:
         """COCO results of a run; None when the file is missing or refused."""
         content = self._content(f"{arm}/seed{seed}/detections.json", lambda it: results_problem(it, self.ground_truth))

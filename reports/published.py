@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from ablations.errors import RecordError
-from reports.contents import Unusable, read_json
 from reports.stats.bootstrap import ImageNoise
 
 FILE, PICTURES = "published.json", "pictures"
@@ -45,17 +46,15 @@ class Published:
 def read_published(folder: Path) -> Published | None:
     """What was kept of the study in `folder`; None where nothing was. Raises RecordError for anything else."""
     try:
-        content = read_json(folder / FILE)
-        noise = {name: ImageNoise(**values) for name, values in content.pop("noise").items()}
-        if not all(isinstance(value, int | float) for item in noise.values() for value in dataclasses.astuple(item)):
-            raise TypeError("noise is not in numbers")
-        return Published(noise=noise, **content)
+        return TypeAdapter(Published).validate_json((folder / FILE).read_bytes())
     except FileNotFoundError:
         return None
-    except (Unusable, TypeError, AttributeError, KeyError) as error:
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
         raise RecordError(
-            f"{folder / FILE}: expected what `python -m reports.gallery` keeps, got something else ({error}); "
-            f"publish the study again from its outputs"
+            f"{folder / FILE}: expected what `python -m reports.gallery` keeps, got something else ({where}: "
+            f"{first['msg']}); publish the study again from its outputs"
         ) from error
 
 

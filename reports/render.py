@@ -51,8 +51,9 @@ def render(
     if (folder / "figures").is_dir():
         shutil.rmtree(folder / "figures")
     folder.mkdir(parents=True, exist_ok=True)
-    keep_figures(study.folder, folder / "figures")
     analysis = analyse(study, resamples)
+    if analysis.published is not None:
+        keep_figures(study.folder, folder / "figures")
     shown = content(analysis, Figures(folder / "figures"))
     frames.write_csv(frames.runs_frame(study), folder / "runs.csv")
     frames.write_csv(frames.contrasts_frame(analysis), folder / "contrasts.csv")

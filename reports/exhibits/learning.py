@@ -13,13 +13,14 @@ from reports.text.markup import Marked, emphasis, escape, paragraphs, table
 
 
 def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Marked:
-    study, content = analysis.study, exhibit.content["arms"]
+    study, points = analysis.study, exhibit.content["arms"]
     # The headline's metric may be one that an exhibit takes of finished runs.
-    measured = (metric for metric in (analysis.primary, "segm.AP", "bbox.AP") if any(_each(content, metric).values()))
-    metric = next(measured, None)
+    metrics = (analysis.primary, "segm.AP", "bbox.AP")
+    curves = {metric: {arm: _values(points[arm], metric) for arm in points} for metric in metrics}
+    metric = next((metric for metric, by_arm in curves.items() if any(by_arm.values())), None)
     if metric is None:
         return Marked("## When the difference appears\n\nNeither mask AP nor box AP was measured along the training.")
-    arms, label = _each(content, metric), metric_label(metric)
+    arms, label = curves[metric], metric_label(metric)
     _draw(study, arms, label, figures)
     return paragraphs(
         Marked("## When the difference appears"),
@@ -33,10 +34,6 @@ def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Mar
         ),
         _table(study, arms),
     )
-
-
-def _each(content: dict[str, Any], metric: str) -> dict[str, dict[int, float]]:
-    return {arm: _values(points, metric) for arm, points in content.items()}
 
 
 def _values(points: list[dict[str, Any]], metric: str) -> dict[int, float]:

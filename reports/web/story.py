@@ -115,12 +115,11 @@ def _slides(studies: dict[str, Analysis], gallery: Path) -> list[dict[str, Any]]
         names = reports.setdefault(claim.slide, [])
         names += [name for name in claim.studies if name in studies and name not in names]
         if claim.findings:
-            seen = pictures.setdefault(claim.slide, [])
-            entry = _entry(claim, studies, gallery)
-            if claim.picture in seen:  # the same picture shows both claims
-                entry |= {"picture": "", "caption": ""}
-            seen.append(claim.picture)
-            entries.setdefault(claim.slide, []).append(entry)
+            shown = pictures.setdefault(claim.slide, [])
+            # A picture that serves two claims stands with the first.
+            picture = ("", "") if claim.picture in shown else _picture(claim, studies, gallery)
+            shown.append(claim.picture)
+            entries.setdefault(claim.slide, []).append(_entry(claim, *picture))
     return [
         {
             "playground": False,
@@ -154,12 +153,11 @@ def right_choice(slide: dict[str, Any], studies: dict[str, Analysis]) -> int | N
     return next(index for index, choice in enumerate(choices) if measured < choice.get("below", math.inf))
 
 
-def _entry(claim: claims.Claim, studies: dict[str, Analysis], gallery: Path) -> dict[str, Any]:
-    """What came out for a claim: the answer, and the findings that decide it."""
+def _entry(claim: claims.Claim, picture: str, caption: str) -> dict[str, Any]:
+    """What came out for a claim: the answer, its picture, and the findings that bear on it."""
     paper = f"\n\nThe paper: {claim.paper}." if claim.paper else ""
     verdict = f"**{claims.mark(claim.status)} {claim.status[:1].upper()}{claim.status[1:]}.** {claim.answer}"
     answer = f"The claim: *{claim.says}*\n\n{verdict}"
-    picture, caption = _picture(claim, studies, gallery)
     return {
         "says": claim.says,
         "answer": to_html(answer + paper),

@@ -92,6 +92,21 @@ def test_a_choice_is_read_from_the_records():
     assert story.right_choice({"choices": choices, "verdict": name}, studies) == 1
 
 
+@pytest.mark.parametrize(
+    ("origin", "address"),
+    [
+        ("https://github.com/some/one.git", "https://github.com/some/one/blob/0123"),
+        ("git@github.com:some/one", "https://github.com/some/one/blob/0123"),
+        ("https://example.org/some/one.git", ""),
+        ("", ""),
+    ],
+)
+def test_sources_are_on_github_where_the_clone_is_from_there(monkeypatch, origin, address):
+    monkeypatch.delenv("GITHUB_SHA", raising=False)
+    monkeypatch.setattr(story, "_git", lambda *arguments: origin if arguments[0] == "remote" else "0123")
+    assert story.repository() == address
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_story_fits_loads_nothing_external_and_is_accessible(open_page, accessible, site, width, scheme):
