@@ -35,6 +35,7 @@ struct size {
 #define WIDTH 16
 #endif
 typedef REAL vector __attribute__((vector_size(WIDTH), aligned(sizeof(REAL))));
+#define UNROLLED _Pragma("GCC unroll 4") /* of a loop over a block: else GCC 12 may keep the block in memory */
 enum { VECTORS = 4, LANES = WIDTH / sizeof(REAL), BLOCK = VECTORS * LANES };
 
 /* As many whole numbers, wide for work and comparisons, or of 16 bits in memory. */
@@ -95,6 +96,7 @@ static inline vector float_of(words half)
 
 static inline void load(vector *values, const stored *from)
 {
+    UNROLLED
     for (int v = 0; v < VECTORS; v += 2) {
         const words word = ((const words *)from)[v / 2];
         values[v] = float_of(word & 0xffff);
@@ -111,6 +113,7 @@ static inline words rounded(vector values)
 
 static inline void store(stored *to, const vector *values)
 {
+    UNROLLED
     for (int v = 0; v < VECTORS; v += 2)
         ((words *)to)[v / 2] = rounded(values[v]) >> 16 | (rounded(values[v + 1]) & 0xffff0000);
 }
@@ -124,24 +127,28 @@ static inline void store(stored *to, const vector *values)
 
 static inline void store_places(uint16_t *to, const integers *places)
 {
+    UNROLLED
     for (int v = 0; v < VECTORS; v += 2)
         ((words *)to)[v / 2] = ((words)places[v] & 0xffff) | (words)places[v + 1] << 16;
 }
 #else
 static inline void load(vector *values, const stored *from)
 {
+    UNROLLED
     for (int v = 0; v < VECTORS; v++)
         values[v] = ((const vector *)from)[v];
 }
 
 static inline void store(stored *to, const vector *values)
 {
+    UNROLLED
     for (int v = 0; v < VECTORS; v++)
         ((vector *)to)[v] = values[v];
 }
 
 static inline void store_places(uint16_t *to, const integers *places)
 {
+    UNROLLED
     for (int v = 0; v < VECTORS; v++)
         ((shorts *)to)[v] = __builtin_convertvector(places[v], shorts);
 }

@@ -14,21 +14,27 @@ void pool_bins(const double *low, const double *high, int64_t *bins, int64_t K, 
     }
 }
 
-/* `max_forward` in one bin, for BLOCK channels that stay in registers meanwhile. */
+/* `max_forward` in one bin, for BLOCK channels that stay in registers meanwhile. A cell that is NaN counts as larger. */
 static inline void max_of_block(stored *out, uint16_t *where, const stored *map, int64_t width, const int64_t *tall,
                                 const int64_t *wide, int64_t C)
 {
-    vector best[VECTORS];
-    integers place[VECTORS];
-    for (int v = 0; v < VECTORS; v++) {
-        best[v] = (tall[0] < tall[1] && wide[0] < wide[1] ? -INFINITY : 0) - (vector){0};
-        place[v] = (integers){0};
+    if (tall[0] >= tall[1] || wide[0] >= wide[1]) {
+        for (int c = 0; c < BLOCK; c++)
+            out[c] = where[c] = 0;
+        return;
     }
-    integers here = {0};
-    for (int64_t y = tall[0]; y < tall[1]; y++)
-        for (int64_t x = wide[0]; x < wide[1]; x++, here += 1) {
+    vector best[VECTORS];
+    integers place[VECTORS], here = {0};
+    load(best, map + (tall[0] * width + wide[0]) * C);
+    UNROLLED
+    for (int v = 0; v < VECTORS; v++)
+        place[v] = here;
+    for (int64_t y = tall[0], x = wide[0] + 1; y < tall[1]; y++, x = wide[0])
+        for (; x < wide[1]; x++) {
             vector value[VECTORS];
             load(value, map + (y * width + x) * C);
+            here += 1;
+            UNROLLED
             for (int v = 0; v < VECTORS; v++) {
                 integers larger = (value[v] > best[v]) | (value[v] != value[v]);
                 best[v] = (vector)((larger & (integers)value[v]) | (~larger & (integers)best[v]));
@@ -80,6 +86,7 @@ static inline void spread_block(const stored *grad, const uint16_t *where, REAL 
                                 const int64_t *wide, int64_t C, const int64_t *owner, int64_t thread)
 {
     integers place[VECTORS], given[VECTORS];
+    UNROLLED
     for (int v = 0; v < VECTORS; v++) {
         place[v] = __builtin_convertvector(((const shorts *)where)[v], integers);
         given[v] = (integers)load_in_order(grad + v * LANES);
@@ -88,6 +95,7 @@ static inline void spread_block(const stored *grad, const uint16_t *where, REAL 
         for (int64_t x = wide[0]; owner[y] == thread && x < wide[1]; x++) {
             vector *total = (vector *)(map + (y * width + x) * C);
             const integers here = (integers){0} + (integer)((y - tall[0]) * (wide[1] - wide[0]) + x - wide[0]);
+            UNROLLED
             for (int v = 0; v < VECTORS; v++)
                 total[v] += (vector)((place[v] == here) & given[v]);
         }
@@ -102,7 +110,7 @@ void max_backward(const stored *grad, const uint16_t *where, const int64_t *plan
     EACH_BIN
     {
         const int64_t *tall = rows + (k * s.P + p) * 2, *wide = columns + (k * s.Q + q) * 2;
-        for (int64_t y = tall[0]; y < tall[1]; y++)
+        for (int64_t y = tall[0]; threads > 1 && y < tall[1]; y++)
             owner[line[k] + y] += wide[0] < wide[1] ? wide[1] - wide[0] : 0;
     }
     share_out(owner, s.lines, threads);

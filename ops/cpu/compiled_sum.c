@@ -86,6 +86,7 @@ void sum_forward(stored *out, const int64_t *plane, const int64_t *width, const 
                     continue;
                 vector value[VECTORS];
                 load(value, map + (rows[m] * width[k] + columns[n]) * s.C + c);
+                UNROLLED
                 for (int v = 0; v < VECTORS; v++)
                     sum[v] += weight * value[v];
             }
@@ -113,7 +114,7 @@ void sum_backward(const stored *grad, const int64_t *plane, const int64_t *width
 {
     const struct size s = *size;
     const int64_t apart = s.parts * s.parts;
-    for (int64_t m = 0; m < s.K * s.P * s.M; m++)
+    for (int64_t m = 0; threads > 1 && m < s.K * s.P * s.M; m++)
         owner[line[m / (s.P * s.M)] + rows[m]] += row_weights[m] != 0;
     share_out(owner, s.lines, threads);
 #pragma omp parallel for schedule(static) num_threads(threads) if (s.K * s.P * s.Q * s.C > SMALL)
