@@ -23,13 +23,14 @@ from reports.stats.dose import doses
 from reports.stats.floors import floor_check
 from reports.stats.misalignment import Misalignment, measure
 from reports.stats.paired import MOST_SEEDS
-from reports.text import frames, provenance, scope, tables, wording
+from reports.text import captions, frames, provenance, scope, tables, wording
 from reports.text.labels import (
     and_list,
     changed_factors,
     context_label,
     contrast_label,
     factor_label,
+    is_of_large,
     is_pair,
     metric_label,
     number,
@@ -139,7 +140,12 @@ def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
     return {
         "figures": {name: Marked(figures.reference(name)) for name in FIGURES},
         "interactions": interactions,
-        "doses": tables.doses(rounded),
+        "dose": {
+            "caption": captions.dose(rounded),
+            "table": tables.doses(rounded),
+            "of_large": any(is_of_large(item.metric) for item in rounded),
+            "has_pool": any(item.op == "pool" and not item.study for item in rounded),
+        },
         "why": why,
         "recall": {"table": recall.recall_table(study), "numbers": recall.shown_numbers(study)} if has_recall else None,
         "lead": sections.pop(lead, ""),

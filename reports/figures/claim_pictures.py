@@ -29,8 +29,9 @@ CAPTIONS = {
     "samples": "Images chosen beforehand and about as hard as the median: for each object the best "
     "detection and its IoU with the truth.",
     "inference_cost": "The time of single images, one dot each, with masks and without, and the medians.",
-    "dose": "How far rounding moves the bins that a network reads, on average over all objects, and how much mask AP "
-    "is lost to it beside the arm that rounds nothing on the same backbone: means over seeds with 95 % intervals.",
+    "dose": "How far rounding moves the bins that a network reads, on average over the objects, and how many points of "
+    "{primary} are lost to it beside the arm that rounds nothing on the same backbone: means over seeds with 95 % "
+    "intervals.",
     "recall": "How many of the objects an image's best proposals cover, and how exactly.",
 }
 
@@ -89,4 +90,5 @@ def caption(analysis: Analysis, picture: dict[str, Any]) -> Marked:
     if exhibit is not None and kind == "neighbours":
         return neighbours.caption(exhibit.content["shown"])
     label = metric_label(str(picture.get("metric", "")))
-    return Marked(CAPTIONS.get(kind, "").format(metric=escape(label[:1].upper() + label[1:])))
+    names = {"metric": escape(label[:1].upper() + label[1:]), "primary": escape(metric_label(analysis.primary))}
+    return Marked(CAPTIONS.get(kind, "").format(**names))

@@ -1,4 +1,4 @@
-"""What misalignment costs: mask AP lost against how far an arm's rounding moves its bins."""
+"""What misalignment costs: the metric of masks that is lost against how far an arm's rounding moves its bins."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,12 +17,14 @@ from reports.figures.style import (
     WARP,
     Figures,
     figure,
+    wrap,
 )
 from reports.stats.dose import Dose
-from reports.text.labels import and_list
+from reports.text.labels import and_list, metric_label
 
 COLOURS = {"align": ALIGN, "pool": POOL, "warp": WARP}
 OPERATORS = {"align": "RoIAlign of rounded boxes", "pool": "RoIPool", "warp": "RoIWarp"}
+ROUNDS_TO_STRIDE = "RoIWarp: boxes rounded to the stride"
 
 
 def dose(doses: Sequence[Dose], figures: Figures, name: str = "dose") -> bool:
@@ -37,7 +39,7 @@ def dose(doses: Sequence[Dose], figures: Figures, name: str = "dose") -> bool:
     _panel(right, doses, lambda item: item.share)
     left.set_xlabel("mean displacement of an object's bins (pixels)")
     right.set_xlabel("mean displacement in % of the object's side")
-    left.set_ylabel("mask AP lost (points)")
+    left.set_ylabel(wrap(f"{metric_label(doses[0].metric)}: points lost", 2.6))
     operators, strides = _handles(doses)
     drawn.legend(handles=operators, loc="outside lower center", ncols=len(operators))
     left.legend(handles=strides, loc="upper left")
@@ -45,19 +47,25 @@ def dose(doses: Sequence[Dose], figures: Figures, name: str = "dose") -> bool:
     return True
 
 
-def _panel(axes: Axes, doses: Sequence[Dose], x_of: Callable[[Dose], float]) -> None:
+def _panel(axes: Axes, doses: Sequence[Dose], displacement: Callable[[Dose], float]) -> None:
+    """Strides are set apart a little: at the same step they have the same displacement."""
+    strides, widest = _strides(doses), max(map(displacement, doses))
+
+    def x_of(item: Dose) -> float:
+        return displacement(item) + 0.007 * widest * (strides.index(item.stride) - (len(strides) - 1) / 2)
+
     steps: dict[int, list[float]] = {}
     for item in doses:
-        if item.op == "align":
+        if item.on_curve:
             steps.setdefault(item.step, []).append(x_of(item))
     for step, positions in steps.items():
         x = sum(positions) / len(positions)
         axes.axvline(x, color=RULE, linewidth=0.9, zorder=0)
         place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
         axes.annotate(f"to {step} px", (x, 1), (0, 3), ha="center", color=MUTED, fontsize=8, **place)
-    for stride, dash in zip(_strides(doses), DASHES, strict=False):
+    for stride, dash in zip(strides, DASHES, strict=False):
         line = [(0.0, 0.0)]
-        line += [(x_of(item), item.lost.mean or 0.0) for item in doses if item.op == "align" and item.stride == stride]
+        line += [(x_of(item), item.lost.mean or 0.0) for item in doses if item.on_curve and item.stride == stride]
         axes.plot(*zip(*line, strict=True), color=ALIGN, linewidth=1.3, linestyle=dash, zorder=1)
     for item in doses:
         colour = COLOURS[item.op]
@@ -69,7 +77,7 @@ def _panel(axes: Axes, doses: Sequence[Dose], x_of: Callable[[Dose], float]) -> 
     low, high = min(0.0, *values), max(0.0, *values)
     spare = 0.06 * (high - low) or 1.0
     axes.set_ylim(low - spare, high + spare)
-    axes.set_xlim(0, 1.1 * max(x_of(item) for item in doses))
+    axes.set_xlim(0, 1.1 * widest)
     axes.axhline(0, color=INK, linewidth=0.8, zorder=0)
     axes.grid(axis="y")
 
@@ -85,9 +93,14 @@ def _mark(stride: int, is_filled: bool = True) -> dict[str, Any]:
     return {"marker": STRIDE_MARKERS.get(str(stride), "^"), "linestyle": "none", **(filled if is_filled else hollow)}
 
 
+def _operator(item: Dose) -> str:
+    """RoIWarp is said to be a rounding step where it is on the curve."""
+    return ROUNDS_TO_STRIDE if item.op == "warp" and item.on_curve else OPERATORS[item.op]
+
+
 def _handles(doses: Sequence[Dose]) -> tuple[list[Line2D], list[Line2D]]:
     """The operators by colour, and the strides by shape and dash."""
-    named = {OPERATORS[item.op]: COLOURS[item.op] for item in doses}
+    named = {_operator(item): COLOURS[item.op] for item in doses}
     operators = [Line2D([], [], color=colour, linewidth=2.5, label=label) for label, colour in named.items()]
     others = sorted({item.study for item in doses if not item.same_net})
     if others:

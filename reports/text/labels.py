@@ -16,7 +16,6 @@ KINDS = {
     "overlap": "mask",
     "neighbours": "",
     "phase": "mask",
-    "true_boxes": "true-box mask",
     "floor_box": "filled-box",
     "floor_ellipse": "ellipse-in-box",
     "competition": "mask",
@@ -102,7 +101,23 @@ def metric_label(metric: str) -> str:
     if kind in BOXES and recall:
         level = f"recall at IoU {int(recall[2]) / 100:g}" if recall[2] else "average recall"
         return f"{level}, {plural(int(recall[3]), BOXES[kind])}"
+    if kind == "true_boxes":
+        return _on_true_boxes(key)
     return f"{KINDS.get(kind, kind)} {KEYS.get(key, key.replace('_', ' '))}".strip()
+
+
+def _on_true_boxes(key: str) -> str:
+    """ "IoU_96_px_and_more" -> "mask IoU on true boxes, objects of 96 px and more"."""
+    figure, _, sizes = key.partition("_")
+    if not sizes:
+        return f"mask {figure} on true boxes"
+    of = "" if sizes.startswith("under") else "of "
+    return f"mask {figure} on true boxes, objects {of}{sizes.replace('_', ' ')}"
+
+
+def is_of_large(metric: str) -> bool:
+    """Whether a metric is about objects of 96 pixels and more alone."""
+    return metric.endswith("_96_px_and_more")
 
 
 def contrast_label(study: StudyResults, weights: Mapping[str, float]) -> str:

@@ -174,13 +174,16 @@ def scales(verdicts: Sequence[Verdict], contexts: Sequence[str]) -> Marked:
 
 
 def doses(items: Sequence[Dose]) -> Marked:
-    """How far each arm's rounding moves its bins, and the mask AP that it loses."""
+    """How far each arm's rounding moves its bins, and how much of the metric it loses."""
     rows = []
     for item in items:
-        name = f"RoIAlign, boxes rounded to {item.step} px" if item.op == "align" else wording.operator_of(item)
+        name = wording.operator_of(item)
+        if item.on_curve:
+            name = f"{wording.OPERATORS[item.op]}, boxes rounded to {item.step} px"
         cells = [number(item.pixels), f"{number(item.share)} %", estimated(item.lost), str(item.lost.n)]
         rows.append([name, str(item.stride), *cells])
-    return table(["operator", "stride", "displacement (px)", "of the object's side", "mask AP lost", "n"], rows)
+    lost = metric_label(items[0].metric) if items else ""
+    return table(["operator", "stride", "displacement (px)", "of the object's side", f"{lost} lost", "n"], rows)
 
 
 def by_size(analysis: Analysis) -> Marked:

@@ -30,6 +30,8 @@ from reports.text.markup import Marked, escape
 COUNTED = ("inference_cost.parameters_added",)
 """Metrics that are the same for every seed by their nature."""
 
+OPERATORS = {"align": "RoIAlign", "pool": "RoIPool", "warp": "RoIWarp"}
+
 MARKS: dict[str, str] = {
     "reproduced": "✔",
     "contradicted": "✘",
@@ -319,8 +321,9 @@ def operator_of(dose: Dose) -> str:
     """What an arm does with boxes, and where it comes from if not from the study that is reported."""
     if dose.op == "align":
         return "RoIAlign of rounded boxes"
-    name = {"pool": "RoIPool", "warp": "RoIWarp"}[dose.op]
-    return f"{name} (study {dose.study}{'' if dose.same_net else ', with another head'})"
+    notes = [f"study {dose.study}" if dose.study else "", "" if dose.same_net else "with another head"]
+    said = ", ".join(filter(None, notes))
+    return OPERATORS[dose.op] + (f" ({said})" if said else "")
 
 
 def shares(analysis: Analysis) -> list[Marked]:

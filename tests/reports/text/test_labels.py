@@ -38,6 +38,10 @@ def test_small_p_values_are_bounded():
         ("recall.R75@1", "recall at IoU 0.75, 1 proposal"),
         ("recall.AR@10", "average recall, 10 proposals"),
         ("random.R50@100", "recall at IoU 0.5, 100 random boxes"),
+        ("true_boxes.IoU", "mask IoU on true boxes"),
+        ("true_boxes.IoU_96_px_and_more", "mask IoU on true boxes, objects of 96 px and more"),
+        ("true_boxes.IoU_under_1_cell", "mask IoU on true boxes, objects under 1 cell"),
+        ("true_boxes.IoU_2_to_4_cells", "mask IoU on true boxes, objects of 2 to 4 cells"),
         ("else.some_thing", "else some thing"),
     ],
 )

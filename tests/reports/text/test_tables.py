@@ -117,11 +117,13 @@ def test_an_interaction_has_a_row_for_each_scale_and_that_of_the_hypothesis_is_b
 
 def test_doses_name_the_operator_and_where_it_comes_from():
     lost = estimate({0: 2.0, 1: 4.0})
-    own = Dose("align", 8, 16, 2.83, 7.07, lost, "misalignment")
+    own = Dose("align", 8, 16, 2.83, 7.07, lost, "")
+    warp = Dose("warp", 16, 16, 5.0, 10.0, lost, "")
     beside = Dose("pool", 0, 32, 12.0, 30.0, estimate({0: 9.0}), "roialign", same_net=False)
-    assert rows(tables.doses([own, beside])) == [
+    assert rows(tables.doses([own, warp, beside])) == [
         ["operator", "stride", "displacement (px)", "of the object's side", "mask AP lost", "n"],
         ["RoIAlign, boxes rounded to 8 px", "16", "2.8", "7.1 %", "+3.0 (−9.7 to +15.7)", "2"],
+        ["RoIWarp, boxes rounded to 16 px", "16", "5.0", "10.0 %", "+3.0 (−9.7 to +15.7)", "2"],
         ["RoIPool (study roialign, with another head)", "32", "12.0", "30.0 %", "+9.0", "1"],
     ]
 

@@ -163,6 +163,7 @@ def test_operators_from_elsewhere_say_where_from():
         "RoIPool (study roiops, with another head)"
     )
     assert wording.operator_of(dataclasses.replace(dose, op="align", step=8)) == "RoIAlign of rounded boxes"
+    assert wording.operator_of(dataclasses.replace(dose, study="")) == "RoIWarp"
 
 
 def three_arms(*levels: float):
