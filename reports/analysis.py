@@ -9,6 +9,7 @@ from reports.published import Published, read_published
 from reports.stats import contrasts
 from reports.stats.bootstrap import RESAMPLES, ImageBootstrap, ImageNoise
 from reports.stats.contrasts import Interaction, Weights
+from reports.stats.dose import Dose, doses
 from reports.stats.paired import Estimate, Verdict
 from reports.stats.verdicts import verdicts
 
@@ -38,12 +39,30 @@ class Analysis:
     @cached_property
     def noise(self) -> dict[str, ImageNoise]:
         """Hypothesis -> bootstrap over the images, where stored detections allow it. Waits until it is computed."""
+        return self._over_images[0]
+
+    @property
+    def floor_noise(self) -> ImageNoise | None:
+        """Bootstrap over the images of how far the reference arm is above the floors; None as in `noise`."""
+        return self._over_images[1]
+
+    @cached_property
+    def _over_images(self) -> tuple[dict[str, ImageNoise], ImageNoise | None]:
         if self._bootstrap is None:
-            return self.published.noise if self.published else {}
+            return (self.published.noise, self.published.floor) if self.published else ({}, None)
         asked = resampled(self.verdicts)
         noise = {hypothesis.name: self._bootstrap.noise(hypothesis.contrast, hypothesis.metric) for hypothesis in asked}
+        floor = self.study.record.floor
+        above = None if floor is None else self._bootstrap.above_floor(floor.arm, floor.figure)
         self._bootstrap.close()
-        return {name: value for name, value in noise.items() if value is not None}
+        return {name: value for name, value in noise.items() if value is not None}, above
+
+    @cached_property
+    def doses(self) -> list[Dose]:
+        """Of the dose chart; as published where the ground truth is not there, which displacements are measured on."""
+        if self.study.ground_truth is None and self.published is not None:
+            return self.published.doses
+        return doses(self.study)
 
     def wait(self) -> None:
         """Until the images are resampled: what that has read of the runs need not be read again."""
@@ -77,7 +96,9 @@ def analyse(study: StudyResults, resamples: int = RESAMPLES) -> Analysis:
     if published is not None:
         resamples = published.resamples
     elif resamples:
-        bootstrap = ImageBootstrap(study, [hypothesis.metric for hypothesis in resampled(judged)], resamples)
+        metrics = [hypothesis.metric for hypothesis in resampled(judged)]
+        metrics += [f"true_boxes.{study.record.floor.figure}"] if study.record.floor else []
+        bootstrap = ImageBootstrap(study, metrics, resamples)
         bootstrap.start()
     return Analysis(
         study=study,

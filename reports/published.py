@@ -6,7 +6,7 @@ With it a published report can be rendered again, after a change of its text or 
 import dataclasses
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ablations.errors import RecordError
 from reports.stats.bootstrap import ImageNoise
+from reports.stats.dose import Dose
 
 FILE, PICTURES = "published.json", "pictures"
 
@@ -28,6 +29,8 @@ class Published:
     candidates: how many objects the close-ups were chosen from; None without close-ups.
     credits:    of the photographs shown, in COCO's words: id, source, licence.
     why:        what the text says of the object on the feature grid; None without that figure.
+    floor:      bootstrap over the images of how far the reference arm is above the floors.
+    doses:      of the dose chart, whose displacements are measured on the ground truth.
     """
 
     resamples: int
@@ -37,6 +40,8 @@ class Published:
     candidates: int | None
     credits: list[dict[str, Any]]
     why: dict[str, Any] | None = None
+    floor: ImageNoise | None = None
+    doses: list[Dose] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
         text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)

@@ -19,11 +19,9 @@ from reports.scenes import read_scenes
 from reports.stats import contrasts
 from reports.stats.bootstrap import RESAMPLES
 from reports.stats.contrasts import Interaction
-from reports.stats.dose import doses
-from reports.stats.floors import floor_check
 from reports.stats.misalignment import Misalignment, measure
 from reports.stats.paired import MOST_SEEDS
-from reports.text import captions, frames, provenance, scope, tables, wording
+from reports.text import captions, floors, frames, provenance, scope, tables, wording
 from reports.text.labels import (
     and_list,
     changed_factors,
@@ -116,7 +114,8 @@ def _answer(analysis: Analysis) -> dict[str, Any]:
         "setting": scope.setting(study),
         "toy": study.record.config.get("model", {}).get("name", "toy") == "toy",
         "has_paper": any(arm.paper for arm in study.record.arms.values()),
-        "floor": wording.floor(floor_check(study), study),
+        "floor": floors.passed(analysis),
+        "floor_table": floors.floor_table(analysis),
         "warnings": wording.cautions(analysis),
     }
 
@@ -124,7 +123,7 @@ def _answer(analysis: Analysis) -> dict[str, Any]:
 def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
     """The figures, and what their captions say of them."""
     study = analysis.study
-    displacements, rounded = measure(study), doses(study)
+    displacements, rounded = measure(study), analysis.doses
     if displacements:
         misalignment.why(study, displacements, figures)
     dose.dose(rounded, figures)
@@ -139,6 +138,7 @@ def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
     sections, lead = exhibits.sections(analysis, figures), _leading_exhibit(study)
     return {
         "figures": {name: Marked(figures.reference(name)) for name in FIGURES},
+        "weak_ranges": any(curve.weak for curve in by_cells.curves_of(analysis)),
         "interactions": interactions,
         "dose": {
             "caption": captions.dose(rounded),
@@ -155,7 +155,7 @@ def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
         "boxes_only": any(
             study.values(arm, "bbox.AP") and not study.values(arm, "segm.AP") for arm in study.record.arms
         ),
-        "pictures": dataclasses.replace(pictures, why=why),
+        "pictures": dataclasses.replace(pictures, why=why, doses=rounded),
         "credits": provenance.credits(pictures.credits),
         "most_notes": samples.MOST_NOTES,
     }
@@ -187,6 +187,7 @@ def _pictures(analysis: Analysis, figures: Figures) -> Published:
         seed=shown.seed if shown else None,
         crowded=shown is not None and shown.crowded,
         candidates=candidates,
+        floor=analysis.floor_noise,
         credits=provenance.licensed(study),
     )
 
@@ -197,6 +198,7 @@ def _statistics(analysis: Analysis) -> dict[str, Any]:
     metrics = dict.fromkeys(verdict.hypothesis.metric for verdict in analysis.verdicts)
     return {
         "headline": tables.headline(study),
+        "all_sizes": scope.all_sizes(analysis),
         "tests": tables.tests(analysis) or Marked("The study states no hypotheses."),
         "noise": tables.image_noise(analysis),
         "without_noise": _without_noise(analysis),

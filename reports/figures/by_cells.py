@@ -2,16 +2,23 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from reports.analysis import Analysis
-from reports.figures.style import CONCEPTS, DASHES, INK, REST, STRIDE_MARKERS, Figures, figure
+from reports.figures.style import CONCEPTS, DASHES, INK, MUTED, REST, STRIDE_MARKERS, Figures, figure
+from reports.load import StudyResults
+from reports.stats import floors
 from reports.stats.contrasts import Weights
 from reports.stats.paired import Estimate
 from reports.text.labels import arms_of, number
 
+WEAK = "hollow: masks no better than a filled box or an ellipse in it"
+HOLLOW: dict[str, Any] = {"markersize": 7, "markerfacecolor": "white", "markeredgewidth": 1.5}
 RANGE = re.compile(
     r"true_boxes\.IoU_(?:under_(?P<below>\d+)_cells?|(?P<low>\d+)_to_(?P<high>\d+)_cells"
     r"|(?P<above>\d+)_cells_and_more)"
@@ -20,11 +27,16 @@ RANGE = re.compile(
 
 @dataclass(frozen=True)
 class Curve:
-    """RoIAlign minus RoIPool on the maps of one stride. gains: (a range's middle, in cells) -> points of mask IoU."""
+    """RoIAlign minus RoIPool on the maps of one stride.
+
+    gains: (a range's middle, in cells) -> points of mask IoU.
+    weak:  the ranges, by their middles, in which both arms' masks are no better than masks that need no features.
+    """
 
     stride: int
     weights: Weights
     gains: dict[float, Estimate]
+    weak: frozenset[float] = frozenset()
 
 
 def curves_of(analysis: Analysis) -> list[Curve]:
@@ -38,9 +50,15 @@ def curves_of(analysis: Analysis) -> list[Curve]:
             continue
         estimates = {middle: analysis.estimate(weights, metric) for metric, middle in ranges.items()}
         gains = {middle: effect for middle, effect in sorted(estimates.items()) if effect.mean is not None}
+        weak = frozenset(ranges[metric] for metric in ranges if is_weak(study, arms_of(weights), metric))
         if gains and isinstance(stride, int):
-            found.append(Curve(stride, weights, gains))
+            found.append(Curve(stride, weights, gains, weak))
     return found
+
+
+def is_weak(study: StudyResults, arms: Sequence[str], metric: str) -> bool:
+    """Whether the masks of every one of the arms are no better on average than the better floor."""
+    return all((above := floors.above(study, arm, metric.partition(".")[2])) is not None and above <= 0 for arm in arms)
 
 
 def middle_of(metric: str) -> float | None:
@@ -75,7 +93,10 @@ def by_cells(analysis: Analysis, figures: Figures, name: str = "by_cells") -> bo
     left.set_xlabel("object's side in cells of the map")
     right.set_xlabel("object's side in pixels")
     left.set_ylabel("RoIAlign − RoIPool,\nmask IoU on true boxes (points)")
-    drawn.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(curves))
+    handles = left.get_legend_handles_labels()[0]
+    if any(curve.weak for curve in curves):
+        handles.append(Line2D([], [], color=MUTED, label=WEAK, marker="o", linestyle="none", **HOLLOW))
+    drawn.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     figures.save(drawn, name)
     return True
 
@@ -83,6 +104,7 @@ def by_cells(analysis: Analysis, figures: Figures, name: str = "by_cells") -> bo
 def _curve(axes: Axes, curve: Curve, index: int, scale: float) -> None:
     """scale: of the positions. Strides are set apart a little where they have the same ones."""
     colour = CONCEPTS.get(("stride", str(curve.stride)), REST[index % len(REST)])
+    marker = STRIDE_MARKERS.get(str(curve.stride), "^")
     xs = [middle * scale * (1 + 0.02 * index) for middle in curve.gains]
     for x, effect in zip(xs, curve.gains.values(), strict=True):
         if effect.low is not None and effect.high is not None:
@@ -91,7 +113,7 @@ def _curve(axes: Axes, curve: Curve, index: int, scale: float) -> None:
         xs,
         [effect.mean or 0.0 for effect in curve.gains.values()],
         color=colour,
-        marker=STRIDE_MARKERS.get(str(curve.stride), "^"),
+        marker=marker,
         markersize=7,
         markeredgecolor="white",
         markeredgewidth=0.7,
@@ -100,3 +122,6 @@ def _curve(axes: Axes, curve: Curve, index: int, scale: float) -> None:
         label=f"stride {curve.stride}",
         zorder=3,
     )
+    for x, (middle, effect) in zip(xs, curve.gains.items(), strict=True):
+        if middle in curve.weak:
+            axes.plot([x], [effect.mean or 0.0], color=colour, marker=marker, linestyle="none", zorder=4, **HOLLOW)

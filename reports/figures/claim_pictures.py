@@ -9,7 +9,6 @@ from reports.figures import dose, forest, misalignment, paired, pairs, recall, s
 from reports.figures.style import Figures
 from reports.load import StudyResults
 from reports.scenes import read_scenes
-from reports.stats.dose import doses
 from reports.stats.misalignment import measure
 from reports.text.labels import metric_label
 from reports.text.markup import Marked, escape
@@ -51,7 +50,7 @@ def draw(analysis: Analysis, picture: dict[str, Any], figures: Figures, name: st
     if kind == "samples":
         return samples.samples(study, read_scenes(study), figures, name) is not None
     if kind == "dose":
-        return dose.dose(doses(study), figures, name)
+        return dose.dose(analysis.doses, figures, name)
     if kind == "recall":
         return recall.recall_curves(study, figures, name)
     return _draw_exhibit(study, str(kind), figures, name)

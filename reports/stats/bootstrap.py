@@ -19,6 +19,7 @@ import numpy as np
 from ablations.evaluation import overlap
 from ablations.records.schema import DIFFERENCE
 from reports.load import StudyResults
+from reports.stats import floors
 from reports.stats.matching import IOUS, ClassMatches, Truth
 from reports.stats.paired import LEVEL
 
@@ -38,13 +39,30 @@ MEANS = ("overlap.leakage", "overlap.seams")  # over objects
 
 @dataclass(frozen=True)
 class ImageNoise:
-    """The bootstrap of a contrast averaged over its seeds: the middle `LEVEL` of the resampled values, in points."""
+    """The bootstrap of a contrast averaged over its seeds: the middle `LEVEL` of the resampled values, in points.
+
+    error:       the bootstrap's standard error, the resampled values' standard deviation.
+    num_objects: how many objects have a value, on with_objects of the images. These three are None in older files, and
+                 the last two where objects are not counted.
+    """
 
     mean: float
     low: float
     high: float
     num_images: int
     num_seeds: int
+    error: float | None = None
+    num_objects: int | None = None
+    with_objects: int | None = None
+
+    @property
+    def detectable(self) -> float | None:
+        """The smallest true difference whose interval over images excludes 0 in 80 % of the cases, if its error is as
+        measured: 1.96 + 0.84 standard errors."""
+        return None if self.error is None else 2.8 * self.error
+
+    def covers(self, value: float = 0.0) -> bool:
+        return self.low <= value <= self.high
 
 
 def average_precisions(
@@ -166,9 +184,45 @@ class ImageBootstrap:
         usable = [values for values in by_seed if values is not None]
         if not usable:
             return None
-        values = np.mean(usable, axis=0)
+        return self._noise(np.mean(usable, axis=0), len(usable), self._counts(next(iter(weights)), metric))
+
+    def above_floor(self, arm: str, figure: str) -> ImageNoise | None:
+        """Image noise of the points by which an arm's masks on true boxes are above the better floor.
+
+        None where nothing is stored to compute it, or where the floors of the ground truth are not those recorded.
+        """
+        by_seed = [self.value(arm, seed, f"true_boxes.{figure}") for seed in self.study.seeds([arm])]
+        usable = [values for values in by_seed if values is not None]
+        if not usable or self.study.ground_truth is None:
+            return None
+        overlaps = floors.floor_overlaps(self.study.ground_truth, self.study.record.config.get("data", {}), figure)
+        drawn = {kind: self._mean(values) for kind, values in overlaps.items()}
+        recorded = {kind: self.study.mean(arm, f"{kind}.{figure}") for kind in drawn}
+        if any(mean is None or abs(drawn[kind][0] - mean) > 0.05 for kind, mean in recorded.items()):
+            return None
+        distance = np.mean(usable, axis=0) - np.maximum(*drawn.values())
+        return self._noise(distance, len(usable), self._counts(arm, f"true_boxes.{figure}"))
+
+    def _noise(self, values: np.ndarray, num_seeds: int, counts: tuple[int, int] | None) -> ImageNoise:
+        """values: [1 + R], a contrast's mean over seeds. counts: see `_counts`."""
         low, high = np.nanquantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return ImageNoise(float(values[0]), float(low), float(high), self.num_images, len(usable))
+        mean, error = float(values[0]), float(np.nanstd(values[1:]))
+        return ImageNoise(mean, float(low), float(high), self.num_images, num_seeds, error, *(counts or (None, None)))
+
+    def _counts(self, arm: str, metric: str) -> tuple[int, int] | None:
+        """How many objects a metric is about, and how many images show one; None for parts of them by overlap."""
+        kind, _, name = metric.split(DIFFERENCE)[0].partition(".")
+        ids: list[int] = []
+        if kind == "true_boxes":
+            tables = (self.study.true_boxes(arm, seed) for seed in self.study.seeds([arm]))
+            objects = next((table for table in tables if table is not None and name in table), None)
+            if objects is not None:
+                pairs = zip(objects["image_ids"], objects[name], strict=True)
+                ids = [image_id for image_id, value in pairs if value is not None]
+        elif kind in ("segm", "bbox"):
+            annotations = (self.study.ground_truth or {}).get("annotations", [])
+            ids = [item["image_id"] for item in annotations if not item.get("iscrowd")]
+        return (len(ids), len(set(ids))) if ids else None
 
     def _contrast(self, weights: Mapping[str, float], seed: int, metric: str) -> np.ndarray | None:
         terms = [(weight, self.value(arm, seed, metric)) for arm, weight in weights.items()]

@@ -12,12 +12,10 @@ from ablations.errors import RecordError
 from ablations.records.schema import RunRecord
 from reports.load import StudyResults, read_study
 from reports.stats.contrasts import contrast_of, primary_metric
-from reports.stats.misalignment import arrays, bins_of, displacements, resized, sides_of
+from reports.stats.misalignment import LARGE, arrays, bins_of, displacements, resized, sides_of
 from reports.stats.paired import Estimate
 from reports.text.labels import is_of_large
 
-LARGE = 96.0
-"""Pixels of an object's side, as in ablations/evaluation/true_boxes.py."""
 BESIDE = ("roialign", "roiops")
 """Studies whose RoIPool and RoIWarp are shown too, where their records are beside and made on the same backbone."""
 

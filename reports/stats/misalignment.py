@@ -16,6 +16,9 @@ from numpy.typing import ArrayLike
 from data.images import fitted_size
 from reports.load import StudyResults
 
+LARGE = 96.0
+"""Pixels of the side from which an object is large, as in ablations/evaluation/true_boxes.py."""
+
 
 @dataclass(frozen=True)
 class Misalignment:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from ablations.records.schema import DIFFERENCE
 from reports.load import StudyResults
 
+LARGE = "_96_px_and_more"  # ends the name of a metric of large objects
 NOTHING = "–"  # where a value is not defined
 MINUS = "−"
 
@@ -117,7 +118,12 @@ def _on_true_boxes(key: str) -> str:
 
 def is_of_large(metric: str) -> bool:
     """Whether a metric is about objects of 96 pixels and more alone."""
-    return metric.endswith("_96_px_and_more")
+    return metric.endswith(LARGE)
+
+
+def of_all_sizes(metric: str) -> str:
+    """The metric over objects of every size."""
+    return metric.removesuffix(LARGE)
 
 
 def contrast_label(study: StudyResults, weights: Mapping[str, float]) -> str:

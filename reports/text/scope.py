@@ -6,7 +6,7 @@ from reports.analysis import Analysis
 from reports.load import StudyResults
 from reports.stats.paired import MOST_SEEDS, POWER, detectable_effect, seeds_for
 from reports.text import provenance
-from reports.text.labels import and_list, number, plural
+from reports.text.labels import and_list, is_of_large, metric_label, number, of_all_sizes, plural, signed
 from reports.text.markup import Marked, code, escape
 
 
@@ -37,6 +37,36 @@ def _jitter(study: StudyResults) -> str:
         f"{and_list([f'{100 * share:g}' for share in shares])} % of the box, "
         f"{and_list([str(count) for count in copies])} for each object: how objects are found is not measured."
     )
+
+
+def all_sizes(analysis: Analysis) -> Marked:
+    """Where claims are about large objects: what the first of them is over all objects, and which change their sign."""
+    pairs = [
+        (
+            item,
+            analysis.estimate(item.contrast, of_all_sizes(item.metric)),
+            analysis.estimate(item.contrast, item.metric),
+        )
+        for item in analysis.study.record.hypotheses
+        if is_of_large(item.metric)
+    ]
+    known = [(item, over_all.mean, large.mean) for item, over_all, large in pairs if over_all.n and large.n]
+    if not known:
+        return Marked("")
+    first, over_all, large = known[0]
+    turned = [escape(analysis.label(item.contrast)) for item, one, other in known if (one or 0.0) * (other or 0.0) < 0]
+    text = (
+        f"Claims here are about objects of 96 px and more. {escape(analysis.label(first.contrast))}: {signed(large)} "
+        f"points of {escape(metric_label(of_all_sizes(first.metric)))} on these, {signed(over_all)} over objects of "
+        "all sizes."
+    )
+    if turned:
+        has = "has" if len(turned) == 1 else "have"
+        text += f" Of {plural(len(known), 'difference')}, {len(turned)} {has} the opposite sign over all objects: "
+        text += f"{'; '.join(turned)}."
+    else:
+        text += " No claimed difference has another sign over all objects than on large ones."
+    return Marked(text)
 
 
 def limits(analysis: Analysis) -> list[Marked]:

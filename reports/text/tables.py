@@ -10,7 +10,7 @@ from reports.load import StudyResults
 from reports.stats.dose import Dose
 from reports.stats.paired import MOST_SEEDS, Estimate, Verdict
 from reports.text import wording
-from reports.text.labels import NOTHING, interval, metric_label, number, p_value, signed
+from reports.text.labels import NOTHING, interval, metric_label, number, of_all_sizes, p_value, signed
 from reports.text.markup import Marked, bold, emphasis, paragraphs, table
 
 HEADLINE = ("segm.AP", "segm.AP50", "segm.AP75", "bbox.AP")
@@ -19,8 +19,12 @@ GIB = 2**30
 
 
 def headline_metrics(study: StudyResults) -> list[str]:
-    """The usual four, and whatever else the hypotheses are about, of those that the runs have."""
-    asked = [item.metric for item in study.record.hypotheses if DIFFERENCE not in item.metric]
+    """The usual four, and whatever else the hypotheses are about, of those that the runs have.
+
+    Where they are about large objects, the same of all objects stands before it.
+    """
+    claimed = [item.metric for item in study.record.hypotheses if DIFFERENCE not in item.metric]
+    asked = [metric for name in claimed for metric in (of_all_sizes(name), name)]
     known = study.metrics()
     return [metric for metric in dict.fromkeys([*HEADLINE, *asked]) if metric in known] or list(HEADLINE[:1])
 

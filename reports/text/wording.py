@@ -6,12 +6,10 @@ from itertools import permutations
 
 from ablations.records.schema import DIFFERENCE
 from reports.analysis import Analysis
-from reports.load import StudyResults
 from reports.stats.contrasts import Interaction
 from reports.stats.dose import Dose
-from reports.stats.floors import FLOORS, FloorCheck, floor_check
 from reports.stats.paired import ALPHA, LEVEL, MOST_SEEDS, POWER, Verdict, VerdictKind
-from reports.text import provenance
+from reports.text import floors, provenance
 from reports.text.labels import (
     and_list,
     arms_of,
@@ -265,37 +263,8 @@ def _resolution(verdict: Verdict) -> list[str]:
 
 def cautions(analysis: Analysis) -> list[Marked]:
     """What a reader must know before trusting a verdict: why there is none, and what is wrong with the runs."""
-    check = floor_check(analysis.study)
-    withheld = [] if check is None or check.passed else [_withheld(check, analysis.study)]
-    return [*withheld, *provenance.warnings(analysis.study)]
-
-
-def floor(check: FloorCheck | None, study: StudyResults) -> Marked:
-    """That the study's masks are worth comparing; "" where they are not, or where nothing was asked for."""
-    if check is None or not check.passed:
-        return Marked("")
-    return Marked(
-        f"The masks are worth comparing: those of the reference arm, {escape(study.label(check.arm))}, reach "
-        f"{_reached(check)}. That is {number(check.above)} points above the better of the two; the study asked for "
-        f"{check.margin:g}."
-    )
-
-
-def _withheld(check: FloorCheck, study: StudyResults) -> Marked:
-    arm = escape(study.label(check.arm))
-    if check.above is None:
-        return Marked(f"No verdict: the reference arm, {arm}, has no run with masks on true boxes.")
-    distance = f"only {number(check.above)} points above" if check.above > 0 else f"{number(-check.above)} points below"
-    return Marked(
-        f"No verdict: the reference arm, {arm}, is {distance} masks that need no features; the study asked for "
-        f"{check.margin:g}. Its masks reach {_reached(check)}."
-    )
-
-
-def _reached(check: FloorCheck) -> str:
-    floors = " and ".join(f"{number(check.floors[kind])} by {words}" for kind, words in FLOORS.items())
-    objects = "" if check.figure == "IoU" else " of objects of 96 px and more"
-    return f"an IoU of {number(check.reached)} on true boxes{objects}, against {floors}"
+    withheld = floors.withheld(analysis)
+    return [*([withheld] if withheld else []), *provenance.warnings(analysis.study)]
 
 
 def interaction(analysis: Analysis, item: Interaction) -> Marked:

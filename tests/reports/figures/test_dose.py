@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 
 import pytest
 
@@ -10,6 +11,7 @@ from reports.figures import by_cells, dose
 from reports.load import read_study
 from reports.render import render
 from reports.stats.dose import doses
+from tests.damage import edit_record
 from tests.reports.figures.measure import Measured
 from tests.reports.rounding import GAINS, add_true_boxes, write_rounding
 
@@ -57,6 +59,19 @@ def test_a_curve_for_each_stride_with_the_gains_of_each_range(root):
     for curve, (stride, gains) in zip(by_cells.curves_of(analysis), GAINS.items(), strict=True):
         assert curve.stride == stride and list(curve.gains) == sorted(curve.gains)
         assert [effect.mean for effect in curve.gains.values()] == pytest.approx([gain + 0.2 for gain in gains])
+    measured = Measured()
+    assert by_cells.by_cells(analysis, measured) and measured.faults == {}
+
+
+def test_ranges_in_which_masks_are_below_the_floors_are_hollow(root, tmp_path):
+    shutil.copytree(root / "roialign", tmp_path / "roialign")
+    for path in (tmp_path / "roialign").glob("*16/seed*/run.json"):
+        floor = {"IoU_under_1_cell": 65.0, "IoU_1_to_2_cells": 61.0, "IoU_2_to_4_cells": 50.0}
+        edit_record(path, lambda record, floor=floor: record["metrics"].update(floor_box=floor, floor_ellipse=floor))
+    analysis = analyse(read_study(tmp_path, "roialign"), resamples=0)
+    at_16, at_32 = by_cells.curves_of(analysis)
+    assert at_16.weak == {by_cells.middle_of("true_boxes.IoU_under_1_cell")}  # of 1 to 2 cells RoIAlign's are above
+    assert at_32.weak == frozenset()
     measured = Measured()
     assert by_cells.by_cells(analysis, measured) and measured.faults == {}
 

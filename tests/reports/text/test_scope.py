@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from ablations.records.schema import Hypothesis
 from reports.analysis import analyse
 from reports.stats.paired import detectable_effect, seeds_for
 from reports.text import scope
@@ -42,6 +43,26 @@ def test_the_smallest_difference_that_can_be_found():
         f"{number(detectable_effect(spread, 2))} points in 80 % of the cases."
     )
     assert f"{seeds_for(1.0, spread)} seeds for 1 point" in text and "more than 50 for half a point" in text
+
+
+def about_large(all_sizes: dict[str, float]) -> str:
+    """What is said where claims are about large objects: RoIAlign is 2 points ahead on these at both strides."""
+    name, large = "true_boxes.IoU_96_px_and_more", {"align16": 62.0, "pool16": 60.0, "align32": 62.0, "pool32": 60.0}
+    runs = [
+        dataclasses.replace(item, metrics={"true_boxes": {"IoU": all_sizes[arm], "IoU_96_px_and_more": large[arm]}})
+        for (arm, _), item in study().runs.items()
+    ]
+    claims = [Hypothesis(f"c{stride}", "", name, {f"align{stride}": 1.0, f"pool{stride}": -1.0}) for stride in (16, 32)]
+    return scope.all_sizes(analyse(study(runs, hypotheses=claims), resamples=0))
+
+
+def test_claims_about_large_objects_stand_beside_all_sizes():
+    text = about_large({"align16": 50.0, "pool16": 49.5, "align32": 40.0, "pool32": 41.0})
+    assert "RoIAlign − RoIPool, stride 16: +2.0 points of mask IoU on true boxes on these, +0.5 over objects of" in text
+    assert text.endswith("Of 2 differences, 1 has the opposite sign over all objects: RoIAlign − RoIPool, stride 32.")
+    same = about_large({"align16": 50.0, "pool16": 49.5, "align32": 40.0, "pool32": 39.0})
+    assert same.endswith("No claimed difference has another sign over all objects than on large ones.")
+    assert scope.all_sizes(analyse(study(), resamples=0)) == ""
 
 
 def test_one_seed_has_no_spread():

@@ -26,6 +26,15 @@ def test_the_headline_has_mean_spread_and_the_papers_value():
     assert [row[2] for row in others] == ["42.0 ± 2.8 (30.3)", "21.0 ± 1.4 (23.6)", "36.0 ± 1.4 (30.9)"]
 
 
+def test_where_claims_are_about_large_objects_the_headline_has_all_of_them_too():
+    large = "true_boxes.IoU_96_px_and_more"
+    metrics = {"segm": {"AP": 1.0}, "true_boxes": {"IoU_96_px_and_more": 60.0, "IoU": 50.0}}
+    runs = [dataclasses.replace(item, metrics=metrics) for item in study().runs.values()]
+    claimed = study(runs, hypotheses=[Hypothesis("large", "", large, AT_16)])
+    assert tables.headline_metrics(claimed) == ["segm.AP", "true_boxes.IoU", large]
+    assert tables.headline_metrics(study(runs)) == ["segm.AP"]
+
+
 def test_a_single_value_has_no_spread_and_none_is_a_dash():
     assert tables.mean_and_spread([3.0]) == "3.0" and tables.mean_and_spread([3.0, None, 5.0]) == "4.0 ± 1.4"
     assert tables.mean_and_spread([None]) == "–"
