@@ -54,7 +54,8 @@ def index(gallery: Path) -> str:
     shown = []
     for path in sorted(gallery.glob("*/records/study.json")):
         study = read_study(path.parent.parent, path.parent.name)
-        verdicts = analyse(study, resamples=0).verdicts
+        analysis = analyse(study, resamples=0)
+        verdicts, noise = analysis.verdicts, analysis.noise
         shown.append(
             {
                 "name": study.name,
@@ -62,7 +63,9 @@ def index(gallery: Path) -> str:
                 "question": study.record.question,
                 "setting": scope.setting(study),
                 "summary": wording.summary(verdicts),
-                "sentences": [wording.sentence(item, len(verdicts)) for item in verdicts],
+                "sentences": [
+                    wording.sentence(item, len(verdicts), noise=noise.get(item.hypothesis.name)) for item in verdicts
+                ],
             }
         )
     return template("gallery.md.j2").render(studies=shown)

@@ -101,7 +101,10 @@ def _answer(analysis: Analysis) -> dict[str, Any]:
     primary = metric_label(analysis.primary)
     return {
         "answer": wording.answer(analysis),
-        "sentences": [wording.sentence(verdict, len(verdicts)) for verdict in verdicts],
+        "sentences": [
+            wording.sentence(verdict, len(verdicts), noise=analysis.noise.get(verdict.hypothesis.name))
+            for verdict in verdicts
+        ],
         "shares": wording.shares(analysis),
         "family": len(verdicts),
         "most_seeds": MOST_SEEDS,
@@ -201,6 +204,7 @@ def _statistics(analysis: Analysis) -> dict[str, Any]:
         "all_sizes": scope.all_sizes(analysis),
         "tests": tables.tests(analysis) or Marked("The study states no hypotheses."),
         "noise": tables.image_noise(analysis),
+        "image_errors": any(noise.error is not None for noise in analysis.noise.values()),
         "without_noise": _without_noise(analysis),
         "resamples": f"{analysis.resamples:,}",
         "every_seed": tables.every_seed(study),

@@ -23,7 +23,10 @@ def verdicts(study: StudyResults) -> list[Verdict]:
     judged = judge([(item, from_threshold(study, item)) for item in study.record.hypotheses])
     check = floor_check(study)
     if check is not None and not check.passed:
-        return [Verdict(item.hypothesis, "no verdict", item.estimate, withheld=True) for item in judged]
+        return [
+            replace(item, kind="no verdict", withheld=True, p=None, p_corrected=None, seeds_needed=None)
+            for item in judged
+        ]
     crossed = {(key(item.weights), item.metric): item for item in interactions(study)}
     return [
         _on_every_scale(study, verdict, crossed.get((key(verdict.hypothesis.contrast), verdict.hypothesis.metric)))

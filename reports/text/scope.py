@@ -117,6 +117,21 @@ def _resolution(analysis: Analysis) -> list[Marked]:
             f"With the usual spread of a claim here (sd {number(spread)} points), {count} seeds find a true "
             f"difference of {number(small)} points in {100 * POWER:.0f} % of the cases. Smaller ones need "
             f"more: {_needed(spread, 1.0)} seeds for 1 point, {_needed(spread, 0.5)} for half a point."
+        ),
+        *_resolution_of_images(analysis),
+    ]
+
+
+def _resolution_of_images(analysis: Analysis) -> list[Marked]:
+    """The same for other images; nothing where the bootstrap's errors were not kept."""
+    least = [noise.detectable for noise in analysis.noise.values() if noise.detectable is not None]
+    if not least:
+        return []
+    return [
+        Marked(
+            "The sample of images is a limit of its own, whatever the number of seeds: with the usual error of a claim "
+            f"over images, a true difference of {number(statistics.median(least))} points is found in "
+            f"{100 * POWER:.0f} % of the cases ({number(min(least))} to {number(max(least))}, by the claim)."
         )
     ]
 

@@ -7,10 +7,11 @@ from typing import Any
 from ablations.records.schema import DIFFERENCE
 from reports.analysis import Analysis
 from reports.load import StudyResults
+from reports.stats.bootstrap import ImageNoise
 from reports.stats.dose import Dose
 from reports.stats.paired import MOST_SEEDS, Estimate, Verdict
 from reports.text import wording
-from reports.text.labels import NOTHING, interval, metric_label, number, of_all_sizes, p_value, signed
+from reports.text.labels import NOTHING, interval, metric_label, number, of_all_sizes, p_value, plural, signed
 from reports.text.markup import Marked, bold, emphasis, paragraphs, table
 
 HEADLINE = ("segm.AP", "segm.AP50", "segm.AP75", "bbox.AP")
@@ -144,16 +145,30 @@ def _needed(count: int | None) -> str:
 
 
 def image_noise(analysis: Analysis) -> Marked:
-    """The two kinds of interval beside each other, for the hypotheses whose image noise could be computed."""
+    """The two kinds of interval beside each other, for the hypotheses whose image noise could be computed.
+
+    With the smallest difference that other images would show, where the bootstrap's error was kept.
+    """
+    shown = [(item, noise) for item in analysis.verdicts if (noise := analysis.noise.get(item.hypothesis.name))]
+    has_error = any(noise.error is not None for _, noise in shown)
     rows = []
-    for item in analysis.verdicts:
-        noise = analysis.noise.get(item.hypothesis.name)
-        if noise is not None:
-            seeds = interval(item.measured.low, item.measured.high)
-            images = interval(noise.low, noise.high)
-            counts = [str(noise.num_seeds), str(noise.num_images)]
-            rows.append([item.hypothesis.claim, signed(noise.mean), seeds, images, *counts])
-    return table(["claim", "mean", "other seeds", "other images", "seeds", "images"], rows)
+    for item, noise in shown:
+        seeds, images = interval(item.measured.low, item.measured.high), interval(noise.low, noise.high)
+        if wording.is_open_over_images(item, noise):
+            images += f" (covers {'the threshold' if item.hypothesis.threshold else '0'})"
+        least = [number(noise.detectable)] if has_error else []
+        counts = [str(noise.num_seeds), counted_images(noise)]
+        rows.append([item.hypothesis.claim, signed(noise.mean), seeds, images, *least, *counts])
+    header = ["claim", "mean", "other seeds", "other images", *(["detectable"] if has_error else [])]
+    return table([*header, "seeds", "images"], rows)
+
+
+def counted_images(noise: ImageNoise) -> str:
+    """ "184 objects in 84 of 103 images"; where objects are not counted, the images alone."""
+    if noise.num_objects is None or noise.with_objects is None:
+        return str(noise.num_images)
+    of = "" if noise.with_objects == noise.num_images else f" of {noise.num_images}"
+    return f"{plural(noise.num_objects, 'object')} in {noise.with_objects}{of} images"
 
 
 def scales(verdicts: Sequence[Verdict], contexts: Sequence[str]) -> Marked:

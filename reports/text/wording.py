@@ -6,6 +6,7 @@ from itertools import permutations
 
 from ablations.records.schema import DIFFERENCE
 from reports.analysis import Analysis
+from reports.stats.bootstrap import ImageNoise
 from reports.stats.contrasts import Interaction
 from reports.stats.dose import Dose
 from reports.stats.paired import ALPHA, LEVEL, MOST_SEEDS, POWER, Verdict, VerdictKind
@@ -46,7 +47,9 @@ def answer(analysis: Analysis) -> Marked:
     verdicts = analysis.verdicts
     if not verdicts:
         return summary(verdicts)
-    sentences = [_compared(analysis, verdicts[0]), _stated(verdicts[0]), summary(verdicts) if len(verdicts) > 1 else ""]
+    first, noise = verdicts[0], analysis.noise.get(verdicts[0].hypothesis.name)
+    sentences = [_compared(analysis, first), _stated(first, noise=noise), *_unresolved(first, noise)]
+    sentences += [summary(verdicts)] if len(verdicts) > 1 else []
     return Marked(" ".join(filter(None, sentences)))
 
 
@@ -88,16 +91,30 @@ def summary(verdicts: list[Verdict]) -> Marked:
     return Marked(f"Of {plural(len(verdicts), 'claim')}, {and_list(shares)}.")
 
 
-def sentence(verdict: Verdict, family: int, about_slide: bool = False) -> Marked:
+def sentence(verdict: Verdict, family: int, about_slide: bool = False, noise: ImageNoise | None = None) -> Marked:
     """A sentence or two about a hypothesis.
 
     family: how many hypotheses the study tests together. about_slide: the hypothesis is the opposite of what a slide
-    says, and the sentence says what that means for the slide.
+    says, and the sentence says what that means for the slide. noise: of the images, where it is known.
     """
-    return Marked(" ".join([_stated(verdict, about_slide), *_explanation(verdict, family)]))
+    texts = [_stated(verdict, about_slide, noise), *_explanation(verdict, family), *_unresolved(verdict, noise)]
+    return Marked(" ".join(texts))
 
 
-def _stated(verdict: Verdict, about_slide: bool = False) -> str:
+def is_open_over_images(verdict: Verdict, noise: ImageNoise) -> bool:
+    """Whether other images could turn the sign of a difference; of an equivalence nothing is said."""
+    return verdict.hypothesis.direction != "equal" and noise.covers(verdict.hypothesis.threshold)
+
+
+def _unresolved(verdict: Verdict, noise: ImageNoise | None) -> list[str]:
+    """That other images could turn the sign of a difference, and how large it would have to be."""
+    if noise is None or not is_open_over_images(verdict, noise):
+        return []
+    least = "" if noise.detectable is None else f", and differences show up only from {number(noise.detectable)} on"
+    return [f"Not resolved over images: that interval covers {_zero(verdict)}{least}."]
+
+
+def _stated(verdict: Verdict, about_slide: bool = False, noise: ImageNoise | None = None) -> str:
     """The verdict, the claim and what was measured."""
     undecided = f"Undecided with {plural(verdict.estimate.n, 'seed')}."
     head = undecided if verdict.kind == "undecided" else f"{verdict.kind[0].upper()}{verdict.kind[1:]}."
@@ -106,7 +123,7 @@ def _stated(verdict: Verdict, about_slide: bool = False) -> str:
         turned = {"reproduced": ("✘", "Speaks against the slide."), "contradicted": ("✔", "Speaks for the slide.")}
         mark, head = turned.get(verdict.kind, (mark, head))
     claim = escape(verdict.hypothesis.claim.rstrip("."))
-    return f"**{mark} {head}** The claim: {claim}. Measured: {_measured(verdict)}."
+    return f"**{mark} {head}** The claim: {claim}. Measured: {_measured(verdict, noise)}."
 
 
 def reason(verdict: Verdict) -> str:
@@ -130,17 +147,23 @@ def brief(verdict: Verdict) -> str:
     return f"{value}{between}, {plural(measured.n, 'seed')}"
 
 
-def _measured(verdict: Verdict) -> str:
+def _measured(verdict: Verdict, noise: ImageNoise | None) -> str:
     """The values as they were measured, not counted from a threshold."""
     measured, decides = verdict.measured, verdict.measured.interval(verdict.level)
     if measured.mean is None:
         return f"no complete seed{_paper(verdict)}"
     if decides is None:
-        return f"{signed(measured.mean)} {unit_of(verdict)} from a single complete seed{_paper(verdict)}"
+        one = f"{signed(measured.mean)} {unit_of(verdict)} from a single complete seed"
+        return f"{one}{_images(noise)}{_paper(verdict)}"
     return (
         f"**{signed(measured.mean)} {unit_of(verdict)}** ({100 * verdict.level:.0f} % interval "
-        f"{beside_paper(verdict, *decides)}{_against(verdict)}, n = {plural(measured.n, 'seed')}{_paper(verdict)})"
+        f"{beside_paper(verdict, *decides)}{_against(verdict)}, n = {plural(measured.n, 'seed')}"
+        f"{_images(noise)}{_paper(verdict)})"
     )
+
+
+def _images(noise: ImageNoise | None) -> str:
+    return "" if noise is None else f"; other images {interval(noise.low, noise.high)}"
 
 
 def _against(verdict: Verdict) -> str:

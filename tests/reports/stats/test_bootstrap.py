@@ -85,6 +85,8 @@ def test_contrasts_are_paired_by_image(study):
     bootstrap = ImageBootstrap(study, metrics, resamples=200)
     noise = bootstrap.noise({"align16": 1, "pool16": -1}, "segm.AP")
     assert noise.low < noise.mean < noise.high and (noise.num_images, noise.num_seeds) == (6, 5)
+    assert (noise.high - noise.low) / 6 < noise.error < (noise.high - noise.low) / 2
+    assert (noise.num_objects, noise.with_objects) == (24, 6) and noise.detectable == pytest.approx(2.8 * noise.error)
     same = bootstrap.noise({"align16": 1, "align16 again": -1} | {"align16": 0}, "segm.AP")
     assert same is None  # an arm that is not in the study
     both = bootstrap.noise({"align16": 1, "pool16": -1}, "segm.AP75 - segm.AP50")
@@ -106,6 +108,8 @@ def test_masks_on_true_boxes_are_averaged_over_the_objects_of_the_images_drawn(s
         drawn = [50, 70] * draw[0] + [90] * draw[1] + [20] * draw[5]
         assert value == pytest.approx(np.mean(drawn)) if drawn else np.isnan(value)
     assert bootstrap.value("align16", 0, "true_boxes.IoU") is None
+    noise = bootstrap.noise({"pool16": 1.0}, "true_boxes.IoU")
+    assert (noise.num_objects, noise.with_objects, noise.num_images) == (4, 3, 6)
 
 
 @pytest.mark.slow

@@ -59,6 +59,7 @@ def test_a_floor_of_large_objects_looks_at_these_alone(tmp_path):
 def test_within_the_margin_no_verdict_is_given_and_the_reason_is_told(tmp_path, reached, distance):
     analysis = with_floors(tmp_path, reached)
     assert {verdict.kind for verdict in analysis.verdicts} == {"no verdict"}
+    assert all(verdict.detectable and verdict.p_corrected is None for verdict in analysis.verdicts)
     first, *lines = verdict_lines(analysis)
     assert first.startswith("  caution: No verdict: the reference arm, RoIAlign, stride 16, ") and distance in first
     assert all(line.startswith("  no verdict  ") for line in lines)
@@ -76,7 +77,7 @@ def test_arms_below_the_margin_are_named_whether_the_reference_arm_passes_or_not
         for path in folder.glob(f"{arm}/seed*/run.json"):
             edit_record(path, lambda record, reached=reached: record["metrics"]["true_boxes"].update(IoU=reached))
     expected = (
-        "Nearer to the better floor than {} points: {}RoIPool, stride 16 ({}) and every arm of stride 32 (−1.5 to "
+        "Nearer to the better floor than 10 points: RoIPool, stride 16 (7.5) and every arm of stride 32 (−1.5 to "
     )
     text = floors.passed(analyse(read_study(tmp_path, "roialign"), resamples=0))
     assert expected + "2.5 points)." in text

@@ -4,6 +4,7 @@ import dataclasses
 
 from ablations.records.schema import Hypothesis
 from reports.analysis import analyse
+from reports.stats.bootstrap import ImageNoise
 from reports.stats.paired import detectable_effect, seeds_for
 from reports.text import scope
 from reports.text.labels import number
@@ -63,6 +64,15 @@ def test_claims_about_large_objects_stand_beside_all_sizes():
     same = about_large({"align16": 50.0, "pool16": 49.5, "align32": 40.0, "pool32": 39.0})
     assert same.endswith("No claimed difference has another sign over all objects than on large ones.")
     assert scope.all_sizes(analyse(study(), resamples=0)) == ""
+
+
+def test_the_smallest_difference_over_images_is_told_where_it_is_known():
+    analysis = analyse(study(), resamples=0)
+    assert not any("sample of images" in text for text in scope.limits(analysis))
+    for name, error in {"mask-ap-16": 1.0, "mask-ap-32": 2.0, "interaction": 3.0}.items():
+        analysis.noise[name] = ImageNoise(1.0, 0.0, 2.0, 300, 2, error=error)
+    (text,) = [text for text in scope.limits(analysis) if "sample of images" in text]
+    assert "a true difference of 5.6 points is found in 80 % of the cases (2.8 to 8.4, by the claim)" in text
 
 
 def test_one_seed_has_no_spread():

@@ -104,6 +104,13 @@ def test_the_two_kinds_of_interval_stand_beside_each_other():
     analysis.noise["mask-ap-16"] = ImageNoise(11.0, 9.0, 13.0, num_images=300, num_seeds=2)
     _, row = rows(tables.image_noise(analysis))
     assert row[1:] == ["+11.0", "−1.7 to +23.7", "+9.0 to +13.0", "2", "300"]
+    counted = {"error": 2.5, "num_objects": 184, "with_objects": 84}
+    analysis.noise["mask-ap-32"] = ImageNoise(1.0, -4.0, 6.0, num_images=103, num_seeds=2, **counted)
+    header, kept, row = rows(tables.image_noise(analysis))
+    assert header == ["claim", "mean", "other seeds", "other images", "detectable", "seeds", "images"]
+    assert row[3:] == ["−4.0 to +6.0 (covers 0)", "7.0", "2", "184 objects in 84 of 103 images"] and kept[4] == "–"
+    every = ImageNoise(1.0, -4.0, 6.0, num_images=84, num_seeds=2, **counted)
+    assert tables.counted_images(every) == "184 objects in 84 images"
 
 
 def test_an_interaction_has_a_row_for_each_scale_and_that_of_the_hypothesis_is_bold():

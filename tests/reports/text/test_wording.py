@@ -6,6 +6,7 @@ import pytest
 
 from ablations.records.schema import Arm, Hypothesis
 from reports.analysis import analyse
+from reports.stats.bootstrap import ImageNoise
 from reports.stats.dose import Dose
 from reports.stats.paired import Scale, Verdict, estimate, judge
 from reports.text import wording
@@ -142,6 +143,20 @@ def test_the_answer_is_the_first_claim_and_the_count():
     assert ". Of 5 claims, " in text
     alone = wording.answer(analyse(study(hypotheses=[MORE]), resamples=0))
     assert "Of 1 claim" not in alone
+
+
+def test_a_sentence_has_the_interval_over_images_and_says_where_it_covers_0():
+    sure, unsure = ImageNoise(10.0, 8.0, 12.0, 300, 3), ImageNoise(10.0, -1.0, 21.0, 300, 3, error=5.0)
+    verdict = verdict_on([10.0, 10.2, 9.8])
+    text = wording.sentence(verdict, 1, noise=sure)
+    assert "n = 3 seeds; other images +8.0 to +12.0; the paper" in text and "Not resolved" not in text
+    text = wording.sentence(verdict, 1, noise=unsure)
+    assert text.startswith("**✔ Reproduced.**") and "other images −1.0 to +21.0" in text
+    assert text.endswith("Not resolved over images: that interval covers 0, and differences show up only from 14.0 on.")
+    over_nine = verdict_on([10.0, 10.2, 9.8], dataclasses.replace(MORE, threshold=8.5))
+    assert "that interval covers the threshold." in wording.sentence(over_nine, 1, noise=sure)
+    equal = verdict_on([0.1, 0.2, -0.2], dataclasses.replace(MORE, direction="equal", margin=4.0))
+    assert "Not resolved" not in wording.sentence(equal, 1, noise=unsure)
 
 
 def test_an_interaction_in_words():
