@@ -77,7 +77,12 @@ class Analysis:
         return self._estimates[key]
 
     def paper(self, weights: Weights, metric: str) -> float | None:
-        """The paper's value of a contrast: of the hypothesis about it, else of its arms; None where it gives none."""
+        """The paper's value of a contrast: of the hypothesis about it, else of its arms.
+
+        None where it gives none, and where its values, of detectors that find objects themselves, are not comparable.
+        """
+        if self.study.boxes_are_given:
+            return None
         for item in self.study.record.hypotheses:
             if item.paper is not None and (item.contrast, item.metric) == (dict(weights), metric):
                 return item.paper

@@ -175,6 +175,13 @@ class StudyResults:
         return self.folder / "exhibits" / name
 
     @property
+    def boxes_are_given(self) -> bool:
+        """Whether proposals are true boxes moved at random, in every arm: nothing is to be found, and no background to
+        be told from objects. Box AP then means nothing, and mask AP is not that of a detector."""
+        configs = [self.record.config, *(run.config for run in self.runs.values())]
+        return all(config.get("rpn") == "jitter" for config in configs)
+
+    @property
     def evaluated(self) -> str:
         """What the images that its runs are evaluated on are called; a COCO-format folder has no test images."""
         return "test images" if self.data.get("split") == "test" else "validation images"

@@ -87,6 +87,8 @@ def metrics_of(analysis: Analysis) -> list[str]:
     known = analysis.study.metrics()
     recalls = [f"recall.{key}@{count}" for count in recall.selected(analysis.study) for key in ("R50", "R75", "AR")]
     usual = [metric for metric in METRICS if metric in known]
+    if analysis.study.boxes_are_given:
+        usual = [metric for metric in usual if not metric.startswith("bbox.")]
     return [
         metric
         for metric in dict.fromkeys([*usual, *recalls, *asked])

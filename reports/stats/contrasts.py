@@ -33,7 +33,9 @@ def contrast_of(study: StudyResults, weights: Weights, metric: str) -> Estimate:
 
 
 def paper_contrast(study: StudyResults, weights: Weights, metric: str) -> float | None:
-    """The same contrast of the paper's values, where the paper gives them for every arm."""
+    """The same contrast of the paper's values, where it gives them for every arm and they can be compared."""
+    if study.boxes_are_given:
+        return None
     if DIFFERENCE in metric:
         minuend, subtrahend = (paper_contrast(study, weights, term) for term in metric.rsplit(DIFFERENCE, 1))
         return None if minuend is None or subtrahend is None else round(minuend - subtrahend, 6)

@@ -91,6 +91,7 @@ class Verdict:
                   means more than MOST_SEEDS, None that no number of seeds would do.
     detectable:   the smallest true difference that this number of seeds finds with `POWER`, given the measured spread.
     scales:       of a difference of two differences: how it comes out on every scale.
+    not_compared: the paper's value where it measures something else; the hypothesis is then without one.
     withheld:     whether there is no verdict because the study's masks are too near to the floors (see floors.py).
     """
 
@@ -103,6 +104,7 @@ class Verdict:
     detectable: float | None = None
     scales: tuple[Scale, ...] = ()
     withheld: bool = False
+    not_compared: float | None = None
 
     @property
     def measured(self) -> Estimate:

@@ -20,7 +20,10 @@ THRESHOLDS, SIZES = ("AP50", "AP75"), ("APs", "APm", "APl")
 
 def verdicts(study: StudyResults) -> list[Verdict]:
     """Verdicts on the study's hypotheses, in their order; none where its reference arm is too near to the floors."""
-    judged = judge([(item, from_threshold(study, item)) for item in study.record.hypotheses])
+    judged = judge([(_compared(study, item), from_threshold(study, item)) for item in study.record.hypotheses])
+    if study.boxes_are_given:
+        stated = [item.paper for item in study.record.hypotheses]
+        judged = [replace(item, not_compared=paper) for item, paper in zip(judged, stated, strict=True)]
     check = floor_check(study)
     if check is not None and not check.passed:
         return [
@@ -32,6 +35,11 @@ def verdicts(study: StudyResults) -> list[Verdict]:
         _on_every_scale(study, verdict, crossed.get((key(verdict.hypothesis.contrast), verdict.hypothesis.metric)))
         for verdict in judged
     ]
+
+
+def _compared(study: StudyResults, hypothesis: Hypothesis) -> Hypothesis:
+    """Without the paper's value where boxes are given: it is of whole detectors, and measures something else."""
+    return replace(hypothesis, paper=None) if study.boxes_are_given else hypothesis
 
 
 def from_threshold(study: StudyResults, hypothesis: Hypothesis) -> Estimate:
@@ -89,7 +97,7 @@ def _as_ratio(study: StudyResults, item: Interaction) -> Scale:
         arm: {seed: math.log(value) for seed, value in study.values(arm, item.metric).items() if value > 0}
         for arm in item.weights
     }
-    paper = {arm: study.record.arms[arm].paper.get(item.metric) for arm in item.weights}
+    paper = {arm: study.record.arms[arm].paper.get(item.metric) for arm in item.weights if not study.boxes_are_given}
     known = {arm: {0: math.log(value)} for arm, value in paper.items() if value is not None and value > 0}
 
     def contrast(weights: Weights) -> Estimate:

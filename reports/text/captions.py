@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from reports.stats.dose import Dose
-from reports.text.labels import is_of_large, metric_label
+from reports.text.labels import is_of_large, metric_label, of_all_sizes
 from reports.text.markup import Marked, escape
 
 
@@ -12,15 +12,15 @@ def dose(items: Sequence[Dose]) -> Marked:
     if not items:
         return Marked("")
     metric = items[0].metric
-    objects = "objects of 96 px and more" if is_of_large(metric) else "objects"
+    objects, of = ("objects of 96 px and more", " of these objects") if is_of_large(metric) else ("objects", "")
     steps = "the arms whose boxes were rounded beforehand, to the step written above"
     if any(item.op == "warp" and item.on_curve for item in items):
         steps += "; RoIWarp is one of them, as it reads boxes rounded to the stride as RoIAlign does"
     hollow = " Hollow points come from networks that differ in more than the operator."
     return Marked(
         f"The dose: how far rounding moves the bins that a network reads, averaged over the bins of an object and over "
-        f"all {objects}. The response: how many points of {escape(metric_label(metric))} are lost against the arm that "
-        f"rounds nothing on the same backbone. Each point is the mean over seeds, the bar its 95 % interval. Lines "
-        f"join {steps}. Circles are the map of stride 16, squares that of stride 32."
+        f"all {objects}. The response: how many points of {escape(metric_label(of_all_sizes(metric)))}{of} are lost "
+        "against the arm that rounds nothing on the same backbone. Each point is the mean over seeds, the bar its 95 % "
+        f"interval. Lines join {steps}. Circles are the map of stride 16, squares that of stride 32."
         + ("" if all(item.same_net for item in items) else hollow)
     )

@@ -85,6 +85,9 @@ def _below(study: StudyResults, check: FloorCheck) -> str:
 
     Those of a stride are named together where it is all of them.
     """
+    if set(check.below) >= set(study.record.arms):
+        others = [points for arm, points in check.below.items() if arm != check.arm] or [0.0]
+        return f" No other arm is as far above the better floor: {number(min(others))} to {number(max(others))} points."
     by_stride: dict[object, list[str]] = defaultdict(list)
     for arm, description in study.record.arms.items():
         by_stride[description.factors.get("stride")].append(arm)

@@ -27,11 +27,12 @@ def headline_metrics(study: StudyResults) -> list[str]:
     claimed = [item.metric for item in study.record.hypotheses if DIFFERENCE not in item.metric]
     asked = [metric for name in claimed for metric in (of_all_sizes(name), name)]
     known = study.metrics()
-    return [metric for metric in dict.fromkeys([*HEADLINE, *asked]) if metric in known] or list(HEADLINE[:1])
+    usual = [metric for metric in HEADLINE if not (study.boxes_are_given and metric.startswith("bbox."))]
+    return [metric for metric in dict.fromkeys([*usual, *asked]) if metric in known] or list(HEADLINE[:1])
 
 
 def headline(study: StudyResults) -> Marked:
-    """Mean and standard deviation of every arm, with the paper's value in brackets.
+    """Mean and standard deviation of every arm, with the paper's value in brackets where it measures the same.
 
     Where arms differ in size, their numbers of parameters stand beside.
     """
@@ -41,7 +42,7 @@ def headline(study: StudyResults) -> Marked:
     for name, arm in study.record.arms.items():
         cells = []
         for metric in metrics:
-            paper = arm.paper.get(metric)
+            paper = None if study.boxes_are_given else arm.paper.get(metric)
             cells.append(mean_sd(study, name, metric) + (f" ({number(paper)})" if paper is not None else ""))
         count = sum((name, seed) in study.runs for seed in study.record.seeds)
         rows.append([arm.label, str(count), *cells, *([sizes[name]] if sizes else [])])
@@ -209,7 +210,7 @@ def by_size(analysis: Analysis) -> Marked:
     """Means of every arm, and the differences with their intervals, by the size of the objects: masks, then boxes."""
     study = analysis.study
     tables = []
-    for kind in ("segm", "bbox"):
+    for kind in ("segm",) if study.boxes_are_given else ("segm", "bbox"):
         metrics = [f"{kind}.{key}" for key in SIZES]
         metrics = [metric for metric in metrics if any(study.values(arm, metric) for arm in study.record.arms)]
         if not metrics:

@@ -110,7 +110,9 @@ def _unresolved(verdict: Verdict, noise: ImageNoise | None) -> list[str]:
     """That other images could turn the sign of a difference, and how large it would have to be."""
     if noise is None or not is_open_over_images(verdict, noise):
         return []
-    least = "" if noise.detectable is None else f", and differences show up only from {number(noise.detectable)} on"
+    least = (
+        "" if noise.detectable is None else f", and differences show up only from {number(noise.detectable)} points on"
+    )
     return [f"Not resolved over images: that interval covers {_zero(verdict)}{least}."]
 
 
@@ -190,9 +192,11 @@ def _zero(verdict: Verdict) -> str:
 
 def _paper(verdict: Verdict) -> str:
     hypothesis = verdict.hypothesis
+    source = f", {escape(hypothesis.source)}" if hypothesis.source else ""
+    if verdict.not_compared is not None:
+        return f"; the paper's {signed(verdict.not_compared)}{source}, is of detectors that find objects themselves"
     if hypothesis.paper is None:
         return "; the paper gives no value"
-    source = f", {escape(hypothesis.source)}" if hypothesis.source else ""
     return f"; the paper {signed(hypothesis.paper)}{source}"
 
 

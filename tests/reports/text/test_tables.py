@@ -4,6 +4,7 @@ import dataclasses
 
 from ablations.records.schema import Hypothesis
 from reports.analysis import analyse
+from reports.figures import forest
 from reports.load import RunProblem
 from reports.stats.bootstrap import ImageNoise
 from reports.stats.dose import Dose
@@ -24,6 +25,25 @@ def test_the_headline_has_mean_spread_and_the_papers_value():
     assert header == ["arm", "n", "mask AP", "mask AP75", "parameters"]
     assert pool16 == ["RoIPool, stride 16", "2", "31.0 ± 1.4 (26.9)", "30.0 ± 1.4 (26.4)", "0.81 M"]
     assert [row[2] for row in others] == ["42.0 ± 2.8 (30.3)", "21.0 ± 1.4 (23.6)", "36.0 ± 1.4 (30.9)"]
+
+
+def test_where_boxes_are_given_neither_box_ap_nor_the_papers_values_are_shown():
+    """Every object is handed to the detector: its AP is not that of one that finds objects."""
+    tables_of = {"segm": {"AP": 30.0, "APm": 25.0}, "bbox": {"AP": 70.0, "APm": 65.0}}
+    runs = [
+        dataclasses.replace(item, metrics=tables_of, config=item.config | {"rpn": "jitter"})
+        for item in study().runs.values()
+    ]
+    claims = study().record.hypotheses[:1]
+    given = study(runs, config=study().record.config | {"rpn": "jitter"}, hypotheses=claims)
+    header, pool16, *_ = rows(tables.headline(given))
+    assert header == ["arm", "n", "mask AP", "parameters"] and pool16[2] == "30.0 ± 0.0"
+    analysis = analyse(given, resamples=0)
+    assert "box AP" not in tables.by_size(analysis) and "mask AP, medium" in tables.by_size(analysis)
+    assert forest.metrics_of(analysis) == ["segm.AP", "segm.APm"]
+    assert analysis.paper(AT_16, "segm.AP") is None and analyse(study(), resamples=0).paper(AT_16, "segm.AP") == 3.4
+    one_found = study([*runs[1:], study().runs["pool16", 0]], config=given.record.config, hypotheses=claims)
+    assert not one_found.boxes_are_given and analyse(one_found, 0).paper(AT_16, "segm.AP") == 3.4
 
 
 def test_where_claims_are_about_large_objects_the_headline_has_all_of_them_too():

@@ -152,11 +152,33 @@ def test_a_sentence_has_the_interval_over_images_and_says_where_it_covers_0():
     assert "n = 3 seeds; other images +8.0 to +12.0; the paper" in text and "Not resolved" not in text
     text = wording.sentence(verdict, 1, noise=unsure)
     assert text.startswith("**✔ Reproduced.**") and "other images −1.0 to +21.0" in text
-    assert text.endswith("Not resolved over images: that interval covers 0, and differences show up only from 14.0 on.")
+    assert text.endswith(
+        "Not resolved over images: that interval covers 0, and differences show up only from 14.0 points on."
+    )
     over_nine = verdict_on([10.0, 10.2, 9.8], dataclasses.replace(MORE, threshold=8.5))
     assert "that interval covers the threshold." in wording.sentence(over_nine, 1, noise=sure)
     equal = verdict_on([0.1, 0.2, -0.2], dataclasses.replace(MORE, direction="equal", margin=4.0))
     assert "Not resolved" not in wording.sentence(equal, 1, noise=unsure)
+
+
+def test_where_boxes_are_given_no_claim_is_smaller_than_the_papers():
+    """Of 0, 0.1 and -0.1 the interval excludes the paper's 3.4, which is of a detector that finds objects."""
+
+    def at_16(config):
+        values = {("align16", 0): 30.0, ("align16", 1): 30.2, ("pool16", 0): 30.1, ("pool16", 1): 30.1}
+        return study(
+            [
+                dataclasses.replace(run(*key), metrics={"segm": {"AP": value}}, config=run(*key).config | config)
+                for key, value in values.items()
+            ],
+            config=study().record.config | config,
+        )
+
+    found, given = analyse(at_16({}), 0).verdicts[0], analyse(at_16({"rpn": "jitter"}), 0).verdicts[0]
+    assert found.kind == "smaller than the paper's" and given.kind == "undecided"
+    text = wording.sentence(given, 1)
+    assert "; the paper's +3.4, table 2c, is of detectors that find objects themselves)" in text
+    assert "lies outside" not in text and "lies outside" in wording.sentence(found, 1)
 
 
 def test_an_interaction_in_words():
