@@ -12,6 +12,7 @@ from reports.load import read_study
 from reports.published import FILE, PICTURES, read_published
 from reports.render import render
 from tests.reports.conftest import write_study
+from tests.reports.rounding import write_rounding
 from tools import republish
 
 pytestmark = pytest.mark.xdist_group("published")  # one process publishes the study
@@ -44,6 +45,36 @@ def test_the_same_report_comes_out_without_detections(original, published, tmp_p
     for name in ("contrasts.csv", "figures/samples.png", "figures/scenes.json", "figures/paired.svg"):
         assert (again.parent / name).read_bytes() == (report / name).read_bytes(), name
     assert "**Noise of the images**" in again.read_text()
+
+
+@pytest.mark.slow
+def test_a_dose_chart_comes_out_again_without_the_ground_truth(tmp_path):
+    """Photographs and their ground truth are not published."""
+    study = write_rounding(tmp_path / "outputs", seeds=2)
+    shutil.rmtree(tmp_path / "outputs/roialign")
+    report = gallery.publish(read_study(study.parent, "misalignment"), tmp_path / "gallery/misalignment").parent
+    records = shutil.copytree(report / "records", tmp_path / "again/misalignment")
+    shutil.copytree(report / "figures", records / PICTURES)
+    (records / PICTURES / "dose.svg").write_text("as it was")
+    results = read_study(records.parent, "misalignment")
+    again = render(results, tmp_path / "report", page=False, keep=tmp_path)
+    assert results.ground_truth is None and again.read_text() == (report / "report.md").read_text()
+    assert "| RoIAlign, boxes rounded to 32 px | 16 |" in again.read_text()
+    assert (again.parent / "figures/dose.svg").read_bytes() == (report / "figures/dose.svg").read_bytes()
+    assert read_published(tmp_path) == read_published(records)  # and can be rendered from that again
+
+
+def test_files_of_before_have_neither_doses_nor_errors_over_images(published):
+    _, records = published
+    content = json.loads((records / FILE).read_text())
+    for name in ("doses", "floor"):
+        del content[name]
+    for noise in content["noise"].values():
+        del noise["error"], noise["num_objects"], noise["with_objects"]
+    (records / FILE).write_text(json.dumps(content))
+    kept = read_published(records)
+    assert kept.doses == [] and kept.floor is None and kept.noise["mask-ap-16"].detectable is None
+    assert analyse(read_study(records.parent, "roialign")).doses == []
 
 
 def test_the_noise_is_that_of_the_detections(original, published):
