@@ -6,9 +6,8 @@ from pathlib import Path
 from reports.analysis import Analysis
 from reports.load import find_studies
 from reports.stats.paired import Verdict
+from reports.text import commands
 from reports.text.wording import cautions
-
-STUDIES = Path(__file__).parent.parent / "conf" / "study"
 
 
 def verdict_lines(analysis: Analysis) -> list[str]:
@@ -53,13 +52,6 @@ def next_to_try(outputs: Path) -> str:
     done = find_studies(outputs)
     for name in names:
         if name not in done:
-            return f"next: python run.py study={name}{_about(name)}"
+            command, about = commands.start_of(name)
+            return f"next: {command}{f' : {about}' if about else ''}"
     return "next: `python -m reports.claims` compares all studies with the slides"
-
-
-def _about(name: str) -> str:
-    """What a study asks, by the comment in its configuration that says how to start it."""
-    path = STUDIES / f"{name}.yaml"
-    start = f"# python run.py study={name} : "
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return next((f" : {line.removeprefix(start)}" for line in lines if line.startswith(start)), "")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ablations.errors import RecordError
 from data.terminal import run_command
+from reports import identify
 from reports.analysis import analyse
 from reports.claims import render_claims
 from reports.load import StudyResults, find_studies, read_study
@@ -19,7 +20,8 @@ from reports.text.provenance import warnings
 
 GALLERY = Path("reports/gallery")
 RECORDS = ("study.json", "exhibits/*.json", "exhibits/*/*.png", "*/seed*/run.json", "*/seed*/metrics.jsonl")
-"""What is published of a study's folder: everything that numbers come from, without weights, images and masks."""
+"""What is published of a study's folder: everything that numbers come from, without weights, images and masks. Masks'
+IoU on true boxes, object by object, come with it where they are small."""
 
 
 def objections(study: StudyResults, folder: Path) -> list[str]:
@@ -41,11 +43,11 @@ def publish(study: StudyResults, folder: Path) -> Path:
         shutil.rmtree(folder)
     (folder / "records").mkdir(parents=True)
     path = render(study, folder, page=False, keep=folder / "records")
-    for pattern in RECORDS:
-        for source in sorted(study.folder.glob(pattern)):
-            target = folder / "records" / source.relative_to(study.folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+    records = [source for pattern in RECORDS for source in sorted(study.folder.glob(pattern))]
+    for source in [*records, *identify.small_tables(study)]:
+        target = folder / "records" / source.relative_to(study.folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
     return path
 
 

@@ -29,6 +29,8 @@ class Published:
     candidates: how many objects the close-ups were chosen from; None without close-ups.
     credits:    of the photographs shown, in COCO's words: id, source, licence.
     why:        what the text says of the object on the feature grid; None without that figure.
+    images:     "train" and "val" -> the ids of the photographs in use, see identify.py; {} of synthetic images.
+    weights:    the name and the SHA-256 of the file with the backbone's weights; {} where there was none.
     floor:      bootstrap over the images of how far the reference arm is above the floors.
     doses:      of the dose chart, whose displacements are measured on the ground truth.
     """
@@ -40,6 +42,8 @@ class Published:
     candidates: int | None
     credits: list[dict[str, Any]]
     why: dict[str, Any] | None = None
+    images: dict[str, list[int]] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
     floor: ImageNoise | None = None
     doses: list[Dose] = field(default_factory=list)
 

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from ablations.records.summary import duration
-from reports import exhibits
+from reports import exhibits, identify
 from reports.analysis import Analysis, analyse
 from reports.figures import by_cells, closeups, compare, curves, dose, forest, misalignment, paired, recall, samples
 from reports.figures.style import Figures
@@ -21,7 +21,7 @@ from reports.stats.bootstrap import RESAMPLES
 from reports.stats.contrasts import Interaction
 from reports.stats.misalignment import Misalignment, measure
 from reports.stats.paired import MOST_SEEDS
-from reports.text import captions, floors, frames, provenance, scope, tables, wording
+from reports.text import captions, floors, frames, photographs, provenance, reproduce, scope, tables, wording
 from reports.text.labels import (
     and_list,
     changed_factors,
@@ -54,6 +54,10 @@ def render(
     if analysis.published is not None:
         keep_figures(study.folder, folder / "figures")
     shown = content(analysis, Figures(folder / "figures"))
+    if keep is not None and analysis.published is None:
+        known = {"images": identify.images(study), "weights": identify.weights(study)}
+        shown["pictures"] = dataclasses.replace(shown["pictures"], **known)
+    shown["identified"] = reproduce.sentences(study, shown["pictures"])
     frames.write_csv(frames.runs_frame(study), folder / "runs.csv")
     frames.write_csv(frames.contrasts_frame(analysis), folder / "contrasts.csv")
     text = template("report.md.j2").render(shown)
@@ -160,7 +164,8 @@ def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
             study.values(arm, "bbox.AP") and not study.values(arm, "segm.AP") for arm in study.record.arms
         ),
         "pictures": dataclasses.replace(pictures, why=why, doses=rounded),
-        "credits": provenance.credits(pictures.credits),
+        "credits": photographs.credits(study, pictures.credits),
+        "photographs": Marked(" [Photographers and licences](#photographs)." if pictures.credits else ""),
         "most_notes": samples.MOST_NOTES,
     }
 
@@ -192,7 +197,7 @@ def _pictures(analysis: Analysis, figures: Figures) -> Published:
         crowded=shown is not None and shown.crowded,
         candidates=candidates,
         floor=analysis.floor_noise,
-        credits=provenance.licensed(study),
+        credits=photographs.licensed(study),
     )
 
 

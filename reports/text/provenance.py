@@ -107,30 +107,6 @@ def provenance_table(study: StudyResults) -> Marked:
     return table(["fact", "value"], rows, left=2)
 
 
-def licensed(study: StudyResults) -> list[dict[str, Any]]:
-    """The photographs that a report shows, as far as their licences are known: id, source and licence of each."""
-    shown = {image_id for image_id, _ in study.sample_images()}
-    return [
-        {"id": image["id"], "source": image.get("source"), "licence": image["licence"]}
-        for image in (study.ground_truth or {}).get("images", [])
-        if image["id"] in shown and isinstance(image.get("licence"), dict)
-    ]
-
-
-def credits(known: list[dict[str, Any]]) -> Marked:
-    """Where photographs are from, and their licences; "" where nothing is known of either."""
-    if not known:
-        return Marked("")
-    items = []
-    for image in known:
-        source, licence = str(image.get("source") or "no address"), str(image["licence"].get("name", ""))
-        items.append(f"{escape(image['id'])} ({code(source)}, {escape(licence)})")
-    return Marked(
-        "Photographs, of which only those are shown whose licences allow it, with the outlines drawn in: "
-        f"{'; '.join(items)}."
-    )
-
-
 def stage_table(study: StudyResults) -> Marked:
     """Shared stages by key, with the arms that depend on each."""
     users: dict[tuple[str, str], dict[str, list[int]]] = {}

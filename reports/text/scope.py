@@ -1,6 +1,7 @@
 """How large a study is, and what it cannot say, as far as the records show it."""
 
 import statistics
+from typing import Any
 
 from reports.analysis import Analysis
 from reports.load import StudyResults
@@ -19,8 +20,14 @@ def setting(study: StudyResults) -> Marked:
     if steps:
         text += f", {' or '.join(f'{count:,}' for count in steps)} training steps each"
     if data.get("num_train") and data.get("num_val"):
-        text += f", on {data['num_train']:,} training and {data['num_val']:,} {study.evaluated}"
+        text += f", on {data['num_train']:,} training and {data['num_val']:,} {study.evaluated}{_untouched(study)}"
     return Marked((f"{text} ({escape(data['name'])})." if data.get("name") else f"{text}.") + _jitter(study))
+
+
+def _untouched(study: StudyResults) -> str:
+    """A folder has no test images of its own: its validation images are, where the study says so."""
+    is_test = study.record.config.get("split") == "test" and study.data.get("split") == "val"
+    return ", on which nothing was chosen" if is_test else ""
 
 
 def _jitter(study: StudyResults) -> str:
@@ -78,14 +85,7 @@ def limits(analysis: Analysis) -> list[Marked]:
             f"the images. They do not cover other {study.evaluated}, other data or other hyper-parameters."
         )
     ]
-    shared = provenance.shared_by_seeds(study)
-    if shared:
-        texts.append(
-            Marked(
-                f"All seeds of an arm share the same {and_list([code(stage) for stage in shared])}, trained once: what "
-                f"chance did there affects every run but is not covered by any interval."
-            )
-        )
+    texts += _shared(study)
     if study.data.get("name") == "shapes":
         texts.append(
             Marked(
@@ -93,6 +93,8 @@ def limits(analysis: Analysis) -> list[Marked]:
                 "photographs, above all not in size; the paper's values are given for the direction."
             )
         )
+    else:
+        texts += _of_photographs(study)
     texts += _resolution(analysis)
     texts.append(
         Marked(
@@ -101,6 +103,57 @@ def limits(analysis: Analysis) -> list[Marked]:
         )
     )
     return texts
+
+
+def _shared(study: StudyResults) -> list[Marked]:
+    """What all seeds of an arm have in common, stage by stage. The images have a sentence of their own."""
+    shared = [stage for stage in provenance.shared_by_seeds(study) if stage != "data"]
+    texts = []
+    if "backbone" in shared and _model(study).get("weights", "shipped") != "shipped":
+        shared.remove("backbone")
+        texts.append(
+            Marked(
+                "All seeds of an arm share the same `backbone`, which others trained on ImageNet: what another one "
+                "would give is not covered by any interval."
+            )
+        )
+    if shared:
+        texts.append(
+            Marked(
+                f"All seeds of an arm share the same {and_list([code(stage) for stage in shared])}, trained once: what "
+                "chance did there affects every run but is not covered by any interval."
+            )
+        )
+    return texts
+
+
+def _of_photographs(study: StudyResults) -> list[Marked]:
+    """What a study on a folder's images leaves out, as far as its settings tell."""
+    data, model, texts = study.data, _model(study), []
+    classes = data.get("classes")
+    if isinstance(classes, list) and len(classes) == 1:
+        texts.append(f"The objects are of one class, {escape(classes[0])}.")
+    if data.get("num_train"):
+        texts.append(f"All seeds train on the same {data['num_train']:,} images; no interval covers others.")
+    if model.get("freeze") == "all":
+        texts.append(
+            "The backbone is frozen, so that what it would learn for an operator is not seen, and smaller maps in a "
+            "batch are padded with zeros. RoIs that touch a padded border read these: in the study `photos` that "
+            "changes RoIPool by about 0.1 points, RoIAlign not at all."
+        )
+    if (model.get("box_hidden") or 1024) < 1024:
+        texts.append(
+            f"The heads are light: {model['box_hidden']} units in the box branch, where the paper has 1,024, and "
+            f"{model.get('mask_channels')} channels in the mask branch, where it has 256."
+        )
+    if study.boxes_are_given:
+        texts.append("How true boxes are moved was drawn once: every arm and seed has the same proposals.")
+    return [Marked(" ".join(texts))] if texts else []
+
+
+def _model(study: StudyResults) -> dict[str, Any]:
+    model = study.record.config.get("model")
+    return model if isinstance(model, dict) else {}
 
 
 def _resolution(analysis: Analysis) -> list[Marked]:

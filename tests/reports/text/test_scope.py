@@ -35,6 +35,32 @@ def test_the_limits_speak_of_synthetic_images_where_they_are():
     assert not any(text.startswith(synthetic) for text in scope.limits(analyse(real, resamples=0)))
 
 
+def test_what_is_said_of_a_stage_that_all_seeds_share_is_true_of_it():
+    """Data are not trained, and the backbone of ImageNet was trained by others."""
+    stages = {"backbone": "one", "data": "two"}
+    runs = [dataclasses.replace(item, stages=stages) for item in study().runs.values()]
+    of_others = study(runs, config={"model": {"weights": "imagenet"}})
+    texts = " ".join(scope.limits(analyse(of_others, resamples=0)))
+    assert "share the same `backbone`, which others trained on ImageNet" in texts and "trained once" not in texts
+    texts = " ".join(scope.limits(analyse(study(runs, config={"model": {"weights": "shipped"}}), resamples=0)))
+    assert "share the same `backbone`, trained once" in texts and "`data`" not in texts
+
+
+def test_the_limits_of_photographs_are_those_of_the_settings():
+    model = {"weights": "imagenet", "freeze": "all", "box_hidden": 128, "mask_channels": 64}
+    data = {"name": "coco", "split": "val", "num_train": 142, "num_val": 103, "classes": ["person"]}
+    config = {"model": model, "split": "test", "rpn": "jitter", "jitter": {"share": 0.1, "copies": 8}}
+    photos = study([run("pool16", 0, data=data, config=config)], data=data, config=config)
+    texts = " ".join(scope.limits(analyse(photos, resamples=0)))
+    assert "one class, person." in texts and "the same 142 images" in texts and "frozen" in texts
+    assert "128 units" in texts and "64 channels" in texts and "same proposals" in texts
+    assert "142 training and 103 validation images, on which nothing was chosen (coco)." in scope.setting(photos)
+    chosen_on = dataclasses.replace(photos.record, config={})
+    assert "nothing was chosen" not in scope.setting(dataclasses.replace(photos, record=chosen_on))
+    plain = " ".join(scope.limits(analyse(study(), resamples=0)))
+    assert not any(words in plain for words in ("one class", "frozen", "light", "proposals"))
+
+
 def test_the_smallest_difference_that_can_be_found():
     """The claims' standard deviations: 1.41 at stride 16, 0 at 32, 1.41 of the interaction, 0 of the difference."""
     spread = 2**0.5
