@@ -22,9 +22,10 @@ from reports.load import StudyResults, find_studies, read_study
 from reports.page import write_page
 from reports.render import template
 from reports.stats.paired import Verdict
-from reports.text import answers, tables, wording
+from reports.text import answers, scope, tables, wording
+from reports.text.commands import start_of
 from reports.text.labels import NOTHING, metric_label, signed
-from reports.text.markup import Marked, code, table
+from reports.text.markup import Marked, code, escape, table
 from reports.text.source import Line, find_line
 
 CLAIMS = Path(__file__).parent / "claims.toml"
@@ -161,12 +162,14 @@ def render_claims(outputs: Path, folder: Path, reports: Path | None = None, page
         picture = draw_picture(claim, studies, figures, index, reports)
         slides.setdefault(claim.slide, []).append(_entry(claim, studies, picture))
     overview.overview(overview_rows(claims), figures)
+    named = {name for claim in claims for name in claim.studies}
     text = template("claims.md.j2").render(
         slides=slides,
         table=overview_table(claims),
         overview=Marked(figures.reference("overview")),
         counts=_counts(claims),
-        missing=sorted({name for claim in claims for name in claim.studies} - set(studies)),
+        missing=[_missing(name) for name in sorted(named - set(studies))],
+        origin=scope.origin([studies[name].study for name in sorted(named & set(studies))]),
         unreadable=unreadable,
     )
     (folder / "claims.md").write_text(text, encoding="utf-8")
@@ -225,11 +228,17 @@ def _entry(claim: Claim, studies: dict[str, Analysis], picture: str) -> dict[str
 def _where(claim: Claim) -> Marked:
     """The command, the configuration and the line of code."""
     study = next(iter(claim.studies), "")
-    command = f"Run it: {code(f'python run.py study={study}')}. " if study else ""
+    command = f"Run it: {code(start_of(study)[0])}. " if study else ""
     return Marked(
         f"{command}Configuration: {code(claim.config)}. The line that decides it, {code(claim.code.where)}: "
         f"{code(claim.code.text)}"
     )
+
+
+def _missing(study: str) -> Marked:
+    """A study's name, with its command where that takes more than the name."""
+    command, _ = start_of(study)
+    return Marked(f"{escape(study)} ({code(command)})" if " data=" in command else escape(study))
 
 
 def _sentence(finding: Finding) -> Marked:

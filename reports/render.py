@@ -146,6 +146,7 @@ def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
     sections, lead = exhibits.sections(analysis, figures), _leading_exhibit(study)
     return {
         "figures": {name: Marked(figures.reference(name)) for name in FIGURES},
+        "about_large": is_of_large(analysis.primary),
         "weak_ranges": any(curve.weak for curve in by_cells.curves_of(analysis)),
         "interactions": interactions,
         "dose": {

@@ -1,7 +1,8 @@
 """Single objects from close by under each arm: what a mask misses of its object, and what it covers wrongly.
 
 The objects are chosen by a rule, not by eye: among those in the sample images that every arm found, in the order of how
-much their mask's IoU changes from one arm to the other, the ones at a quarter, half and three quarters.
+much their mask's IoU changes from one arm to the other, the ones at a quarter, half and three quarters. Where claims
+are about large objects, only these are shown.
 """
 
 import math
@@ -13,14 +14,18 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from data.images import fitted_size
 from reports.analysis import Analysis
 from reports.figures.canvas import outline
-from reports.figures.style import INK, MISSED, WRONG, Figures, figure
+from reports.figures.style import INK, MISSED, WRONG, Figures, figure, wrap
+from reports.load import StudyResults
 from reports.scenes import SampleScene, Shown
-from reports.text.labels import arms_of
+from reports.stats.misalignment import LARGE
+from reports.text.labels import arms_of, is_of_large
 
 QUANTILES = (0.25, 0.5, 0.75)
 SCALE = 4  # output pixels for a pixel of the image
+COLUMN = 2.5  # inches, of which a picture takes three quarters
 MOST_COLUMNS = 6  # of more arms, each object takes several lines
 MARGIN = 8  # image pixels around what is drawn
 
@@ -43,6 +48,8 @@ def closeups(analysis: Analysis, scenes: Sequence[SampleScene], figures: Figures
     arms = [arm for arm in study.record.arms if _predicts_masks(scenes, arm, seed)]
     pairs = [arms_of(weights) for weights in analysis.differences if set(arms_of(weights)) <= set(arms)]
     candidates = _candidates(scenes, arms, seed) if pairs and seed is not None else []
+    if is_of_large(analysis.primary):
+        candidates = [item for item in candidates if side_of(item.truth, study) >= LARGE]
     if not candidates:
         return None
     gains = [
@@ -51,14 +58,16 @@ def closeups(analysis: Analysis, scenes: Sequence[SampleScene], figures: Figures
     ]
     order = sorted(range(len(candidates)), key=lambda index: (gains[index], index))
     chosen = list(dict.fromkeys(order[round(quantile * (len(order) - 1))] for quantile in QUANTILES))
+    titles = {arm: wrap(study.label(arm).replace(", ", "\n"), 0.74 * COLUMN, 9, bold=True) for arm in arms}
+    more = 0.16 * max(0, max(title.count("\n") for title in titles.values()) - 1)  # inches, beyond two lines
     lines = math.ceil(len(arms) / MOST_COLUMNS)
     columns = math.ceil(len(arms) / lines)
     drawn, grid = figure(
         lines * len(chosen),
         columns,
-        width=2.5 * columns,
-        height=(2.65 + (0.35 if lines > 1 else 0)) * lines * len(chosen),
-        gridspec_kw={"wspace": 0.04, "hspace": 0.14 if lines == 1 else 0.3},
+        width=COLUMN * columns,
+        height=(2.65 + (0.35 + more if lines > 1 else 0)) * lines * len(chosen),
+        gridspec_kw={"wspace": 0.04, "hspace": 0.14 if lines == 1 else 0.3 + more / COLUMN},
     )
     rows = [[axes for line in grid[lines * row : lines * (row + 1)] for axes in line] for row in range(len(chosen))]
     for row, candidate in zip(rows, (candidates[index] for index in chosen), strict=True):
@@ -73,7 +82,7 @@ def closeups(analysis: Analysis, scenes: Sequence[SampleScene], figures: Figures
             axes.annotate(f"IoU {shown.iou:.2f}", (0.5, -0.02), fontsize=9, **place)
     for row in rows if lines > 1 else rows[:1]:
         for axes, arm in zip(row, arms, strict=False):
-            axes.set_title(study.label(arm).replace(", ", "\n"), loc="center", fontsize=9)
+            axes.set_title(titles[arm], loc="center", fontsize=9)
     figures.save(drawn, name, vector=False)
     return len(candidates)
 
@@ -93,6 +102,16 @@ def _candidates(scenes: Sequence[SampleScene], arms: Sequence[str], seed: int) -
             if len(masks) == len(arms):
                 candidates.append(Candidate(scene, truth, masks))
     return candidates
+
+
+def side_of(mask: np.ndarray, study: StudyResults) -> float:
+    """The square root of the area of an object's box, in pixels of the image as the network gets it."""
+    (height, width), data = mask.shape, study.record.config.get("data", {})
+    new_height = fitted_size(height, width, data["image_size"], data["max_size"])[0] if "image_size" in data else height
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        return 0.0
+    return float(np.sqrt((np.ptp(rows) + 1) * (np.ptp(columns) + 1))) * new_height / height
 
 
 def square_around(masks: Sequence[np.ndarray]) -> tuple[slice, slice]:

@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 from reports.analysis import Analysis
 from reports.figures import recall
 from reports.figures.style import (
+    DASHES,
     INK,
     MARKERS,
     MUTED,
@@ -18,6 +19,7 @@ from reports.figures.style import (
     despine,
     figure,
     text_width,
+    wrap,
 )
 from reports.stats.paired import Estimate
 from reports.text.labels import (
@@ -55,7 +57,7 @@ def forest(analysis: Analysis, figures: Figures, name: str = "forest") -> bool:
     block = STEP * len(contrasts) + 0.2
     drawn, [[axes]] = figure(width=8.2, height=0.9 + block * len(metrics))
     axes.axvline(0, color=INK, linewidth=1)
-    styles = _styles(analysis)
+    styles = styles_of(analysis)
     for row, metric in enumerate(metrics):
         top = -row * block
         upper = top + 0.5 * STEP + 0.1
@@ -65,7 +67,7 @@ def forest(analysis: Analysis, figures: Figures, name: str = "forest") -> bool:
             _line(axes, effect, paper, top - index * STEP, styles[index])
     axes.set_yticks(
         [-row * block - STEP * (len(contrasts) - 1) / 2 for row in range(len(metrics))],
-        [metric_label(metric) for metric in metrics],
+        [wrap(metric_label(metric), 1.7) for metric in metrics],
     )
     axes.set_ylim(-len(metrics) * block + 0.5 * STEP + 0.1, 0.5 * STEP + 0.1)
     axes.xaxis.set_major_formatter(tick)
@@ -97,12 +99,14 @@ def metrics_of(analysis: Analysis) -> list[str]:
 
 
 def _line(axes: Axes, effect: Estimate, paper: float | None, y: float, style: dict[str, Any]) -> None:
+    """style: see `styles_of`."""
     values, colour = list(effect.values.values()), style["color"]
     axes.plot(values, [y + 0.075] * len(values), "o", color=colour, markersize=3, alpha=0.5, markeredgewidth=0)
     if effect.low is not None and effect.high is not None:
-        axes.plot([effect.low, effect.high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
+        line = {"color": colour, "linestyle": style["linestyle"], "linewidth": 1.8}
+        axes.plot([effect.low, effect.high], [y, y], solid_capstyle="butt", dash_capstyle="butt", **line)
     if effect.mean is not None:
-        axes.plot([effect.mean], [y], linestyle="none", markersize=6.5, markeredgecolor="white", **style)
+        axes.plot([effect.mean], [y], markersize=6.5, **style | {"linestyle": "none"})
     if paper is not None:
         axes.plot([paper], [y], linestyle="none", markersize=5.5, **PAPER_MARK)
     axes.annotate(
@@ -126,8 +130,11 @@ def estimate_text(effect: Estimate) -> str:
     )
 
 
-def _styles(analysis: Analysis) -> list[dict[str, Any]]:
-    """Of each difference: a grey, and a marker that tells its stride where the study has several."""
+def styles_of(analysis: Analysis) -> list[dict[str, Any]]:
+    """Of each difference: a grey, and a marker that tells its stride where the study has several.
+
+    Where greys come round again, marks are hollow and lines broken: no two differences look the same.
+    """
     strides = [
         {str(analysis.study.record.arms[arm].factors.get("stride")) for arm in arms_of(weights)}
         for weights in analysis.differences
@@ -138,16 +145,16 @@ def _styles(analysis: Analysis) -> list[dict[str, Any]]:
         marker = MARKERS[index % len(MARKERS)]
         if by_stride:
             marker = STRIDE_MARKERS.get(min(arm_strides), marker)
-        styles.append({"color": GREYS[index % len(GREYS)], "marker": marker})
+        colour, around = GREYS[index % len(GREYS)], index // len(GREYS)
+        face, edge = ("white", colour) if around % 2 else (colour, "white")
+        fill = {"markerfacecolor": face, "markeredgecolor": edge}
+        styles.append({"color": colour, "marker": marker, "linestyle": DASHES[around % len(DASHES)], **fill})
     return styles
 
 
 def _legend(axes: Axes, labels: list[str], styles: list[dict[str, Any]], paper: bool) -> None:
     """paper: whether it has a figure for any of the differences."""
-    handles = [
-        Line2D([], [], markeredgecolor="white", label=label, linewidth=1.8, **style)
-        for label, style in zip(labels, styles, strict=True)
-    ]
+    handles = [Line2D([], [], label=label, linewidth=1.8, **style) for label, style in zip(labels, styles, strict=True)]
     if paper:
         handles.append(Line2D([], [], linestyle="none", markersize=5.5, label="the paper's difference", **PAPER_MARK))
     widest = max(text_width(str(handle.get_label()), 8.5) for handle in handles) + 0.6

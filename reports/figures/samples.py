@@ -43,14 +43,15 @@ def samples(
     lines = math.ceil(len(arms) / MOST_ARMS)
     shown = middling(scenes, seed, max(1, LINES // lines))
     columns = 1 + math.ceil(len(arms) / lines)
+    more = 0.16 * max(0, max(_wrapped(study.label(arm)).count("\n") for arm in arms) - 1)  # inches, beyond two lines
     drawn, grid = figure(
         lines * len(shown),
         columns,
         width=COLUMN * columns,
-        height=(COLUMN + (0.2 if lines > 1 else 0)) * lines * len(shown) + 0.2,
+        height=(COLUMN + (0.2 + more if lines > 1 else 0)) * lines * len(shown) + 0.2,
         gridspec_kw={
             "wspace": 0.03,
-            "hspace": 0.16 if lines > 1 else 0.03,
+            "hspace": 0.16 + more / COLUMN if lines > 1 else 0.03,
             "left": 0,
             "right": 1,
             "bottom": 0,
@@ -63,7 +64,7 @@ def samples(
         paint(cells[0][0], scene.pixels(), truth_of(scene), COLUMN, notes)
         places = [axes for line in cells for axes in line[1:]]
         for axes, arm in zip(places, arms, strict=False):
-            _paint_found(axes, scene, (arm, seed), notes)
+            _paint_found(axes, scene, (arm, seed), notes, "no mask fits" if study.boxes_are_given else "missed")
         for axes in [*(line[0] for line in cells[1:]), *places[len(arms) :]]:
             axes.axis("off")
         if row == 0 or lines > 1:
@@ -74,9 +75,9 @@ def samples(
     return Samples(seed, any(len(scene.masks) > MOST_NOTES for scene in shown))
 
 
-def _paint_found(axes: Axes, scene: SampleScene, run: tuple[str, int], notes: bool) -> None:
-    """run: the arm and seed whose detections are drawn."""
-    paint(axes, scene.pixels(), found_of(scene, scene.matched[run]), COLUMN, notes)
+def _paint_found(axes: Axes, scene: SampleScene, run: tuple[str, int], notes: bool, missed: str) -> None:
+    """run: the arm and seed whose detections are drawn. missed: what an object without one is called."""
+    paint(axes, scene.pixels(), found_of(scene, scene.matched[run], missed), COLUMN, notes)
     others = scene.others[run]
     if others:
         axes.annotate(
@@ -91,7 +92,11 @@ def _paint_found(axes: Axes, scene: SampleScene, run: tuple[str, int], notes: bo
 
 
 def _title(axes: Axes, label: str) -> None:
-    axes.set_title(wrap(label.replace(", ", "\n"), COLUMN - 0.1, 9, bold=True), loc="center", fontsize=9)
+    axes.set_title(_wrapped(label), loc="center", fontsize=9)
+
+
+def _wrapped(label: str) -> str:
+    return wrap(label.replace(", ", "\n"), COLUMN - 0.1, 9, bold=True)
 
 
 def truth_of(scene: SampleScene) -> list[Instance]:
@@ -102,13 +107,13 @@ def truth_of(scene: SampleScene) -> list[Instance]:
     ]
 
 
-def found_of(scene: SampleScene, found: Sequence[Shown | None]) -> list[Instance]:
+def found_of(scene: SampleScene, found: Sequence[Shown | None], missed: str = "missed") -> list[Instance]:
     """The best detection of every object with its IoU; where there is none, the object's own outline, dashed."""
     instances = []
     for index, (shown, mask) in enumerate(zip(found, scene.masks, strict=True)):
         colour = OBJECT_COLOURS[index % len(OBJECT_COLOURS)]
         if shown is None:
-            instances.append(Instance(mask, "#FFFFFF", "missed", dashed=True))
+            instances.append(Instance(mask, "#FFFFFF", missed, dashed=True))
         else:
             instances.append(Instance(shown.mask, colour, f"{shown.iou:.2f}"))
     return instances

@@ -1,6 +1,7 @@
 """How large a study is, and what it cannot say, as far as the records show it."""
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 from reports.analysis import Analysis
@@ -22,6 +23,16 @@ def setting(study: StudyResults) -> Marked:
     if data.get("num_train") and data.get("num_val"):
         text += f", on {data['num_train']:,} training and {data['num_val']:,} {study.evaluated}{_untouched(study)}"
     return Marked((f"{text} ({escape(data['name'])})." if data.get("name") else f"{text}.") + _jitter(study))
+
+
+def origin(studies: Sequence[StudyResults]) -> Marked:
+    """Where the values of several studies come from, and the paper's."""
+    settings = [(study.name, study.record.config.get("data")) for study in studies]
+    names = [name for name, data in settings if isinstance(data, dict) and data.get("kind", "shapes") != "shapes"]
+    text = "Our values come from synthetic images and small networks"
+    if names:
+        text += f", but for {and_list([code(name) for name in names])}, on photographs and with a ResNet"
+    return Marked(f"{text}, the paper's from COCO")
 
 
 def _untouched(study: StudyResults) -> str:

@@ -1,20 +1,25 @@
 """Every figure of every published study: text clear of text, and data inside its axes."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
 
+from ablations.records.schema import Arm, Hypothesis
 from ablations.records.storage import load_study, save
 from reports import claims
 from reports.analysis import analyse
-from reports.figures import overview, paired
+from reports.figures import closeups, forest, overview, paired, samples
 from reports.figures.paired import Panel
 from reports.figures.style import REST, ArmStyle, arm_styles, figure, text_width, wrap
 from reports.load import read_study
 from reports.render import content
+from reports.scenes import read_scenes
+from tests.damage import edit_record
 from tests.reports.conftest import write_study
 from tests.reports.figures.measure import Measured
+from tests.reports.text.hand_made import study
 
 GALLERY = Path(__file__).parents[3] / "reports" / "gallery"
 PUBLISHED = sorted(path.parent.parent for path in GALLERY.glob("**/records/study.json"))
@@ -116,3 +121,31 @@ def test_arms_of_other_studies_have_colours_of_their_own(tmp_path):
     save(dataclasses.replace(record, factors=["lr"], arms=arms), folder / "study.json")
     styles = arm_styles(read_study(tmp_path, "roialign"))
     assert [style.colour for style in styles.values()] == list(REST[:4])
+
+
+@pytest.mark.slow
+def test_long_names_of_arms_stand_beside_each_other_over_pictures(tmp_path):
+    folder = write_study(tmp_path, seeds=1)
+
+    def name(record):
+        for number in range(3):
+            record["arms"][f"more{number}"] = dict(record["arms"]["align16"])
+        for arm in record["arms"].values():
+            arm["label"] = arm["label"].replace("RoIAlign", "RoIAlign on boxes rounded to 32 px")
+
+    edit_record(folder / "study.json", name)
+    for number in range(3):
+        shutil.copytree(folder / "align16", folder / f"more{number}")
+        edit_record(folder / f"more{number}/seed0/run.json", lambda record, arm=f"more{number}": record.update(arm=arm))
+    analysis, measured = analyse(read_study(tmp_path, "roialign"), resamples=0), Measured()
+    scenes = read_scenes(analysis.study)
+    assert samples.samples(analysis.study, scenes, measured) and closeups.closeups(analysis, scenes, measured)
+    assert measured.faults == {}
+
+
+def test_no_two_differences_of_a_forest_look_the_same(tmp_path):
+    names = "abcdefghijkl"
+    arms = {name: Arm(f"{name}, stride 16", [], {"roi": "align", "stride": 16}) for name in names}
+    claims_on = [Hypothesis(name, "", "segm.AP", {name: 1.0, "a": -1.0}) for name in names[1:]]
+    styles = forest.styles_of(analyse(study([], arms=arms, hypotheses=claims_on), resamples=0))
+    assert len(styles) == 11 and len({str(style) for style in styles}) == 11
