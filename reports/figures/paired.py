@@ -193,7 +193,7 @@ def _draw_panels(panels: list[Panel], label: str, figures: Figures, name: str, f
         _differences(right_axes, panel, low, high)
         left_axes.set_title(_title(panel), pad=8)
         if index % columns == 0:
-            left_axes.set_ylabel(label)
+            left_axes.set_ylabel(wrap(label, PANEL_HEIGHT - 0.4))
         else:
             left_axes.tick_params(axis="y", labelleft=False, length=0)
             despine(left_axes, "left")

@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ablations.records.schema import Arm, Hypothesis
@@ -149,3 +150,30 @@ def test_no_two_differences_of_a_forest_look_the_same(tmp_path):
     claims_on = [Hypothesis(name, "", "segm.AP", {name: 1.0, "a": -1.0}) for name in names[1:]]
     styles = forest.styles_of(analyse(study([], arms=arms, hypotheses=claims_on), resamples=0))
     assert len(styles) == 11 and len({str(style) for style in styles}) == 11
+
+
+@pytest.mark.parametrize(("data", "side"), [({}, 24.0), ({"image_size": 200, "max_size": 300}, 48.0)])
+def test_the_side_of_an_object_is_in_pixels_of_the_image_as_the_network_gets_it(data, side):
+    mask = np.zeros((100, 120), dtype=bool)
+    mask[10:46, 20:36] = True  # 36 x 16
+    assert closeups.side_of(mask, study([], config={"data": data})) == pytest.approx(side)
+
+
+@pytest.mark.slow
+def test_closeups_are_of_large_objects_where_claims_are(tmp_path):
+    """Of the fixture's objects none has a side of more than 96 px; at one and a half times the size some have."""
+    folder = write_study(tmp_path, seeds=1)
+
+    def ask(record, data):
+        record["hypotheses"][0]["metric"] = "true_boxes.IoU_96_px_and_more"
+        record["config"]["data"] = data
+
+    def shown(data):
+        edit_record(folder / "study.json", lambda record: ask(record, data))
+        analysis = analyse(read_study(tmp_path, "roialign"), resamples=0)
+        return closeups.closeups(analysis, read_scenes(analysis.study), Measured())
+
+    everything = analyse(read_study(tmp_path, "roialign"), resamples=0)
+    every = closeups.closeups(everything, read_scenes(everything.study), Measured())
+    large = shown({"image_size": 384, "max_size": 384})
+    assert shown({}) is None and 0 < large < every

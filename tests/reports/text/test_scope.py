@@ -61,6 +61,15 @@ def test_the_limits_of_photographs_are_those_of_the_settings():
     assert not any(words in plain for words in ("one class", "frozen", "light", "proposals"))
 
 
+def test_where_values_come_from():
+    drawn, photos = study(), study(name="photos", config={"data": {"kind": "coco"}})
+    assert scope.origin([drawn]) == "Our values come from synthetic images and small networks, the paper's from COCO"
+    assert scope.origin([drawn, photos]) == (
+        "Our values come from synthetic images and small networks, but for `photos`, on photographs and with a ResNet, "
+        "the paper's from COCO"
+    )
+
+
 def test_the_smallest_difference_that_can_be_found():
     """The claims' standard deviations: 1.41 at stride 16, 0 at 32, 1.41 of the interaction, 0 of the difference."""
     spread = 2**0.5
