@@ -67,7 +67,7 @@ def forest(analysis: Analysis, figures: Figures, name: str = "forest") -> bool:
             _line(axes, effect, paper, top - index * STEP, styles[index])
     axes.set_yticks(
         [-row * block - STEP * (len(contrasts) - 1) / 2 for row in range(len(metrics))],
-        [wrap(metric_label(metric), 1.7) for metric in metrics],
+        [_wrapped(metric_label(metric), block) for metric in metrics],
     )
     axes.set_ylim(-len(metrics) * block + 0.5 * STEP + 0.1, 0.5 * STEP + 0.1)
     axes.xaxis.set_major_formatter(tick)
@@ -96,6 +96,12 @@ def metrics_of(analysis: Analysis) -> list[str]:
         for metric in dict.fromkeys([*usual, *recalls, *asked])
         if any(analysis.estimate(weights, metric).n for weights in analysis.differences)
     ]
+
+
+def _wrapped(label: str, block: float) -> str:
+    """In several lines where they fit into a metric's block, which is this many inches high."""
+    lines = wrap(label, 1.7)
+    return lines if 0.16 * (lines.count("\n") + 1) <= block else label
 
 
 def _line(axes: Axes, effect: Estimate, paper: float | None, y: float, style: dict[str, Any]) -> None:

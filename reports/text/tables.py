@@ -154,7 +154,7 @@ def image_noise(analysis: Analysis) -> Marked:
     has_error = any(noise.error is not None for _, noise in shown)
     rows = []
     for item, noise in shown:
-        seeds, images = interval(item.measured.low, item.measured.high), interval(noise.low, noise.high)
+        seeds, images = interval(item.measured.low, item.measured.high), wording.over_images(item, noise)
         if wording.is_open_over_images(item, noise):
             images += f" (covers {'the threshold' if item.hypothesis.threshold else '0'})"
         least = [number(noise.detectable)] if has_error else []

@@ -156,16 +156,23 @@ def _measured(verdict: Verdict, noise: ImageNoise | None) -> str:
         return f"no complete seed{_paper(verdict)}"
     if decides is None:
         one = f"{signed(measured.mean)} {unit_of(verdict)} from a single complete seed"
-        return f"{one}{_images(noise)}{_paper(verdict)}"
+        return f"{one}{_images(verdict, noise)}{_paper(verdict)}"
     return (
         f"**{signed(measured.mean)} {unit_of(verdict)}** ({100 * verdict.level:.0f} % interval "
         f"{beside_paper(verdict, *decides)}{_against(verdict)}, n = {plural(measured.n, 'seed')}"
-        f"{_images(noise)}{_paper(verdict)})"
+        f"{_images(verdict, noise)}{_paper(verdict)})"
     )
 
 
-def _images(noise: ImageNoise | None) -> str:
-    return "" if noise is None else f"; other images {interval(noise.low, noise.high)}"
+def _images(verdict: Verdict, noise: ImageNoise | None) -> str:
+    return "" if noise is None else f"; other images {over_images(verdict, noise)}"
+
+
+def over_images(verdict: Verdict, noise: ImageNoise) -> str:
+    """The interval, with as many decimals as it takes to see whether it covers 0, or the threshold."""
+    covers, zero = noise.covers(verdict.hypothesis.threshold), verdict.hypothesis.threshold
+    seen = (n for n in (1, 2, 3) if (round(noise.low, n) <= zero <= round(noise.high, n)) == covers)
+    return interval(noise.low, noise.high, next(seen, 1))
 
 
 def _against(verdict: Verdict) -> str:

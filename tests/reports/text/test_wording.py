@@ -155,6 +155,8 @@ def test_a_sentence_has_the_interval_over_images_and_says_where_it_covers_0():
     assert text.endswith(
         "Not resolved over images: that interval covers 0, and differences show up only from 14.0 points on."
     )
+    just = ImageNoise(10.0, 0.02, 21.0, 300, 3)
+    assert "other images +0.02 to +21.00;" in wording.sentence(verdict, 1, noise=just)
     over_nine = verdict_on([10.0, 10.2, 9.8], dataclasses.replace(MORE, threshold=8.5))
     assert "that interval covers the threshold." in wording.sentence(over_nine, 1, noise=sure)
     equal = verdict_on([0.1, 0.2, -0.2], dataclasses.replace(MORE, direction="equal", margin=4.0))
