@@ -110,7 +110,7 @@ def _resized_mask(segmentation: Any, original: tuple[int, int], size: tuple[int,
 
 def _shapes(box: list[float], shape: tuple[int, ...]) -> Iterator[tuple[str, np.ndarray]]:
     """The masks [H, W] of the floors, by kind. box: x, y, width, height."""
-    x, y, width, height = np.float32(box)
+    x, y, width, height = np.array(box, np.float32)
     across, down = (
         (2 * (np.arange(length) + 0.5) - (2 * low + extent)) / extent
         for length, low, extent in ((shape[1], x, width), (shape[0], y, height))
