@@ -26,7 +26,7 @@ def compare(study: StudyResults, scenes: Sequence[SampleScene], figures: Figures
     """Writes scenes.json and an image for each scene beside the figures. Returns whether there are two arms to compare.
 
     Paths are in the image's pixels. found: "arm/seed" -> for each object a path or null, its IoU, and how many
-    detections are not drawn.
+    detections are not drawn. missed: what an object without a path is called, where it is not "missed".
     """
     seed = study.shown_seed()
     seeds = [seed, *(other for other in study.seeds() if other != seed)][:MOST_SEEDS]
@@ -41,6 +41,8 @@ def compare(study: StudyResults, scenes: Sequence[SampleScene], figures: Figures
         "pair": _pair(study, arms),
         "scenes": [],
     }
+    if study.boxes_are_given:
+        content["missed"] = "without a mask that fits"
     for scene in middling(scenes, seed, MOST_SCENES):
         height, width = scene.pixels().shape[:2]
         name = f"scene-{scene.image_id}.jpg"

@@ -171,7 +171,7 @@ class Compare {
     const arm = this.data.arms.find((one) => one.id === this[side].value).label;
     const where = side === "left" ? "Left" : "Right";
     if (!found) return element("div", {}, `${where}: ${arm} has no detections stored for this seed.`);
-    const each = scene.names.map((name, index) => (found.ious[index] === null ? `${name} missed` : `${name} ${found.ious[index].toFixed(2)}`));
+    const each = scene.names.map((name, index) => (found.ious[index] === null ? `${name} ${this.data.missed ?? "missed"}` : `${name} ${found.ious[index].toFixed(2)}`));
     const others = found.others ? `; ${found.others} more detection${found.others > 1 ? "s" : ""} not drawn` : "";
     return element("div", {}, `${where}: ${arm}. IoU of ${each.join(", ")}${others}.`);
   }

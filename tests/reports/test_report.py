@@ -127,6 +127,21 @@ def test_the_csv_files_hold_every_value(outputs, report):
     assert interaction["paper"] == pytest.approx(3.9)
 
 
+@pytest.mark.slow
+def test_where_boxes_are_given_the_report_does_not_speak_of_finding_objects(tmp_path, undrawn):
+    folder = write_study(tmp_path / "outputs", seeds=2)
+    edit_record(folder / "study.json", lambda record: record.update(hypotheses=record["hypotheses"][:1]))
+    for path in [folder / "study.json", *folder.glob("*/seed*/run.json")]:
+        edit_record(path, lambda record: record["config"].update(rpn="jitter", jitter={"share": 0.1, "copies": 8}))
+    render(read_study(tmp_path / "outputs", "roialign"), tmp_path / "report")
+    text = read(tmp_path / "report")
+    assert "to which no mask fits with an IoU of 0.3 or more, though its box was given" in text
+    assert "With every object handed to the detector there is no background" in text
+    assert "box AP," not in text.replace("box AP, which would mean nothing", "") and "see box AP" not in text
+    assert "In brackets: the paper's value" not in text and "smaller than the paper's" not in text
+    assert json.loads((tmp_path / "report/figures/scenes.json").read_text())["missed"] == "without a mask that fits"
+
+
 def test_missing_runs_are_listed_and_the_rest_is_provisional(tmp_path, undrawn):
     write_study(tmp_path / "outputs", seeds=4, skip=(("pool16", 1), ("align32", 3)))
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path)
