@@ -52,13 +52,13 @@ class Layout:
 class Pair:
     """Two objects of an image. The first overlaps much; the second is the one that it overlaps most.
 
-    share: of the first object's box on the second; overlaps: arm -> IoU of each predicted mask with the true one.
+    share: of the first object's box on the second; ious: arm -> IoU of each predicted mask with the true one.
     """
 
     image_id: int
     objects: tuple[int, int]
     share: float
-    overlaps: dict[str, tuple[float, float]]
+    ious: dict[str, tuple[float, float]]
 
 
 def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
@@ -104,7 +104,10 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
             {
                 "arm": arm,
                 "rank": rank,
-                **dataclasses.asdict(pair),
+                "image_id": pair.image_id,
+                "objects": pair.objects,
+                "share": pair.share,
+                "overlaps": pair.ious,  # the key of published records
                 "truth": [by_id[object_id]["segmentation"] for object_id in pair.objects],
                 "masks": {
                     name: [matched[object_id].result["segmentation"] for object_id in pair.objects]
@@ -142,11 +145,11 @@ def _edges(matched: list[MatchedObject]) -> dict[str, Any]:
 
 def _by_bin(layouts: list[Layout], matched: list[MatchedObject]) -> dict[str, Any]:
     """Of one run, bin by bin: the number of objects detected, and the mean IoU of their masks in points."""
-    overlaps = {item.object_id: item.iou for item in matched}
+    ious = {item.object_id: item.iou for item in matched}
     bins = {}
     for name, levels in BINS.items():
         ids = [object_id for layout in layouts for object_id in layout.in_bin(*levels)]
-        values = [overlaps[object_id] for object_id in ids if object_id in overlaps]
+        values = [ious[object_id] for object_id in ids if object_id in ious]
         bins[name] = {"objects": len(values), "iou": 100 * statistics.fmean(values) if values else None}
     return bins
 
@@ -174,14 +177,14 @@ def pairs(layouts: list[Layout], matched_by_arm: dict[str, dict[int, MatchedObje
             other = int(layout.shares[g].argmax())
             objects = layout.ids[g], layout.ids[other]
             if all(object_id in matched for matched in matched_by_arm.values() for object_id in objects):
-                overlaps = {
+                ious = {
                     arm: (matched[objects[0]].iou, matched[objects[1]].iou) for arm, matched in matched_by_arm.items()
                 }
-                candidates.append(Pair(layout.image_id, objects, float(layout.shares[g, other]), overlaps))
+                candidates.append(Pair(layout.image_id, objects, float(layout.shares[g, other]), ious))
     return candidates
 
 
 def choose_pairs(candidates: list[Pair], arm: str) -> dict[str, Pair]:
     """The pairs with the worst and the median masks of an arm, by the mean IoU of the two masks."""
-    ordered = sorted(candidates, key=lambda pair: (sum(pair.overlaps[arm]), pair.image_id, pair.objects))
+    ordered = sorted(candidates, key=lambda pair: (sum(pair.ious[arm]), pair.image_id, pair.objects))
     return {"worst": ordered[0], "median": ordered[(len(ordered) - 1) // 2]}

@@ -2,7 +2,7 @@
 
 pycocotools matches in Python, a threshold at a time and for every class of every image. Here images and thresholds are
 axes of an array, and the loop is over the ranks of an image's detections. The rule is the same (tests compare the two):
-by falling score, a detection takes the free object of its class with the greatest overlap that reaches the threshold,
+by falling score, a detection takes the free object of its class with the greatest IoU that reaches the threshold,
 and objects that are ignored (crowds, and where asked those of other bins) only where no other one is left.
 
 Letters: I images, T IoU thresholds, D detections and G objects of an image, N detections of a run or of one class.
@@ -177,12 +177,12 @@ def _assign(ious: list[np.ndarray], objects: list[Objects]) -> np.ndarray:
     ious: [D, G] of each image, detections by falling score, objects with those that are ignored last.
     """
     num_images = len(ious)
-    most, num_objects = (max((overlaps.shape[axis] for overlaps in ious), default=0) for axis in (0, 1))
+    most, num_objects = (max((image_ious.shape[axis] for image_ious in ious), default=0) for axis in (0, 1))
     padded = np.full((num_images, most, num_objects), -1.0)
     ignore, crowd = (np.zeros((num_images, 1, num_objects), dtype=bool) for _ in range(2))
-    for index, (overlaps, truth) in enumerate(zip(ious, objects, strict=True)):
-        padded[index, : overlaps.shape[0], : overlaps.shape[1]] = overlaps
-        ignore[index, 0, : overlaps.shape[1]], crowd[index, 0, : overlaps.shape[1]] = truth.ignore, truth.crowd
+    for index, (image_ious, truth) in enumerate(zip(ious, objects, strict=True)):
+        padded[index, : image_ious.shape[0], : image_ious.shape[1]] = image_ious
+        ignore[index, 0, : image_ious.shape[1]], crowd[index, 0, : image_ious.shape[1]] = truth.ignore, truth.crowd
     matched = np.full((num_images, len(IOUS), most), -1)
     if not num_objects:
         return matched
@@ -193,7 +193,7 @@ def _assign(ious: list[np.ndarray], objects: list[Objects]) -> np.ndarray:
         free = (row >= thresholds) & (~taken | crowd)
         counted = free & ~ignore
         candidates = np.where(counted.any(axis=2, keepdims=True), counted, free)
-        # Of equal overlaps the last one wins, as in pycocotools.
+        # Of equal IoUs the last one wins, as in pycocotools.
         best = num_objects - 1 - np.where(candidates, row, -1.0)[..., ::-1].argmax(axis=2)
         best[~candidates.any(axis=2)] = -1
         matched[:, :, rank] = best
