@@ -264,7 +264,7 @@ def overview_table(claims: list[Claim]) -> Marked:
             paper = signed(finding.verdict.hypothesis.paper)
             decides = measured.interval(level) or (None, None)
             shown = wording.beside_paper(finding.verdict, *decides)
-            ours = f"{signed(measured.mean)} {wording.unit_of(finding.verdict)}"
+            ours = wording.signed_mean(finding.verdict)
             rows.append([*head, finding.measures, verdict, paper, ours, shown, str(measured.n)])
             head = ["", ""]
     return table(["slide", "claim", "measured", "verdict", "paper", "ours", "interval", "n"], rows, left=4)
