@@ -68,27 +68,27 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
 
     The pairs are of the first seed: for each arm the pair with the worst masks and the pair with the median masks.
     """
-    val = stages_of(runs[0].config).evaluated
-    layouts, shown = list(map(layout_of, scenes(val.coco))), min(run.config.seed for run in runs)
+    evaluated = stages_of(runs[0].config).evaluated
+    layouts, shown = list(map(layout_of, scenes(evaluated.coco))), min(run.config.seed for run in runs)
     measured: dict[str, dict[str, Any]] = defaultdict(dict)
     unvoted: dict[str, dict[str, Any]] = defaultdict(dict)
     matched_by_arm: dict[str, dict[int, MatchedObject]] = {}  # of the seed that is shown, by id
     for run in runs:
         results = json.loads(result_file(run.folder, "detections.json").read_text())
-        matched = list(matched_objects(val.coco, results))
+        matched = list(matched_objects(evaluated.coco, results))
         measured[run.arm][str(run.config.seed)] = _edges(matched) | {"found": _by_bin(layouts, matched)}
         if run.config.system.kind == "fcis":
             results = without_voting(run)
-            edges = _edges(list(matched_objects(val.coco, results)))
-            unvoted[run.arm][str(run.config.seed)] = edges | {"metrics": overlap_metrics(val.coco, results)}
+            edges = _edges(list(matched_objects(evaluated.coco, results)))
+            unvoted[run.arm][str(run.config.seed)] = edges | {"metrics": overlap_metrics(evaluated.coco, results)}
         if run.config.seed == shown:
             matched_by_arm[run.arm] = {item.object_id: item for item in matched}
     candidates = pairs(layouts, matched_by_arm)
     chosen = {arm: choose_pairs(candidates, arm) for arm in matched_by_arm} if candidates else {}
-    ids = sorted(image["id"] for image in val.coco["images"])
+    ids = sorted(image["id"] for image in evaluated.coco["images"])
     for pair in (pair for ranked in chosen.values() for pair in ranked.values()):
-        val[ids.index(pair.image_id)].picture().save(folder / f"{pair.image_id}.png")
-    by_id = {item["id"]: item for item in val.coco["annotations"]}
+        evaluated[ids.index(pair.image_id)].picture().save(folder / f"{pair.image_id}.png")
+    by_id = {item["id"]: item for item in evaluated.coco["annotations"]}
     return {
         "much": MUCH,
         "parts": PARTS,

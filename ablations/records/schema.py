@@ -1,10 +1,10 @@
-"""The records that runs leave behind, and the only thing that reports read.
+"""The records that runs leave behind. Reports read these and the files beside them, never weights.
 
 A study folder looks like this (JSON and YAML are written atomically, `run.json` last):
 
     outputs/<study>/study.json                   StudyRecord: what was asked, fixed before the first run
-    outputs/<study>/ground_truth.json            COCO JSON of the validation images
-    outputs/<study>/samples/<image_id>.png       the validation images that reports draw, chosen beforehand
+    outputs/<study>/ground_truth.json            COCO JSON of the evaluated images
+    outputs/<study>/samples/<image_id>.png       the evaluated images that reports draw, chosen beforehand
     outputs/<study>/exhibits/<name>.json         ExhibitRecord: made once all runs are done, for studies that ask for it
     outputs/<study>/exhibits/<name>/*.png        its pictures
     outputs/<study>/<arm>/seed<k>/config.yaml    the run's composed configuration

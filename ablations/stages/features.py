@@ -161,7 +161,7 @@ def say_size(stages: Stages, channels: int, folder: Path, log: RunLog) -> None:
         cells = [np.prod([-(-side // PADDING) for side in dataset[index].image.shape[-2:]]) for index in sampled]
         size += times * len(dataset) * float(np.mean(cells)) * (PADDING / stages.config.stride) ** 2 * channels * 2
     there = sum(path.stat().st_size for path in folder.glob("*.npy"))
-    images = f"{counts['train']} training images, each mirrored too, and of {counts[stages.split]} to evaluate on"
+    images = f"{counts['train']} training images, each mirrored too, and of {counts[stages.split]} evaluated ones"
     log.write(f"maps of {images}: about {size / 1e9:.2g} GB in {folder.parent}", echo=True)
     free = shutil.disk_usage(folder).free
     if free < size - there:

@@ -38,7 +38,7 @@ def make_data(stages: Stages, log: RunLog) -> None:
         raise ConfigError(
             f"data: expected the same classes in both splits, got {train.classes} and {evaluated.classes}"
         )
-    log(0, {"training_images": len(train), "images_to_evaluate": len(evaluated)})
+    log(0, {"training_images": len(train), "evaluated_images": len(evaluated)})
 
 
 @one_thread()

@@ -197,7 +197,7 @@ def make_once(stages: Stages, folder: Path, files: list[str], make: Callable[[Pa
         problem = stage_damage(stages, folder, files) if folder.exists() else ""
         return folder.exists() and not problem
 
-    def make_signed(partial: Path) -> None:
+    def make_with_digests(partial: Path) -> None:
         if problem:
             log.write(f"{folder}: {problem}; it is rebuilt, and the old one is kept in {folder.parent}/replaced", True)
         make(partial)
@@ -206,7 +206,7 @@ def make_once(stages: Stages, folder: Path, files: list[str], make: Callable[[Pa
         (partial / CODE).write_text(f"{code_version()}\n", encoding="utf-8")
         digests.write(partial)
 
-    complete(folder, make_signed, usable)
+    complete(folder, make_with_digests, usable)
 
 
 def stage_damage(stages: Stages, folder: Path, files: list[str]) -> str:

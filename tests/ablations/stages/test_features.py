@@ -187,7 +187,7 @@ def test_a_disk_without_room_is_refused_with_the_size_and_what_to_do(stages, log
         make_features(stages, log)
     # Cells of the padded images 64 x 64, 64 x 96 and 96 x 64; training images twice; 1024 channels of 2 bytes.
     size = 3 * (16 + 24 + 24) * 1024 * 2
-    assert f"maps of 3 training images, each mirrored too, and of 3 to evaluate on: about {size / 1e9:.2g} GB" in (
+    assert f"maps of 3 training images, each mirrored too, and of 3 evaluated ones: about {size / 1e9:.2g} GB" in (
         log.file.getvalue()
     )
 
