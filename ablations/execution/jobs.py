@@ -8,7 +8,7 @@ from typing import Any
 
 from ablations.config.study import Run
 from ablations.execution.exhibits import Exhibit, make_exhibit
-from ablations.execution.reuse import move_to_replaced, finished_record, reuse_finished_run
+from ablations.execution.reuse import finished_record, move_to_replaced, reuse_finished_run
 from ablations.execution.run import run_arm
 from ablations.records.run_log import RunLog
 from ablations.records.storage import LOCK, clear_temporaries

@@ -1,4 +1,4 @@
-"""A picture of what a single run finds: evaluated images, each shown with the ground truth and, beside it, the detections."""
+"""A picture of what a single run finds: some evaluated images with the ground truth and, beside it, the detections."""
 
 import json
 from pathlib import Path

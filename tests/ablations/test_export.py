@@ -10,7 +10,7 @@ from ablations import export
 from ablations.config.loading import from_hydra
 from ablations.config.study import Run
 from ablations.errors import RecordError
-from ablations.execution.reuse import move_to_replaced, finished_record, outdated_reason, reuse_finished_run
+from ablations.execution.reuse import finished_record, move_to_replaced, outdated_reason, reuse_finished_run
 from ablations.export import ExportError, pack, unpack
 from ablations.records.code_version import code_version
 from ablations.records.schema import Arm, RunRecord, Status, StudyRecord
