@@ -116,10 +116,10 @@ def _claim(entry: dict[str, Any], studies: dict[str, Analysis]) -> Claim:
         code=find_line(*entry["code"]),
         num_deciding=len(names["decides"] + names["against"]),
         findings=[
-            found
+            finding
             for role, role_names in names.items()
             for name in role_names
-            if (found := _finding(name, role, studies)) is not None
+            if (finding := _finding(name, role, studies)) is not None
         ],
     )
 

@@ -94,8 +94,8 @@ class CachedMaps:
         self._checked: set[str] = set()
 
     def __call__(self, batch: Batch) -> list[Tensor]:
-        places = zip(batch.indices.tolist(), batch.flipped.tolist(), strict=True)
-        return [self.read(file_name(self.split, *place)) for place in places]
+        pairs = zip(batch.indices.tolist(), batch.flipped.tolist(), strict=True)
+        return [self.read(file_name(self.split, index, mirrored)) for index, mirrored in pairs]
 
     def read(self, name: str) -> Tensor:
         """The map in a file, which is mapped, not read: processes share one copy. Raises TrainingError."""

@@ -29,7 +29,7 @@ class Curve:
 
 def curves_of(analysis: Analysis) -> list[Curve]:
     """A curve for each stride at which the study compares RoIAlign with RoIPool and has masks on true boxes."""
-    study, found = analysis.study, []
+    study, curves = analysis.study, []
     ranges = {metric: middle for metric in study.metrics() if (middle := middle_of(metric)) is not None}
     for weights in analysis.differences:
         plus, minus = (study.record.arms[arm].factors for arm in arms_of(weights))
@@ -39,8 +39,8 @@ def curves_of(analysis: Analysis) -> list[Curve]:
         estimates = {middle: analysis.estimate(weights, metric) for metric, middle in ranges.items()}
         gains = {middle: effect for middle, effect in sorted(estimates.items()) if effect.mean is not None}
         if gains and isinstance(stride, int):
-            found.append(Curve(stride, weights, gains))
-    return found
+            curves.append(Curve(stride, weights, gains))
+    return curves
 
 
 def middle_of(metric: str) -> float | None:
@@ -55,7 +55,7 @@ def middle_of(metric: str) -> float | None:
     return ends["below"] / math.sqrt(2) if "below" in ends else ends["above"] * math.sqrt(2)
 
 
-def by_cells(analysis: Analysis, figures: Figures, name: str = "by_cells") -> bool:
+def by_cells(analysis: Analysis, figures: Figures) -> bool:
     """Two panels, with the object's side in cells and in pixels. Returns whether there was anything to draw."""
     curves = curves_of(analysis)
     if not curves:
@@ -76,7 +76,7 @@ def by_cells(analysis: Analysis, figures: Figures, name: str = "by_cells") -> bo
     right.set_xlabel("object's side in pixels")
     left.set_ylabel("RoIAlign − RoIPool,\nmask IoU on true boxes (points)")
     drawn.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(curves))
-    figures.save(drawn, name)
+    figures.save(drawn, "by_cells")
     return True
 
 

@@ -13,7 +13,7 @@ PANELS_IN_A_ROW = 3
 NO_LOSSES = {"step", "lr", "seconds", "time"}  # what else a line of the log holds
 
 
-def curves(study: StudyResults, figures: Figures, name: str = "curves") -> bool:
+def curves(study: StudyResults, figures: Figures) -> bool:
     """Every logged loss: a thin line for each seed, a thick one for the mean over an arm's seeds."""
     logged = {(arm, seed): study.curves(arm, seed) for arm, seed in study.runs}
     losses = list(
@@ -44,7 +44,7 @@ def curves(study: StudyResults, figures: Figures, name: str = "curves") -> bool:
         axes.grid(axis="y")
     handles = [Line2D([], [], label=study.label(arm), **_line(style)) for arm, style in styles.items()]
     drawn.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)))
-    figures.save(drawn, name)
+    figures.save(drawn, "curves")
     return True
 
 

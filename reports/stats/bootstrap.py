@@ -106,9 +106,9 @@ def _precision(
     return np.einsum("rp,rp->r", steps, best) / len(RECALLS)
 
 
-def draw_images(num_images: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+def draw_images(num_images: int, resamples: int = RESAMPLES) -> np.ndarray:
     """[R, I]: how often each image is drawn in each resample of as many images as there are."""
-    return np.random.default_rng(seed).multinomial(num_images, np.full(num_images, 1 / num_images), size=resamples)
+    return np.random.default_rng(0).multinomial(num_images, np.full(num_images, 1 / num_images), size=resamples)
 
 
 class ImageBootstrap:

@@ -50,14 +50,14 @@ def doses(study: StudyResults) -> list[Dose]:
     own = _first_runs(study)
     if not any(run.config["roi"].get("step") for run in own.values()):
         return []
-    found = _doses_of(study, own)
+    doses = _doses_of(study, own)
     for name in BESIDE:
         try:
             other = read_study(study.folder.parent, name)
         except (RecordError, OSError):
             continue
-        found += _doses_of(other, own)
-    return sorted(found, key=lambda dose: (dose.stride, dose.pixels))
+        doses += _doses_of(other, own)
+    return sorted(doses, key=lambda dose: (dose.stride, dose.pixels))
 
 
 def _doses_of(study: StudyResults, reported: dict[str, RunRecord]) -> list[Dose]:
@@ -68,14 +68,14 @@ def _doses_of(study: StudyResults, reported: dict[str, RunRecord]) -> list[Dose]
     boxes, extents = arrays(items, sizes)
     runs, nets = _first_runs(study), {_backbone(run): run.config["model"] for run in reported.values()}
     unrounded = {_backbone(run): arm for arm, run in runs.items() if _rounds(run) is False}
-    found = []
+    doses = []
     for arm, run in runs.items():
         backbone, roi = _backbone(run), run.config["roi"]
         if not _rounds(run) or backbone not in nets or backbone not in unrounded:
             continue
         op, step, stride = roi["op"], roi.get("step", 0), run.config["stride"]
         moved = displacements(boxes, extents, bins_of(study), stride, op, step)
-        found.append(
+        doses.append(
             Dose(
                 op,
                 step,
@@ -87,7 +87,7 @@ def _doses_of(study: StudyResults, reported: dict[str, RunRecord]) -> list[Dose]
                 same_net=run.config["model"] == nets[backbone],
             )
         )
-    return [dose for dose in found if dose.lost.mean is not None]
+    return [dose for dose in doses if dose.lost.mean is not None]
 
 
 def _first_runs(study: StudyResults) -> dict[str, RunRecord]:

@@ -90,13 +90,13 @@ class Truth:
         for start in range(0, len(ranked), CHUNK):
             chunk = slice(start, start + CHUNK)
             triples = zip(self.image_ids[chunk], ranked[chunk], objects[chunk], strict=True)
-            ious = [self._ious(image_id, found, truth, needed[0]) for image_id, found, truth in triples]
+            ious = [self._ious(image_id, detections, truth, needed[0]) for image_id, detections, truth in triples]
             matched = _assign(ious, objects[chunk])
-            for image_matches, found, truth in zip(matched, ranked[chunk], objects[chunk], strict=True):
-                image_matches = image_matches[:, : len(found.results)]
+            for image_matches, detections, truth in zip(matched, ranked[chunk], objects[chunk], strict=True):
+                image_matches = image_matches[:, : len(detections.results)]
                 hit = image_matches >= 0
                 hits.append(hit)
-                ignored.append(np.where(hit, np.append(truth.ignore, False)[image_matches], found.outside))
+                ignored.append(np.where(hit, np.append(truth.ignore, False)[image_matches], detections.outside))
         return self._by_class(ranked, objects, hits, ignored)
 
     def objects(self, kind: str) -> dict[int, Objects]:
@@ -153,13 +153,13 @@ class Truth:
     def _by_class(
         self, ranked: list[Ranked], objects: list[Objects], hits: list[np.ndarray], ignored: list[np.ndarray]
     ) -> list[ClassMatches]:
-        """What was found of each image, as arrays over all images, class by class."""
+        """The matches of each image, as arrays over all images, class by class."""
         if not ranked:
             none = np.zeros((len(IOUS), 0), dtype=bool)
             return [ClassMatches(np.zeros(0, dtype=int), none, none, np.zeros(0, dtype=int)) for _ in self.categories]
-        image = np.repeat(np.arange(len(ranked)), [len(found.results) for found in ranked])
-        order = np.argsort(-np.concatenate([found.score for found in ranked]), kind="stable")
-        category = np.concatenate([found.category for found in ranked])[order]
+        image = np.repeat(np.arange(len(ranked)), [len(detections.results) for detections in ranked])
+        order = np.argsort(-np.concatenate([detections.score for detections in ranked]), kind="stable")
+        category = np.concatenate([detections.category for detections in ranked])[order]
         image, hit, skipped = image[order], np.hstack(hits)[:, order], np.hstack(ignored)[:, order]
         belongs = np.repeat(np.arange(len(objects)), [int((~truth.ignore).sum()) for truth in objects])
         classes = np.concatenate([truth.category[~truth.ignore] for truth in objects])
