@@ -28,7 +28,7 @@ FORMAT = 1
 RUN_FILES = ("*/seed*/*.json", "*/seed*/*.jsonl", "*/seed*/*.yaml")
 PATTERNS = ("*.json", "samples/*.png", "exhibits/*.json", "exhibits/*/*.png", *RUN_FILES)
 WEIGHT_FILES = ("model.safetensors", "proposals.safetensors")
-"""Of a run; a checkpoint, from which a run would be continued, is neither packed nor unpacked."""
+"""The weights of a run; a checkpoint, from which a run would be continued, is neither packed nor unpacked."""
 REPORT = "report"
 
 NAME = re.compile(r"[A-Za-z0-9_=,-][A-Za-z0-9_.=,-]*")

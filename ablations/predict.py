@@ -51,7 +51,7 @@ TORCHVISION_SIZES = (800, 1333)
 """Pixels of the shorter side, and at most of the longer one, to which torchvision's detectors resize images."""
 
 COCO_CLASSES: list[str] = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
-"""Of torchvision's weights, without the background: 90 names, some of which COCO does not use."""
+"""The classes of torchvision's weights, without the background: 90 names, some of which COCO does not use."""
 
 MAX_ASPECT = 2
 """Models of synthetic images, which are square, get an image with its shorter side as long as theirs and its longer

@@ -136,7 +136,7 @@ def _corners(box: list[float]) -> Box:
 
 
 def _iou(one: Box, other: Box) -> float:
-    """Of two xyxy boxes; 0 where one has no area."""
+    """The IoU of two xyxy boxes; 0 where one has no area."""
     across = min(one[2], other[2]) - max(one[0], other[0])
     down = min(one[3], other[3]) - max(one[1], other[1])
     if across <= 0 or down <= 0:

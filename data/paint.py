@@ -40,7 +40,7 @@ def _tone(rng: np.random.Generator, pattern: str, height: int, width: int) -> np
     """int16 [height, width] within -128..127."""
     if pattern == "clouds":
         return _clouds(rng, height, width)
-    # Two perpendicular waves, 1024 units a period of 8 to 32 pixels, along a random direction.
+    # Two perpendicular waves, 1024 units per period of 8 to 32 pixels, along a random direction.
     step = 32 + rng.random() * 96
     along, across = (np.array([1.0, rng.random() * 2 - 1]) * step).astype(np.int64).tolist()
     x, y = np.arange(width, dtype=np.int32), np.arange(height, dtype=np.int32)[:, None]

@@ -23,7 +23,7 @@ CROWD_SHARE = 0.7
 class RoISample:
     """The RoIs of a training step, positives first.
 
-    boxes [B, R, 4]; valid [B, R] (False pads an image that has too few candidates);
+    boxes [B, R, 4]; valid [B, R] (False marks padding, in an image with too few candidates);
     positive [B, R], only within the first `num_positive_slots` of each image;
     matched [B, R]: index of the ground truth with the greatest IoU with each RoI; labels [B, R]: its class, 0 for
     negatives.

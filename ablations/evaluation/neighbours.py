@@ -69,7 +69,7 @@ def detected_objects(truth: dict[str, Any], results: list[dict[str, Any]]) -> De
 
 
 def effects_of(detected: Detected) -> list[Effect]:
-    """Of all pictures that are compared."""
+    """The effects in all pictures that are compared."""
     effects = []
     for scene in sorted({scene for scene, _ in detected}):
         alone = detected.get((scene, CONDITIONS[0]))

@@ -1,4 +1,4 @@
-"""Masks on true boxes: how good masks are where every box is right, which tells masks from boxes.
+"""Masks on true boxes: how good masks are where every box is right, which separates masks from boxes.
 
 Each object's own box is the RoI and its own class the one whose mask is taken, so nothing is detected and nothing
 scored: what differs between arms is what they make of the features. FCIS's masks are those of single RoIs, not voted.
@@ -88,7 +88,7 @@ def _table(side: Tensor, iou: Tensor, stride: int) -> dict[str, float | None]:
 
 
 def mask_ious(model: Detector, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Of each object of a batch: its side in pixels [objects], and the IoU of the mask on its true box [objects]."""
+    """Each object of a batch: its side in pixels [objects], and the IoU of the mask on its true box [objects]."""
     probabilities = model.masks_of(batch.images, batch.boxes, batch.labels.clamp(min=1))  # [B, G, M, M]
     height, width = batch.masks.shape[-2:]
     empty = batch.boxes.new_zeros(0)
@@ -101,7 +101,7 @@ def mask_ious(model: Detector, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def floor_ious(batch: Batch) -> dict[str, Tensor]:
-    """Of each object of a batch, in the order of `mask_ious`: the IoU of the filled box and of the ellipse in it.
+    """The IoU of each object's filled box and of the ellipse in it, in the order of `mask_ious`.
 
     A pixel belongs to either if its centre lies in it.
     """
@@ -117,7 +117,7 @@ def floor_ious(batch: Batch) -> dict[str, Tensor]:
 
 
 def _objects(batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
-    """Of each image: its objects' boxes [n, 4] and masks, bool [n, H, W]; objects come before padding."""
+    """Each image: its objects' boxes [n, 4] and masks, bool [n, H, W]; objects come before padding."""
     for boxes, labels, masks in zip(batch.boxes, batch.labels, batch.masks, strict=True):
         real = labels > 0
         yield boxes[real], masks[real].bool()

@@ -166,7 +166,7 @@ def _join_or_start(ray: Any, address: str | None) -> None:
 
 @dataclass(frozen=True)
 class RequeuedCall:
-    """`call`, for submitit: a job that is preempted or whose time limit ends is queued again, while it gets anywhere.
+    """`call`, for submitit: a preempted job, or one at its time limit, is queued again, as long as it makes progress.
 
     step:  where its training was at the end of the last attempt
     stuck: how many attempts have ended there

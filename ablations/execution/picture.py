@@ -15,7 +15,7 @@ from data.dataset import InstanceSet, Sample
 NAME = "picture.png"
 NUM_IMAGES = 4
 HEIGHT = 256
-"""Of an image in the picture, in pixels."""
+"""The height of an image in the picture, in pixels."""
 
 
 def write_picture(run: Run) -> Path | None:

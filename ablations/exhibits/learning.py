@@ -21,7 +21,7 @@ from ablations.training.loop import Trainer
 from ablations.training.stopping import check_stop
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
-"""Of the training's steps, after which it is evaluated."""
+"""The shares of the training's steps after which it is evaluated."""
 
 
 def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:

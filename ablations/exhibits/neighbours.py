@@ -103,7 +103,7 @@ def by_layout(effects: list[Effect]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _shown(scenes: NeighbourScenes, by_arm: dict[str, Detected], folder: Path) -> dict[str, Any]:
-    """Of a scene in which every arm detects the object in every condition shown; no pictures where there is none."""
+    """The pictures and masks of a scene in which every arm detects the object in every condition shown, if any."""
     losses = {}
     for scene in range(len(scenes) // len(CONDITIONS)):
         if all((scene, condition) in detected for detected in by_arm.values() for condition in SHOWN):

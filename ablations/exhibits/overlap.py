@@ -129,9 +129,9 @@ def without_voting(run: Run) -> list[dict[str, Any]]:
 
 
 def _edges(matched: list[MatchedObject]) -> dict[str, Any]:
-    """Of one run: the numbers of objects that leakage and seams are means over, the length of all edges of the masks,
-    and "places": the lengths of false edges in NUM_POSITIONS intervals of the distance from the nearest part border,
-    -1/2 to 1/2 parts."""
+    """The numbers of a run's objects that leakage and seams are means over, the length of all edges of its masks, and
+    "places": the lengths of false edges in NUM_POSITIONS intervals of the distance from the nearest part border, -1/2
+    to 1/2 parts."""
     edges = [item.false_edges for item in matched if item.false_edges is not None]
     positions = np.concatenate([positions for positions, _ in edges]) if edges else np.zeros(0)
     interval = np.floor((positions + 0.5) % 1 * NUM_POSITIONS).astype(int).clip(max=NUM_POSITIONS - 1)
@@ -144,7 +144,7 @@ def _edges(matched: list[MatchedObject]) -> dict[str, Any]:
 
 
 def _by_bin(layouts: list[Layout], matched: list[MatchedObject]) -> dict[str, Any]:
-    """Of one run, bin by bin: the number of objects detected, and the mean IoU of their masks in points."""
+    """The number of objects that a run detects, bin by bin, and the mean IoU of their masks in points."""
     ious = {item.object_id: item.iou for item in matched}
     bins = {}
     for name, levels in BINS.items():

@@ -40,7 +40,7 @@ RESULT_FILES = ("config.yaml", "metrics.jsonl", "detections.json", TRUE_BOXES, "
 """The files of a run whose digests are in its record."""
 
 EXACT = {"extra": "forbid"}
-"""Of what a study's file holds: a misspelt name must not count as left out."""
+"""How pydantic reads what a study's file holds: a misspelt name must not count as left out."""
 
 State = Literal["running", "done", "failed", "stopped"]
 Direction = Literal["greater", "less", "equal"]

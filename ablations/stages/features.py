@@ -118,12 +118,12 @@ def frozen_backbone(stages: Stages) -> FrozenBackbone:
 
 
 def file_name(split: str, index: int, mirrored: bool) -> str:
-    """Of the map of an image of a split."""
+    """The name of the file with the map of a split's image."""
     return f"{split}-{index}{'-mirrored' if mirrored else ''}.npy"
 
 
 def wanted(stages: Stages) -> Iterator[tuple[str, InstanceSet, int, bool]]:
-    """Of each map: its split, the images of that, the image's position in them, and whether it is mirrored."""
+    """Each map: its split, the images of that, the image's position in them, and whether it is mirrored."""
     for split in ("train", stages.split):
         dataset = stages.dataset(split)
         for index in range(len(dataset)):

@@ -58,7 +58,7 @@ class Stages:
         return _dataset(self.config.data, split, self.root / "data")
 
     def samples(self, split: str) -> InstanceSet:
-        """The same images as a network meets them: they are not read where it takes maps that are kept."""
+        """The same images as the network gets them; pixels are not read where cached maps are used."""
         dataset = self.dataset(split)
         return dataset.without_images() if self.caches_features else dataset
 

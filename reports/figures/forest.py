@@ -125,7 +125,7 @@ def estimate_text(effect: Estimate) -> str:
 
 
 def _styles(analysis: Analysis) -> list[dict[str, Any]]:
-    """Of each difference: a grey, and a marker that tells its stride where the study has several."""
+    """The style of each difference: a grey, and a marker that tells its stride where the study has several."""
     strides = [
         {str(analysis.study.record.arms[arm].factors.get("stride")) for arm in arms_of(weights)}
         for weights in analysis.differences

@@ -220,7 +220,7 @@ class ImageBootstrap:
         return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in keys}
 
     def _true_boxes(self, arm: str, seed: int) -> dict[str, np.ndarray]:
-        """Of the metrics asked for, those that are means over objects of the run's masks on true boxes."""
+        """Those of the metrics asked for that are means over objects of the run's masks on true boxes."""
         names = [metric.partition(".")[2] for metric in self.metrics if metric.startswith("true_boxes.")]
         objects = self.study.true_boxes(arm, seed) if self.num_images and names else None
         if objects is None:

@@ -29,7 +29,7 @@ class Dose:
     share:    the displacement in per cent of the object's side, averaged likewise.
     lost:     mask AP of the arm without rounding minus the arm's own, over seeds.
     study:    the name of the arm's study.
-    same_net: whether the network is, but for the operator, that of the study that is reported.
+    same_net: whether the network is, except for the operator, that of the study that is reported.
     """
 
     op: str

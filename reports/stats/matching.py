@@ -2,7 +2,7 @@
 
 pycocotools matches in Python, a threshold at a time and for every class of every image. Here images and thresholds are
 axes of an array, and the loop is over the ranks of an image's detections. The rule is the same (tests compare the two):
-by falling score, a detection takes the free object of its class with the greatest IoU that reaches the threshold,
+by descending score, a detection takes the free object of its class with the greatest IoU that reaches the threshold,
 and objects that are ignored (crowds, and where asked those of other bins) only where no other one is left.
 
 Letters: I images, T IoU thresholds, D detections and G objects of an image, N detections of a run or of one class.
@@ -26,7 +26,7 @@ CHUNK = 256  # images at a time: bounds the memory
 
 @dataclass(frozen=True)
 class ClassMatches:
-    """One class of one run. Detections by falling score: image [N]; hit, ignored: [T, N]; objects: [I]."""
+    """One class of one run. Detections by descending score: image [N]; hit, ignored: [T, N]; objects: [I]."""
 
     image: np.ndarray
     hit: np.ndarray
@@ -46,7 +46,7 @@ class Objects:
 
 @dataclass(frozen=True)
 class Ranked:
-    """The detections of one image by falling score. category, score: [D]; outside [D]: ignored unless they match."""
+    """The detections of one image by descending score. category, score: [D]; outside [D]: ignored unless they match."""
 
     results: list[dict[str, Any]]
     category: np.ndarray
@@ -100,7 +100,7 @@ class Truth:
         return self._by_class(ranked, objects, hits, ignored)
 
     def objects(self, kind: str) -> dict[int, Objects]:
-        """Of every image; what is ignored depends on `kind`."""
+        """The objects of every image; what is ignored depends on `kind`."""
         if kind not in self._objects:
             self._objects[kind] = {image_id: self._objects_of(image_id, kind) for image_id in self.image_ids}
         return self._objects[kind]
@@ -174,7 +174,7 @@ class Truth:
 def _assign(ious: list[np.ndarray], objects: list[Objects]) -> np.ndarray:
     """[I, T, D]: the object that each detection takes at each threshold, -1 for none.
 
-    ious: [D, G] of each image, detections by falling score, objects with those that are ignored last.
+    ious: [D, G] of each image, detections by descending score, objects with those that are ignored last.
     """
     num_images = len(ious)
     most, num_objects = (max((image_ious.shape[axis] for image_ious in ious), default=0) for axis in (0, 1))

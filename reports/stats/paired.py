@@ -117,8 +117,8 @@ class Verdict:
 
     @property
     def level(self) -> float:
-        """Of the interval that goes with the test: two one-sided tests at 5 % are an interval of 90 %; the opposite of
-        an equivalence is tested on both sides, as a difference is."""
+        """The level of the interval that goes with the test: two one-sided tests at 5 % are an interval of 90 %; the
+        opposite of an equivalence is tested on both sides, as a difference is."""
         is_equality = self.hypothesis.direction == "equal" and self.kind != "contradicted"
         return 1 - 2 * ALPHA if is_equality else LEVEL
 
