@@ -36,8 +36,9 @@ ALLOWED = {
 ARROWS = {
     "errors": [],
     "machine": [],
+    "paths": [],
     "evaluation": [],
-    "records": ["errors", "machine"],
+    "records": ["errors", "machine", "paths"],
     "config": ["records"],
     "training": ["config"],
     "stages": ["training"],

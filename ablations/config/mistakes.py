@@ -4,15 +4,13 @@ import difflib
 import json
 import shlex
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from ablations.config.schema import EXECUTION_SETTINGS
-
-CONF = Path(__file__).parents[2] / "conf"
+from ablations.paths import CONF
 
 HELP = "python run.py --help lists the settings"
 

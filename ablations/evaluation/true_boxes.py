@@ -34,9 +34,6 @@ CELLS = {
 LARGE = 96.0
 """Pixels: three cells of stride 32."""
 
-Tables = dict[str, dict[str, float | None]]
-"""kind -> name -> value in points; None where there are no such objects."""
-
 
 @dataclass(frozen=True)
 class TrueBoxMasks:
@@ -48,8 +45,9 @@ class TrueBoxMasks:
     sides: Tensor
     ious: dict[str, Tensor]
 
-    def tables(self, stride: int) -> Tables:
-        """Mean IoU and AP over all objects, and the mean IoU by the object's side: the same names for each kind."""
+    def tables(self, stride: int) -> dict[str, dict[str, float | None]]:
+        """kind -> name -> points: mean IoU and AP over all objects, and the mean IoU by the object's side; None where
+        there are no such objects."""
         return {kind: _table(self.sides, iou, stride) for kind, iou in self.ious.items()}
 
     def by_object(self) -> dict[str, list[Any]]:

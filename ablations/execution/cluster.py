@@ -19,10 +19,10 @@ import torch
 
 from ablations.config.schema import Config
 from ablations.errors import ConfigError, Stopped, TrainingError, WorkerLost
+from ablations.paths import ROOT
 from ablations.records.storage import load_status
 from ablations.training.stopping import stop_when
 
-ROOT = Path(__file__).parents[2]
 MOST_TIMEOUTS = 1000
 """How often a Slurm job is queued again after its time limit; submitit's default is 3."""
 

@@ -13,9 +13,8 @@ import torch
 
 from ablations.config.study import Run
 from ablations.errors import TrainingError
-from ablations.records.schema import StudyRecord
+from ablations.records.schema import Metrics, StudyRecord
 from ablations.stages.store import stages_of
-from ablations.tasks.base import Metrics
 from ablations.tasks.build import build_task
 from ablations.training.loop import Trainer
 from ablations.training.stopping import check_stop

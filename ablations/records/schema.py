@@ -39,6 +39,9 @@ TRUE_BOXES = "true_boxes.json"
 RESULT_FILES = ("config.yaml", "metrics.jsonl", "detections.json", TRUE_BOXES, "proposals.safetensors", WEIGHTS)
 """The files of a run whose digests are in its record."""
 
+Metrics = dict[str, dict[str, float | None]]
+"""kind -> name -> value in points; None where it is not defined."""
+
 EXACT = {"extra": "forbid"}
 """How pydantic reads what a study's file holds: a misspelt name must not count as left out."""
 
@@ -154,7 +157,7 @@ class RunRecord:
     steps: int
     num_parameters: int
     losses: dict[str, float]
-    metrics: dict[str, dict[str, float | None]]
+    metrics: Metrics
     cost: dict[str, float]
     provenance: dict[str, Any]
     status: str = "done"

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ablations.config.schema import Config
 from ablations.errors import TrainingError
 from ablations.records.code_version import code_version
 from ablations.records.run_log import RunLog
 from ablations.records.storage import write_atomically
-from ablations.stages.store import CODE, Stages
+from ablations.stages.store import CODE, Stages, load_stage
 from ablations.training.loop import AUTOCAST
 from ablations.training.stopping import check_stop
 from data import digests
@@ -43,10 +44,17 @@ def network_inputs(stages: Stages, split: str) -> Callable[[Batch], Batch]:
 
     A fully frozen backbone has its maps, float32 [B, C, h, w], in place of the images.
     """
-    device, stride = stages.device, stages.config.stride
-    if not stages.config.model.frozen:
+    config, maps = stages.config, None
+    if config.model.frozen:
+        cached = CachedMaps(stages.features_folder, split) if config.cache_features else None
+        maps = cached or frozen_backbone(stages.backbone_file, config, stages.device)
+    return inputs_with(maps, config.stride, stages.device)
+
+
+def inputs_with(maps: Maps | None, stride: int, device: torch.device) -> Callable[[Batch], Batch]:
+    """The same with given maps; without any, images are the input."""
+    if maps is None:
         return lambda batch: batch.to(device)
-    maps: Maps = CachedMaps(stages.features_folder, split) if stages.config.cache_features else frozen_backbone(stages)
     return lambda batch: with_maps(batch, maps(batch), stride).to(device)
 
 
@@ -109,12 +117,11 @@ class CachedMaps:
             raise TrainingError(f"{self.folder}: {error}; run the same command again to rebuild it") from error
 
 
-def frozen_backbone(stages: Stages) -> FrozenBackbone:
-    """The pretrained backbone, ready to compute maps."""
-    config = stages.config
+def frozen_backbone(file: Path, config: Config, device: torch.device) -> FrozenBackbone:
+    """The pretrained backbone in a stage's file, ready to compute maps. Raises TrainingError if it is damaged."""
     backbone = build_frozen_backbone(config.model, config.stride)
-    load_pretrained(backbone, stages.backbone())
-    return FrozenBackbone(backbone, config.precision, stages.device)
+    load_pretrained(backbone, load_stage(file))
+    return FrozenBackbone(backbone, config.precision, device)
 
 
 def file_name(split: str, index: int, mirrored: bool) -> str:
@@ -138,7 +145,7 @@ def write_maps(stages: Stages, folder: Path, log: RunLog) -> None:
         for stale in folder.glob("*.npy"):
             stale.unlink()
         write_atomically(code, f"{code_version()}\n")
-    maps = frozen_backbone(stages)
+    maps = frozen_backbone(stages.backbone_file, stages.config, stages.device)
     say_size(stages, maps.backbone.out_channels, folder, log)
     for split, dataset, index, mirrored in wanted(stages):
         path = folder / file_name(split, index, mirrored)

@@ -23,6 +23,7 @@ from ablations.errors import TrainingError
 from ablations.records.code_version import code_version
 from ablations.records.run_log import RunLog
 from ablations.records.storage import clear_temporaries
+from ablations.training.checkpoint import CHECKPOINT
 from ablations.training.device import choose_device
 from data import digests
 from data.build import build
@@ -42,7 +43,6 @@ RPN_FIELDS = (
 )  # fmt: skip
 """Settings of the model that its proposals depend on; not every model has all of them."""
 
-CHECKPOINT = "checkpoint.safetensors"
 CODE = "code.txt"
 """The file, in a stage's folder, with the version of the code that made it."""
 

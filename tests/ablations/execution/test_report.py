@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ablations.execution.report import ROOT, report_command, verdict_text
+from ablations.execution.report import report_command, verdict_text
+from ablations.paths import ROOT
 
 
 def test_the_report_command_names_the_outputs_where_they_are_not_the_default(monkeypatch):
