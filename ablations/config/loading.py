@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ablations.config import validation
-from ablations.config.mistakes import check, no_such
+from ablations.config.messages import check, no_such
 from ablations.config.schema import SCHEDULES, Config
 from ablations.config.unused_settings import unused_settings
 from ablations.errors import ConfigError

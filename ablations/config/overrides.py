@@ -19,7 +19,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ablations.config.mistakes import HELP, format_value
+from ablations.config.messages import HELP, format_value
 from ablations.config.schema import EXECUTION_SETTINGS
 from ablations.config.study import Compose, key_of
 from ablations.errors import ConfigError

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ablations.config.loading import to_plain, validate
-from ablations.config.mistakes import format_value
+from ablations.config.messages import format_value
 from ablations.config.overrides import Compose, key_of
 from ablations.config.schema import SCHEDULES
 from ablations.config.unused_settings import reasons_unused

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from ablations.config.mistakes import describe_mismatch
+from ablations.config.messages import describe_mismatch
 from ablations.config.schema import BudgetConfig, LauncherConfig, LoggerConfig
 from ablations.machine import missing_compiler
 from data.specs import CollageSpec, FolderSpec, ShapesSpec
