@@ -1,4 +1,5 @@
-"""Masks on true boxes: how good masks are where every box is right, which separates masks from boxes.
+"""Masks on true boxes: how good masks are where every box is right, which separates their errors from
+those of boxes.
 
 Each object's own box is the RoI and its own class the one whose mask is taken, so nothing is detected and nothing
 scored: what differs between arms is what they make of the features. FCIS's masks are those of single RoIs, not voted.

@@ -35,9 +35,9 @@ def curves(study: StudyResults, figures: Figures) -> bool:
         if index >= len(losses):
             axes.set_axis_off()
             continue
-        for place, (arm, style) in enumerate(styles.items()):
+        for number, (arm, style) in enumerate(styles.items(), start=1):
             runs = [lines for key, lines in logged.items() if key[0] == arm]
-            _curve(axes, runs, losses[index], style, (place + 1) / (len(styles) + 1))
+            _curve(axes, runs, losses[index], style, number / (len(styles) + 1))
         axes.set_title(losses[index].removeprefix("loss_").replace("_", " ") + " loss")
         axes.set_xlabel("step")
         axes.set_ylim(bottom=0)
