@@ -97,7 +97,7 @@ def make_proposals(stages: Stages, log: RunLog) -> None:
             proposals = propose_all(network, stages, split)
             save_tensors(folder / f"{split}.safetensors", {"boxes": proposals.boxes, "scores": proposals.scores})
 
-    files = [f"{name}.safetensors" for name in ("model", "train", stages.split)]
+    files = [WEIGHTS, *(f"{split}.safetensors" for split in ("train", stages.split))]
     make_once(stages, stages.rpn_folder, files, make, log)
 
 
