@@ -20,7 +20,7 @@ from reports.analysis import Analysis
 from reports.figures import claim_pictures
 from reports.figures.style import Figures
 from reports.page import Policy, data_uri
-from reports.text import answers, photographs, wording
+from reports.text import answers, transfer, wording
 from reports.text.markup import escape
 from reports.text.source import Line, lines_of
 from reports.web import playground
@@ -68,10 +68,10 @@ def slides() -> list[dict[str, Any]]:
 
 def _photographs(studies: dict[str, Analysis]) -> Markup:
     """What holds on photographs: words, the table, the distance to the floor; "" without such a study."""
-    table = photographs.table(studies)
+    table = transfer.table(studies)
     if not table:
         return Markup("")
-    words, told = to_html(_contents()["photographs"]), to_html(photographs.floors(studies))
+    words, told = to_html(_contents()["photographs"]), to_html(transfer.floors(studies))
     return Markup('{}<div class="scroll" tabindex="0">{}</div>{}').format(words, to_html(table), told)
 
 

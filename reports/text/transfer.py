@@ -1,6 +1,6 @@
-"""What holds on photographs: each question of the photo studies beside the same comparison on synthetic images.
+"""Does it transfer? Each question of the photo studies beside the same comparison on synthetic images.
 
-photographs.toml lists the questions. Seeds and images are two sources of chance, and a claim holds where neither leaves
+transfer.toml lists the questions. Seeds and images are two sources of chance, and a claim holds where neither leaves
 its sign open: hypotheses are judged over seeds, with a correction for their number, and the interval over images, which
 is not corrected, has to lie on the claim's side as well.
 """
@@ -23,7 +23,7 @@ FILE = Path(__file__).with_suffix(".toml")
 
 @functools.cache
 def contents() -> dict[str, Any]:
-    """The sets of photographs and the questions, from photographs.toml."""
+    """The sets of photographs and the questions, from transfer.toml."""
     return tomllib.loads(FILE.read_text(encoding="utf-8"))
 
 

@@ -7,7 +7,7 @@ import pytest
 from ablations.records.schema import Hypothesis
 from reports.stats.bootstrap import ImageNoise
 from reports.stats.paired import Verdict, estimate
-from reports.text import photographs
+from reports.text import transfer
 
 METRIC = "true_boxes.IoU_96_px_and_more"
 
@@ -33,7 +33,7 @@ def noise(low, high):
     ],
 )
 def test_a_claim_holds_where_neither_seeds_nor_images_leave_it_open(judged, images, expected):
-    assert photographs.word(judged, images) == expected
+    assert transfer.word(judged, images) == expected
 
 
 def drawn(values):
@@ -52,8 +52,8 @@ def test_each_question_stands_beside_its_synthetic_comparison():
         "roialign": drawn({"align-16": {5: 80.0, 6: 82.0}, "pool-16": {5: 73.0, 6: 74.8}}),
         "photos": photos(verdict(), images={"align-over-pool-16": noise(0.4, 1.8)}),
     }
-    lines = photographs.table(studies).splitlines()
-    assert len(lines) == 2 + len(photographs.contents()["question"])
+    lines = transfer.table(studies).splitlines()
+    assert len(lines) == 2 + len(transfer.contents()["question"])
     assert lines[0].endswith("| synthetic | photographs: people |")
     cells = lines[2].strip("| ").split(" | ")
     assert cells[:2] == ["RoIAlign − RoIPool, stride 16", "+7.1 (+5.8 to +8.4)"]
@@ -62,14 +62,14 @@ def test_each_question_stands_beside_its_synthetic_comparison():
 
 
 def test_there_is_no_table_without_photographs():
-    assert photographs.table({"roialign": drawn({})}) == "" and photographs.floors({}) == ""
+    assert transfer.table({"roialign": drawn({})}) == "" and transfer.floors({}) == ""
 
 
 def test_the_questions_are_hypotheses_and_arms_of_the_studies(compose):
-    for entry in photographs.contents()["set"]:
+    for entry in transfer.contents()["set"]:
         names = [item["name"] for item in compose([f"study={entry['study']}"]).study.hypotheses]
-        assert {question["hypothesis"] for question in photographs.contents()["question"]} <= set(names)
-    for question in photographs.contents()["question"]:
+        assert {question["hypothesis"] for question in transfer.contents()["question"]} <= set(names)
+    for question in transfer.contents()["question"]:
         source = question["synthetic"]
         assert set(source["arms"]) <= set(compose([f"study={source['study']}"]).study.arms)
 
@@ -82,5 +82,5 @@ def test_the_distance_to_the_floor_is_told():
         values=lambda arm, metric: {5: figures[metric.partition(".")[0]]},
         label=lambda arm: "RoIAlign, stride 16",
     )
-    told = photographs.floors({"photos": SimpleNamespace(study=study)})
+    told = transfer.floors({"photos": SimpleNamespace(study=study)})
     assert "reach an IoU of 66.7, 9.9 points above" in told and told.endswith("so the study gives no verdicts.")
