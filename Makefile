@@ -3,8 +3,10 @@
 # Variables:  PYTHON         interpreter for the virtual environment; the default is the newest supported one on the PATH
 #             TORCH_INDEX    address of another package index for torch and torchvision, such as PyTorch's CPU builds
 #             TORCH_VERSION  a release of torch, such as 2.11; the default is the newest
+#             WORKERS        processes that run tests; the default is one per core
 #             LOCKED=1       the versions of pylock.toml for everything but torch and torchvision
 PYTHON ?= $(shell for v in 3.13 3.12 3.11 3; do command -v python$$v >/dev/null 2>&1 && python$$v -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo python$$v && break; done)
+WORKERS ?= auto
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
@@ -100,10 +102,10 @@ setup: $(INSTALLED) ## create .venv with what studies and reports need; other ta
 setup-dev: $(INSTALLED_DEV) ## create .venv with all of it: also tests, linters, Ray, submitit and TensorBoard
 
 test: $(INSTALLED_DEV) ## run all tests
-	$(PY) -m pytest -n auto --dist loadgroup
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup
 
 test-fast: $(INSTALLED_DEV) ## run the quick tests only, for daily work
-	$(PY) -m pytest -n auto --dist loadgroup -m "not slow"
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
 
 check: $(INSTALLED_DEV) ## check formatting, lint and types
 	$(VENV)/bin/ruff check .

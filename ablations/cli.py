@@ -14,12 +14,13 @@ from omegaconf import OmegaConf
 
 from ablations import exhibits
 from ablations.config.loading import mistakes_beside
-from ablations.config.overrides import CONF, Unreadable, composer, group_options, overrides_of_runs
+from ablations.config.overrides import Unreadable, composer, group_options, overrides_of_runs
 from ablations.config.schema import Config
 from ablations.config.study import Compose, compose_study, key_of, single_run
 from ablations.config.usage import usage
 from ablations.errors import ConfigError, RecordError
 from ablations.execution.request import Request, refuse
+from ablations.paths import CONF
 
 
 def main(arguments: list[str], introduction: str) -> int:

@@ -21,14 +21,15 @@ from pathlib import Path, PurePosixPath
 
 from ablations.errors import RecordError
 from ablations.execution.report import ReportError, write_report
+from ablations.records.schema import WEIGHTS
 from ablations.records.storage import UNPACKED, as_json, load_run, load_status, load_study
 from data.terminal import run_command
 
 FORMAT = 1
 RUN_FILES = ("*/seed*/*.json", "*/seed*/*.jsonl", "*/seed*/*.yaml")
 PATTERNS = ("*.json", "samples/*.png", "exhibits/*.json", "exhibits/*/*.png", *RUN_FILES)
-WEIGHT_FILES = ("model.safetensors", "proposals.safetensors")
-"""Of a run; a checkpoint, from which a run would be continued, is neither packed nor unpacked."""
+WEIGHT_FILES = (WEIGHTS, "proposals.safetensors")
+"""The weights of a run; a checkpoint, from which a run would be continued, is neither packed nor unpacked."""
 REPORT = "report"
 
 NAME = re.compile(r"[A-Za-z0-9_=,-][A-Za-z0-9_.=,-]*")

@@ -29,21 +29,19 @@ from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
 from ablations.config.loading import from_settings
 from ablations.config.schema import Config
-from ablations.errors import ConfigError, RecordError
-from ablations.evaluation.coco import coco_results
+from ablations.errors import ConfigError, RecordError, TrainingError
+from ablations.evaluation.coco import coco_results, encode
 from ablations.records.schema import WEIGHTS
 from ablations.records.storage import load_run, result_file, write_atomically
-from ablations.stages.features import FrozenBackbone, with_maps
-from ablations.stages.proposals import ProposalNetwork, propose_batch
-from ablations.stages.store import Stages, load_stage
+from ablations.stages.features import frozen_backbone, inputs_with
+from ablations.stages.proposals import ProposalNetwork, propose_batch, trained_proposal_network
+from ablations.stages.store import Stages
 from ablations.training.device import choose_device
-from data import digests
 from data.dataset import IMAGE_MEAN, IMAGE_STD, Batch, Sample, collate
 from data.images import fitted_size, open_image
 from data.specs import ShapesSpec
 from data.terminal import run_command
-from models.backbone import load_pretrained
-from models.build import build_backbone, build_detector, build_frozen_backbone, build_rpn_head
+from models.build import build_detector
 from models.torchvision_weights import COCO_V1_EPSILON, detect_as_torchvision, from_torchvision, is_torchvision
 from models.weights import read_state
 
@@ -51,7 +49,7 @@ TORCHVISION_SIZES = (800, 1333)
 """Pixels of the shorter side, and at most of the longer one, to which torchvision's detectors resize images."""
 
 COCO_CLASSES: list[str] = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
-"""Of torchvision's weights, without the background: 90 names, some of which COCO does not use."""
+"""The classes of torchvision's weights, without the background: 90 names, some of which COCO does not use."""
 
 MAX_ASPECT = 2
 """Models of synthetic images, which are square, get an image with its shorter side as long as theirs and its longer
@@ -97,14 +95,14 @@ def torchvision_predictor(state: dict[str, torch.Tensor], device: torch.device, 
         detections = detect_as_torchvision(network, [to_tensor(image).to(device)], transform)[0]
         corners = detections["boxes"]
         boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1).tolist()
-        results = []
-        for i, (box, label, score) in enumerate(zip(boxes, detections["labels"], detections["scores"], strict=True)):
-            result = {"image_id": image_id, "category_id": label.item(), "bbox": box, "score": score.item()}
-            if "masks" in detections:
-                pixels = (detections["masks"][i, 0] >= 0.5).cpu().numpy().astype(np.uint8)
-                encoded = rle.encode(np.asfortranarray(pixels))
-                result["segmentation"] = {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}
-            results.append(result)
+        labels, scores = detections["labels"].tolist(), detections["scores"].tolist()
+        results: list[dict[str, Any]] = [
+            {"image_id": image_id, "category_id": label, "bbox": box, "score": score}
+            for box, label, score in zip(boxes, labels, scores, strict=True)
+        ]
+        if "masks" in detections:
+            for result, mask in zip(results, encode(detections["masks"][:, 0] >= 0.5), strict=True):
+                result["segmentation"] = mask
         return results
 
     names = COCO_CLASSES if num_classes == len(COCO_CLASSES) else _numbered(num_classes)
@@ -113,10 +111,10 @@ def torchvision_predictor(state: dict[str, torch.Tensor], device: torch.device, 
 
 def run_predictor(folder: Path, device: torch.device) -> Predictor:
     """Prepares images like those of the run; proposals come from the proposal network that the run used."""
-    for name in ("config.yaml", "model.safetensors"):
+    for name in ("config.yaml", WEIGHTS):
         if not (folder / name).is_file():
             raise ConfigError(f"{folder}: expected the folder of a trained run, found no {name} in it")
-    config = read_config(folder / "config.yaml")
+    config = dataclasses.replace(read_config(folder / "config.yaml"), compile=False)  # not worth it for a few images
     if config.task != "detection":
         raise ConfigError(f"{folder}: expected a run that detects, got one with task={config.task}")
     if config.rpn == "jitter":
@@ -126,8 +124,11 @@ def run_predictor(folder: Path, device: torch.device) -> Predictor:
     finished = (folder / "run.json").is_file()
     load_weights(model, result_file(folder, WEIGHTS) if finished else folder / WEIGHTS)
     model = model.to(device).to(memory_format=torch.channels_last).eval()
-    network = None if model.rpn is not None else load_proposal_network(folder, config, device)
-    inputs = network_inputs_of(folder, config, device)
+    try:
+        network = None if model.rpn is not None else load_proposal_network(folder, config, device)
+        inputs = network_inputs_of(folder, config, device)
+    except TrainingError as error:
+        raise ConfigError(str(error)) from error
 
     def detect(image: Image.Image, image_id: int) -> list[dict[str, Any]]:
         batch = inputs(batch_of(image, image_id, config))
@@ -157,7 +158,7 @@ def class_names(folder: Path) -> list[str]:
             raise ConfigError(f"{record}: expected the names of the classes, got {classes!r:.80}; finish the run again")
         return classes
     try:
-        scores = read_state(folder / "model.safetensors").get("box_head.scores.bias")
+        scores = read_state(folder / WEIGHTS).get("box_head.scores.bias")
     except ValueError as error:
         raise ConfigError(str(error)) from error
     if scores is None or scores.dim() != 1 or len(scores) < 2:
@@ -167,37 +168,32 @@ def class_names(folder: Path) -> list[str]:
 
 def load_proposal_network(folder: Path, config: Config, device: torch.device) -> ProposalNetwork:
     """The proposal network in the shared stages, beside the studies: the run has none of its own."""
-    root = folder.resolve().parents[2] / "stages"
+    root = stages_beside(folder)
     record = folder / "run.json"
     known = record.is_file() and load_run(record).stages.get("rpn")
     stage = root / f"rpn-{known}" if known else Stages(root, config).rpn_folder
-    if not (stage / "model.safetensors").is_file():
+    if not (stage / WEIGHTS).is_file():
         raise ConfigError(
             f"{folder}: expected the proposal network of the run in {stage}, found none; "
             "leave the run in its outputs folder, or train with rpn=joint, which needs no other files"
         )
-    if problem := digests.damage(stage):
-        raise ConfigError(f"{stage}: {problem}; give the command that made it again")
-    backbone = build_backbone(config.model, config.stride)
-    network = ProposalNetwork(backbone, build_rpn_head(config.model, backbone.out_channels, config.stride))
-    load_weights(network, stage / "model.safetensors")
-    return network.to(device).to(memory_format=torch.channels_last).eval()
+    return trained_proposal_network(stage, config, device)
 
 
 def network_inputs_of(folder: Path, config: Config, device: torch.device) -> Callable[[Batch], Batch]:
     """What makes a batch the network's input: maps of the shared stages' backbone, where that is fully frozen."""
     if not config.model.frozen:
-        return lambda batch: batch.to(device)
+        return inputs_with(None, config.stride, device)
     record = folder / "run.json"
     if not record.is_file():
         raise ConfigError(f"{folder}: expected run.json, which names the frozen backbone, found none; finish the run")
-    stage = folder.resolve().parents[2] / "stages" / f"backbone-{load_run(record).stages['backbone']}"
-    if problem := digests.damage(stage):
-        raise ConfigError(f"{stage}: {problem}; give the command that made it again")
-    backbone = build_frozen_backbone(config.model, config.stride)
-    load_pretrained(backbone, load_stage(stage / "model.safetensors"))
-    maps = FrozenBackbone(backbone, config.precision, device)
-    return lambda batch: with_maps(batch, maps(batch), config.stride).to(device)
+    file = stages_beside(folder) / f"backbone-{load_run(record).stages['backbone']}" / WEIGHTS
+    return inputs_with(frozen_backbone(file, config, device), config.stride, device)
+
+
+def stages_beside(folder: Path) -> Path:
+    """The folder of shared stages in the outputs that a run's folder lies in."""
+    return folder.resolve().parents[2] / "stages"
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:
@@ -305,7 +301,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         predictor = load_predictor(options.model, choose_device(options.device)[0], epsilon)
         return 1 if predict(predictor, options.images, options.out, options.threshold) else 0
-    except (ConfigError, RecordError, OSError) as error:
+    except (ConfigError, RecordError, TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 

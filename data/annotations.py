@@ -177,7 +177,7 @@ def _class_names(entries: dict[Any, dict[str, Any]], path: Path) -> tuple[dict[A
             raise ValueError(f"{path}: category {key!r:.80}: expected a name, got {entry['name']!r:.200}")
         user = users.setdefault(" ".join(name.split()).casefold(), key)
         if user != key:
-            alike = "" if names[user] == name else f": {names[user]!r} but for blanks and capitals"
+            alike = "" if names[user] == name else f": {names[user]!r} except for blanks and capitals"
             text = f"its name {name!r} is that of category {user!r} too{alike}"
             problems.append(Problem("category", key, text, "kept as another class"))
         names[key] = name

@@ -137,7 +137,7 @@ class CocoSet(InstanceSet):
         return [usable[index * len(usable) // count] for index in range(count)]
 
     def _digest(self) -> str:
-        """Of the annotation file, the images in use and what is made of them; not of where they lie."""
+        """The digest of the annotation file, the images in use and what is made of them; not of where they lie."""
         digest = hashlib.sha256()
         digest.update(bytes.fromhex(self.spec.digest(self.split)))
         spec = self.spec

@@ -76,8 +76,10 @@ class Collages(InstanceSet):
         self.max_objects = self.photographs.max_objects + spec.max_pasted
         self.name = f"{self.photographs.name.partition('/')[0]} collages/train"
         usable = self._usable()
-        self._cutouts = [(place, item) for place in usable for item in self._whole(self.photographs.pictures[place])]
-        self._owners = np.array([place for place, _ in self._cutouts])  # in rising order
+        self._cutouts = [
+            (photograph, item) for photograph in usable for item in self._whole(self.photographs.pictures[photograph])
+        ]
+        self._owners = np.array([photograph for photograph, _ in self._cutouts])  # ascending
         if len(set(self._owners.tolist())) < 2:
             raise ValueError(
                 f"{spec.paths('train')[0]}: expected whole objects to cut out in two photographs or more, got "
@@ -89,7 +91,7 @@ class Collages(InstanceSet):
         self.digest = hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def _usable(self) -> list[int]:
-        """The places of the photographs whose licences allow collages; not of strips that hold no object."""
+        """The positions of the photographs whose licences allow collages; not of strips that hold no object."""
         path, pictures, wanted = self.spec.paths("train")[0], self.photographs.pictures, self.spec.licences
         content = annotations.read(path)
         entries = {key_of(entry["id"]): entry for entry in content["images"]}
@@ -98,8 +100,8 @@ class Collages(InstanceSet):
         forbidding = [number for number, licence in table.items() if licences.forbids_adaptations(licence)]
         allowed = [number for number in numbers.values() if number not in forbidding] if wanted is None else wanted
         usable = [
-            place
-            for place, picture in enumerate(pictures)
+            photograph
+            for photograph, picture in enumerate(pictures)
             if numbers[picture.image_id] in allowed and min(self._fitted(picture)) >= NARROW
         ]
         if not usable:
@@ -160,15 +162,15 @@ class Collages(InstanceSet):
         return dataclasses.replace(covered(ground, pasted, self.spec.min_visible), image_id=1 + index)
 
     def _other(self, ground: int, choice: float) -> tuple[int, Outlined]:
-        """A cut-out of another photograph, and the place of that; choice: a random number in 0..1."""
+        """A cut-out of another photograph, and the position of that; choice: a random number in 0..1."""
         first, last = np.searchsorted(self._owners, [ground, ground + 1]).tolist()
         number = int(choice * (len(self._cutouts) - (last - first)))
         return self._cutouts[number if number < first else number + last - first]
 
     def _cut(self, source: tuple[int, Outlined], factor: float, mirrored: bool, room: tuple[int, ...]) -> Cutout:
         """factor: random, 0 for the least of `scale` and 1 for the greatest; room: (H, W) that it has to fit into."""
-        place, item = source
-        picture = self.photographs.pictures[place]
+        photograph, item = source
+        picture = self.photographs.pictures[photograph]
         low, high = self.spec.scale
         x1, y1, x2, y2 = item.extent
         times = (low + factor * (high - low)) * self._fitted(picture)[1] / picture.width
@@ -190,8 +192,8 @@ def covered(ground: Sample, pasted: list[tuple[int, np.ndarray]], min_visible: f
     """A photograph whose pixels show already what was pasted, with its objects and these.
 
     pasted: labels and masks, bool [H, W], back to front. Masks lose what lies under later ones; boxes of objects that
-    lose something, and of what was pasted, enclose what is left. Of which less than `min_visible` is left is ignored,
-    as a crowd region; an object that is not seen at all is dropped.
+    lose something, and of what was pasted, enclose what is visible. An object with less than `min_visible` visible is
+    ignored, as a crowd region; one that is not seen at all is dropped.
     """
     own = int((ground.labels != CROWD).sum())
     height, width = ground.image.shape[-2:]
@@ -200,19 +202,19 @@ def covered(ground: Sample, pasted: list[tuple[int, np.ndarray]], min_visible: f
     areas = visible.sum((1, 2))
     for number, (_, mask) in enumerate(pasted, start=own):
         visible[:number] &= ~mask
-    left = visible.sum((1, 2))
+    remaining = visible.sum((1, 2))  # pixels
     labels = np.array([*ground.labels[:own].tolist(), *(label for label, _ in pasted)], np.int64)
     boxes = np.zeros((len(labels), 4), np.float32)
     boxes[:own] = ground.boxes[:own].numpy()
-    for number in np.flatnonzero((left > 0) & ((left < areas) | (np.arange(len(labels)) >= own))).tolist():
+    for number in np.flatnonzero((remaining > 0) & ((remaining < areas) | (np.arange(len(labels)) >= own))).tolist():
         boxes[number] = bounds(visible[number])
-    seen = (left > 0) & (left >= min_visible * areas)
-    remains = (left > 0) & ~seen
-    ignored = int(remains.sum()) + len(ground.labels) - own
+    seen = (remaining > 0) & (remaining >= min_visible * areas)
+    hardly_seen = (remaining > 0) & ~seen
+    ignored = int(hardly_seen.sum()) + len(ground.labels) - own
     shown = np.concatenate([visible[seen], np.zeros((ignored, height, width), bool)])
     return dataclasses.replace(
         ground,
-        boxes=torch.cat([torch.from_numpy(boxes[seen]), torch.from_numpy(boxes[remains]), ground.boxes[own:]]),
+        boxes=torch.cat([torch.from_numpy(boxes[seen]), torch.from_numpy(boxes[hardly_seen]), ground.boxes[own:]]),
         labels=torch.cat([torch.from_numpy(labels[seen]), torch.full((ignored,), CROWD)]),
         masks=torch.from_numpy(shown.astype(np.uint8)),
         original_size=None,

@@ -178,7 +178,7 @@ def fetch_pennfudan(root: Path, archive: Archive = PENNFUDAN) -> None:
         raise ValueError(f"{source}: expected pictures in PNGImages, found none; remove {path} and run again")
     order = np.random.default_rng(0).permutation(len(pictures)).tolist()
     for split, chosen in (("train", order[_PENNFUDAN_VAL:]), ("val", order[:_PENNFUDAN_VAL])):
-        _convert(root, source, split, [pictures[place] for place in sorted(chosen)])
+        _convert(root, source, split, [pictures[index] for index in sorted(chosen)])
     mark.write_text(f"{archive.url} {archive.size}\n")
     path.unlink()
     shutil.rmtree(source)

@@ -80,7 +80,7 @@ def _wide_levels(path: Path, file: Image.Image) -> np.ndarray | None:
     if not any(";16" in mode for mode in raw_modes):
         return None
     with Image.open(path) as again:
-        if raw_modes == {"LA;16B"}:  # four bytes a pixel: as red and green, those of the grey value
+        if raw_modes == {"LA;16B"}:  # four bytes per pixel: as red and green, those of the grey value
             again.tile = [_decoded_as(tile, "RGBA") for tile in again.tile]
             again.load()
             values = np.asarray(again).astype(np.int64)

@@ -24,7 +24,7 @@ SIDES = (3.0, 5.0)
 """Least and greatest side of the object in cells of 16 pixels, as in ShapesSpec.size_cells."""
 
 RELATIVE_SIDES = (0.8, 1.2)
-"""Of the neighbour, in sides of the object."""
+"""Least and greatest side of the neighbour, in sides of the object."""
 
 STREAM = 8
 """Keeps these random numbers apart from those of the splits. (Stream 7 was looked at in a pilot.)"""

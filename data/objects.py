@@ -103,8 +103,8 @@ def _contradict(box: Box, extent: Box) -> bool:
 
 def _likely_reason(box: list[float], extent: Box, height: int, width: int) -> str:
     """Why the box is not that of the mask: how it must be read to be that; "" where it is, or nothing fits."""
-    overlap = _iou(_corners(box), extent)
-    if overlap >= _AGREES:
+    iou = _iou(_corners(box), extent)
+    if iou >= _AGREES:
         return ""
     a, b, c, d = box
     readings = {
@@ -119,7 +119,7 @@ def _likely_reason(box: list[float], extent: Box, height: int, width: int) -> st
     for name, read in readings.items():
         if _iou(read, extent) >= _FITS:
             return f"the box reads like {name}; COCO's is x, y, width, height in pixels from the upper left corner"
-    if overlap >= _CONTRADICTS:
+    if iou >= _CONTRADICTS:
         return ""
     across, down = extent[2] - extent[0], extent[3] - extent[1]
     scale = math.sqrt(max(c, 0) * max(d, 0) / (across * down)) if across * down else 0
@@ -136,7 +136,7 @@ def _corners(box: list[float]) -> Box:
 
 
 def _iou(one: Box, other: Box) -> float:
-    """Of two xyxy boxes; 0 where one has no area."""
+    """The IoU of two xyxy boxes; 0 where one has no area."""
     across = min(one[2], other[2]) - max(one[0], other[0])
     down = min(one[3], other[3]) - max(one[1], other[1])
     if across <= 0 or down <= 0:

@@ -8,6 +8,9 @@ import numpy as np
 
 PATTERNS = ("plain", "stripes", "checks", "dots", "clouds")
 
+CELL = 16
+"""Pixels of the grid between whose random values clouds are interpolated."""
+
 
 def random_colour(rng: np.random.Generator, others: list[np.ndarray], contrast: int) -> np.ndarray:
     """int64 [3]: the first of 16 random colours that is `contrast` away from all others, or else the furthest.
@@ -37,7 +40,7 @@ def _tone(rng: np.random.Generator, pattern: str, height: int, width: int) -> np
     """int16 [height, width] within -128..127."""
     if pattern == "clouds":
         return _clouds(rng, height, width)
-    # Two perpendicular waves, 1024 units a period of 8 to 32 pixels, along a random direction.
+    # Two perpendicular waves, 1024 units per period of 8 to 32 pixels, along a random direction.
     step = 32 + rng.random() * 96
     along, across = (np.array([1.0, rng.random() * 2 - 1]) * step).astype(np.int64).tolist()
     x, y = np.arange(width, dtype=np.int32), np.arange(height, dtype=np.int32)[:, None]
@@ -53,19 +56,19 @@ def _tone(rng: np.random.Generator, pattern: str, height: int, width: int) -> np
     return np.where((u - 512) ** 2 + (v - 512) ** 2 < 300**2, np.int16(127), np.int16(-128))
 
 
-def _clouds(rng: np.random.Generator, height: int, width: int, cell: int = 16) -> np.ndarray:
-    """Bilinear interpolation of random values on a grid of `cell` pixels: int16 [height, width] in -128..127."""
-    rows, columns = _interpolation(height, cell), _interpolation(width, cell)
+def _clouds(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Bilinear interpolation of random values on a grid of CELL pixels: int16 [height, width] in -128..127."""
+    rows, columns = _interpolation(height), _interpolation(width)
     grid = np.floor(rng.random((rows.shape[1], columns.shape[1])) * 256).astype(np.float32)
-    return (rows @ grid @ columns.T).astype(np.int32) // (cell * cell) - 128
+    return (rows @ grid @ columns.T).astype(np.int32) // (CELL * CELL) - 128
 
 
-def _interpolation(length: int, cell: int) -> np.ndarray:
-    """float32 [length, points] holding integer weights that add up to `cell` in each row."""
-    place = np.arange(length)
-    weights = np.zeros((length, (length - 1) // cell + 2), np.float32)
-    weights[place, place // cell] = cell - place % cell
-    weights[place, place // cell + 1] = place % cell
+def _interpolation(length: int) -> np.ndarray:
+    """float32 [length, points] holding integer weights that add up to CELL in each row."""
+    pixels = np.arange(length)
+    weights = np.zeros((length, (length - 1) // CELL + 2), np.float32)
+    weights[pixels, pixels // CELL] = CELL - pixels % CELL
+    weights[pixels, pixels // CELL + 1] = pixels % CELL
     return weights
 
 

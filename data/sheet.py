@@ -46,9 +46,9 @@ def sheet(spec: ShapesSpec, rows: int, columns: int) -> Image.Image:
     """The first validation images, in pairs: as the network sees them, and with their ground truth."""
     side = spec.image_side
     paper = Image.new("RGB", (columns * 2 * side + (2 * columns - 1) * _GAP, rows * (side + _GAP) - _GAP), _PAPER)
-    for place in range(rows * columns):
-        drawing = draw_image(spec, "val", place)
-        x, y = place % columns * 2 * (side + _GAP), place // columns * (side + _GAP)
+    for index in range(rows * columns):
+        drawing = draw_image(spec, "val", index)
+        x, y = index % columns * 2 * (side + _GAP), index // columns * (side + _GAP)
         paper.paste(Image.fromarray(drawing.pixels), (x, y))
         paper.paste(annotated(drawing), (x + side + _GAP, y))
     return paper

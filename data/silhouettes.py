@@ -40,7 +40,8 @@ def _crescent() -> list[tuple[float, float]]:
     return [(math.cos(a), math.sin(a)) for a in arc] + [(0.5 + 0.8 * math.cos(a), 0.8 * math.sin(a)) for a in back]
 
 
-def _cross(arm: float = 0.36) -> list[tuple[float, float]]:
+def _cross() -> list[tuple[float, float]]:
+    arm = 0.36  # half of an arm's width; the cross reaches from -1 to 1
     quarter = [(arm, -1.0), (arm, -arm), (1.0, -arm)]
     points = []
     for _ in range(4):

@@ -20,10 +20,10 @@ SHIFTS = 64
 """Pixels that a scene slides over, one image for each: two cells of stride 32, four of stride 16."""
 
 HEIGHT, WIDTH = 160, 256
-"""Of the images, in pixels, whatever the set's own images measure: a network takes images of any size."""
+"""The sides of the images, in pixels, whatever the set's own images measure: a network takes images of any size."""
 
 SIDE = COCO_PERCENTILES[50] * STRIDE
-"""Of the object (square root of its box's area) in pixels: the median of COCO's objects, in cells of stride 16."""
+"""The object's side (square root of its box's area) in pixels: the median of COCO's objects, in cells of stride 16."""
 
 LONGEST = 128
 """Pixels: a longer object is made smaller, so that it never comes nearer than half a cell to the image's border."""
@@ -82,7 +82,7 @@ class SlidingScenes(InstanceSet):
 
 
 def draw_scene(spec: ShapesSpec, scene: int) -> SlidingScene:
-    """Scene number `scene` of the set that `spec` describes, but for the size of its images."""
+    """Scene number `scene` of the set that `spec` describes, except for the size of its images."""
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([spec.seed, STREAM, scene])))
     label = 1 + int(rng.random() * len(CLASSES))
     shape = silhouette(replace(spec, image_side=LONGEST), rng, label, SIDE)

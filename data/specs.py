@@ -69,7 +69,7 @@ class ShapesSpec:
         cells = self.image_side / STRIDE
         return [
             ("max_objects", self.min_objects <= self.max_objects, f"min_objects = {self.min_objects} or more"),
-            ("size_cells", list(self.size_cells) == sorted(self.size_cells), "quantiles in rising order"),
+            ("size_cells", list(self.size_cells) == sorted(self.size_cells), "quantiles in ascending order"),
             ("size_cells", max(self.size_cells) <= cells, f"sides that fit into the image, {cells:g} cells at most"),
         ]
 
@@ -159,7 +159,7 @@ class FolderSpec:
         return matching[0], folder
 
     def digest(self, split: str) -> str:
-        """Of the split's annotation file, which changes when the file does."""
+        """The digest of the split's annotation file, which changes when the file does."""
         path, _ = self.paths(COCO_SPLITS[split])
         state = path.stat()
         return _file_digest(path, state.st_size, state.st_mtime_ns)
@@ -221,7 +221,7 @@ def _files_like(root: Path, pattern: str) -> list[Path]:
 
 @lru_cache(maxsize=8)
 def _file_digest(path: Path, size: int, changed: int) -> str:
-    """Of a file's content, read once as long as its size and time stay what they are."""
+    """The digest of a file's content, read once as long as its size and time stay what they are."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -23,9 +23,10 @@ CROWD_SHARE = 0.7
 class RoISample:
     """The RoIs of a training step, positives first.
 
-    boxes [B, R, 4]; valid [B, R] (False pads an image that has too few candidates);
+    boxes [B, R, 4]; valid [B, R] (False marks padding, in an image with too few candidates);
     positive [B, R], only within the first `num_positive_slots` of each image;
-    matched [B, R]: index of the ground truth that each RoI overlaps most; labels [B, R]: its class, 0 for negatives.
+    matched [B, R]: index of the ground truth with the greatest IoU with each RoI; labels [B, R]: its class, 0 for
+    negatives.
     """
 
     boxes: Tensor
@@ -43,13 +44,13 @@ class RoISample:
 def match(candidates: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Each candidate's best ground truth.
 
-    candidates [B, N, 4], boxes [B, G, 4], labels [B, G] -> overlaps [B, N] (0 without ground truth),
-    indices [B, N], and the full table [B, N, G], in which padded ground truths overlap nothing.
+    candidates [B, N, 4], boxes [B, G, 4], labels [B, G] -> ious [B, N] (0 without ground truth),
+    indices [B, N], and the full table [B, N, G], which is 0 for padded ground truths.
     """
     table = box_iou(candidates, boxes) * (labels > 0)[:, None]  # [B, N, G]
     table = table.nan_to_num()  # two boxes without area: 0 / 0
-    overlaps, indices = table.max(dim=2)
-    return overlaps, indices, table
+    ious, indices = table.max(dim=2)
+    return ious, indices, table
 
 
 def in_crowd(candidates: Tensor, crowds: Tensor) -> Tensor:
@@ -67,14 +68,14 @@ def in_crowd(candidates: Tensor, crowds: Tensor) -> Tensor:
 def sample_rois(proposals: Proposals, truth: GroundTruth, settings: ModelConfig, random_keys: Tensor) -> RoISample:
     """Draws each image's `rois_per_image` RoIs from its proposals and its ground truth boxes (section 3.1).
 
-    A RoI is positive when it overlaps an object by an IoU of 0.5 or more; at most `positive_fraction` of them are.
+    A RoI is positive when its IoU with an object is 0.5 or more; at most `positive_fraction` of them are.
     Another in a crowd region is not drawn.
     random_keys [B, N + G]: uniform in [0, 1), they decide the draw, so that the same keys draw the same in every arm.
     """
     candidates = torch.cat([proposals.boxes, truth.boxes], dim=1)
     valid = torch.cat([proposals.valid, truth.labels > 0], dim=1)
-    overlaps, matched, _ = match(candidates, truth.boxes, truth.labels)
-    positive = valid & (overlaps >= 0.5)
+    ious, matched, _ = match(candidates, truth.boxes, truth.labels)
+    positive = valid & (ious >= 0.5)
     negative = valid & ~positive & ~in_crowd(candidates, truth.crowds)
 
     slots, slot_step = int(settings.rois_per_image * settings.positive_fraction), settings.slot_step
@@ -111,11 +112,11 @@ def sample_anchors(
     At most half of `num_anchors` are positive; negatives fill up the rest.
     """
     anchors = anchors.expand(len(truth.boxes), -1, -1)
-    overlaps, matched, table = match(anchors, truth.boxes, truth.labels)
+    ious, matched, table = match(anchors, truth.boxes, truth.labels)
     best = table.amax(dim=1, keepdim=True)  # [B, 1, G]: what the best anchor of each object reaches
     is_best = ((table == best) & (table > 0)).any(dim=2)
-    positive = is_best | (overlaps >= 0.7)
-    negative = ~positive & (overlaps < 0.3) & ~in_crowd(anchors, truth.crowds)
+    positive = is_best | (ious >= 0.7)
+    negative = ~positive & (ious < 0.3) & ~in_crowd(anchors, truth.crowds)
 
     positive = _first(positive, random_keys, torch.full_like(matched[:, :1], num_anchors // 2), num_anchors)
     negative = _first(negative, random_keys, num_anchors - positive.sum(dim=1, keepdim=True), num_anchors)

@@ -71,7 +71,7 @@ class Backbone(Pretrained):
 
 
 class Projection(nn.Module):
-    """What stands for the backbone in a network that takes the maps of one that is fully frozen.
+    """Replaces the backbone when the network takes feature maps of a frozen backbone.
 
     A 1x1 convolution that is trained, so that heads for fewer channels fit behind it; without out_channels nothing.
     """

@@ -158,8 +158,8 @@ def build_mask_rcnn(config: DetectorConfig, num_classes: int) -> MaskRCNN:
 def serving_backends(config: DetectorConfig, device: torch.device) -> dict[str, str]:
     """Which backend serves the system's RoI operator on a device, by the operator's name: {"roi_align": "compiled"}.
 
-    Backends agree but for rounding, so that the last bits of a result depend on this. Raises ValueError where the one
-    that is asked for cannot serve.
+    Backends agree except for rounding, so that the last bits of a result depend on this. Raises ValueError where the
+    one that is asked for cannot serve.
     """
     if isinstance(config.system, FCISConfig):
         operator, reduce, backend = "ps_roi_pool", "ave", "auto"

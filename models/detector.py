@@ -119,8 +119,8 @@ class Detector(nn.Module):
     def keep_best(self, boxes: Tensor, probabilities: Tensor, valid: Tensor, sizes: Tensor) -> Detections:
         """The detections, still without masks, among the boxes of each RoI and class [B, R, K, 4].
 
-        probabilities [B, R, K]; valid [B, R]: False pads. Boxes are suppressed within classes. D is the largest number
-        that an image of this batch needs, so that no unneeded mask is computed.
+        probabilities [B, R, K]; valid [B, R]: False marks padding. Boxes are suppressed within classes. D is the
+        largest number that an image of this batch needs, so that no unneeded mask is computed.
         """
         boxes = clip_boxes(boxes.flatten(1, 2), sizes)  # [B, R * K, 4]
         candidate = (probabilities > self.settings.score_threshold) & valid[..., None]

@@ -149,7 +149,7 @@ def class_logits(scores: Tensor) -> Tensor:
 def mask_logits(scores: Tensor, labels: Tensor) -> Tensor:
     """The log odds of inside against outside, a softmax of two, in the labels' maps: [N, M, M].
 
-    scores [N, K + 1, 2, M, M], labels [N] (0 pads and reads the background's).
+    scores [N, K + 1, 2, M, M], labels [N] (0 marks padding and reads the background's).
     """
     chosen = scores[torch.arange(len(scores), device=scores.device), labels]  # [N, 2, M, M]
     return chosen[:, 1] - chosen[:, 0]

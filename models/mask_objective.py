@@ -55,7 +55,7 @@ class SoftmaxMask:
     The paper states neither the number of channels nor the rule at test time. Ours: K + 1 channels, and a pixel
     belongs to the object when the predicted class beats its rivals, with odds of exp(own logit - rival logit):
 
-        share       all other channels together: the class's share of the softmax is above one half (the default)
+        share       all other channels together: the class's share of the softmax is above one half
         argmax      the strongest other channel: the class comes first
         background  the background alone: the box branch has chosen among the classes already
 

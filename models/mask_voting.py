@@ -42,14 +42,14 @@ class Votes:
         return shares >= self.vote_threshold
 
 
-def voting_weights(detections: Tensor, labels: Tensor, boxes: Tensor, probabilities: Tensor, overlap: float) -> Tensor:
+def voting_weights(detections: Tensor, labels: Tensor, boxes: Tensor, probabilities: Tensor, vote_iou: float) -> Tensor:
     """The weight [B, D, R] of each RoI's vote for each detection; a detection's sum to 1, or are all 0.
 
     detections [B, D, 4] with labels [B, D] in 1..K; boxes [B, R, 4] with class probabilities [B, R, K], 0 for RoIs
-    that pad. RoIs vote whose IoU with the detection is `overlap` or more, by their probability of its class.
+    that pad. RoIs vote whose IoU with the detection is `vote_iou` or more, by their probability of its class.
     """
     of_class = (labels.clamp(min=1) - 1)[:, None].expand(-1, boxes.shape[1], -1)  # [B, R, D]
-    votes = probabilities.gather(2, of_class).mT * (box_iou(detections, boxes) >= overlap)
+    votes = probabilities.gather(2, of_class).mT * (box_iou(detections, boxes) >= vote_iou)
     return votes / votes.sum(2, keepdim=True).clamp(min=torch.finfo(votes.dtype).tiny)
 
 

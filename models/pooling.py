@@ -12,7 +12,7 @@ from ops.multi_scale import level_of, multi_scale_roi_align, pool_levels
 from ops.sampling import round_half_away
 
 RoIOperator = Callable[..., Tensor]
-"""RoIPool, RoIWarp or RoIAlign: (features [B, C, h, w], boxes, P, cells a pixel) -> [number of boxes, C, P, P]"""
+"""RoIPool, RoIWarp or RoIAlign: (features [B, C, h, w], boxes, P, cells per pixel) -> [number of boxes, C, P, P]"""
 
 
 class Pooling:

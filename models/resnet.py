@@ -4,7 +4,7 @@ Letters: B images, H and W image side, h = H / stride, w = W / stride, C channel
 """
 
 from collections import OrderedDict
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,18 +14,16 @@ from torchvision.models.resnet import ResNet
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from models.backbone import Backbone, Pretrained, join_batch_norm
-
-Module = TypeVar("Module", bound=nn.Module)
+from models.backbone import Backbone, Module, Pretrained, join_batch_norm
 
 DEPTHS = {50: resnet50, 101: resnet101}
 
 CHANNELS = (64, 256, 512, 1024, 2048)
-"""Of the stem and of res2 to res5, whose strides are 4, 4, 8, 16 and 32."""
+"""The channels of the stem and of res2 to res5, whose strides are 4, 4, 8, 16 and 32."""
 
 PYRAMID_CHANNELS = 256
 PYRAMID_STRIDES = (4, 8, 16, 32)
-"""Of P2 to P5, from which RoIs are pooled; P6, of stride 64, only proposes (FPN section 4.1)."""
+"""The strides of P2 to P5, from which RoIs are pooled; P6, of stride 64, only proposes (FPN section 4.1)."""
 
 
 class FrozenConv2d(nn.Conv2d):

@@ -87,7 +87,7 @@ class RPNHead(nn.Module):
 
 
 def rpn_losses(output: RPNOutput, truth: GroundTruth, num_anchors: int, random_keys: Tensor) -> dict[str, Tensor]:
-    """Objectness and box losses over `num_anchors` sampled anchors an image; random_keys [B, N] decide the draw."""
+    """Objectness and box losses over `num_anchors` sampled anchors per image; random_keys [B, N] decide the draw."""
     scores, deltas, anchors = output.scores, output.deltas, torch.cat(output.anchors)
     positive, negative, matched = sample_anchors(anchors, truth, num_anchors, random_keys)
     sampled = positive | negative
@@ -124,8 +124,8 @@ def suppress(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Non-maximum suppression within each class of each image, for the whole batch in one call.
 
-    boxes [B, N, 4], scores [B, N] (0 pads), classes [B, N] -> the best `num_kept` boxes
-    [B, num_kept, 4], scores and classes [B, num_kept], in falling order of score, padded with zeros.
+    boxes [B, N, 4], scores [B, N] (0 marks padding), classes [B, N] -> the best `num_kept` boxes
+    [B, num_kept, 4], scores and classes [B, num_kept], by descending score, padded with zeros.
     """
     valid = scores > 0
     image, index = valid.nonzero().unbind(1)

@@ -13,8 +13,8 @@ from models.mask_voting import Votes
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """boxes [B, G, 4], labels [B, G] (1..K, 0 pads), masks [B, G, H, W] of 0 and 1; crowds [B, C, 4]: boxes of crowd
-    regions, NaN pads."""
+    """boxes [B, G, 4], labels [B, G] (1..K; 0 marks padding), masks [B, G, H, W] of 0 and 1; crowds [B, C, 4]: boxes of
+    crowd regions, NaN marks padding."""
 
     boxes: Tensor
     labels: Tensor
@@ -24,20 +24,20 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class Proposals:
-    """boxes [B, N, 4] and scores [B, N] in falling order; a score of 0 pads."""
+    """boxes [B, N, 4] by descending scores [B, N]; a score of 0 marks padding."""
 
     boxes: Tensor
     scores: Tensor
 
     @property
     def valid(self) -> Tensor:
-        """[B, N]: False pads."""
+        """[B, N]: False marks padding."""
         return self.scores > 0
 
 
 @dataclass(frozen=True)
 class Detections:
-    """boxes [B, D, 4], scores [B, D] (0 pads), labels [B, D], masks [B, D, M, M] of probabilities or None.
+    """boxes [B, D, 4], scores [B, D] (0 marks padding), labels [B, D], masks [B, D, M, M] of probabilities or None.
 
     votes: in place of masks where RoIs vote on the image's pixels; the final boxes are those around the voted masks
     """
@@ -50,5 +50,5 @@ class Detections:
 
     @property
     def valid(self) -> Tensor:
-        """[B, D]: False pads."""
+        """[B, D]: False marks padding."""
         return self.scores > 0

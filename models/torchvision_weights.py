@@ -18,7 +18,7 @@ from models.config import DetectorConfig, MaskHeadConfig, ResNetConfig
 from models.resnet import frozen_state
 
 COCO_V1_EPSILON = 0.0
-"""Of the batch normalisation in torchvision's published COCO weights of this kind; elsewhere it is 1e-5."""
+"""The epsilon of batch normalisation in torchvision's published COCO weights of this kind; elsewhere it is 1e-5."""
 
 
 def settings(depth: int = 50) -> ResNetConfig:

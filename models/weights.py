@@ -41,9 +41,9 @@ def shipped_state(stride: int) -> dict[str, Tensor]:
     """
     path = SHIPPED / f"{stride}.safetensors"
     expected = shipped_backbones()["sha256"][str(stride)]
-    found = _file_digest(path, path.stat().st_mtime_ns) if path.exists() else "no file"
-    if found != expected:
-        raise ValueError(f"{path}: expected the file with SHA-256 {expected}, got {found}; run git checkout {path}")
+    digest = _file_digest(path, path.stat().st_mtime_ns) if path.exists() else "no file"
+    if digest != expected:
+        raise ValueError(f"{path}: expected the file with SHA-256 {expected}, got {digest}; run git checkout {path}")
     return {name: value.float() for name, value in load_file(path).items()}
 
 

@@ -2,7 +2,7 @@
 
 reference    the definition, spelled out (`reference.py`); any device, slow
 compiled     C kernels that the machine's own compiler builds (`cpu/compiled.py`); CPUs, no gradients of boxes
-pytorch      PyTorch operators (`cpu/pytorch_sum.py`, `cpu/pytorch_max.py`); CPUs and, but for RoIPool, NVIDIA GPUs
+pytorch      PyTorch operators (`cpu/pytorch_sum.py`, `cpu/pytorch_max.py`); CPUs and, except for RoIPool, NVIDIA GPUs
 triton       `triton_kernels/`; NVIDIA GPUs from compute capability 8.0 on
 torchvision  torchvision's own operators, for comparison and where nothing better is at hand
 """

@@ -18,6 +18,7 @@ from .cpu import bilinear
 from .roi_align import align
 from .roi_pool import roi_pool
 from .sampling import hide_nonfinite
+from .triton_kernels import MAX_LEVELS
 from .validate import (
     Boxes,
     PoolSpec,
@@ -29,9 +30,6 @@ from .validate import (
     check_spec,
     describe,
 )
-
-MAX_LEVELS = 4
-"""Of one launch of the Triton kernels."""
 
 
 def multi_scale_roi_align(
@@ -139,10 +137,11 @@ class _MultiScale(nn.Module):
         self,
         featmap_names: Sequence[str],
         output_size: int | Sequence[int],
-        canonical_scale: float,
-        canonical_level: int,
-        backend: str,
-        deterministic: bool,
+        *,
+        canonical_scale: float = 224,
+        canonical_level: int = 4,
+        backend: str = "auto",
+        deterministic: bool = False,
     ):
         super().__init__()
         self.featmap_names = tuple(featmap_names)
@@ -191,7 +190,7 @@ class MultiScaleRoIAlign(_MultiScale):
             `multi_scale_roi_align`.
 
     Raises:
-        ValueError: for settings that mean nothing.
+        ValueError: for invalid settings.
 
     Example:
         >>> pool = MultiScaleRoIAlign(["0", "1"], output_size=7, sampling_ratio=2)
@@ -211,7 +210,14 @@ class MultiScaleRoIAlign(_MultiScale):
         backend: str = "auto",
         deterministic: bool = False,
     ):
-        super().__init__(featmap_names, output_size, canonical_scale, canonical_level, backend, deterministic)
+        super().__init__(
+            featmap_names,
+            output_size,
+            canonical_scale=canonical_scale,
+            canonical_level=canonical_level,
+            backend=backend,
+            deterministic=deterministic,
+        )
         check_spec(output_size, sampling_ratio)
         self.sampling_ratio = sampling_ratio
 
@@ -227,7 +233,7 @@ class MultiScaleRoIPool(_MultiScale):
             `MultiScaleRoIAlign`.
 
     Raises:
-        ValueError: for settings that mean nothing.
+        ValueError: for invalid settings.
 
     Example:
         >>> pool = MultiScaleRoIPool(["0", "1"], output_size=7)
@@ -235,18 +241,6 @@ class MultiScaleRoIPool(_MultiScale):
         >>> pool(maps, [torch.tensor([[0.0, 0.0, 32.0, 32.0]])], [(256, 256)]).shape
         torch.Size([1, 8, 7, 7])
     """
-
-    def __init__(
-        self,
-        featmap_names: Sequence[str],
-        output_size: int | Sequence[int],
-        *,
-        canonical_scale: float = 224,
-        canonical_level: int = 4,
-        backend: str = "auto",
-        deterministic: bool = False,
-    ):
-        super().__init__(featmap_names, output_size, canonical_scale, canonical_level, backend, deterministic)
 
     def _pool(self, maps: list[Tensor], boxes: list[Tensor], scales: list[float], options: dict) -> Tensor:
         return multi_scale_roi_pool(maps, boxes, self.output_size, scales, **options)
@@ -314,7 +308,7 @@ class _InBoxOrder(torch.autograd.Function):
 
 
 def level_of(boxes: Tensor, scales: Sequence[float], canonical_scale: float = 224, canonical_level: int = 4) -> Tensor:
-    """Which of the maps, of `scales` cells a pixel, each box [K, 4] is pooled from: an index into them, [K].
+    """Which of the maps, of `scales` cells per pixel, each box [K, 4] is pooled from: an index into them, [K].
 
     floor(canonical_level + log2(sqrt(area) / canonical_scale)), FPN equation 1, as far as there is such a map.
     """
@@ -325,6 +319,6 @@ def level_of(boxes: Tensor, scales: Sequence[float], canonical_scale: float = 22
 
 
 def _scales(maps: list[Tensor], image_shapes: list[tuple[int, int]]) -> list[float]:
-    """Cells a pixel of each map, a power of two, from the largest image's height."""
+    """Cells per pixel of each map, a power of two, from the largest image's height."""
     tallest = max(shape[0] for shape in image_shapes)
     return [2.0 ** round(math.log2(feature.shape[2] / tallest)) for feature in maps]

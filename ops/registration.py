@@ -74,7 +74,7 @@ def uninstall(*devices: str) -> None:
 
 @contextmanager
 def installed(*devices: str) -> Iterator[list[str]]:
-    """`install`, undone at the end but for devices on which the kernels were in place before."""
+    """`install`, undone at the end except on devices for which the kernels were in place before."""
     before = set(_libraries)
     served = install(*devices)
     try:

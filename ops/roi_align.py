@@ -48,8 +48,8 @@ def roi_align(
             on every image.
         output_size: P for a square of P x P bins, or (P, Q).
         spatial_scale: feature cells per image pixel: 1 / stride of the map.
-        sampling_ratio: samples a bin along each axis: 2 gives the paper's four points. 0 or less is adaptive, about
-            one sample a cell of the map.
+        sampling_ratio: samples per bin along each axis: 2 gives the paper's four points. 0 or less is adaptive, about
+            one sample per cell of the map.
         aligned: False puts cell i on image pixel i / spatial_scale, which is right for maps made by 3x3 convolutions of
             stride 2 and padding 1; True centres it on (i + 1/2) / spatial_scale. ops/README.md shows why.
         reduce: "ave" averages the samples of a bin, "max" takes their maximum (table 2c of the paper).

@@ -97,7 +97,7 @@ def axis_samples(axis: Axis) -> tuple[Tensor, Tensor, Tensor]:
     """Where bins are sampled on one axis.
 
     Returns positions [K, P, S] in cells, used [K, P, S] (bool; the slots that hold a sample of their own) and count [K]
-    (samples a bin, which may be 0). With an adaptive count a bin may have more samples than slots: those further
+    (samples per bin, which may be 0). With an adaptive count a bin may have more samples than slots: those further
     out than the first on either side of the map are left out, as they read 0 like it. Slots that are not used
     repeat the bin's last sample.
     """

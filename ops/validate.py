@@ -1,6 +1,6 @@
 """One check of the arguments for all operators and backends, and one form of boxes and settings for what follows.
 
-Letters: B images, R RoIs an image, K RoIs in all, C channels, H and W sides of the map.
+Letters: B images, R RoIs per image, K RoIs in all, C channels, H and W sides of the map.
 """
 
 import math
@@ -37,7 +37,7 @@ class PoolSpec:
     """How boxes are pooled: the settings that travel from an operator's arguments to the kernels, checked.
 
     output_size     (P, Q), the output's height and width in bins
-    sampling_ratio  samples a bin along each axis; 0 or less: about one a cell of the map (adaptive)
+    sampling_ratio  samples per bin along each axis; 0 or less: about one per cell of the map (adaptive)
     aligned         whether cell i is centred on i + 1/2 (True) or on i (False)
     reduce          "ave" or "max": what is made of a bin's samples
     deterministic   whether gradients must have the same bits in every run
@@ -80,7 +80,7 @@ def check_spec(
     reduce: str = "ave",
     deterministic: bool = False,
 ) -> PoolSpec:
-    """The settings of a call; ValueError for those that mean nothing.
+    """The settings of a call; ValueError for invalid ones.
 
     Gradients are also deterministic where `torch.use_deterministic_algorithms` asks all of torch for it.
     """

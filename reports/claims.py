@@ -117,10 +117,10 @@ def _claim(entry: dict[str, Any], studies: dict[str, Analysis]) -> Claim:
         code=find_line(*entry["code"]),
         num_deciding=len(names["decides"] + names["against"]),
         findings=[
-            found
+            finding
             for role, role_names in names.items()
             for name in role_names
-            if (found := _finding(name, role, studies)) is not None
+            if (finding := _finding(name, role, studies)) is not None
         ],
     )
 
@@ -273,7 +273,7 @@ def overview_table(claims: list[Claim]) -> Marked:
             paper = signed(finding.verdict.hypothesis.paper)
             decides = measured.interval(level) or (None, None)
             shown = wording.beside_paper(finding.verdict, *decides)
-            ours = f"{signed(measured.mean)} {wording.unit_of(finding.verdict)}"
+            ours = wording.signed_mean(finding.verdict)
             rows.append([*head, finding.measures, verdict, paper, ours, shown, str(measured.n)])
             head = ["", ""]
     return table(["slide", "claim", "measured", "verdict", "paper", "ours", "interval", "n"], rows, left=4)

@@ -18,7 +18,7 @@ Sizes = Mapping[int, tuple[int, int]]
 """Image id -> (height, width) in pixels."""
 
 MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
-"""Of an image; Pillow warns of larger ones."""
+"""The most pixels of an image; Pillow warns of larger ones."""
 
 MOST = 1e15
 """Greatest number that coordinates and areas may have; float64 has it exactly."""

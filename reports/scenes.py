@@ -122,20 +122,20 @@ def _best(
     if with_masks:
         results = [result for result in results if "segmentation" in result]
         encoded = [rle.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in masks]
-        overlaps = rle.iou([compressed(result["segmentation"], size) for result in results], encoded, [0] * len(items))
+        ious = rle.iou([compressed(result["segmentation"], size) for result in results], encoded, [0] * len(items))
     else:
-        overlaps = rle.iou([result["bbox"] for result in results], [item["bbox"] for item in items], [0] * len(items))
+        ious = rle.iou([result["bbox"] for result in results], [item["bbox"] for item in items], [0] * len(items))
     detected = np.array([result["category_id"] for result in results])
     labels = np.array([item["category_id"] for item in items])
-    overlaps = np.where(detected[:, None] == labels, np.asarray(overlaps).reshape(len(results), len(items)), 0.0)
+    ious = np.where(detected[:, None] == labels, np.asarray(ious).reshape(len(results), len(items)), 0.0)
     for _ in items:
-        row, column = np.unravel_index(int(overlaps.argmax()), overlaps.shape)
-        if overlaps[row, column] < MATCH:
+        row, column = np.unravel_index(int(ious.argmax()), ious.shape)
+        if ious[row, column] < MATCH:
             break
         result = results[row]
         mask = decode(result["segmentation"], size) if with_masks else fill(result["bbox"], size)
-        shown[column] = Shown(mask, float(overlaps[row, column]), not with_masks)
-        overlaps[row], overlaps[:, column] = 0.0, 0.0
+        shown[column] = Shown(mask, float(ious[row, column]), not with_masks)
+        ious[row], ious[:, column] = 0.0, 0.0
     return shown, len(results) - sum(detection is not None for detection in shown)
 
 

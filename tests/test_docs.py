@@ -51,6 +51,12 @@ def test_make_targets_and_modules_exist(page):
         assert importlib.util.find_spec(module.rstrip(".")), f"{named(page)}: python -m {module}"
 
 
+def test_the_page_on_data_says_what_every_module_does():
+    rows = [line.split("|")[1] for line in text_of(ROOT / "data/README.md").splitlines() if line.startswith("| `")]
+    listed = sorted(name for row in rows for name in re.findall(r"`(\w+\.py)`", row))
+    assert listed == sorted(path.name for path in (ROOT / "data").glob("*.py") if path.name != "__init__.py")
+
+
 @pytest.mark.parametrize("page", OWN, ids=named)
 def test_files_in_backticks_exist(page):
     for path in re.findall(r"`((?:[\w.]+/)+[\w.]*)`", text_of(page)):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 LAYERS = ("ops", "models", "data", "ablations", "reports")
 ALLOWED = {
     "ops": {"ops"},
@@ -36,8 +37,9 @@ ALLOWED = {
 ARROWS = {
     "errors": [],
     "machine": [],
+    "paths": [],
     "evaluation": [],
-    "records": ["errors", "machine"],
+    "records": ["errors", "machine", "paths"],
     "config": ["records"],
     "training": ["config"],
     "stages": ["training"],
@@ -131,3 +133,21 @@ def test_run_py_sees_the_experiments_and_the_terminal_only_and_is_short():
     assert len(lines) < 60
     ours = {name.partition(".")[0] for name in imports(ROOT / "run.py")} & set(LAYERS)
     assert ours == {"ablations", "data"}
+
+
+def test_files_functions_and_folders_are_as_small_as_contributing_says():
+    """A file is read in one sitting, a function on one screen."""
+    files = [
+        ROOT / "run.py",
+        *(path for folder in (*LAYERS, "tools", "tests") for path in (ROOT / folder).rglob("*.py")),
+    ]
+    too_long = []
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, FUNCTIONS)]
+        sizes = [("file", len(text.splitlines()), 350)]
+        sizes += [(node.name, node.end_lineno - node.lineno + 1, 60) for node in functions]
+        too_long += [f"{path.relative_to(ROOT)}: {name}, {lines} lines" for name, lines, most in sizes if lines > most]
+    assert len(files) > 300 and not too_long
+    for folder, most in {"ablations": 10, "ops": 16, "reports": 12}.items():
+        assert len(list((ROOT / folder).glob("*.py"))) <= most, folder

@@ -74,7 +74,7 @@ def choose_channels(features: np.ndarray, drawings: list[Drawing], count: int) -
 
 
 def _masks(drawing: Drawing) -> list[np.ndarray]:
-    """Of each object, as large as the picture."""
+    """The mask of each object, as large as the picture."""
     masks = []
     for (x1, y1, x2, y2), crop in zip(drawing.boxes, drawing.crops, strict=True):
         mask = np.zeros(drawing.pixels.shape[:2], bool)

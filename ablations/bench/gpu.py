@@ -76,7 +76,7 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--device", default="cuda", help="where both sides train (cuda)")
     parser.add_argument("--side", type=int, default=800, help="side of the pyramid's images in pixels (800)")
-    parser.add_argument("--images", type=int, default=2, help="images a step (2)")
+    parser.add_argument("--images", type=int, default=2, help="images per step (2)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (5)")
     parser.add_argument("--warm-up", type=int, default=2, help="rounds before them, on which compilers work (2)")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave out compiled steps")

@@ -2,7 +2,7 @@
 
     python -m ablations.bench.resnet [--side 400] [--images 2] [--threads N] [--rounds N] [--out FOLDER]
 
-Both sides do the same work: 1,000 proposals and 512 RoIs an image, the same images and objects, the same frozen stages
+Both sides do the same work: 1,000 proposals and 512 RoIs per image, the same images and objects, the same frozen stages
 and normalisation, AdamW. They take turns in one process. Beside the wall time, which other programs on the machine
 disturb, the record has the processor time of each.
 """
@@ -116,7 +116,7 @@ def table(record: dict[str, Any]) -> str:
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--side", type=int, default=400, help="side of the images in pixels (400)")
-    parser.add_argument("--images", type=int, default=2, help="images a step (2)")
+    parser.add_argument("--images", type=int, default=2, help="images per step (2)")
     parser.add_argument("--threads", type=int, default=1, help="threads of both sides (1)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds, after one to warm up (5)")
     run_benchmark("resnet", parser, measure, table)

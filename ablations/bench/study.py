@@ -24,14 +24,14 @@ from ablations.config.loading import from_hydra
 from ablations.config.schema import CheckpointConfig, Config
 from ablations.config.study import Run
 from ablations.execution.scheduler import execute
+from ablations.paths import CONF
 from ablations.records.run_log import RunLog
 from ablations.records.storage import load_status
 from ablations.stages.store import stages_of
 from ablations.tasks.build import build_task
-from ablations.training.checkpoint import Checkpoint, TrainingState
+from ablations.training.checkpoint import CHECKPOINT, Checkpoint, TrainingState
 from data.terminal import run_command
 
-CONF = Path(__file__).parents[2] / "conf"
 WAYS = {"two workers, one thread each": (2, 1), "one worker, one thread": (1, 1), "one worker, two threads": (1, 2)}
 CHECKPOINTS = 5
 
@@ -72,7 +72,7 @@ def checkpoint_cost(config: Config, folder: Path) -> dict[str, float]:
     spec = build_task(stages_of(config)).training
     optimizer = adamw(spec.model)
     log = RunLog(folder, "bench")
-    checkpoint = Checkpoint(folder / "checkpoint.safetensors", "bench", CheckpointConfig(), log)
+    checkpoint = Checkpoint(folder / CHECKPOINT, "bench", CheckpointConfig(), log)
     steps, writes = [], []
     for step in range(4 * CHECKPOINTS):
         start = time.perf_counter()
@@ -88,7 +88,7 @@ def checkpoint_cost(config: Config, folder: Path) -> dict[str, float]:
     return {
         "seconds_per_step": statistics.median(steps),
         "seconds_per_checkpoint": write,
-        "bytes": (folder / "checkpoint.safetensors").stat().st_size,
+        "bytes": (folder / CHECKPOINT).stat().st_size,
         "interval_seconds": CheckpointConfig().seconds,
         "share_of_time": write / (CheckpointConfig().seconds + write),
     }

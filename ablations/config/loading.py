@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ablations.config import validation
-from ablations.config.mistakes import check, no_such
+from ablations.config.messages import check, no_such
 from ablations.config.schema import SCHEDULES, Config
 from ablations.config.unused_settings import unused_settings
 from ablations.errors import ConfigError
@@ -29,7 +29,7 @@ def validate(composed: DictConfig) -> Config:
     for split in ("train", "val"):
         if isinstance(plain.get("data"), dict) and f"num_{split}" in plain["data"]:
             mistakes.append(f"data.num_{split}: no such setting; set budget.{split}_images")
-    mistakes += validation.mistakes(groups)
+    mistakes += validation.broken_rules(groups)
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     return _derived(Config(**groups))
@@ -42,7 +42,7 @@ def mistakes_beside(composed: DictConfig, unknown: Container[str]) -> list[str]:
     groups, lines = _groups(plain, study is not None)
     lines = [line for line in lines if line.partition(":")[0].partition(".")[0] not in unknown]
     known = {name: group for name, group in groups.items() if name not in unknown}
-    return lines if "study" in unknown else lines + validation.mistakes(known)
+    return lines if "study" in unknown else lines + validation.broken_rules(known)
 
 
 def resolve_precision(config: Config) -> Config:

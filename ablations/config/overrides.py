@@ -19,10 +19,11 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ablations.config.mistakes import CONF, HELP, format_value
+from ablations.config.messages import HELP, format_value
 from ablations.config.schema import EXECUTION_SETTINGS
 from ablations.config.study import Compose, key_of
 from ablations.errors import ConfigError
+from ablations.paths import CONF
 
 HYDRA = {
     "hydra/launcher": "launcher=ray and launcher=submitit choose where runs are executed",

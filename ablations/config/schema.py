@@ -41,7 +41,7 @@ class ScheduleConfig:
     optimizer: adamw, or sgd with a momentum of 0.9.
     warmup: share of the steps in which the rate rises; decay: afterwards it falls to nothing along a cosine, or to a
     tenth at each of `milestones`, shares of the steps.
-    scaled_from: the number of images a step that `lr` and `steps` are given for. With another one the rate grows and
+    scaled_from: the number of images per step that `lr` and `steps` are given for. With another one the rate grows and
     the steps shrink in proportion (the linear scaling rule); null: they are taken as they are.
     micro_batches: in how many a step's images go through the network, one after another, to save memory.
     """
@@ -63,7 +63,7 @@ class ScheduleConfig:
         marks, images = self.milestones, self.images_per_step
         divides = images % self.micro_batches == 0
         return [
-            ("milestones", marks == sorted(marks), "shares of the steps in rising order"),
+            ("milestones", marks == sorted(marks), "shares of the steps in ascending order"),
             ("milestones", self.decay != "cosine" or not marks, "none, []: decay=cosine has none"),
             ("milestones", self.decay != "steps" or bool(marks), "at least one, such as [0.75], for decay=steps"),
             ("micro_batches", divides, f"a number that divides images_per_step = {images}"),

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from pydantic import Field
 
 from ablations.config.loading import parse, to_plain, validate
-from ablations.config.mistakes import describe_mismatch
+from ablations.config.messages import describe_mismatch
 from ablations.config.schema import EXECUTION_SETTINGS, Config, digest
 from ablations.config.unused_settings import unused_settings
 from ablations.errors import ConfigError

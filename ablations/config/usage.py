@@ -7,11 +7,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ablations.config.loading import to_plain, validate
-from ablations.config.mistakes import format_value
-from ablations.config.overrides import CONF, Compose, key_of
+from ablations.config.messages import format_value
+from ablations.config.overrides import Compose, key_of
 from ablations.config.schema import SCHEDULES
 from ablations.config.unused_settings import reasons_unused
 from ablations.errors import ConfigError
+from ablations.paths import CONF
 from ablations.records.schema import flatten
 
 LINE = re.compile(r"(?P<indent> *)(?P<list>- )?(?P<key>\w+):(?P<value>.*?)(?: +# (?P<comment>.*))?$")

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from ablations.config.mistakes import describe_mismatch
+from ablations.config.messages import describe_mismatch
 from ablations.config.schema import BudgetConfig, LauncherConfig, LoggerConfig
 from ablations.machine import missing_compiler
 from data.specs import CollageSpec, FolderSpec, ShapesSpec
@@ -26,11 +26,11 @@ from models.config import (
 )
 
 EXTRAS = {"ray": "ray", "submitit": "slurm", "tensorboard": "tensorboard", "wandb": "wandb"}
-"""Launchers and loggers that need a package of the same name, and the extra of this project that installs it."""
+"""Launchers and trackers that need a package of the same name, and the extra of this project that installs it."""
 
 
-def mistakes(groups: dict[str, Any]) -> list[str]:
-    """What is wrong with valid fields of Config, by name, taken together: one line for each mistake."""
+def broken_rules(groups: dict[str, Any]) -> list[str]:
+    """What is wrong with valid fields of Config, by name, taken together: one line for each broken rule."""
     rows = [row for name, part in groups.items() for row in _rules_within(name, part)]
     rows += [row for rule in RULES for row in _call(rule, groups)]
     broken = [

@@ -32,15 +32,6 @@ class Mask:
     bits: np.ndarray
 
     @classmethod
-    def of(cls, pixels: np.ndarray) -> "Mask":
-        """From bool [H, W]."""
-        rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
-        if not len(rows):
-            return cls(pixels.shape, slice(0, 0), slice(0, 0), np.zeros(0, np.uint8))
-        around = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-        return cls(pixels.shape, *around, np.packbits(pixels[around]))
-
-    @classmethod
     def decoded(cls, encoded: dict[str, Any]) -> "Mask":
         """From a compressed RLE. Raises ValueError if it does not decode.
 

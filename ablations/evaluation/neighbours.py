@@ -53,7 +53,7 @@ def neighbour_metrics(truth: dict[str, Any], results: list[dict[str, Any]]) -> d
 
 def detected_objects(truth: dict[str, Any], results: list[dict[str, Any]]) -> Detected:
     """In all pictures of a NeighbourScenes; arguments as in `neighbour_metrics`."""
-    places = {
+    condition_of = {
         image_id(scene, condition): (scene, condition)
         for scene in range(len(truth["images"]) // len(CONDITIONS))
         for condition in CONDITIONS
@@ -62,14 +62,14 @@ def detected_objects(truth: dict[str, Any], results: list[dict[str, Any]]) -> De
     for annotation in truth["annotations"]:
         first.setdefault(annotation["image_id"], annotation["id"])
     return {
-        places[item.image_id]: item
+        condition_of[item.image_id]: item
         for item in matched_objects(truth, results)
         if item.object_id == first[item.image_id]
     }
 
 
 def effects_of(detected: Detected) -> list[Effect]:
-    """Of all pictures that are compared."""
+    """The effects in all pictures that are compared."""
     effects = []
     for scene in sorted({scene for scene, _ in detected}):
         alone = detected.get((scene, CONDITIONS[0]))

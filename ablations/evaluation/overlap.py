@@ -6,11 +6,11 @@ the paper nor COCO has these measures:
 - **AP by overlap.** An object's *overlap degree* is the share of its bounding box that lies on other objects' visible
   masks: how much of its RoI belongs to other objects. Boxes that cross do no harm as long as no pixel of a neighbour is
   inside, so boxes do not count. Mask AP is computed for the objects of each bin, with all others ignored, exactly as
-  COCO does for sizes: a detection that matches no object counts in the bin of the object that its box overlaps most,
-  or with the objects without overlap if it overlaps none.
+  COCO does for sizes: a detection that matches no object counts in the bin of the object that its box has the
+  greatest IoU with, or with the objects without overlap if it touches none.
 - **Leakage.** The share of a predicted mask that lies on objects other than its own, over objects that overlap.
 - **Seams.** How much of a predicted mask's edge lies along the borders of 7 x 7 parts of its box, where the object has
-  no edge: see `seams`.
+  no edge: see `excess`.
 
 Leakage and seams are measured on the detection that `matches` assigns to each object by box and class, whatever its
 mask, so that no mask is excluded for being bad. Numpy and pycocotools only: reports compute the same from the records.
@@ -111,7 +111,7 @@ class MatchedObject:
 
     @property
     def seams(self) -> float | None:
-        """See `seams`."""
+        """See `excess`; None where there are no `false_edges`."""
         return None if self.false_edges is None else excess(*self.false_edges)
 
 
@@ -126,8 +126,12 @@ def overlap_metrics(truth: dict[str, Any], results: list[dict[str, Any]]) -> dic
     for scene in scenes(truth):
         _set_levels(coco, coco_results, scene)
         matched += _matched_in(scene, by_image[scene.image_id])
-    evaluation = _evaluated(coco, coco_results, list(BINS))
     with quietly():
+        evaluation = COCOeval(coco, coco_results, "segm")
+        evaluation.params.imgIds, evaluation.params.catIds = sorted(coco.getImgIds()), sorted(coco.getCatIds())
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(levels) for levels in BINS.values()], list(BINS)
+        evaluation.params.maxDets = [100]
+        evaluation.evaluate()
         evaluation.accumulate()
     precision = evaluation.eval["precision"][:, :, :, :, 0]  # [thresholds, recalls, classes, bins]
     metrics: dict[str, float | None] = {}
@@ -151,14 +155,6 @@ def value_of(item: MatchedObject, name: str) -> float | None:
     return item.seams
 
 
-def evaluate(truth: dict[str, Any], results: list[dict[str, Any]], bins: list[str]) -> COCOeval:
-    """COCO's evaluation of masks, matched but not accumulated, with these bins in place of its area ranges."""
-    coco, coco_results = _indexed(truth, results)
-    for scene in scenes(truth):
-        _set_levels(coco, coco_results, scene)
-    return _evaluated(coco, coco_results, bins)
-
-
 def _indexed(truth: dict[str, Any], results: list[dict[str, Any]]) -> tuple[COCO, COCO]:
     """Copies, whose areas may be changed, of the ground truth and of the results that have masks."""
     coco = index({**truth, "annotations": [dict(item) for item in truth["annotations"]]})
@@ -174,24 +170,14 @@ def _set_levels(coco: COCO, coco_results: COCO, scene: Scene) -> None:
         detection["area"] = level
 
 
-def _evaluated(coco: COCO, coco_results: COCO, bins: list[str]) -> COCOeval:
-    with quietly():
-        evaluation = COCOeval(coco, coco_results, "segm")
-        evaluation.params.imgIds, evaluation.params.catIds = sorted(coco.getImgIds()), sorted(coco.getCatIds())
-        evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(BINS[name]) for name in bins], bins
-        evaluation.params.maxDets = [100]
-        evaluation.evaluate()
-    return evaluation
-
-
 def levels_of(detections: list[dict[str, Any]], scene: Scene) -> list[int]:
-    """For each detection the level of the object that its box overlaps most, or the level of no overlap."""
+    """For each detection the level of the object of the greatest box IoU, or without any the level of no overlap."""
     levels = scene.levels
     none = 1 if levels.any() else 0
-    overlaps = box_iou(boxes_of(detections), scene.boxes)
-    if not overlaps.size:
+    ious = box_iou(boxes_of(detections), scene.boxes)
+    if not ious.size:
         return [none] * len(detections)
-    return np.where(overlaps.max(axis=1) > 0, levels[overlaps.argmax(axis=1)], none).tolist()
+    return np.where(ious.max(axis=1) > 0, levels[ious.argmax(axis=1)], none).tolist()
 
 
 def scenes(truth: dict[str, Any]) -> Iterator[Scene]:
@@ -261,9 +247,9 @@ def matches(scene: Scene, results: list[dict[str, Any]]) -> dict[int, dict[str, 
     The rule is COCO's for boxes at IoU 0.5, so that an object keeps its detection however bad the mask is.
     """
     ranked = sorted(results, key=lambda result: -result["score"])
-    overlaps = box_iou(boxes_of(ranked), scene.boxes)
+    ious = box_iou(boxes_of(ranked), scene.boxes)
     taken: dict[int, dict[str, Any]] = {}
-    for result, row in zip(ranked, overlaps, strict=True):
+    for result, row in zip(ranked, ious, strict=True):
         candidates = scene.labels == result["category_id"]
         candidates[list(taken)] = False
         row = np.where(candidates, row, 0)
@@ -272,24 +258,15 @@ def matches(scene: Scene, results: list[dict[str, Any]]) -> dict[int, dict[str, 
     return dict(sorted(taken.items()))
 
 
-def seams(mask: np.ndarray, truth: np.ndarray, box: np.ndarray) -> float | None:
-    """How much of a predicted mask's edge is due to the borders between the 7 x 7 parts of its box.
-
-    mask, truth: bool [H, W], predicted and true; box [4], the detection's.
-    -> `excess`, a share of the mask's edge inside the box; None for an empty mask or parts under LEAST_PART pixels.
-
-    False edges (see `false_edges`) occur anywhere; one at distance u from the nearest part border, in parts, counts
-    cos(2 pi u): +1 on a border, -1 midway. Evenly spread edges add up to 0, and so do edges on the cell borders of an
-    output grid of 14, 21, 28, ... cells, because the borders of its 2, 3, 4, ... cells per part are evenly spaced. Only
-    edges on the borders of the parts themselves remain. So a smooth predictor scores about 0 whatever its grid, and
-    one whose every edge is a seam scores 1.
-    """
-    edges = false_edges(Mask.of(mask), Mask.of(truth), box)
-    return None if edges is None else excess(*edges)
-
-
 def excess(positions: np.ndarray, length: int) -> float:
-    """The share of an edge of `length` pixels that is false and on part borders, less that of evenly spread edges."""
+    """How much of a mask's edge of `length` pixels is due to the borders between the 7 x 7 parts of its box: a share.
+
+    positions: of its `false_edges`, which occur anywhere. One at distance u from the nearest part border, in parts,
+    counts cos(2 pi u): +1 on a border, -1 midway. Evenly spread edges add up to 0, and so do edges on the cell borders
+    of an output grid of 14, 21, 28, ... cells, because the borders of its 2, 3, 4, ... cells per part are evenly
+    spaced. Only edges on the borders of the parts themselves remain. So a smooth predictor scores about 0 whatever its
+    grid, and one whose every edge is a seam scores 1.
+    """
     return float(np.cos(2 * np.pi * positions).sum()) / length if length else 0.0
 
 
@@ -297,7 +274,8 @@ def false_edges(predicted: Mask, true: Mask, box: np.ndarray) -> tuple[np.ndarra
     """The pieces of a mask's edge, each a pixel long, that are false: the object has no edge within half a part.
 
     -> their positions [E], in parts from the box's left or upper border, and the length of all of the mask's edges;
-    both without the outermost half part, where the box cuts masks off: positions are 0.5 to 6.5. None as in `seams`.
+    both without the outermost half part, where the box cuts masks off: positions are 0.5 to 6.5. None for an empty mask
+    or parts under LEAST_PART pixels.
     """
     half = (box[2:] - box[:2]) / PARTS / 2  # a part, across and down
     if not predicted.area or half.min() < LEAST_PART / 2:

@@ -3,8 +3,8 @@
 A scene that has moved by 32 pixels meets the cells of either stride, 16 and 32, as it did before. What its IoU does in
 both halves of 64 shifts is therefore due to the grid, and what it does in one of them to something else, such as the
 image's border, which the object comes nearer to. So the measure is the covariance of the two halves: the variance of
-the IoU over all places under the grid, to which nothing is added by what does not repeat. It would add to the variance
-of all 64 values, and even more to the greatest value minus the smallest.
+the IoU over all places under the grid, to which nothing is added by what does not repeat. What does not repeat would
+add to the variance of all 64 values, and even more to the greatest value minus the smallest.
 """
 
 import numpy as np

@@ -1,4 +1,5 @@
-"""Masks on true boxes: how good masks are where every box is right, which tells masks from boxes.
+"""Masks on true boxes: how good masks are where every box is right, which separates their errors from
+those of boxes.
 
 Each object's own box is the RoI and its own class the one whose mask is taken, so nothing is detected and nothing
 scored: what differs between arms is what they make of the features. FCIS's masks are those of single RoIs, not voted.
@@ -34,9 +35,6 @@ CELLS = {
 LARGE = 96.0
 """Pixels: three cells of stride 32."""
 
-Tables = dict[str, dict[str, float | None]]
-"""kind -> name -> value in points; None where there are no such objects."""
-
 
 @dataclass(frozen=True)
 class TrueBoxMasks:
@@ -46,16 +44,17 @@ class TrueBoxMasks:
 
     image_ids: Tensor
     sides: Tensor
-    overlaps: dict[str, Tensor]
+    ious: dict[str, Tensor]
 
-    def tables(self, stride: int) -> Tables:
-        """Mean IoU and AP over all objects, and the mean IoU by the object's side: the same names for each kind."""
-        return {kind: _table(self.sides, overlap, stride) for kind, overlap in self.overlaps.items()}
+    def tables(self, stride: int) -> dict[str, dict[str, float | None]]:
+        """kind -> name -> points: mean IoU and AP over all objects, and the mean IoU by the object's side; None where
+        there are no such objects."""
+        return {kind: _table(self.sides, iou, stride) for kind, iou in self.ious.items()}
 
     def by_object(self) -> dict[str, list[Any]]:
         """The ids, and object by object what the means "true_boxes.IoU" and "true_boxes.IoU_96_px_and_more" are of, in
         points; None where an object is not in a mean. Reports draw other images from it."""
-        points = [round(100 * value, 2) for value in self.overlaps["true_boxes"].tolist()]
+        points = [round(100 * value, 2) for value in self.ious["true_boxes"].tolist()]
         large = [value if side >= LARGE else None for value, side in zip(points, self.sides.tolist(), strict=True)]
         return {"image_ids": self.image_ids.tolist(), "IoU": points, "IoU_96_px_and_more": large}
 
@@ -67,41 +66,41 @@ def true_box_masks(model: Detector, batches: Iterable[Batch]) -> TrueBoxMasks:
     """
     image_ids: list[Tensor] = []
     sides: list[Tensor] = []
-    overlaps: dict[str, list[Tensor]] = {"true_boxes": [], "floor_box": [], "floor_ellipse": []}
+    ious: dict[str, list[Tensor]] = {"true_boxes": [], "floor_box": [], "floor_ellipse": []}
     for batch in batches:
-        side, overlap = mask_overlaps(model, batch)
+        side, iou = mask_ious(model, batch)
         image_ids.append(batch.image_ids.repeat_interleave((batch.labels > 0).sum(1)).cpu())
         sides.append(side)
-        for kind, batch_overlap in {"true_boxes": overlap, **floor_overlaps(batch)}.items():
-            overlaps[kind].append(batch_overlap)
-    joined = {kind: torch.cat(batch_overlaps) for kind, batch_overlaps in overlaps.items()}
+        for kind, batch_iou in {"true_boxes": iou, **floor_ious(batch)}.items():
+            ious[kind].append(batch_iou)
+    joined = {kind: torch.cat(batch_ious) for kind, batch_ious in ious.items()}
     return TrueBoxMasks(torch.cat(image_ids), torch.cat(sides), joined)
 
 
-def _table(side: Tensor, overlap: Tensor, stride: int) -> dict[str, float | None]:
-    """side [objects] in pixels, overlap [objects]."""
-    reached = torch.stack([overlap >= threshold for threshold in THRESHOLDS]).float().mean(0)
-    metrics = {"IoU": _mean(overlap), "AP": _mean(reached)}
+def _table(side: Tensor, iou: Tensor, stride: int) -> dict[str, float | None]:
+    """side [objects] in pixels, iou [objects]."""
+    reached = torch.stack([iou >= threshold for threshold in THRESHOLDS]).float().mean(0)
+    metrics = {"IoU": _mean(iou), "AP": _mean(reached)}
     for name, (low, high) in CELLS.items():
-        metrics[f"IoU_{name}"] = _mean(overlap[(side >= low * stride) & (side < high * stride)])
-    return metrics | {"IoU_96_px_and_more": _mean(overlap[side >= LARGE])}
+        metrics[f"IoU_{name}"] = _mean(iou[(side >= low * stride) & (side < high * stride)])
+    return metrics | {"IoU_96_px_and_more": _mean(iou[side >= LARGE])}
 
 
-def mask_overlaps(model: Detector, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Of each object of a batch: its side in pixels [objects], and the IoU of the mask on its true box [objects]."""
+def mask_ious(model: Detector, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Each object of a batch: its side in pixels [objects], and the IoU of the mask on its true box [objects]."""
     probabilities = model.masks_of(batch.images, batch.boxes, batch.labels.clamp(min=1))  # [B, G, M, M]
     height, width = batch.masks.shape[-2:]
     empty = batch.boxes.new_zeros(0)
-    sides, overlaps = [empty], [empty]
+    sides, ious = [empty], [empty]
     for image, (boxes, truth) in enumerate(_objects(batch)):
         pasted = paste_masks(probabilities[image, : len(boxes)], boxes, height, width)
         sides.append((boxes[:, 2:] - boxes[:, :2]).prod(1).sqrt())
-        overlaps.append(_iou(pasted, truth))
-    return torch.cat(sides).cpu(), torch.cat(overlaps).cpu()
+        ious.append(_iou(pasted, truth))
+    return torch.cat(sides).cpu(), torch.cat(ious).cpu()
 
 
-def floor_overlaps(batch: Batch) -> dict[str, Tensor]:
-    """Of each object of a batch, in the order of `mask_overlaps`: the IoU of the filled box and of the ellipse in it.
+def floor_ious(batch: Batch) -> dict[str, Tensor]:
+    """The IoU of each object's filled box and of the ellipse in it, in the order of `mask_ious`.
 
     A pixel belongs to either if its centre lies in it.
     """
@@ -113,11 +112,11 @@ def floor_overlaps(batch: Batch) -> dict[str, Tensor]:
         down = _place(boxes[:, 1], boxes[:, 3], height)[:, :, None]
         floors["floor_box"].append(_iou((across.abs() <= 1) & (down.abs() <= 1), truth))
         floors["floor_ellipse"].append(_iou(across.square() + down.square() <= 1, truth))
-    return {kind: torch.cat(overlaps).cpu() for kind, overlaps in floors.items()}
+    return {kind: torch.cat(ious).cpu() for kind, ious in floors.items()}
 
 
 def _objects(batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
-    """Of each image: its objects' boxes [n, 4] and masks, bool [n, H, W]; objects come before padding."""
+    """Each image: its objects' boxes [n, 4] and masks, bool [n, H, W]; objects come before padding."""
     for boxes, labels, masks in zip(batch.boxes, batch.labels, batch.masks, strict=True):
         real = labels > 0
         yield boxes[real], masks[real].bool()

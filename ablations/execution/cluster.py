@@ -19,10 +19,10 @@ import torch
 
 from ablations.config.schema import Config
 from ablations.errors import ConfigError, Stopped, TrainingError, WorkerLost
+from ablations.paths import ROOT
 from ablations.records.storage import load_status
 from ablations.training.stopping import stop_when
 
-ROOT = Path(__file__).parents[2]
 MOST_TIMEOUTS = 1000
 """How often a Slurm job is queued again after its time limit; submitit's default is 3."""
 
@@ -166,7 +166,7 @@ def _join_or_start(ray: Any, address: str | None) -> None:
 
 @dataclass(frozen=True)
 class RequeuedCall:
-    """`call`, for submitit: a job that is preempted or whose time limit ends is queued again, while it gets anywhere.
+    """`call`, for submitit: a preempted job, or one at its time limit, is queued again, as long as it makes progress.
 
     step:  where its training was at the end of the last attempt
     stuck: how many attempts have ended there

@@ -28,7 +28,7 @@ from ablations.training import distributed
 from ablations.training.device import choose_device
 
 NUM_SAMPLES = 12
-"""Validation images from which a report picks those that it draws: chosen before anything is trained."""
+"""Evaluated images from which a report picks those that it draws: chosen before anything is trained."""
 
 
 def execute_requests(requests: list[Request]) -> int:

@@ -53,7 +53,7 @@ def share_training(command: Command) -> None:
 
 
 def share_detections(config: Config) -> None:
-    """Detects on this rank's share of the images to evaluate, with the weights of rank 0, and sends it the results."""
+    """Detects on this rank's share of the evaluated images, with the weights of rank 0, and sends it the results."""
     stages = stages_of(config)
     model = build_model(stages).eval()
     distributed.broadcast_tensors(distributed.trained_tensors(model))

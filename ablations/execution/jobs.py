@@ -8,7 +8,7 @@ from typing import Any
 
 from ablations.config.study import Run
 from ablations.execution.exhibits import Exhibit, make_exhibit
-from ablations.execution.reuse import archive_run, finished_record, reuse_finished_run
+from ablations.execution.reuse import finished_record, move_to_replaced, reuse_finished_run
 from ablations.execution.run import run_arm
 from ablations.records.run_log import RunLog
 from ablations.records.storage import LOCK, clear_temporaries
@@ -95,6 +95,6 @@ def run_job(job: Job, echo: bool) -> Any:
                 record = finished_record(job.run) or reuse_finished_run(job.run)
                 if record is not None:  # another process has finished it meanwhile, here or for another study
                     return record
-            archive_run(job.run.folder)
+            move_to_replaced(job.run.folder)
         with RunLog(job.folder, job.name, echo) as log:
             return job.work(log)

@@ -1,4 +1,4 @@
-"""A picture of what a single run finds: a few validation images, each beside itself with its detections."""
+"""A picture of what a single run finds: some evaluated images with the ground truth and, beside it, the detections."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from data.dataset import InstanceSet, Sample
 NAME = "picture.png"
 NUM_IMAGES = 4
 HEIGHT = 256
-"""Of an image in the picture, in pixels."""
+"""The height of an image in the picture, in pixels."""
 
 
 def write_picture(run: Run) -> Path | None:
@@ -47,8 +47,8 @@ def _view(images: InstanceSet, sample: Sample, results: list[dict[str, Any]]) ->
             truth[mask == 1] = label
     truth = np.asarray(Image.fromarray(truth).resize(image.shape[1::-1], Image.Resampling.NEAREST))
     classes = dict(enumerate(images.classes, start=1))
-    found = layer_of(results, sample.image_id, image.shape[:2])
-    view = Image.fromarray(paint(SampleImage(sample.image_id, image, truth, found, classes)))
+    detected = layer_of(results, sample.image_id, image.shape[:2])
+    view = Image.fromarray(paint(SampleImage(sample.image_id, image, truth, detected, classes)))
     pen = ImageDraw.Draw(view)
     for x, y, width, height in (item["bbox"] for item in results if "segmentation" not in item):
         x += image.shape[1]

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from ablations.paths import ROOT
 
 
 class ReportError(RuntimeError):

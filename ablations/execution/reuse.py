@@ -20,7 +20,7 @@ from ablations.records.storage import LOCK, TEMPORARY, UNPACKED, load_run, save
 from ablations.stages.store import stages_of
 from data import digests
 
-ARCHIVE = "replaced"
+REPLACED = "replaced"
 """The folder, in that of a study, of runs that were run again."""
 
 OWN_FILES = ("run.json", "log.txt", "status.json", LOCK)
@@ -42,23 +42,23 @@ def outdated_reason(run: Run) -> str:
 def reuse_finished_run(run: Run) -> RunRecord | None:
     """Files a finished run with the same settings and stages under `run`'s study and arm; None if there is none.
 
-    Archived runs count too, so that going back to old settings brings their runs back. The caller holds the lock of
+    Replaced runs count too, so that going back to old settings brings their runs back. The caller holds the lock of
     run.folder.
     """
     outputs, seed = Path(run.config.outputs), f"seed{run.config.seed}"
-    for path in [*outputs.glob(f"*/*/{seed}/run.json"), *outputs.glob(f"*/{ARCHIVE}/*/{seed}-*/run.json")]:
+    for path in [*outputs.glob(f"*/*/{seed}/run.json"), *outputs.glob(f"*/{REPLACED}/*/{seed}-*/run.json")]:
         source = path.parent
         if source == run.folder:
             continue
         record, _ = _check(source, run.config)
         if record is None:
             continue
-        archive_run(run.folder)
+        move_to_replaced(run.folder)
         try:
             for file in source.iterdir():
                 if file.is_file() and file.name not in OWN_FILES:
                     _link(file, run.folder / file.name)
-        except FileNotFoundError:  # another process is archiving that run: this one is trained
+        except FileNotFoundError:  # another process is moving that run: this one is trained
             continue
         origin = record.taken_from or f"{record.study}/{record.arm}"
         origin = "" if origin == f"{run.study}/{run.arm}" else origin
@@ -68,14 +68,14 @@ def reuse_finished_run(run: Run) -> RunRecord | None:
     return None
 
 
-def archive_run(folder: Path) -> Path | None:
+def move_to_replaced(folder: Path) -> Path | None:
     """Moves a run's files to <study>/replaced/<arm>/seed<k>-<n>. Returns that folder, or None if there is no record.
 
     run.json is moved last: after a kill, the next call continues with the same folder.
     """
     if not (folder / "run.json").exists():
         return None
-    parent = folder.parent.parent / ARCHIVE / folder.parent.name
+    parent = folder.parent.parent / REPLACED / folder.parent.name
     number = 1
     while (parent / f"{folder.name}-{number}" / "run.json").exists():
         number += 1

@@ -16,13 +16,13 @@ from ablations.records.provenance import provenance
 from ablations.records.run_log import RunLog
 from ablations.records.schema import RESULT_FILES, WEIGHTS, RunRecord
 from ablations.records.storage import save, write_atomically
-from ablations.stages.store import CHECKPOINT, Stages, stages_of
+from ablations.stages.store import Stages, stages_of
 from ablations.tasks.base import Task
 from ablations.tasks.build import build_task
 from ablations.tracking import trackers
 from ablations.tracking.curves import Curves
 from ablations.tracking.trackers import Tracker
-from ablations.training.checkpoint import Checkpoint
+from ablations.training.checkpoint import CHECKPOINT, Checkpoint
 from ablations.training.device import cpu_state_dict
 from ablations.training.distributed import SharedTraining
 from ablations.training.loop import Fit, fit

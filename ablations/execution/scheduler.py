@@ -15,7 +15,7 @@ from ablations.execution.jobs import WORK, Job, RunningElsewhere, job_name, plan
 from ablations.execution.launchers import Launcher, make_launcher
 from ablations.execution.local import stop_signals
 from ablations.execution.progress import ProgressReporter
-from ablations.execution.reuse import ARCHIVE, finished_record, outdated_reason, reuse_finished_run
+from ablations.execution.reuse import REPLACED, finished_record, outdated_reason, reuse_finished_run
 from ablations.records.run_log import explain, mark_failed
 from ablations.records.schema import RunRecord
 from ablations.records.storage import LOCK
@@ -88,7 +88,7 @@ def find_finished(runs: list[Run], outcome: Outcome, print_line: Callable[[str],
         print_line(f"{len(outcome.records)} of {len(runs)} runs are done already")
     for reason, outdated in reasons.items():
         names = ", ".join(map(str, outdated[:3])) + (f" and {len(outdated) - 3} more" if len(outdated) > 3 else "")
-        folder = outdated[0].folder.parents[1] / ARCHIVE
+        folder = outdated[0].folder.parents[1] / REPLACED
         print_line(f"running again: {names}: {reason}; the old files are kept in {folder}")
     for run in [run for run in runs if run.folder not in outcome.records and not run.config.force]:
         try:
@@ -100,7 +100,7 @@ def find_finished(runs: list[Run], outcome: Outcome, print_line: Callable[[str],
             continue
         if record is not None:
             outcome.records[run.folder] = record
-            print_line(f"{run}: reusing {record.taken_from or 'an archived run'}, which has the same settings")
+            print_line(f"{run}: reusing {record.taken_from or 'a replaced run'}, which has the same settings")
     return [run for run in runs if run.folder not in outcome.records and job_name(run) not in outcome.failures]
 
 

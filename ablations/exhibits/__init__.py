@@ -30,7 +30,7 @@ def names() -> list[str]:
 
 
 def check_names(study: Study) -> None:
-    """Raises ConfigError if a study asks for exhibits that there are not."""
+    """Raises ConfigError if a study asks for exhibits that do not exist."""
     unknown = sorted(set(study.exhibits) - set(names()))
     if unknown:
         raise ConfigError(f"study {study.name}: exhibits: expected some of {', '.join(names())}, got {unknown}")

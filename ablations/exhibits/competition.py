@@ -94,7 +94,7 @@ def ap_under(rule: MaskRule, model: MaskRCNN, run: Run) -> dict[str, float | Non
 
 @torch.no_grad()
 def true_box_logits(model: MaskRCNN, run: Run) -> MaskLogits:
-    """The mask branch's logits for all objects of the validation images, given their boxes."""
+    """The mask branch's logits for all objects of the evaluated images, given their boxes."""
     stages = stages_of(run.config)
     batches = eval_batches(stages.evaluated)
     by_batch = [_batch_logits(model, batch.to(stages.device)) for batch in batches]

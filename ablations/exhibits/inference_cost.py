@@ -26,7 +26,7 @@ from models.mask_rcnn import MaskRCNN
 from models.structures import Proposals
 
 IMAGES = 100
-"""Number of evaluation images that are timed for each seed, one at a time, as the paper's times are per image."""
+"""Number of evaluated images that are timed for each seed, one at a time, as the paper's times are per image."""
 
 WARM_UP = 5
 
@@ -73,7 +73,7 @@ MASKS: dict[str, Detect] = {"none": without_masks, "best": with_best_masks, "all
 
 
 def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
-    """Measures every seed's networks on the first evaluation images, image by image in turn, in one process.
+    """Measures every seed's networks on the first evaluated images, image by image in turn, in one process.
 
     metrics: of each run with masks, by arm and seed, what `added_by_masks` gives; all else is of the first seed
     """

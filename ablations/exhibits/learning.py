@@ -13,15 +13,14 @@ import torch
 
 from ablations.config.study import Run
 from ablations.errors import TrainingError
-from ablations.records.schema import StudyRecord
+from ablations.records.schema import Metrics, StudyRecord
 from ablations.stages.store import stages_of
-from ablations.tasks.base import Metrics
 from ablations.tasks.build import build_task
 from ablations.training.loop import Trainer
 from ablations.training.stopping import check_stop
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
-"""Of the training's steps, after which it is evaluated."""
+"""The shares of the training's steps after which it is evaluated."""
 
 
 def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:

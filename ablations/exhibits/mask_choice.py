@@ -4,6 +4,7 @@ Detections keep their boxes, classes and scores; only the mask comes from anothe
 detections, K classes, M mask side.
 """
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import torch
 from torch import Tensor
 
 from ablations.config.study import Run
-from ablations.evaluation.coco import average_precision, coco_results
+from ablations.evaluation.coco import average_precision
 from ablations.exhibits.competition import true_box_logits
 from ablations.records.schema import StudyRecord
 from ablations.records.storage import load_run
+from ablations.stages.features import network_inputs
 from ablations.stages.proposals import proposal_source
 from ablations.stages.store import stages_of
-from ablations.tasks.detection import trained_model
+from ablations.tasks.detection import results_of, trained_model
 from data.loaders import eval_batches
 from models.mask_objective import SigmoidMask
 from models.mask_rcnn import MaskRCNN
@@ -77,9 +79,6 @@ def ap_with(objective: SigmoidMask, model: MaskRCNN, run: Run) -> float | None:
     """Mask AP of the same weights if `objective` chooses the channel."""
     stages = stages_of(run.config)
     model.mask_objective = objective
-    propose = proposal_source(stages, stages.split)
-    results: list[dict[str, Any]] = []
-    for batch in eval_batches(stages.evaluated):
-        proposals, batch = propose(batch), batch.to(stages.device)
-        results += coco_results(model(batch.images, batch.sizes, proposals=proposals), batch)
-    return average_precision(stages.evaluated.coco, results, "segm")["AP"]
+    propose, inputs = proposal_source(stages, stages.split), network_inputs(stages, stages.split)
+    by_batch = results_of(model, eval_batches(stages.samples(stages.split)), propose, inputs)
+    return average_precision(stages.evaluated.coco, list(itertools.chain.from_iterable(by_batch)), "segm")["AP"]

@@ -12,7 +12,6 @@ import torch
 
 from ablations.config.study import Run
 from ablations.errors import ConfigError
-from ablations.evaluation.coco import coco_results
 from ablations.evaluation.neighbours import (
     KINDS,
     LAYOUTS,
@@ -25,7 +24,7 @@ from ablations.evaluation.neighbours import (
 from ablations.records.schema import StudyRecord
 from ablations.stages.proposals import proposal_source, propose_batch, trained_proposal_network
 from ablations.stages.store import Stages, stages_of
-from ablations.tasks.detection import trained_model
+from ablations.tasks.detection import results_of, trained_model
 from data.dataset import Batch, InstanceSet
 from data.loaders import eval_batches
 from data.neighbours import CONDITIONS, DEGREES, Condition, NeighbourScenes, image_id
@@ -73,19 +72,15 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
 def detect_on(dataset: InstanceSet, run: Run) -> list[dict[str, Any]]:
     """COCO results of a finished run's network for any images."""
     stages, model = stages_of(run.config), trained_model(run)
-    propose = proposer(stages)
-    results: list[dict[str, Any]] = []
-    for batch in eval_batches(dataset):
-        proposals, batch = propose(batch), batch.to(stages.device)
-        results += coco_results(model(batch.images, batch.sizes, proposals=proposals), batch)
-    return results
+    by_batch = results_of(model, eval_batches(dataset), proposer(stages), lambda batch: batch.to(stages.device))
+    return list(itertools.chain.from_iterable(by_batch))
 
 
 def proposer(stages: Stages) -> Callable[[Batch], Proposals | None]:
     """What gives a batch of any images its proposals, as in training; None where the detector proposes by itself."""
     if not stages.shares_proposals:
         return proposal_source(stages, stages.split)
-    network = trained_proposal_network(stages)
+    network = trained_proposal_network(stages.rpn_folder, stages.config, stages.device)
     return lambda batch: propose_batch(network, batch.to(stages.device), stages.config.model)
 
 
@@ -103,7 +98,7 @@ def by_layout(effects: list[Effect]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _shown(scenes: NeighbourScenes, by_arm: dict[str, Detected], folder: Path) -> dict[str, Any]:
-    """Of a scene in which every arm detects the object in every condition shown; no pictures where there is none."""
+    """The pictures and masks of a scene in which every arm detects the object in every condition shown, if any."""
     losses = {}
     for scene in range(len(scenes) // len(CONDITIONS)):
         if all((scene, condition) in detected for detected in by_arm.values() for condition in SHOWN):

@@ -52,13 +52,13 @@ class Layout:
 class Pair:
     """Two objects of an image. The first overlaps much; the second is the one that it overlaps most.
 
-    share: of the first object's box on the second; overlaps: arm -> IoU of each predicted mask with the true one.
+    share: of the first object's box on the second; ious: arm -> IoU of each predicted mask with the true one.
     """
 
     image_id: int
     objects: tuple[int, int]
     share: float
-    overlaps: dict[str, tuple[float, float]]
+    ious: dict[str, tuple[float, float]]
 
 
 def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
@@ -68,27 +68,27 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
 
     The pairs are of the first seed: for each arm the pair with the worst masks and the pair with the median masks.
     """
-    val = stages_of(runs[0].config).evaluated
-    layouts, shown = list(map(layout_of, scenes(val.coco))), min(run.config.seed for run in runs)
+    evaluated = stages_of(runs[0].config).evaluated
+    layouts, shown = list(map(layout_of, scenes(evaluated.coco))), min(run.config.seed for run in runs)
     measured: dict[str, dict[str, Any]] = defaultdict(dict)
     unvoted: dict[str, dict[str, Any]] = defaultdict(dict)
     matched_by_arm: dict[str, dict[int, MatchedObject]] = {}  # of the seed that is shown, by id
     for run in runs:
         results = json.loads(result_file(run.folder, "detections.json").read_text())
-        matched = list(matched_objects(val.coco, results))
+        matched = list(matched_objects(evaluated.coco, results))
         measured[run.arm][str(run.config.seed)] = _edges(matched) | {"found": _by_bin(layouts, matched)}
         if run.config.system.kind == "fcis":
             results = without_voting(run)
-            edges = _edges(list(matched_objects(val.coco, results)))
-            unvoted[run.arm][str(run.config.seed)] = edges | {"metrics": overlap_metrics(val.coco, results)}
+            edges = _edges(list(matched_objects(evaluated.coco, results)))
+            unvoted[run.arm][str(run.config.seed)] = edges | {"metrics": overlap_metrics(evaluated.coco, results)}
         if run.config.seed == shown:
             matched_by_arm[run.arm] = {item.object_id: item for item in matched}
     candidates = pairs(layouts, matched_by_arm)
     chosen = {arm: choose_pairs(candidates, arm) for arm in matched_by_arm} if candidates else {}
-    ids = sorted(image["id"] for image in val.coco["images"])
+    ids = sorted(image["id"] for image in evaluated.coco["images"])
     for pair in (pair for ranked in chosen.values() for pair in ranked.values()):
-        val[ids.index(pair.image_id)].picture().save(folder / f"{pair.image_id}.png")
-    by_id = {item["id"]: item for item in val.coco["annotations"]}
+        evaluated[ids.index(pair.image_id)].picture().save(folder / f"{pair.image_id}.png")
+    by_id = {item["id"]: item for item in evaluated.coco["annotations"]}
     return {
         "much": MUCH,
         "parts": PARTS,
@@ -104,7 +104,10 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
             {
                 "arm": arm,
                 "rank": rank,
-                **dataclasses.asdict(pair),
+                "image_id": pair.image_id,
+                "objects": pair.objects,
+                "share": pair.share,
+                "overlaps": pair.ious,  # the key of published records
                 "truth": [by_id[object_id]["segmentation"] for object_id in pair.objects],
                 "masks": {
                     name: [matched[object_id].result["segmentation"] for object_id in pair.objects]
@@ -126,9 +129,9 @@ def without_voting(run: Run) -> list[dict[str, Any]]:
 
 
 def _edges(matched: list[MatchedObject]) -> dict[str, Any]:
-    """Of one run: the numbers of objects that leakage and seams are means over, the length of all edges of the masks,
-    and "places": the lengths of false edges in NUM_POSITIONS intervals of the distance from the nearest part border,
-    -1/2 to 1/2 parts."""
+    """The numbers of a run's objects that leakage and seams are means over, the length of all edges of its masks, and
+    "places": the lengths of false edges in NUM_POSITIONS intervals of the distance from the nearest part border, -1/2
+    to 1/2 parts."""
     edges = [item.false_edges for item in matched if item.false_edges is not None]
     positions = np.concatenate([positions for positions, _ in edges]) if edges else np.zeros(0)
     interval = np.floor((positions + 0.5) % 1 * NUM_POSITIONS).astype(int).clip(max=NUM_POSITIONS - 1)
@@ -141,12 +144,12 @@ def _edges(matched: list[MatchedObject]) -> dict[str, Any]:
 
 
 def _by_bin(layouts: list[Layout], matched: list[MatchedObject]) -> dict[str, Any]:
-    """Of one run, bin by bin: the number of objects detected, and the mean IoU of their masks in points."""
-    overlaps = {item.object_id: item.iou for item in matched}
+    """The number of objects that a run detects, bin by bin, and the mean IoU of their masks in points."""
+    ious = {item.object_id: item.iou for item in matched}
     bins = {}
     for name, levels in BINS.items():
         ids = [object_id for layout in layouts for object_id in layout.in_bin(*levels)]
-        values = [overlaps[object_id] for object_id in ids if object_id in overlaps]
+        values = [ious[object_id] for object_id in ids if object_id in ious]
         bins[name] = {"objects": len(values), "iou": 100 * statistics.fmean(values) if values else None}
     return bins
 
@@ -174,14 +177,14 @@ def pairs(layouts: list[Layout], matched_by_arm: dict[str, dict[int, MatchedObje
             other = int(layout.shares[g].argmax())
             objects = layout.ids[g], layout.ids[other]
             if all(object_id in matched for matched in matched_by_arm.values() for object_id in objects):
-                overlaps = {
+                ious = {
                     arm: (matched[objects[0]].iou, matched[objects[1]].iou) for arm, matched in matched_by_arm.items()
                 }
-                candidates.append(Pair(layout.image_id, objects, float(layout.shares[g, other]), overlaps))
+                candidates.append(Pair(layout.image_id, objects, float(layout.shares[g, other]), ious))
     return candidates
 
 
 def choose_pairs(candidates: list[Pair], arm: str) -> dict[str, Pair]:
     """The pairs with the worst and the median masks of an arm, by the mean IoU of the two masks."""
-    ordered = sorted(candidates, key=lambda pair: (sum(pair.overlaps[arm]), pair.image_id, pair.objects))
+    ordered = sorted(candidates, key=lambda pair: (sum(pair.ious[arm]), pair.image_id, pair.objects))
     return {"worst": ordered[0], "median": ordered[(len(ordered) - 1) // 2]}

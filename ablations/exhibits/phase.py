@@ -15,7 +15,7 @@ from ablations.config.study import Run
 from ablations.errors import ConfigError
 from ablations.evaluation.coco import encode
 from ablations.evaluation.phase import repeated_variances, variation
-from ablations.evaluation.true_boxes import mask_overlaps
+from ablations.evaluation.true_boxes import mask_ious
 from ablations.records.schema import StudyRecord
 from ablations.stages.store import stages_of
 from ablations.tasks.detection import trained_model
@@ -84,8 +84,8 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
 
 def iou_curves(model: Detector, scenes: SlidingScenes, device: torch.device) -> np.ndarray:
     """[scenes, SHIFTS]: the IoU, in points, of the object's mask on its true box."""
-    overlaps = [mask_overlaps(model, batch.to(device))[1] for batch in eval_batches(scenes, SHIFTS)]
-    return 100 * torch.stack(overlaps).double().numpy()
+    ious = [mask_ious(model, batch.to(device))[1] for batch in eval_batches(scenes, SHIFTS)]
+    return 100 * torch.stack(ious).double().numpy()
 
 
 def median_scene(curves: dict[str, np.ndarray]) -> int:

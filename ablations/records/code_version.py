@@ -4,9 +4,9 @@ import ast
 import functools
 import hashlib
 from collections.abc import Iterable
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from ablations.paths import ROOT
+
 STARTS = ("ablations.stages.make", "ablations.execution.run")
 LAYERS = ("ablations", "data", "models", "ops")
 

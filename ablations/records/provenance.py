@@ -6,14 +6,13 @@ import platform
 import shlex
 import subprocess
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from ablations.machine import hardware
+from ablations.paths import ROOT
 from ablations.records.code_version import code_version
 
 PACKAGES = ("torch", "torchvision", "numpy", "pycocotools", "hydra-core")
-ROOT = Path(__file__).parents[2]
 
 
 def provenance(started: datetime) -> dict[str, Any]:

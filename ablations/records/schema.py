@@ -1,10 +1,10 @@
-"""The records that runs leave behind, and the only thing that reports read.
+"""The records that runs leave behind. Reports read these and the files beside them, never weights.
 
 A study folder looks like this (JSON and YAML are written atomically, `run.json` last):
 
     outputs/<study>/study.json                   StudyRecord: what was asked, fixed before the first run
-    outputs/<study>/ground_truth.json            COCO JSON of the validation images
-    outputs/<study>/samples/<image_id>.png       the validation images that reports draw, chosen beforehand
+    outputs/<study>/ground_truth.json            COCO JSON of the evaluated images
+    outputs/<study>/samples/<image_id>.png       the evaluated images that reports draw, chosen beforehand
     outputs/<study>/exhibits/<name>.json         ExhibitRecord: made once all runs are done, for studies that ask for it
     outputs/<study>/exhibits/<name>/*.png        its pictures
     outputs/<study>/<arm>/seed<k>/config.yaml    the run's composed configuration
@@ -39,8 +39,11 @@ TRUE_BOXES = "true_boxes.json"
 RESULT_FILES = ("config.yaml", "metrics.jsonl", "detections.json", TRUE_BOXES, "proposals.safetensors", WEIGHTS)
 """The files of a run whose digests are in its record."""
 
+Metrics = dict[str, dict[str, float | None]]
+"""kind -> name -> value in points; None where it is not defined."""
+
 EXACT = {"extra": "forbid"}
-"""Of what a study's file holds: a misspelt name must not count as left out."""
+"""How pydantic reads what a study's file holds: a misspelt name must not count as left out."""
 
 State = Literal["running", "done", "failed", "stopped"]
 Direction = Literal["greater", "less", "equal"]
@@ -154,7 +157,7 @@ class RunRecord:
     steps: int
     num_parameters: int
     losses: dict[str, float]
-    metrics: dict[str, dict[str, float | None]]
+    metrics: Metrics
     cost: dict[str, float]
     provenance: dict[str, Any]
     status: str = "done"

@@ -1,6 +1,6 @@
 """Reading and writing records: every file is written whole or not at all, and checked when it is read.
 
-A record's digest tells of damage, such as a flipped bit that leaves the file valid JSON and a number another one. It is
+A record's digest tells of damage, such as a flipped bit that leaves the file valid JSON but changes a number. It is
 no signature: who edits a record on purpose can write another digest, or none, as older versions did.
 
 This module imports neither torch nor Hydra, so that a report needs neither.

@@ -1,9 +1,8 @@
 """The metrics of a run, in points, and durations, as text for a terminal."""
 
-from ablations.records.schema import RunRecord
+from ablations.records.schema import Metrics, RunRecord
 
 AVERAGE_PRECISION = (("segm", "mask"), ("bbox", "box"))
-Rows = dict[str, dict[str, float | None]]
 
 
 def headline(record: RunRecord) -> str:
@@ -28,20 +27,20 @@ def _on_true_boxes(record: RunRecord) -> list[str]:
     return [f"mask IoU on true boxes {_points(masks)}; {floors}"]
 
 
-def _precisions(record: RunRecord) -> Rows:
+def _precisions(record: RunRecord) -> Metrics:
     return {title: record.metrics[kind] for kind, title in AVERAGE_PRECISION if kind in record.metrics}
 
 
-def _recalls(record: RunRecord) -> Rows:
+def _recalls(record: RunRecord) -> Metrics:
     """A row for each IoU threshold, such as R50, and a column for each number of proposals: see evaluation.recall."""
-    rows: Rows = {}
+    rows: Metrics = {}
     for name, value in record.metrics.get("recall", {}).items():
         row, _, number = name.partition("@")
         rows.setdefault(row, {})[number] = value
     return rows
 
 
-def _lines(rows: Rows) -> list[str]:
+def _lines(rows: Metrics) -> list[str]:
     if not rows:
         return []
     names = list(next(iter(rows.values())))

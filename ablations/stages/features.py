@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ablations.config.schema import Config
 from ablations.errors import TrainingError
 from ablations.records.code_version import code_version
 from ablations.records.run_log import RunLog
 from ablations.records.storage import write_atomically
-from ablations.stages.store import CODE, Stages
+from ablations.stages.store import CODE, Stages, load_stage
 from ablations.training.loop import AUTOCAST
 from ablations.training.stopping import check_stop
 from data import digests
@@ -43,10 +44,17 @@ def network_inputs(stages: Stages, split: str) -> Callable[[Batch], Batch]:
 
     A fully frozen backbone has its maps, float32 [B, C, h, w], in place of the images.
     """
-    device, stride = stages.device, stages.config.stride
-    if not stages.config.model.frozen:
+    config, maps = stages.config, None
+    if config.model.frozen:
+        cached = CachedMaps(stages.features_folder, split) if config.cache_features else None
+        maps = cached or frozen_backbone(stages.backbone_file, config, stages.device)
+    return inputs_with(maps, config.stride, stages.device)
+
+
+def inputs_with(maps: Maps | None, stride: int, device: torch.device) -> Callable[[Batch], Batch]:
+    """The same with given maps; without any, images are the input."""
+    if maps is None:
         return lambda batch: batch.to(device)
-    maps: Maps = CachedMaps(stages.features_folder, split) if stages.config.cache_features else frozen_backbone(stages)
     return lambda batch: with_maps(batch, maps(batch), stride).to(device)
 
 
@@ -94,8 +102,8 @@ class CachedMaps:
         self._checked: set[str] = set()
 
     def __call__(self, batch: Batch) -> list[Tensor]:
-        places = zip(batch.indices.tolist(), batch.flipped.tolist(), strict=True)
-        return [self.read(file_name(self.split, *place)) for place in places]
+        pairs = zip(batch.indices.tolist(), batch.flipped.tolist(), strict=True)
+        return [self.read(file_name(self.split, index, mirrored)) for index, mirrored in pairs]
 
     def read(self, name: str) -> Tensor:
         """The map in a file, which is mapped, not read: processes share one copy. Raises TrainingError."""
@@ -109,21 +117,20 @@ class CachedMaps:
             raise TrainingError(f"{self.folder}: {error}; run the same command again to rebuild it") from error
 
 
-def frozen_backbone(stages: Stages) -> FrozenBackbone:
-    """The pretrained backbone, ready to compute maps."""
-    config = stages.config
+def frozen_backbone(file: Path, config: Config, device: torch.device) -> FrozenBackbone:
+    """The pretrained backbone in a stage's file, ready to compute maps. Raises TrainingError if it is damaged."""
     backbone = build_frozen_backbone(config.model, config.stride)
-    load_pretrained(backbone, stages.backbone())
-    return FrozenBackbone(backbone, config.precision, stages.device)
+    load_pretrained(backbone, load_stage(file))
+    return FrozenBackbone(backbone, config.precision, device)
 
 
 def file_name(split: str, index: int, mirrored: bool) -> str:
-    """Of the map of an image of a split."""
+    """The name of the file with the map of a split's image."""
     return f"{split}-{index}{'-mirrored' if mirrored else ''}.npy"
 
 
 def wanted(stages: Stages) -> Iterator[tuple[str, InstanceSet, int, bool]]:
-    """Of each map: its split, the images of that, the image's position in them, and whether it is mirrored."""
+    """Each map: its split, the images of that, the image's position in them, and whether it is mirrored."""
     for split in ("train", stages.split):
         dataset = stages.dataset(split)
         for index in range(len(dataset)):
@@ -138,7 +145,7 @@ def write_maps(stages: Stages, folder: Path, log: RunLog) -> None:
         for stale in folder.glob("*.npy"):
             stale.unlink()
         write_atomically(code, f"{code_version()}\n")
-    maps = frozen_backbone(stages)
+    maps = frozen_backbone(stages.backbone_file, stages.config, stages.device)
     say_size(stages, maps.backbone.out_channels, folder, log)
     for split, dataset, index, mirrored in wanted(stages):
         path = folder / file_name(split, index, mirrored)
@@ -161,7 +168,7 @@ def say_size(stages: Stages, channels: int, folder: Path, log: RunLog) -> None:
         cells = [np.prod([-(-side // PADDING) for side in dataset[index].image.shape[-2:]]) for index in sampled]
         size += times * len(dataset) * float(np.mean(cells)) * (PADDING / stages.config.stride) ** 2 * channels * 2
     there = sum(path.stat().st_size for path in folder.glob("*.npy"))
-    images = f"{counts['train']} training images, each mirrored too, and of {counts[stages.split]} to evaluate on"
+    images = f"{counts['train']} training images, each mirrored too, and of {counts[stages.split]} evaluated ones"
     log.write(f"maps of {images}: about {size / 1e9:.2g} GB in {folder.parent}", echo=True)
     free = shutil.disk_usage(folder).free
     if free < size - there:

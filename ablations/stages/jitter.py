@@ -1,4 +1,5 @@
-"""Proposals whose error is known: true boxes with each side moved. They tell the RoI operator from the detector.
+"""Proposals whose error is known: true boxes with each side moved. They separate the operator's effect from the
+proposal network's.
 
 Letters: B images, G padded ground truths, N proposals of an image. Boxes are xyxy in image pixels.
 """
@@ -32,7 +33,7 @@ def jittered(batch: Batch, share: float, copies: int, least: int) -> Proposals:
 
 
 def _images(batch: Batch) -> list[tuple[int, bool, int]]:
-    """Of each image: its id, whether it is mirrored, and how many objects it has; they come before padding."""
+    """Each image: its id, whether it is mirrored, and how many objects it has; they come before padding."""
     counts = (batch.labels > 0).sum(1)
     return list(zip(batch.image_ids.tolist(), batch.flipped.tolist(), counts.tolist(), strict=True))
 

@@ -14,13 +14,14 @@ from ablations.errors import ConfigError
 from ablations.machine import one_thread
 from ablations.records.code_version import code_version
 from ablations.records.run_log import RunLog
+from ablations.records.schema import WEIGHTS
 from ablations.records.storage import write_atomically
 from ablations.stages.features import file_name, wanted, write_maps
 from ablations.stages.pretraining import DenseNetwork, dense_losses
 from ablations.stages.proposals import proposal_network, proposal_training, propose_all
-from ablations.stages.store import CHECKPOINT, Stages, make_once
+from ablations.stages.store import Stages, make_once
 from ablations.training.batches import MicroBatches
-from ablations.training.checkpoint import Checkpoint
+from ablations.training.checkpoint import CHECKPOINT, Checkpoint
 from ablations.training.device import cpu_state_dict
 from ablations.training.distributed import SharedTraining
 from ablations.training.loop import TrainingSpec, fit
@@ -38,7 +39,7 @@ def make_data(stages: Stages, log: RunLog) -> None:
         raise ConfigError(
             f"data: expected the same classes in both splits, got {train.classes} and {evaluated.classes}"
         )
-    log(0, {"training_images": len(train), "images_to_evaluate": len(evaluated)})
+    log(0, {"training_images": len(train), "evaluated_images": len(evaluated)})
 
 
 @one_thread()
@@ -49,7 +50,7 @@ def make_backbone(stages: Stages, log: RunLog) -> None:
         config = stages.config
         settings, schedule = config.model, config.budget.backbone
         if isinstance(settings, ResNetConfig):
-            save_tensors(folder / "model.safetensors", cpu_state_dict(imagenet_state(settings)))
+            save_tensors(folder / WEIGHTS, cpu_state_dict(imagenet_state(settings)))
             return
         if settings.weights == "shipped":
             for stride in settings.strides:
@@ -90,13 +91,13 @@ def make_proposals(stages: Stages, log: RunLog) -> None:
         checkpoint = stage_checkpoint(folder, stages.rpn_key, stages, log)
         with SharedTraining("train_proposals", stages.config) as shared:
             train_network(spec, checkpoint, stages, log, shared)
-        save_tensors(folder / "model.safetensors", cpu_state_dict(network.state_dict()))
+        save_tensors(folder / WEIGHTS, cpu_state_dict(network.state_dict()))
         for split in ("train", stages.split):
             log.enter(f"proposals of {split} images")
             proposals = propose_all(network, stages, split)
             save_tensors(folder / f"{split}.safetensors", {"boxes": proposals.boxes, "scores": proposals.scores})
 
-    files = [f"{name}.safetensors" for name in ("model", "train", stages.split)]
+    files = [WEIGHTS, *(f"{split}.safetensors" for split in ("train", stages.split))]
     make_once(stages, stages.rpn_folder, files, make, log)
 
 

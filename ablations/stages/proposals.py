@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from ablations.config.schema import Config
 from ablations.errors import TrainingError
+from ablations.records.schema import WEIGHTS
 from ablations.stages.features import network_inputs
 from ablations.stages.jitter import jittered
 from ablations.stages.store import Stages, load_stage
@@ -41,32 +44,41 @@ class ProposalNetwork(nn.Module):
 
 def proposal_network(stages: Stages, seed: int) -> ProposalNetwork:
     """The pretrained backbone and a new RPN head, ready to be trained."""
-    config = stages.config
-    backbone = build_backbone(config.model, config.stride)
-    network = ProposalNetwork(backbone, build_rpn_head(config.model, backbone.out_channels, config.stride))
+    network = _build(stages.config)
     initialise(network.head, seed)
-    initialise(backbone, seed)
+    initialise(network.backbone, seed)
     load_pretrained(network, stages.backbone())
-    if config.compile:
-        compile_parts(network)
-    return network.to(stages.device).to(memory_format=torch.channels_last).train()
+    return _prepared(network, stages.config, stages.device).train()
 
 
-def trained_proposal_network(stages: Stages) -> ProposalNetwork:
-    """The network that made the shared proposals, ready to propose for other images.
+def trained_proposal_network(folder: Path, config: Config, device: torch.device) -> ProposalNetwork:
+    """The network that made the shared proposals in a stage's folder, ready to propose for other images.
 
-    Raises TrainingError for a network of an older version of this code, which had other layers.
+    Raises TrainingError for a network of an older version of this code, which had other layers, and for damage.
     """
-    network, path = proposal_network(stages, stages.seed), stages.rpn_folder / "model.safetensors"
+    network, path = _build(config), folder / WEIGHTS
+    state = load_stage(path)
     try:
-        network.load_state_dict(load_stage(path))
+        network.load_state_dict(state)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise TrainingError(
             f"{path}: expected the layers of the network as it is now, got {reason:.200}; "
             f"delete {path.parent} and give the command that made it again"
         ) from error
-    return network.eval()
+    return _prepared(network, config, device).eval()
+
+
+def _build(config: Config) -> ProposalNetwork:
+    """The network, with weights still to be drawn or loaded."""
+    backbone = build_backbone(config.model, config.stride)
+    return ProposalNetwork(backbone, build_rpn_head(config.model, backbone.out_channels, config.stride))
+
+
+def _prepared(network: ProposalNetwork, config: Config, device: torch.device) -> ProposalNetwork:
+    if config.compile:
+        compile_parts(network)
+    return network.to(device).to(memory_format=torch.channels_last)
 
 
 def proposal_training(network: ProposalNetwork, stages: Stages, seed: int) -> TrainingSpec:
@@ -121,7 +133,7 @@ def proposal_source(stages: Stages, split: str) -> Callable[[Batch], Proposals |
         return lambda batch: None
     if config.rpn == "jitter":
         settings, least = config.jitter, config.model.rois_per_image
-        return lambda batch: _moved(jittered(batch, settings.share, settings.copies, least), device)
+        return lambda batch: _on_device(jittered(batch, settings.share, settings.copies, least), device)
     return partial(proposals_of, stages.proposals(split), device=device)
 
 
@@ -133,9 +145,9 @@ def proposals_of(cached: Proposals, batch: Batch, device: torch.device) -> Propo
     boxes, scores = cached.boxes[batch.indices], cached.scores[batch.indices]
     mirrored = flip_boxes(boxes, batch.sizes[:, 1:].to(boxes.dtype))
     boxes = torch.where(batch.flipped[:, None, None], mirrored, boxes)
-    return _moved(Proposals(boxes, scores), device)
+    return _on_device(Proposals(boxes, scores), device)
 
 
-def _moved(proposals: Proposals, device: torch.device) -> Proposals:
-    """The same in the memory of `device`."""
+def _on_device(proposals: Proposals, device: torch.device) -> Proposals:
+    """The same proposals in the memory of `device`."""
     return Proposals(to_device(proposals.boxes, device), to_device(proposals.scores, device))

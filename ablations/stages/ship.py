@@ -6,7 +6,6 @@ An interrupted pretraining continues where it stopped. The files hold float16, w
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from typing import Any
@@ -22,7 +21,8 @@ from ablations.records.code_version import code_version
 from ablations.records.provenance import git_state
 from ablations.records.run_log import RunLog
 from ablations.stages.make import make_backbone
-from ablations.stages.store import Stages, stages_of
+from ablations.stages.store import CODE, Stages, stages_of
+from data import digests
 from data.terminal import run_command
 from models.config import SHIPPED
 
@@ -53,14 +53,14 @@ def write(stages: Stages) -> None:
     """Rounds the backbones to float16 and describes them in backbones.json."""
     config = stages.config
     SHIPPED.mkdir(exist_ok=True)
-    digests = {}
+    sha256 = {}
     for stride in config.model.strides:
         state = load_file(stages.backbone_folder / f"{stride}.safetensors")
         path = SHIPPED / f"{stride}.safetensors"
         save_file({name: value.half() for name, value in state.items()}, path)
-        digests[str(stride)] = hashlib.sha256(path.read_bytes()).hexdigest()
-    record = describe(config, (stages.backbone_folder / "code.txt").read_text(encoding="utf-8").strip())
-    text = json.dumps(record | {"sha256": digests}, indent=1)
+        sha256[str(stride)] = digests.of_file(path)
+    record = describe(config, (stages.backbone_folder / CODE).read_text(encoding="utf-8").strip())
+    text = json.dumps(record | {"sha256": sha256}, indent=1)
     (SHIPPED / "backbones.json").write_text(f"{text}\n", encoding="utf-8")
 
 

@@ -23,6 +23,7 @@ from ablations.errors import TrainingError
 from ablations.records.code_version import code_version
 from ablations.records.run_log import RunLog
 from ablations.records.storage import clear_temporaries
+from ablations.training.checkpoint import CHECKPOINT
 from ablations.training.device import choose_device
 from data import digests
 from data.build import build
@@ -42,7 +43,6 @@ RPN_FIELDS = (
 )  # fmt: skip
 """Settings of the model that its proposals depend on; not every model has all of them."""
 
-CHECKPOINT = "checkpoint.safetensors"
 CODE = "code.txt"
 """The file, in a stage's folder, with the version of the code that made it."""
 
@@ -58,7 +58,7 @@ class Stages:
         return _dataset(self.config.data, split, self.root / "data")
 
     def samples(self, split: str) -> InstanceSet:
-        """The same images as a network meets them: they are not read where it takes maps that are kept."""
+        """The same images as the network gets them; pixels are not read where cached maps are used."""
         dataset = self.dataset(split)
         return dataset.without_images() if self.caches_features else dataset
 
@@ -197,7 +197,7 @@ def make_once(stages: Stages, folder: Path, files: list[str], make: Callable[[Pa
         problem = stage_damage(stages, folder, files) if folder.exists() else ""
         return folder.exists() and not problem
 
-    def make_signed(partial: Path) -> None:
+    def make_with_digests(partial: Path) -> None:
         if problem:
             log.write(f"{folder}: {problem}; it is rebuilt, and the old one is kept in {folder.parent}/replaced", True)
         make(partial)
@@ -206,7 +206,7 @@ def make_once(stages: Stages, folder: Path, files: list[str], make: Callable[[Pa
         (partial / CODE).write_text(f"{code_version()}\n", encoding="utf-8")
         digests.write(partial)
 
-    complete(folder, make_signed, usable)
+    complete(folder, make_with_digests, usable)
 
 
 def stage_damage(stages: Stages, folder: Path, files: list[str]) -> str:

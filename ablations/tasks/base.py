@@ -4,10 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ablations.records.schema import Metrics
 from ablations.training.loop import TrainingSpec
-
-Metrics = dict[str, dict[str, float | None]]
-"""kind -> name -> value in points, as in `RunRecord.metrics`."""
 
 
 @dataclass(frozen=True)

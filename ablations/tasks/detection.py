@@ -1,6 +1,7 @@
 """The task "detection": train a detector, and evaluate its boxes and masks."""
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,24 @@ from ablations.config.study import Run
 from ablations.evaluation.coco import average_precision, coco_results
 from ablations.evaluation.overlap import overlap_metrics
 from ablations.evaluation.true_boxes import true_box_masks
-from ablations.records.schema import TRUE_BOXES, WEIGHTS
+from ablations.records.schema import TRUE_BOXES, WEIGHTS, Metrics
 from ablations.records.storage import result_file, write_atomically
 from ablations.stages.features import network_inputs
 from ablations.stages.proposals import proposal_source
 from ablations.stages.store import Stages, stages_of
-from ablations.tasks.base import Metrics, Task
+from ablations.tasks.base import Task
 from ablations.training import distributed
 from ablations.training.batches import MicroBatches
 from ablations.training.device import compile_parts
 from ablations.training.loop import TrainingSpec
 from ablations.training.stopping import check_stop
-from data.dataset import to_device
+from data.dataset import Batch, to_device
 from data.loaders import eval_batches
 from models.backbone import load_pretrained, pretrained_parts
 from models.build import build_detector, serving_backends
 from models.detector import Detector
 from models.initialise import initialise
-from models.structures import GroundTruth
+from models.structures import GroundTruth, Proposals
 
 
 def detection_task(stages: Stages) -> Task:
@@ -98,11 +99,24 @@ def detect(model: Detector, stages: Stages) -> list[dict[str, Any]]:
 def detections_by_batch(model: Detector, stages: Stages) -> list[list[dict[str, Any]]]:
     """COCO results for this process's share of the batches of evaluated images, batch by batch."""
     propose, inputs = proposal_source(stages, stages.split), network_inputs(stages, stages.split)
-    results = []
     samples = stages.samples(stages.split)
-    for batch in eval_batches(samples, rank=distributed.rank(), world_size=distributed.world_size()):
+    batches = eval_batches(samples, rank=distributed.rank(), world_size=distributed.world_size())
+    results = []
+    for batch_results in results_of(model, batches, propose, inputs):
         if distributed.world_size() == 1:
             check_stop()
-        proposals, batch = propose(batch), inputs(batch)
-        results.append(list(coco_results(model(batch.images, batch.sizes, proposals=proposals), batch)))
+        results.append(batch_results)
     return results
+
+
+def results_of(
+    model: Detector,
+    batches: Iterable[Batch],
+    propose: Callable[[Batch], Proposals | None],
+    inputs: Callable[[Batch], Batch],
+) -> Iterator[list[dict[str, Any]]]:
+    """COCO results batch by batch. propose and inputs take a batch as it was loaded; see `proposal_source` and
+    `network_inputs`."""
+    for batch in batches:
+        proposals, batch = propose(batch), inputs(batch)
+        yield list(coco_results(model(batch.images, batch.sizes, proposals=proposals), batch))

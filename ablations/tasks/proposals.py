@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ablations.evaluation.coco import coco_results
 from ablations.evaluation.recall import recall
+from ablations.records.schema import Metrics
 from ablations.records.storage import write_atomically
 from ablations.stages.features import network_inputs
 from ablations.stages.proposals import ProposalNetwork, proposal_network, proposal_training, propose_all
 from ablations.stages.store import Stages
-from ablations.tasks.base import Metrics, Task
+from ablations.tasks.base import Task
 from ablations.training.batches import uniform
 from data.dataset import InstanceSet
 from data.loaders import eval_batches

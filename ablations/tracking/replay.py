@@ -42,8 +42,8 @@ def offline_note(runs: Sequence[Run]) -> str:
     if not count:
         return ""
     study = shlex.quote(str(folders[0].parents[1]))
-    places = [f"{study}/{depth}wandb/offline-run-*" for depth in ("*/*/", "") if kept[folders[0].parents[1]] or depth]
-    return f"W&B: {count} runs are kept offline; to send them: wandb sync {' '.join(places)}\n"
+    patterns = [f"{study}/{depth}wandb/offline-run-*" for depth in ("*/*/", "") if kept[folders[0].parents[1]] or depth]
+    return f"W&B: {count} runs are kept offline; to send them: wandb sync {' '.join(patterns)}\n"
 
 
 def _unsent(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""Validation images with a run's masks on them, for trackers and single runs. Letters: H, W sides of an image."""
+"""Evaluated images with a run's masks on them, for trackers and single runs. Letters: H, W sides of an image."""
 
 import colorsys
 import dataclasses

@@ -17,11 +17,9 @@ import yaml
 
 from ablations.config.schema import Config, LoggerConfig
 from ablations.config.study import Run
-from ablations.records.schema import flatten
+from ablations.records.schema import Metrics, flatten
 from ablations.tracking.sample_masks import SampleImage, paint, renumbered, samples_of
 from data import digests
-
-Metrics = dict[str, dict[str, float | None]]
 
 PLAIN = (bool, int, float, str)
 """What TensorBoard takes as a value of a hyperparameter."""

@@ -23,6 +23,8 @@ from ablations.errors import TrainingError
 from ablations.records.run_log import RunLog
 from ablations.records.storage import write_atomically
 
+CHECKPOINT = "checkpoint.safetensors"
+
 SHARE = 0.01
 """Checkpoints take at most about this share of the time: where writing one is slow, they are less frequent."""
 

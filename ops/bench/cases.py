@@ -1,6 +1,6 @@
 """What the operator benchmark measures: shapes, boxes, and the implementations that are compared.
 
-Letters: B images, R RoIs an image, C channels, P pooled side.
+Letters: B images, R RoIs per image, C channels, P pooled side.
 """
 
 import os
@@ -17,7 +17,7 @@ from ..roi_align import roi_align
 from ..roi_pool import roi_pool
 from ..validate import check_boxes
 
-SAMPLING = 2  # samples a bin along each axis, the paper's four points
+SAMPLING = 2  # samples per bin along each axis, the paper's four points
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def cases(gpu: bool) -> list[Case]:
 
 
 def make_boxes(case: Case, kind: str, device: torch.device) -> Tensor:
-    """[B, R, 4] inside the image. "proposals" crowd around eight objects an image, "uniform" ones lie anywhere."""
+    """[B, R, 4] inside the image. "proposals" crowd around eight objects per image, "uniform" ones lie anywhere."""
     generator = torch.Generator().manual_seed(0)
     shape = (case.num_images, case.rois_per_image, 2)
     limits = torch.tensor([case.sides[1], case.sides[0]], dtype=torch.float32)
@@ -157,7 +157,7 @@ def contenders(case: Case, device: torch.device) -> list[Contender]:
             listed.append(Contender("torchvision, deterministic", False, _deterministic(_torchvision(case))))
             listed.append(Contender("ours, without Triton", True, _ours(case, backend="pytorch")))
         if case.operator != "roi_pool":
-            listed.append(Contender("one thread an output, one launch", True, _peer(case)))
+            listed.append(Contender("one thread per output, one launch", True, _peer(case)))
     return listed
 
 

@@ -1,6 +1,6 @@
 """RoIAlign over a feature pyramid as good CUDA code of the field does it: the benchmark's yardstick on a GPU.
 
-One thread an output element, channels last, four levels in one launch, a box's level chosen in the kernel, as in the
+One thread per output element, channels last, four levels in one launch, a box's level chosen in the kernel, as in the
 MLPerf entries for Mask R-CNN. Every element computes its positions for itself and loads one number at a time, and
 nothing is kept from one row to the next: what `triton_kernels/bilinear.py` gains over this is what its design gains.
 float32 or half precision maps, boxes [K, 4] float32 in pixels, a fixed number of samples, at most four levels.

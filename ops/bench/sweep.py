@@ -57,7 +57,7 @@ def measure(case: Case, name: str, setting: dict[str, int], device: torch.device
 
 
 def choose(rows: list[dict]) -> dict[str, int]:
-    """Of rows with `setting`, `forward` and `backward` of several cases, the setting that is best over all."""
+    """The setting that is best over all cases, among rows with `setting`, `forward` and `backward`."""
     totals: dict[str, float] = {}
     for case in {row["case"] for row in rows}:
         case_rows = [row for row in rows if row["case"] == case]

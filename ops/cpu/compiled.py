@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import _get_current_dispatch_mode
+from torch import Tensor
+
+from ..validate import recorded
 
 SOURCE = Path(__file__).with_suffix(".c")
 FLAGS = ("-O3", "-shared", "-fPIC")
@@ -34,7 +35,7 @@ DTYPES = {
 """What tells the compiler the dtype of maps; sums are taken in REAL."""
 
 MAX_BIN_CELLS = 1 << 16
-"""Of RoIPool: the kernels note in 16 bits which cell of a bin holds its maximum."""
+"""The most cells of a RoIPool bin: the kernels note in 16 bits which cell of a bin holds its maximum."""
 
 
 @functools.cache
@@ -102,9 +103,7 @@ def readable(feature: Tensor) -> bool:
 
     That is a compiler, a tracer or a dispatch mode. Kernels find the map's numbers, as they are, at its address.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or _get_current_dispatch_mode() is not None:
-        return False
-    return type(feature) in (Tensor, nn.Parameter) and feature.device.type == "cpu" and not feature.is_neg()
+    return not recorded(feature) and feature.device.type == "cpu" and not feature.is_neg()
 
 
 class Size(ctypes.Structure):

@@ -1,6 +1,6 @@
 /* Weighted sums of cells, for `compiled_sum.py`; names as in `compiled.c`, which includes this file. */
 
-/* `sampling.axis_samples` and `sampling.mean_pairs` for S samples a bin: on one axis, the cells beside each bin's
+/* `sampling.axis_samples` and `sampling.mean_pairs` for S samples per bin: on one axis, the cells beside each bin's
    samples and their weights in its mean, both [K, P, N]; returns N, at most 2 S, for which there is room. low and high
    [K] are the ends of RoIs in cells of an axis of length [K]; total [2 S] is room to add in. */
 

@@ -1,6 +1,6 @@
 """RoIAlign's samples and weighted sums of cells of the backend `compiled`, by C kernels.
 
-They are what `sampling.py` and `pytorch_sum.py` compute: the samples to the bit, the sums but for rounding.
+They are what `sampling.py` and `pytorch_sum.py` compute: the samples to the bit, the sums except for rounding.
 
 Letters: B images, K RoIs, C channels, L levels, H and W sides of a map, P and Q pooled height and width, S samples of a
 bin on one axis, M and N pairs of a bin on the vertical and the horizontal axis.

@@ -159,7 +159,7 @@ def redundancy():
 
 
 def reads(size: float, num_bins: int) -> tuple[int, int, int]:
-    """Reads of a square RoI somewhere inside a map, with 2 x 2 samples a bin."""
+    """Reads of a square RoI somewhere inside a map, with 2 x 2 samples per bin."""
     start = 10.3
     positions = [p for bin_ in geometry.sample_positions(start, max(size, 1.0), num_bins, 2) for p in bin_]
     naive = 4 * len(positions) ** 2

@@ -5,9 +5,9 @@ keeps the number of the sample that won, and the backward kernels, which serve b
 share of the gradient where a mean's samples are taken together (MAX).
 
 A program serves one RoI and a block of channels; its tile is a row of Q bins by that block, so that loads run along
-channels, 16 bytes a thread. Rows of the map, once interpolated along x, are kept while successive samples fall between
-the same two: on small bins that is most of the work saved. The deterministic backward kernel turns the loops around: a
-program owns a tile of the map's cells, walks over the RoIs of its image in order and writes every cell once.
+channels, 16 bytes per thread. Rows of the map, once interpolated along x, are kept while successive samples fall
+between the same two: on small bins that is most of the work saved. The deterministic backward kernel turns the loops
+around: a program owns a tile of the map's cells, walks over the RoIs of its image in order and writes every cell once.
 Letters: K RoIs, C channels, H and W sides of a map, P and Q pooled height and width.
 """
 

@@ -33,7 +33,7 @@ def select(level, v0, v1, v2, v3, LEVELS: tl.constexpr):
 
 @triton.jit
 def interval(low, high, P: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr):
-    """One axis of a box in cells: start, bin size, samples a bin (see geometry.align_interval, num_samples)."""
+    """One axis of a box in cells: start, bin size, samples per bin (see geometry.align_interval, num_samples)."""
     size = high - low
     start = low
     if ALIGNED:

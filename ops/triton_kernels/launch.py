@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..autograd import differentiable_once
 from ..validate import PoolSpec
+from . import MAX_LEVELS
 from .bilinear import (
     bilinear_backward_atomic,
     bilinear_backward_gather,
@@ -19,8 +20,9 @@ from .bilinear import (
 )
 from .pool import pool_backward_atomic, pool_backward_gather, pool_forward
 
-MAX_LEVELS = 4
-TILE_ELEMENTS = 2048  # of a row of bins by a block of channels: four warps load float32 in four times 16 bytes a thread
+TILE_ELEMENTS = (
+    2048  # of a row of bins by a block of channels: four warps load float32 in four times 16 bytes per thread
+)
 WINNERS_ELEMENTS = 1024  # where the winners are held beside the gradient
 TILE = 4  # the deterministic backward's tiles are 4 x 4 cells ...
 BILINEAR_CHANNELS, POOL_CHANNELS = 64, 128  # ... by this many channels

@@ -100,7 +100,7 @@ def _parts(study: StudyResults, content: dict[str, Any]) -> Marked:
 
 
 def flops(content: dict[str, Any], variant: dict[str, Any]) -> float:
-    """Of one image, with as many masks as the variant computes."""
+    """The floating point operations of one image, with as many masks as the variant computes."""
     counts = content["flops"][variant["arm"]]
     return counts["without_masks"] + variant["masks_per_image"] * counts.get("per_mask", 0)
 

@@ -41,7 +41,7 @@ class Curve:
 
 def curves_of(analysis: Analysis) -> list[Curve]:
     """A curve for each stride at which the study compares RoIAlign with RoIPool and has masks on true boxes."""
-    study, found = analysis.study, []
+    study, curves = analysis.study, []
     ranges = {metric: middle for metric in study.metrics() if (middle := middle_of(metric)) is not None}
     for weights in analysis.differences:
         plus, minus = (study.record.arms[arm].factors for arm in arms_of(weights))
@@ -52,8 +52,8 @@ def curves_of(analysis: Analysis) -> list[Curve]:
         gains = {middle: effect for middle, effect in sorted(estimates.items()) if effect.mean is not None}
         weak = frozenset(ranges[metric] for metric in ranges if is_weak(study, arms_of(weights), metric))
         if gains and isinstance(stride, int):
-            found.append(Curve(stride, weights, gains, weak))
-    return found
+            curves.append(Curve(stride, weights, gains, weak))
+    return curves
 
 
 def is_weak(study: StudyResults, arms: Sequence[str], metric: str) -> bool:
@@ -73,7 +73,7 @@ def middle_of(metric: str) -> float | None:
     return ends["below"] / math.sqrt(2) if "below" in ends else ends["above"] * math.sqrt(2)
 
 
-def by_cells(analysis: Analysis, figures: Figures, name: str = "by_cells") -> bool:
+def by_cells(analysis: Analysis, figures: Figures) -> bool:
     """Two panels, with the object's side in cells and in pixels. Returns whether there was anything to draw."""
     curves = curves_of(analysis)
     if not curves:
@@ -97,7 +97,7 @@ def by_cells(analysis: Analysis, figures: Figures, name: str = "by_cells") -> bo
     if any(curve.weak for curve in curves):
         handles.append(Line2D([], [], color=MUTED, label=WEAK, marker="o", linestyle="none", **HOLLOW))
     drawn.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    figures.save(drawn, name)
+    figures.save(drawn, "by_cells")
     return True
 
 

@@ -39,7 +39,7 @@ class Candidate:
     matched: dict[str, Shown]
 
 
-def closeups(analysis: Analysis, scenes: Sequence[SampleScene], figures: Figures, name: str = "closeups") -> int | None:
+def closeups(analysis: Analysis, scenes: Sequence[SampleScene], figures: Figures) -> int | None:
     """A row for each chosen object, a column for each arm that predicts masks.
 
     Returns how many objects there were to choose from; None when no object was found by all arms.
@@ -78,12 +78,12 @@ def closeups(analysis: Analysis, scenes: Sequence[SampleScene], figures: Figures
         for axes, arm in zip(row, arms, strict=False):
             shown = candidate.matched[arm]
             _paint(axes, pixels[window], candidate.truth[window], shown.mask[window])
-            place = {"xycoords": "axes fraction", "ha": "center", "va": "top"}
-            axes.annotate(f"IoU {shown.iou:.2f}", (0.5, -0.02), fontsize=9, **place)
+            style = {"xycoords": "axes fraction", "ha": "center", "va": "top"}
+            axes.annotate(f"IoU {shown.iou:.2f}", (0.5, -0.02), fontsize=9, **style)
     for row in rows if lines > 1 else rows[:1]:
         for axes, arm in zip(row, arms, strict=False):
             axes.set_title(titles[arm], loc="center", fontsize=9)
-    figures.save(drawn, name, vector=False)
+    figures.save(drawn, "closeups", vector=False)
     return len(candidates)
 
 
@@ -119,8 +119,8 @@ def square_around(masks: Sequence[np.ndarray]) -> tuple[slice, slice]:
     rows, columns = np.nonzero(np.any(masks, axis=0))
     side = max(np.ptp(rows), np.ptp(columns)) + 1 + 2 * MARGIN
     slices = []
-    for places, length in ((rows, masks[0].shape[0]), (columns, masks[0].shape[1])):
-        start = int(np.clip((places.min() + places.max() + 1 - side) // 2, 0, max(0, length - side)))
+    for coordinates, length in ((rows, masks[0].shape[0]), (columns, masks[0].shape[1])):
+        start = int(np.clip((coordinates.min() + coordinates.max() + 1 - side) // 2, 0, max(0, length - side)))
         slices.append(slice(start, min(start + int(side), length)))
     return slices[0], slices[1]
 

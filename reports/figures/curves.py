@@ -13,7 +13,7 @@ PANELS_IN_A_ROW = 3
 NO_LOSSES = {"step", "lr", "seconds", "time"}  # what else a line of the log holds
 
 
-def curves(study: StudyResults, figures: Figures, name: str = "curves") -> bool:
+def curves(study: StudyResults, figures: Figures) -> bool:
     """Every logged loss: a thin line for each seed, a thick one for the mean over an arm's seeds."""
     logged = {(arm, seed): study.curves(arm, seed) for arm, seed in study.runs}
     losses = list(
@@ -35,16 +35,16 @@ def curves(study: StudyResults, figures: Figures, name: str = "curves") -> bool:
         if index >= len(losses):
             axes.set_axis_off()
             continue
-        for place, (arm, style) in enumerate(styles.items()):
+        for number, (arm, style) in enumerate(styles.items(), start=1):
             runs = [lines for key, lines in logged.items() if key[0] == arm]
-            _curve(axes, runs, losses[index], style, (place + 1) / (len(styles) + 1))
+            _curve(axes, runs, losses[index], style, number / (len(styles) + 1))
         axes.set_title(losses[index].removeprefix("loss_").replace("_", " ") + " loss")
         axes.set_xlabel("step")
         axes.set_ylim(bottom=0)
         axes.grid(axis="y")
     handles = [Line2D([], [], label=study.label(arm), **_line(style)) for arm, style in styles.items()]
     drawn.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)))
-    figures.save(drawn, name)
+    figures.save(drawn, "curves")
     return True
 
 

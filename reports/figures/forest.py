@@ -137,7 +137,7 @@ def estimate_text(effect: Estimate) -> str:
 
 
 def styles_of(analysis: Analysis) -> list[dict[str, Any]]:
-    """Of each difference: a grey, and a marker that tells its stride where the study has several.
+    """The style of each difference: a grey, and a marker that tells its stride where the study has several.
 
     Where greys come round again, marks are hollow and lines broken: no two differences look the same.
     """

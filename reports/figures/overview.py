@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from reports.figures.style import ALIGN, CLAIMED, INK, MUTED, PAPER_MARK, RULE, WRONG, Figures, despine, figure, wrap
 from reports.stats.paired import LEVEL, Verdict
-from reports.text.labels import signed, tick
+from reports.text.labels import signed, tick, unit_of
 from reports.text.wording import MARKS, beside_paper
 
 LEFT, MIDDLE, RIGHT = 3.3, 3.6, 3.4  # inches of the labels, the charts, and the numbers with the verdicts
@@ -39,24 +39,8 @@ class Row:
     aside: bool = False
 
 
-def unit_of(metric: str) -> str:
-    """What a metric is measured in: measurements of one unit share an axis."""
-    kind, _, name = metric.partition(".")
-    if kind == "recall":
-        return "points of recall"
-    if kind == "inference_cost":
-        return "% of the cost without masks"
-    if kind in ("overlap", "neighbours") and name.startswith("leakage"):
-        return "% of a mask's area"
-    if name == "seams":
-        return "% of a mask's edge"
-    if name.lower().startswith("iou"):
-        return "points of IoU"
-    return "points of AP"
-
-
-def overview(rows: Sequence[Row], figures: Figures, name: str = "overview") -> bool:
-    """A panel for each unit, in each the claims by slide. Returns whether there was anything to draw."""
+def overview(rows: Sequence[Row], figures: Figures) -> bool:
+    """A panel for each unit, in it the claims by slide. Returns whether there was anything to draw."""
     units: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: row.slide):
         if row.verdict.estimate.mean is not None:
@@ -77,7 +61,7 @@ def overview(rows: Sequence[Row], figures: Figures, name: str = "overview") -> b
         axes.set_xlabel(f"difference ({unit})")
         top -= height + GAP
     _legend(drawn, total)
-    figures.save(drawn, name)
+    figures.save(drawn, "overview")
     return True
 
 

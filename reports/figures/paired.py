@@ -73,7 +73,7 @@ class Panel:
 
     @property
     def margin(self) -> float | None:
-        """Of an equivalence that the study claims."""
+        """The margin of an equivalence that the study claims."""
         hypothesis = self.verdict.hypothesis if self.verdict else None
         return hypothesis.margin if hypothesis and hypothesis.direction == "equal" else None
 

@@ -52,9 +52,9 @@ def draw(study: StudyResults, content: dict[str, Any], figures: Figures, name: s
     )
     for axes_row, (ranks, pair) in zip(grid, rows, strict=True):
         _draw_pair(axes_row, pair, arms, folder / f"{pair['image_id']}.png")
-        place = {"xycoords": "axes fraction", "ha": "right", "va": "center", "ma": "center", "rotation": 90}
+        style = {"xycoords": "axes fraction", "ha": "right", "va": "center", "ma": "center", "rotation": 90}
         title = wrap("\n".join(ranks), 0.95 * COLUMN)
-        axes_row[0].annotate(title, (-0.04, 0.5), fontsize=9, **place)
+        axes_row[0].annotate(title, (-0.04, 0.5), fontsize=9, **style)
     for axes, title in zip(grid[0], ["ground truth", *map(study.label, arms)], strict=True):
         axes.set_title(title, loc="center", fontsize=9)
     figures.save(drawn, name, vector=False)

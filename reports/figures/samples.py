@@ -62,22 +62,22 @@ def samples(
         cells = grid[lines * row : lines * (row + 1)]
         notes = len(scene.masks) <= MOST_NOTES
         paint(cells[0][0], scene.pixels(), truth_of(scene), COLUMN, notes)
-        places = [axes for line in cells for axes in line[1:]]
-        for axes, arm in zip(places, arms, strict=False):
-            _paint_found(axes, scene, (arm, seed), notes, "no mask fits" if study.boxes_are_given else "missed")
-        for axes in [*(line[0] for line in cells[1:]), *places[len(arms) :]]:
+        arm_axes = [axes for line in cells for axes in line[1:]]
+        for axes, arm in zip(arm_axes, arms, strict=False):
+            _paint_detections(axes, scene, (arm, seed), notes, "no mask fits" if study.boxes_are_given else "missed")
+        for axes in [*(line[0] for line in cells[1:]), *arm_axes[len(arms) :]]:
             axes.axis("off")
         if row == 0 or lines > 1:
             _title(cells[0][0], "ground truth")
-            for axes, arm in zip(places, arms, strict=False):
+            for axes, arm in zip(arm_axes, arms, strict=False):
                 _title(axes, study.label(arm))
     figures.save(drawn, name, vector=False)
     return Samples(seed, any(len(scene.masks) > MOST_NOTES for scene in shown))
 
 
-def _paint_found(axes: Axes, scene: SampleScene, run: tuple[str, int], notes: bool, missed: str) -> None:
+def _paint_detections(axes: Axes, scene: SampleScene, run: tuple[str, int], notes: bool, missed: str) -> None:
     """run: the arm and seed whose detections are drawn. missed: what an object without one is called."""
-    paint(axes, scene.pixels(), found_of(scene, scene.matched[run], missed), COLUMN, notes)
+    paint(axes, scene.pixels(), detections_of(scene, scene.matched[run], missed), COLUMN, notes)
     others = scene.others[run]
     if others:
         axes.annotate(
@@ -107,10 +107,10 @@ def truth_of(scene: SampleScene) -> list[Instance]:
     ]
 
 
-def found_of(scene: SampleScene, found: Sequence[Shown | None], missed: str = "missed") -> list[Instance]:
+def detections_of(scene: SampleScene, matched: Sequence[Shown | None], missed: str = "missed") -> list[Instance]:
     """The best detection of every object with its IoU; where there is none, the object's own outline, dashed."""
     instances = []
-    for index, (shown, mask) in enumerate(zip(found, scene.masks, strict=True)):
+    for index, (shown, mask) in enumerate(zip(matched, scene.masks, strict=True)):
         colour = OBJECT_COLOURS[index % len(OBJECT_COLOURS)]
         if shown is None:
             instances.append(Instance(mask, "#FFFFFF", missed, dashed=True))

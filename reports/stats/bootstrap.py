@@ -124,9 +124,9 @@ def _precision(
     return np.einsum("rp,rp->r", steps, best) / len(RECALLS)
 
 
-def draw_images(num_images: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+def draw_images(num_images: int, resamples: int = RESAMPLES) -> np.ndarray:
     """[R, I]: how often each image is drawn in each resample of as many images as there are."""
-    return np.random.default_rng(seed).multinomial(num_images, np.full(num_images, 1 / num_images), size=resamples)
+    return np.random.default_rng(0).multinomial(num_images, np.full(num_images, 1 / num_images), size=resamples)
 
 
 class ImageBootstrap:
@@ -274,7 +274,7 @@ class ImageBootstrap:
         return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in keys}
 
     def _true_boxes(self, arm: str, seed: int) -> dict[str, np.ndarray]:
-        """Of the metrics asked for, those that are means over objects of the run's masks on true boxes."""
+        """Those of the metrics asked for that are means over objects of the run's masks on true boxes."""
         names = [metric.partition(".")[2] for metric in self.metrics if metric.startswith("true_boxes.")]
         objects = self.study.true_boxes(arm, seed) if self.num_images and names else None
         if objects is None:

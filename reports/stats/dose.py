@@ -30,7 +30,7 @@ class Dose:
     share:    the displacement in per cent of the object's side, averaged likewise.
     lost:     the metric of the arm without rounding minus the arm's own, over seeds.
     study:    the name of the arm's study where it is not the one that is reported, else "".
-    same_net: whether the network is, but for the operator, that of the study that is reported.
+    same_net: whether the network is, except for the operator, that of the study that is reported.
     metric:   of the masks.
     """
 
@@ -58,14 +58,14 @@ def doses(study: StudyResults) -> list[Dose]:
     own, metric = _first_runs(study), primary_metric(study)
     if not any(run.config["roi"].get("step") for run in own.values()):
         return []
-    found = _doses_of(study, own, metric)
+    doses = _doses_of(study, own, metric)
     for name in BESIDE:
         try:
             other = read_study(study.folder.parent, name)
         except (RecordError, OSError):
             continue
-        found += _doses_of(other, own, metric, other.name)
-    return sorted(found, key=lambda dose: (dose.stride, dose.pixels))
+        doses += _doses_of(other, own, metric, other.name)
+    return sorted(doses, key=lambda dose: (dose.stride, dose.pixels))
 
 
 def _doses_of(study: StudyResults, reported: dict[str, RunRecord], metric: str, name: str = "") -> list[Dose]:
@@ -81,7 +81,7 @@ def _doses_of(study: StudyResults, reported: dict[str, RunRecord], metric: str, 
         return []
     runs, nets = _first_runs(study), {_backbone(run): run.config["model"] for run in reported.values()}
     unrounded = {_backbone(run): arm for arm, run in runs.items() if _rounds(run) is False}
-    found = []
+    doses = []
     for arm, run in runs.items():
         backbone, roi = _backbone(run), run.config["roi"]
         if not _rounds(run) or backbone not in nets or backbone not in unrounded:
@@ -89,7 +89,7 @@ def _doses_of(study: StudyResults, reported: dict[str, RunRecord], metric: str, 
         op, stride = roi["op"], run.config["stride"]
         step = stride if op == "warp" else roi.get("step", 0)
         moved = displacements(boxes, extents, bins_of(study), stride, op, step)
-        found.append(
+        doses.append(
             Dose(
                 op,
                 step,
@@ -102,7 +102,7 @@ def _doses_of(study: StudyResults, reported: dict[str, RunRecord], metric: str, 
                 metric=metric,
             )
         )
-    return [dose for dose in found if dose.lost.mean is not None]
+    return [dose for dose in doses if dose.lost.mean is not None]
 
 
 def _first_runs(study: StudyResults) -> dict[str, RunRecord]:

@@ -2,7 +2,7 @@
 
 pycocotools matches in Python, a threshold at a time and for every class of every image. Here images and thresholds are
 axes of an array, and the loop is over the ranks of an image's detections. The rule is the same (tests compare the two):
-by falling score, a detection takes the free object of its class with the greatest overlap that reaches the threshold,
+by descending score, a detection takes the free object of its class with the greatest IoU that reaches the threshold,
 and objects that are ignored (crowds, and where asked those of other bins) only where no other one is left.
 
 Letters: I images, T IoU thresholds, D detections and G objects of an image, N detections of a run or of one class.
@@ -26,7 +26,7 @@ CHUNK = 256  # images at a time: bounds the memory
 
 @dataclass(frozen=True)
 class ClassMatches:
-    """One class of one run. Detections by falling score: image [N]; hit, ignored: [T, N]; objects: [I]."""
+    """One class of one run. Detections by descending score: image [N]; hit, ignored: [T, N]; objects: [I]."""
 
     image: np.ndarray
     hit: np.ndarray
@@ -46,7 +46,7 @@ class Objects:
 
 @dataclass(frozen=True)
 class Ranked:
-    """The detections of one image by falling score. category, score: [D]; outside [D]: ignored unless they match."""
+    """The detections of one image by descending score. category, score: [D]; outside [D]: ignored unless they match."""
 
     results: list[dict[str, Any]]
     category: np.ndarray
@@ -90,17 +90,17 @@ class Truth:
         for start in range(0, len(ranked), CHUNK):
             chunk = slice(start, start + CHUNK)
             triples = zip(self.image_ids[chunk], ranked[chunk], objects[chunk], strict=True)
-            ious = [self._ious(image_id, found, truth, needed[0]) for image_id, found, truth in triples]
+            ious = [self._ious(image_id, detections, truth, needed[0]) for image_id, detections, truth in triples]
             matched = _assign(ious, objects[chunk])
-            for image_matches, found, truth in zip(matched, ranked[chunk], objects[chunk], strict=True):
-                image_matches = image_matches[:, : len(found.results)]
+            for image_matches, detections, truth in zip(matched, ranked[chunk], objects[chunk], strict=True):
+                image_matches = image_matches[:, : len(detections.results)]
                 hit = image_matches >= 0
                 hits.append(hit)
-                ignored.append(np.where(hit, np.append(truth.ignore, False)[image_matches], found.outside))
+                ignored.append(np.where(hit, np.append(truth.ignore, False)[image_matches], detections.outside))
         return self._by_class(ranked, objects, hits, ignored)
 
     def objects(self, kind: str) -> dict[int, Objects]:
-        """Of every image; what is ignored depends on `kind`."""
+        """The objects of every image; what is ignored depends on `kind`."""
         if kind not in self._objects:
             self._objects[kind] = {image_id: self._objects_of(image_id, kind) for image_id in self.image_ids}
         return self._objects[kind]
@@ -153,13 +153,13 @@ class Truth:
     def _by_class(
         self, ranked: list[Ranked], objects: list[Objects], hits: list[np.ndarray], ignored: list[np.ndarray]
     ) -> list[ClassMatches]:
-        """What was found of each image, as arrays over all images, class by class."""
+        """The matches of each image, as arrays over all images, class by class."""
         if not ranked:
             none = np.zeros((len(IOUS), 0), dtype=bool)
             return [ClassMatches(np.zeros(0, dtype=int), none, none, np.zeros(0, dtype=int)) for _ in self.categories]
-        image = np.repeat(np.arange(len(ranked)), [len(found.results) for found in ranked])
-        order = np.argsort(-np.concatenate([found.score for found in ranked]), kind="stable")
-        category = np.concatenate([found.category for found in ranked])[order]
+        image = np.repeat(np.arange(len(ranked)), [len(detections.results) for detections in ranked])
+        order = np.argsort(-np.concatenate([detections.score for detections in ranked]), kind="stable")
+        category = np.concatenate([detections.category for detections in ranked])[order]
         image, hit, skipped = image[order], np.hstack(hits)[:, order], np.hstack(ignored)[:, order]
         belongs = np.repeat(np.arange(len(objects)), [int((~truth.ignore).sum()) for truth in objects])
         classes = np.concatenate([truth.category[~truth.ignore] for truth in objects])
@@ -174,15 +174,15 @@ class Truth:
 def _assign(ious: list[np.ndarray], objects: list[Objects]) -> np.ndarray:
     """[I, T, D]: the object that each detection takes at each threshold, -1 for none.
 
-    ious: [D, G] of each image, detections by falling score, objects with those that are ignored last.
+    ious: [D, G] of each image, detections by descending score, objects with those that are ignored last.
     """
     num_images = len(ious)
-    most, num_objects = (max((overlaps.shape[axis] for overlaps in ious), default=0) for axis in (0, 1))
+    most, num_objects = (max((image_ious.shape[axis] for image_ious in ious), default=0) for axis in (0, 1))
     padded = np.full((num_images, most, num_objects), -1.0)
     ignore, crowd = (np.zeros((num_images, 1, num_objects), dtype=bool) for _ in range(2))
-    for index, (overlaps, truth) in enumerate(zip(ious, objects, strict=True)):
-        padded[index, : overlaps.shape[0], : overlaps.shape[1]] = overlaps
-        ignore[index, 0, : overlaps.shape[1]], crowd[index, 0, : overlaps.shape[1]] = truth.ignore, truth.crowd
+    for index, (image_ious, truth) in enumerate(zip(ious, objects, strict=True)):
+        padded[index, : image_ious.shape[0], : image_ious.shape[1]] = image_ious
+        ignore[index, 0, : image_ious.shape[1]], crowd[index, 0, : image_ious.shape[1]] = truth.ignore, truth.crowd
     matched = np.full((num_images, len(IOUS), most), -1)
     if not num_objects:
         return matched
@@ -193,7 +193,7 @@ def _assign(ious: list[np.ndarray], objects: list[Objects]) -> np.ndarray:
         free = (row >= thresholds) & (~taken | crowd)
         counted = free & ~ignore
         candidates = np.where(counted.any(axis=2, keepdims=True), counted, free)
-        # Of equal overlaps the last one wins, as in pycocotools.
+        # Of equal IoUs the last one wins, as in pycocotools.
         best = num_objects - 1 - np.where(candidates, row, -1.0)[..., ::-1].argmax(axis=2)
         best[~candidates.any(axis=2)] = -1
         matched[:, :, rank] = best

@@ -119,8 +119,8 @@ class Verdict:
 
     @property
     def level(self) -> float:
-        """Of the interval that goes with the test: two one-sided tests at 5 % are an interval of 90 %; the opposite of
-        an equivalence is tested on both sides, as a difference is."""
+        """The level of the interval that goes with the test: two one-sided tests at 5 % are an interval of 90 %; the
+        opposite of an equivalence is tested on both sides, as a difference is."""
         is_equality = self.hypothesis.direction == "equal" and self.kind != "contradicted"
         return 1 - 2 * ALPHA if is_equality else LEVEL
 
@@ -194,13 +194,13 @@ def holm(claims: Sequence[Sequence[float]]) -> list[list[float]]:
     for each difference not tested yet, and one for each equivalence, always, because exactly one of its two is true
     (Shaffer 1986, Modified sequentially rejective multiple test procedures). Without equivalences, it is Holm's method.
     """
-    order = sorted((p, index, place) for index, tests in enumerate(claims) for place, p in enumerate(tests))
+    order = sorted((p, index, test) for index, tests in enumerate(claims) for test, p in enumerate(tests))
     corrected = [[1.0] * len(tests) for tests in claims]
     tested: set[int] = set()
     running = 0.0
-    for p, index, place in order:
+    for p, index, test in order:
         running = max(running, min(1.0, (len(claims) - len(tested)) * p))
-        corrected[index][place] = running
+        corrected[index][test] = running
         if len(claims[index]) == 1:
             tested.add(index)
     return corrected
@@ -281,14 +281,14 @@ def judge(hypotheses: Sequence[tuple[Hypothesis, Estimate]]) -> list[Verdict]:
     """
     tests = [_tests_of(hypothesis, difference) for hypothesis, difference in hypotheses]
     corrected = holm([[1.0] if p_values is None else p_values for p_values in tests])
-    left = sum(len(p_values) > 1 or p_values[0] > ALPHA for p_values in corrected)
+    num_open = sum(len(p_values) > 1 or p_values[0] > ALPHA for p_values in corrected)
     verdicts = []
     for (hypothesis, difference), p_values, adjusted in zip(hypotheses, tests, corrected, strict=True):
         if p_values is None or difference.mean is None:
             verdicts.append(Verdict(hypothesis, "no verdict", difference))
             continue
-        place = int(hypothesis.direction == "equal" and abs(difference.mean) >= (hypothesis.margin or 0.0))
-        verdicts.append(_verdict(hypothesis, difference, p_values[place], adjusted[place], ALPHA / max(1, left)))
+        test = int(hypothesis.direction == "equal" and abs(difference.mean) >= (hypothesis.margin or 0.0))
+        verdicts.append(_verdict(hypothesis, difference, p_values[test], adjusted[test], ALPHA / max(1, num_open)))
     return verdicts
 
 

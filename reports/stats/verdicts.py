@@ -67,9 +67,9 @@ def scales(study: StudyResults, item: Interaction) -> tuple[Scale, ...]:
     kind, _, name = item.metric.partition(".")
     others = [*THRESHOLDS, *SIZES] if name == "AP" else []
     metrics = [f"{kind}.{other}" for other in others]
-    found = [_in_points(study, item, metric) for metric in [item.metric, *metrics]]
-    found.insert(1, _as_ratio(study, item))
-    return tuple(scale for scale in found if scale.between.sd is not None)
+    scales = [_in_points(study, item, metric) for metric in [item.metric, *metrics]]
+    scales.insert(1, _as_ratio(study, item))
+    return tuple(scale for scale in scales if scale.between.sd is not None)
 
 
 def opposed(measured: tuple[Scale, ...]) -> bool:

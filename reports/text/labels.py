@@ -126,6 +126,22 @@ def of_all_sizes(metric: str) -> str:
     return metric.removesuffix(LARGE)
 
 
+def unit_of(metric: str) -> str:
+    """What differences of a metric, or of a difference of two of one kind, are counted in."""
+    kind, _, key = metric.partition(".")
+    if kind == "inference_cost":
+        return "% of the cost without masks"
+    if key.startswith("leakage"):
+        return "% of a mask's area"
+    if key.startswith("seams"):
+        return "% of a mask's edge"
+    if key.startswith("detected"):
+        return "% of the objects"
+    if kind in BOXES or key.startswith("AR"):
+        return "points of recall"
+    return "points of IoU" if key.lower().startswith("iou") or kind == "phase" else "points of AP"
+
+
 def contrast_label(study: StudyResults, weights: Mapping[str, float]) -> str:
     """What is subtracted from what, with what both arms share said once: "RoIAlign − RoIPool, stride 16"."""
     if not is_pair(weights):

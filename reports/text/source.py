@@ -31,7 +31,7 @@ def lines_of(path: str) -> list[str]:
 
 def find_line(path: str, text: str) -> Line:
     """The line of a file that contains a text. Raises ValueError unless it is exactly one."""
-    found = [index for index, line in enumerate(lines_of(path), 1) if text in line]
-    if len(found) != 1:
-        raise ValueError(f"{path}: expected one line with {text!r}, got {len(found)}; correct reports/claims.toml")
-    return Line(path, found[0])
+    numbers = [number for number, line in enumerate(lines_of(path), 1) if text in line]
+    if len(numbers) != 1:
+        raise ValueError(f"{path}: expected one line with {text!r}, got {len(numbers)}; correct reports/claims.toml")
+    return Line(path, numbers[0])

@@ -23,6 +23,7 @@ from reports.text.labels import (
     p_value,
     plural,
     signed,
+    unit_of,
 )
 from reports.text.markup import Marked, escape
 
@@ -56,7 +57,7 @@ def answer(analysis: Analysis) -> Marked:
 def _compared(analysis: Analysis, verdict: Verdict) -> str:
     """The two arms of a claim with what each reaches, the better one first; "" where it compares no two arms."""
     hypothesis, study = verdict.hypothesis, analysis.study
-    if not is_pair(hypothesis.contrast) or unit_of(verdict) != "points" or DIFFERENCE in hypothesis.metric:
+    if not is_pair(hypothesis.contrast) or _unit(verdict) != "points" or DIFFERENCE in hypothesis.metric:
         return ""
     estimate = analysis.estimate(hypothesis.contrast, hypothesis.metric)
     means = {arm: study.mean(arm, hypothesis.metric) for arm in arms_of(hypothesis.contrast)}
@@ -142,11 +143,10 @@ def brief(verdict: Verdict) -> str:
     """What was measured, with its interval: "+18.1 points, 95 % interval +17.2 to +19.0, 5 seeds"."""
     measured = verdict.measured
     if measured.sd == 0:
-        return f"{signed(measured.mean)} {unit_of(verdict)} in every seed"
-    value = f"{signed(measured.mean)} {unit_of(verdict)}"
+        return f"{signed_mean(verdict)} in every seed"
     decides = measured.interval(verdict.level)
     between = f", {100 * verdict.level:.0f} % interval {beside_paper(verdict, *decides)}" if decides else ""
-    return f"{value}{between}, {plural(measured.n, 'seed')}"
+    return f"{signed_mean(verdict)}{between}, {plural(measured.n, 'seed')}"
 
 
 def _measured(verdict: Verdict, noise: ImageNoise | None) -> str:
@@ -155,10 +155,10 @@ def _measured(verdict: Verdict, noise: ImageNoise | None) -> str:
     if measured.mean is None:
         return f"no complete seed{_paper(verdict)}"
     if decides is None:
-        one = f"{signed(measured.mean)} {unit_of(verdict)} from a single complete seed"
+        one = f"{signed_mean(verdict)} from a single complete seed"
         return f"{one}{_images(verdict, noise)}{_paper(verdict)}"
     return (
-        f"**{signed(measured.mean)} {unit_of(verdict)}** ({100 * verdict.level:.0f} % interval "
+        f"**{signed_mean(verdict)}** ({100 * verdict.level:.0f} % interval "
         f"{beside_paper(verdict, *decides)}{_against(verdict)}, n = {plural(measured.n, 'seed')}"
         f"{_images(verdict, noise)}{_paper(verdict)})"
     )
@@ -180,9 +180,15 @@ def _against(verdict: Verdict) -> str:
     return f" against the threshold of {threshold:g} fixed beforehand" if threshold else ""
 
 
-def unit_of(verdict: Verdict) -> str:
-    """What the verdict's values are counted in."""
-    return "%" if verdict.hypothesis.metric.startswith("inference_cost.") else "points"
+def _unit(verdict: Verdict) -> str:
+    """What the verdict's values are counted in: "points", as the claim says of what, or per cent of something."""
+    unit = unit_of(verdict.hypothesis.metric)
+    return "points" if unit.startswith("points") else unit
+
+
+def signed_mean(verdict: Verdict) -> str:
+    """What was measured, with its unit: "+18.1 points", "−4.0 % of a mask's area"."""
+    return f"{signed(verdict.measured.mean)} {_unit(verdict)}"
 
 
 def beside_paper(verdict: Verdict, low: float | None, high: float | None) -> str:
@@ -238,7 +244,7 @@ def _explanation(verdict: Verdict, family: int) -> list[str]:
 
 
 def _equivalence(verdict: Verdict) -> str:
-    margin = f"±{verdict.hypothesis.margin:g} points, the margin fixed beforehand"
+    margin = f"±{verdict.hypothesis.margin:g} {_unit(verdict)}, the margin fixed beforehand"
     relation = {"reproduced": "lies within", "contradicted": "lies outside"}.get(verdict.kind, "reaches across")
     return f"The {100 * verdict.level:.0f} % interval, which decides, {relation} {margin}."
 
@@ -289,7 +295,7 @@ def _resolution(verdict: Verdict) -> list[str]:
     if verdict.detectable and verdict.hypothesis.direction != "equal":
         texts.append(
             f"With {verdict.estimate.n} seeds a true difference shows up in {100 * POWER:.0f} % of the cases if it is "
-            f"at least {verdict.detectable:.1f} {unit_of(verdict)}"
+            f"at least {verdict.detectable:.1f} {_unit(verdict)}"
             f"{' from the threshold' if verdict.hypothesis.threshold else ''}."
         )
     return texts

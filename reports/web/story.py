@@ -20,7 +20,7 @@ from reports.analysis import Analysis
 from reports.figures import claim_pictures
 from reports.figures.style import Figures
 from reports.page import Policy, data_uri
-from reports.text import answers, wording
+from reports.text import answers, transfer, wording
 from reports.text.markup import escape
 from reports.text.source import Line, lines_of
 from reports.web import playground
@@ -55,6 +55,7 @@ def story_page(studies: dict[str, Analysis], gallery: Path, repository: str = ""
         reports=[_report(analysis) for analysis in studies.values()],
         cost=_inline(answers.fill(_contents()["cost"], studies)),
         still=_still(gallery),
+        photographs=_photographs(studies),
         has_claims=(gallery / "claims" / "claims.md").is_file(),
     )
     return page("Mask R-CNN, taken apart", body + data, style, script, kind="story")
@@ -63,6 +64,15 @@ def story_page(studies: dict[str, Analysis], gallery: Path, repository: str = ""
 def slides() -> list[dict[str, Any]]:
     """The slides of story.toml."""
     return _contents()["slide"]
+
+
+def _photographs(studies: dict[str, Analysis]) -> Markup:
+    """What holds on photographs: words, the table, the distance to the floor; "" without such a study."""
+    table = transfer.table(studies)
+    if not table:
+        return Markup("")
+    words, told = to_html(_contents()["photographs"]), to_html(transfer.floors(studies))
+    return Markup('{}<div class="scroll" tabindex="0">{}</div>{}').format(words, to_html(table), told)
 
 
 def _contents() -> dict[str, Any]:

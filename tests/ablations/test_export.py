@@ -10,7 +10,7 @@ from ablations import export
 from ablations.config.loading import from_hydra
 from ablations.config.study import Run
 from ablations.errors import RecordError
-from ablations.execution.reuse import archive_run, finished_record, outdated_reason, reuse_finished_run
+from ablations.execution.reuse import finished_record, move_to_replaced, outdated_reason, reuse_finished_run
 from ablations.export import ExportError, pack, unpack
 from ablations.records.code_version import code_version
 from ablations.records.schema import Arm, RunRecord, Status, StudyRecord
@@ -88,7 +88,7 @@ def test_unpacked_runs_are_reused_only_if_they_are_trusted(compose, tmp_path, tr
         (folder / "model.safetensors").write_text("weights")
         save(RunRecord("tiny", "pool", 0, *about, {"code": code_version()}), folder / "run.json")
     pack(theirs, tmp_path / "tiny.zip", weights=True)
-    with zipfile.ZipFile(tmp_path / "tiny.zip", "a") as archive:  # an archived run, which `pack` leaves out
+    with zipfile.ZipFile(tmp_path / "tiny.zip", "a") as archive:  # a replaced run, which `pack` leaves out
         for path in (theirs / "replaced").rglob("*.*"):
             archive.write(path, path.relative_to(theirs.parent).as_posix())
     assert main_code("--unpack", tmp_path / "tiny.zip", "--outputs", config.outputs, *(["--trust"] * trust)) == 0
@@ -99,8 +99,8 @@ def test_unpacked_runs_are_reused_only_if_they_are_trusted(compose, tmp_path, tr
     else:
         assert finished_record(run) is None and "--trust" in outdated_reason(run)
         assert reuse_finished_run(other) is None
-        archive_run(run.folder)
-        assert reuse_finished_run(run) is None, "not when it is archived either"
+        move_to_replaced(run.folder)
+        assert reuse_finished_run(run) is None, "not when it is replaced either"
 
 
 def main_code(*arguments):

@@ -32,6 +32,16 @@ def test_files_of_a_category_have_its_objects_and_the_images_that_show_them(tmp_
     assert "people_val2017.json: 1 images, 1 objects" in capsys.readouterr().out
 
 
+def test_all_categories_become_one(tmp_path, capsys):
+    write(tmp_path, CONTENT)
+    main([str(tmp_path), "--all", "objects"])
+    content = json.loads((tmp_path / "annotations/objects_train2017.json").read_text())
+    assert content["images"] == CONTENT["images"][:2] and content["licenses"] == CONTENT["licenses"]
+    assert content["categories"] == [{"id": 1, "name": "object"}]
+    assert content["annotations"] == [entry | {"category_id": 1} for entry in CONTENT["annotations"]]
+    assert "objects_val2017.json: 2 images, 2 objects" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "arguments, expected",
     [

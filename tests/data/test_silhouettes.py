@@ -53,8 +53,8 @@ def test_silhouettes_differ_from_each_other():
     for first in drawn:
         for second in drawn:
             if first < second:
-                overlaps = [(a & b).sum() / (a | b).sum() for a in drawn[first] for b in drawn[second]]
-                assert max(overlaps) < 0.85, (first, second)
+                ious = [(a & b).sum() / (a | b).sum() for a in drawn[first] for b in drawn[second]]
+                assert max(ious) < 0.85, (first, second)
 
 
 def canvas(polygon: np.ndarray) -> np.ndarray:

@@ -26,9 +26,9 @@ def proposed(boxes, valid=None):
 
 def test_match_takes_the_best_object_and_ignores_padding():
     candidates = torch.tensor([[[10.0, 10.0, 30.0, 30.0], [52.0, 50.0, 90.0, 90.0], [0.0, 0.0, 0.0, 0.0]]])
-    overlaps, indices, table = match(candidates, TRUTH, LABELS)
+    ious, indices, table = match(candidates, TRUTH, LABELS)
     assert indices[0, :2].tolist() == [0, 1]
-    torch.testing.assert_close(overlaps, torch.tensor([[1.0, 0.95, 0.0]]))
+    torch.testing.assert_close(ious, torch.tensor([[1.0, 0.95, 0.0]]))
     assert (table[..., 2] == 0).all()
 
 

@@ -125,8 +125,8 @@ def test_a_mask_branch_of_its_own_pools_positives_in_training_and_detections_aft
     model.losses(images, sizes, truth, proposals, draw)
     results = model.detect(images, sizes, proposals)
     assert seen[0].shape == (2, 4, 4)  # the half of 8 RoIs that may be positive
-    overlaps = [box_iou(seen[0][i], truth.boxes[i, :1]) for i in range(2)]
-    assert all((each >= 0.5).all() for each in overlaps)
+    ious = [box_iou(seen[0][i], truth.boxes[i, :1]) for i in range(2)]
+    assert all((each >= 0.5).all() for each in ious)
     assert torch.equal(seen[1], results.boxes)
 
 

@@ -7,7 +7,16 @@ import pytest
 from pycocotools import mask as rle
 
 from ablations.evaluation.coco import average_precision
-from ablations.evaluation.overlap import MUCH, matched_objects, matches, overlap_metrics, scenes, seams
+from ablations.evaluation.masks import Mask
+from ablations.evaluation.overlap import (
+    MUCH,
+    excess,
+    false_edges,
+    matched_objects,
+    matches,
+    overlap_metrics,
+    scenes,
+)
 from data.dataset import annotation
 
 SIDE = 100
@@ -107,6 +116,15 @@ def test_an_object_keeps_its_detection_however_bad_the_mask():
     assert {g: item["score"] for g, item in taken.items()} == {0: 0.9, 1: 0.3}
     empty = list(matched_objects(truth([CORNER, FILLING]), [result(1, block(0, 0, 0, 0), box=(10, 10, 40, 40))]))
     assert empty[0].leakage is None and empty[0].seams is None
+
+
+def seams(mask: np.ndarray, true: np.ndarray, box: np.ndarray) -> float | None:
+    """The measure of a predicted and a true mask, bool [H, W]; None where there are no false edges."""
+    predicted, expected = (
+        Mask.decoded(rle.encode(np.asfortranarray(pixels.astype(np.uint8)))) for pixels in (mask, true)
+    )
+    edges = false_edges(predicted, expected, box)
+    return None if edges is None else excess(*edges)
 
 
 def chequered(cells: int, side: int) -> np.ndarray:

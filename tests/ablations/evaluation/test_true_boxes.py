@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ablations.evaluation.true_boxes import floor_overlaps, mask_overlaps, true_box_masks
+from ablations.evaluation.true_boxes import floor_ious, mask_ious, true_box_masks
 from data.dataset import Sample, collate
 
 
@@ -28,10 +28,10 @@ def batch():
     return collate([Sample(image, boxes[i], torch.tensor([1]), masks[i], i) for i in range(2)], 3)
 
 
-def test_overlaps_are_of_objects_not_of_padding():
-    sides, overlaps = mask_overlaps(Halves(), batch())
+def test_ious_are_of_objects_not_of_padding():
+    sides, ious = mask_ious(Halves(), batch())
     assert sides.tolist() == [96, 28]
-    assert overlaps.tolist() == pytest.approx([0.5, 1.0])
+    assert ious.tolist() == pytest.approx([0.5, 1.0])
 
 
 def test_metrics_are_means_over_objects_by_their_size_in_cells():
@@ -61,7 +61,7 @@ def test_without_objects_nothing_is_defined():
 
 def test_floors_are_what_the_filled_box_and_an_ellipse_in_it_reach():
     """Of a filled square an ellipse covers pi / 4; of a half-filled box it covers half of its own area rightly."""
-    floors = floor_overlaps(batch())
+    floors = floor_ious(batch())
     assert floors["floor_box"].tolist() == [1.0, 0.5]
     ellipse = math.pi / 4
     assert floors["floor_ellipse"].tolist() == pytest.approx([ellipse, ellipse / 2 / (0.5 + ellipse / 2)], abs=0.01)
@@ -73,7 +73,7 @@ def test_an_ellipse_fits_an_ellipse_wherever_its_box_lies():
     centre, radius = (box[0, 2:] + box[0, :2]) / 2, (box[0, 2:] - box[0, :2]) / 2
     mask = ((columns - centre[0]) / radius[0]) ** 2 + ((rows - centre[1]) / radius[1]) ** 2 <= 1
     sample = Sample(torch.zeros(3, 64, 96, dtype=torch.uint8), box, torch.tensor([1]), mask[None].byte(), 1)
-    assert floor_overlaps(collate([sample]))["floor_ellipse"].tolist() == [1.0]
+    assert floor_ious(collate([sample]))["floor_ellipse"].tolist() == [1.0]
 
 
 def test_floors_have_the_same_metrics_as_the_models_masks():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ablations.execution import reuse
-from ablations.execution.reuse import archive_run
+from ablations.execution.reuse import move_to_replaced
 from ablations.execution.scheduler import execute
 from ablations.records import code_version
 from ablations.records.storage import load_run, save
@@ -79,7 +79,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_outdated_runs_are_executed_again_with_the_reason_and_the_old_ones_are_archived(lab, monkeypatch, change):
+def test_outdated_runs_are_executed_again_with_the_reason_and_the_old_ones_are_kept(lab, monkeypatch, change):
     lab.go()
     overrides, reason = change(lab, monkeypatch)
     old = {path.parent.parent.name: path.read_bytes() for path in lab.outputs.glob("study/*/seed0/run.json")}
@@ -134,7 +134,7 @@ def test_going_back_to_old_settings_brings_their_runs_back(lab):
     assert lab.go("data.noise=1")[1] == ["a", "b"] and lab.record_of("a").metrics != before
     _, made, printed = lab.go()
     assert made == [] and lab.record_of("a").metrics == before and lab.record_of("a").taken_from == ""
-    assert "a seed 0: reusing an archived run" in printed
+    assert "a seed 0: reusing a replaced run" in printed
     assert len(list(lab.outputs.glob("study/replaced/a/seed0-*/run.json"))) == 2
 
 
@@ -159,7 +159,7 @@ def test_archiving_a_run_continues_after_a_kill(tmp_path):
     half = tmp_path / "study" / "replaced" / "a" / "seed0-1"
     half.mkdir(parents=True)
     (folder / "log.txt").rename(half / "log.txt")  # as far as a killed process got
-    assert archive_run(folder) == half and archive_run(folder) is None
+    assert move_to_replaced(folder) == half and move_to_replaced(folder) is None
     assert {path.name for path in half.iterdir()} == {"run.json", "model.safetensors", "log.txt"}
 
 

@@ -115,7 +115,7 @@ def test_only_a_backbone_frozen_as_a_whole_has_a_stage_of_maps(compose, override
 
 
 def test_a_map_is_that_of_the_single_image_whatever_else_is_in_the_batch(stages):
-    maps, dataset = frozen_backbone(stages), stages.dataset("val")
+    maps, dataset = frozen_backbone(stages.backbone_file, stages.config, stages.device), stages.dataset("val")
     together = maps(load_batch(dataset, [0, 1, 2]))
     alone = [maps(load_batch(dataset, [index]))[0] for index in range(3)]
     assert all(torch.equal(a, b) for a, b in zip(together, alone, strict=True))
@@ -125,7 +125,8 @@ def test_a_map_is_that_of_the_single_image_whatever_else_is_in_the_batch(stages)
 
 def test_the_network_gets_maps_padded_by_zeros_and_mirrored_where_the_images_are(stages, log):
     make_features(stages, log)
-    inputs, maps, dataset = network_inputs(stages, "train"), frozen_backbone(stages), stages.dataset("train")
+    inputs, dataset = network_inputs(stages, "train"), stages.dataset("train")
+    maps = frozen_backbone(stages.backbone_file, stages.config, stages.device)
     batch = load_batch(dataset, [0, 2], [False, True])
     images = inputs(batch).images
     assert images.shape == (2, 1024, 6, 4) and images.dtype == torch.float32
@@ -187,7 +188,7 @@ def test_a_disk_without_room_is_refused_with_the_size_and_what_to_do(stages, log
         make_features(stages, log)
     # Cells of the padded images 64 x 64, 64 x 96 and 96 x 64; training images twice; 1024 channels of 2 bytes.
     size = 3 * (16 + 24 + 24) * 1024 * 2
-    assert f"maps of 3 training images, each mirrored too, and of 3 to evaluate on: about {size / 1e9:.2g} GB" in (
+    assert f"maps of 3 training images, each mirrored too, and of 3 evaluated ones: about {size / 1e9:.2g} GB" in (
         log.file.getvalue()
     )
 
@@ -205,7 +206,7 @@ def test_a_damaged_map_is_made_again_or_if_it_is_damaged_later_not_used(stages, 
 
 
 def test_maps_beyond_float16_are_refused(stages):
-    frozen = frozen_backbone(stages)
+    frozen = frozen_backbone(stages.backbone_file, stages.config, stages.device)
     with torch.no_grad():
         frozen.backbone.stages[3][-1].conv3.shift += 1e6
     with pytest.raises(TrainingError, match="float16"):

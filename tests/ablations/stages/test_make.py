@@ -86,4 +86,4 @@ def test_a_proposal_network_of_other_layers_is_refused_in_a_sentence(compose, tm
     save_tensors(stages.rpn_folder / "model.safetensors", {"head.conv.weight": torch.zeros(1)})
     digests.write(stages.rpn_folder)
     with pytest.raises(TrainingError, match="expected the layers of the network as it is now.*delete"):
-        trained_proposal_network(stages)
+        trained_proposal_network(stages.rpn_folder, stages.config, stages.device)

@@ -119,12 +119,11 @@ def test_a_pair_needs_both_objects_in_every_arm_and_the_worst_comes_first():
         for image, shares in enumerate(np.array([[[0, 0.2, 0.5], [0] * 3, [0] * 3]] * 3))
     ]
     matched = {
-        number: SimpleNamespace(iou=overlap)
-        for number, overlap in zip(range(9), (4, 0, 5, 1, 0, 3, 2, 0, 1), strict=True)
+        number: SimpleNamespace(iou=iou) for number, iou in zip(range(9), (4, 0, 5, 1, 0, 3, 2, 0, 1), strict=True)
     }
     candidates = exhibit.pairs(layouts, {"one": matched, "other": matched})
     assert [pair.objects for pair in candidates] == [(0, 2), (3, 5), (6, 8)]  # with what fills most of the box
-    assert (candidates[0].share, candidates[0].overlaps["other"]) == (0.5, (4, 5))
+    assert (candidates[0].share, candidates[0].ious["other"]) == (0.5, (4, 5))
     chosen = exhibit.choose_pairs(candidates, "one")
     assert (chosen["worst"].image_id, chosen["median"].image_id) == (2, 1)
     missed = {number: item for number, item in matched.items() if number != 8}

@@ -26,7 +26,7 @@ def mask_of(box: list[int]) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def cluttered():
-    """Objects of two classes that overlap, some of them crowds, and detections with equal scores and overlaps."""
+    """Objects of two classes that overlap, some of them crowds, and detections with equal scores and IoUs."""
     rng = np.random.default_rng(3)
     annotations, results = [], []
     for image, count in COUNTS.items():
@@ -76,14 +76,21 @@ def test_every_detection_is_matched_as_pycocotools_matches_it(cluttered, kind):
 
 
 def evaluated(truth, results, kind):
-    """pycocotools' matches by category and image."""
+    """pycocotools' matches by category and image; for one of BINS with levels of overlap in place of areas."""
+    coco = index({**truth, "annotations": [dict(item) for item in truth["annotations"]]})
+    coco_results, areas = with_results(coco, results), [0, 1e10]
     if kind in overlap.BINS:
-        evaluation = overlap.evaluate(truth, results, [kind])
-    else:
-        with quietly():
-            evaluation = COCOeval(index(truth), with_results(index(truth), results), kind)
-            evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
-            evaluation.params.maxDets = [100]
-            evaluation.evaluate()
+        areas = list(overlap.BINS[kind])
+        for scene in overlap.scenes(truth):
+            for annotation_id, level in zip(scene.ids, scene.levels.tolist(), strict=True):
+                coco.anns[annotation_id]["area"] = level
+            detections = coco_results.imgToAnns[scene.image_id]
+            for detection, level in zip(detections, overlap.levels_of(detections, scene), strict=True):
+                detection["area"] = level
+    with quietly():
+        evaluation = COCOeval(coco, coco_results, "bbox" if kind == "bbox" else "segm")
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [areas], [kind]
+        evaluation.params.maxDets = [100]
+        evaluation.evaluate()
     count = len(evaluation.params.imgIds)
     return [evaluation.evalImgs[start : start + count] for start in range(0, len(evaluation.evalImgs), count)]

@@ -24,6 +24,28 @@ def test_ticks_have_no_more_digits_than_they_need():
     assert [labels.tick(value) for value in (0.0, 2.0, -0.5, 0.25)] == ["0", "+2", "−0.5", "+0.25"]
 
 
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ("segm.AP75", "points of AP"),
+        ("overlap.AP_much - overlap.AP_some", "points of AP"),
+        ("competition.AP_share", "points of AP"),
+        ("bbox.AR100", "points of recall"),
+        ("recall.R50@10 - anchors.R50@48", "points of recall"),
+        ("true_boxes.IoU_96_px_and_more", "points of IoU"),
+        ("neighbours.iou_loss_same - neighbours.iou_loss_other", "points of IoU"),
+        ("phase.variation", "points of IoU"),
+        ("overlap.leakage", "% of a mask's area"),
+        ("neighbours.leakage_same - neighbours.leakage_other", "% of a mask's area"),
+        ("overlap.seams", "% of a mask's edge"),
+        ("neighbours.detected_same", "% of the objects"),
+        ("inference_cost.time_added", "% of the cost without masks"),
+    ],
+)
+def test_every_metric_has_a_unit(metric, expected):
+    assert labels.unit_of(metric) == expected
+
+
 def test_small_p_values_are_bounded():
     assert [labels.p_value(p) for p in (None, 0.0004, 0.001, 0.25)] == ["–", "< 0.001", "0.001", "0.250"]
 

@@ -9,6 +9,7 @@ from markupsafe import escape
 from reports.analysis import analyse
 from reports.claims import read_claims
 from reports.gallery import GALLERY
+from reports.text import transfer
 from reports.text.source import find_line
 from reports.web import story
 from reports.web.pages import published, write_site
@@ -51,6 +52,14 @@ def test_the_story_tells_every_slide_with_what_came_out(site):
     measured = {claim.slide for claim in read_claims(published(ROOT / GALLERY)) if claim.findings}
     assert text.count('class="predict"') == len(measured) > 6 and 7 not in measured  # 7 is a step of the construction
     assert text.count("The line that decides it") == 11
+
+
+def test_the_story_sets_photographs_beside_synthetic_images_where_there_are_any(site):
+    text = (site / "index.html").read_text(encoding="utf-8")
+    published = [entry["study"] for entry in transfer.contents()["set"] if (site / entry["study"]).is_dir()]
+    table = text.partition('id="photographs"')[2].partition("</table>")[0]
+    assert bool(table) == bool(published)
+    assert table.count("<tr>") == (1 + len(transfer.contents()["question"]) if published else 0)
 
 
 def test_a_slide_asks_only_with_choices():

@@ -11,8 +11,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from ablations.config.schema import EXECUTION_SETTINGS
-
-CONF = Path(__file__).parents[2] / "conf"
+from ablations.paths import CONF
 
 HELP = "python run.py --help lists the settings"
 
@@ -100,10 +99,19 @@ def settings_elsewhere(name: str) -> dict[str, list[str]]:
     """{setting: the options, "data=coco", whose files have it} of the settings of this name in any option's file."""
     settings: dict[str, list[str]] = {}
     for path in sorted(CONF.glob("*/*.yaml")):
-        group, content = path.parent.name, yaml.safe_load(path.read_text(encoding="utf-8"))
-        if group != "study" and isinstance(content, dict) and name in content:
+        group = path.parent.name
+        if group != "study" and name in _settings_in(path):
             settings.setdefault(f"{group}.{name}", []).append(f"{group}={path.stem}")
     return settings
+
+
+def _settings_in(path: Path) -> set[str]:
+    """The names of the settings in an option's file and in those of the options that it builds on."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        return set()
+    bases = [path.parent / f"{base}.yaml" for base in content.get("defaults", [])]
+    return set(content).union(*(_settings_in(base) for base in bases if base.is_file()))
 
 
 def _last(name: str) -> str:

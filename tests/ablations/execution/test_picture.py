@@ -1,7 +1,6 @@
-"""What single runs leave and print: a picture of what is found, and a line for each run of a sweep."""
+"""The picture that a single run leaves of what it detects."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +9,7 @@ from pycocotools import mask as rle
 
 from ablations.config.loading import from_hydra
 from ablations.config.study import Run
-from ablations.execution import command
 from ablations.execution.picture import HEIGHT, write_picture
-from ablations.execution.report import ROOT, report_command, verdict_text
-from ablations.records.schema import RunRecord
 from ablations.stages.store import stages_of
 
 
@@ -59,37 +55,3 @@ def test_without_masks_the_picture_shows_boxes(run):
 
 def test_a_run_without_detections_has_no_picture(run):
     assert write_picture(run) is None
-
-
-def record(ap):
-    fields = ("study", "arm", "config_hash")
-    empty = ("config", "data", "stages", "losses", "cost", "provenance")
-    return RunRecord(
-        **dict.fromkeys(fields, "x"),
-        **{name: {} for name in empty},
-        seed=0,
-        steps=1,
-        num_parameters=1234,
-        metrics={"segm": {"AP": ap, "AP50": 60.0}},
-    )
-
-
-def test_a_sweep_prints_a_line_for_each_run_and_one_run_its_table(monkeypatch, capsys):
-    monkeypatch.setattr(command, "write_picture", lambda run: Path(run) / "picture.png")
-    command.show_runs({Path("a"): "a", Path("b"): "b"}, {Path("a"): record(12.5), Path("b"): record(20.0)})
-    assert capsys.readouterr().out.splitlines() == ["mask AP 12.5  a/picture.png", "mask AP 20.0  b/picture.png"]
-    command.show_runs({Path("a"): "a"}, {Path("a"): record(12.5)})
-    told = capsys.readouterr().out
-    assert "AP50" in told and "picture: a/picture.png\nfiles: a" in told
-
-
-def test_the_report_command_names_the_outputs_where_they_are_not_the_default(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    assert report_command(Path("outputs/roialign")).endswith("-m reports roialign")
-    assert report_command(Path("outputs/smoke/roialign")).endswith("-m reports roialign --outputs outputs/smoke")
-
-
-@pytest.mark.slow
-def test_the_encoding_of_the_terminal_does_not_lose_the_verdicts(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
-    assert str(tmp_path / "w\u00e4hlen") in verdict_text(tmp_path / "w\u00e4hlen" / "roialign")

@@ -14,7 +14,7 @@ from ops.bench.sweep import choose, settings_of
 from tests.ops.triton_kernels.test_without_gpu import interpreter_works
 from tools.gpu import Step, run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow

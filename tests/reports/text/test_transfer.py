@@ -1,0 +1,86 @@
+"""The table that sets photographs beside synthetic images."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from ablations.records.schema import Hypothesis
+from reports.stats.bootstrap import ImageNoise
+from reports.stats.paired import Verdict, estimate
+from reports.text import transfer
+
+METRIC = "true_boxes.IoU_96_px_and_more"
+
+
+def verdict(kind="reproduced", withheld=False, name="align-over-pool-16"):
+    claim = Hypothesis(name, "RoIAlign is better", METRIC, {"align-16": 1.0, "pool-16": -1.0})
+    return Verdict(claim, kind, estimate({5: 1.0, 6: 1.2, 7: 1.1}), withheld=withheld)
+
+
+def noise(low, high):
+    return ImageNoise(1.1, low, high, 100, 3)
+
+
+@pytest.mark.parametrize(
+    "judged, images, expected",
+    [
+        (verdict(), noise(0.4, 1.8), "holds"),
+        (verdict(), noise(-0.1, 2.3), "over seeds only"),
+        (verdict(), None, "over seeds only"),
+        (verdict("undecided"), noise(0.4, 1.8), "open"),
+        (verdict("contradicted"), noise(-2.0, -0.1), "the opposite"),
+        (verdict("no verdict", withheld=True), noise(0.4, 1.8), "masks too close to the floor"),
+    ],
+)
+def test_a_claim_holds_where_neither_seeds_nor_images_leave_it_open(judged, images, expected):
+    assert transfer.word(judged, images) == expected
+
+
+def drawn(values):
+    """A study of synthetic images with these values by arm."""
+    study = SimpleNamespace(values=lambda arm, metric: values[arm] if metric == METRIC else {})
+    return SimpleNamespace(study=study, verdicts=[], noise={})
+
+
+def photos(*verdicts, images=None):
+    record = SimpleNamespace(floor=None)
+    return SimpleNamespace(study=SimpleNamespace(record=record), verdicts=list(verdicts), noise=images or {})
+
+
+def test_each_question_stands_beside_its_synthetic_comparison():
+    studies = {
+        "roialign": drawn({"align-16": {5: 80.0, 6: 82.0}, "pool-16": {5: 73.0, 6: 74.8}}),
+        "photos": photos(verdict(), images={"align-over-pool-16": noise(0.4, 1.8)}),
+    }
+    lines = transfer.table(studies).splitlines()
+    assert len(lines) == 2 + len(transfer.contents()["question"])
+    assert lines[0].endswith("| synthetic | photographs: people |")
+    cells = lines[2].strip("| ").split(" | ")
+    assert cells[:2] == ["RoIAlign − RoIPool, stride 16", "+7.1 (+5.8 to +8.4)"]
+    assert cells[2] == "+1.1 (+0.9 to +1.3; other images +0.4 to +1.8): **holds**"
+    assert lines[3].endswith("| – | – |")  # without records of either kind
+
+
+def test_there_is_no_table_without_photographs():
+    assert transfer.table({"roialign": drawn({})}) == "" and transfer.floors({}) == ""
+
+
+def test_the_questions_are_hypotheses_and_arms_of_the_studies(compose):
+    for entry in transfer.contents()["set"]:
+        names = [item["name"] for item in compose([f"study={entry['study']}"]).study.hypotheses]
+        assert {question["hypothesis"] for question in transfer.contents()["question"]} <= set(names)
+    for question in transfer.contents()["question"]:
+        source = question["synthetic"]
+        assert set(source["arms"]) <= set(compose([f"study={source['study']}"]).study.arms)
+
+
+def test_the_distance_to_the_floor_is_told():
+    figures = {"true_boxes": 66.7, "floor_box": 50.0, "floor_ellipse": 56.8}
+    record = SimpleNamespace(floor=SimpleNamespace(arm="align-16", margin=10.0, figure="IoU_96_px_and_more"))
+    study = SimpleNamespace(
+        record=record,
+        values=lambda arm, metric: {5: figures[metric.partition(".")[0]]},
+        label=lambda arm: "RoIAlign, stride 16",
+    )
+    told = transfer.floors({"photos": SimpleNamespace(study=study)})
+    assert "reach an IoU of 66.7, 9.9 points above" in told and told.endswith("so the study gives no verdicts.")
