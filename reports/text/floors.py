@@ -29,7 +29,7 @@ def withheld(analysis: Analysis) -> Marked:
     arm = escape(study.label(check.arm))
     if check.above is None:
         return Marked(f"No verdict: the reference arm, {arm}, has no run with masks on true boxes.")
-    distance = f"only {_short(check)} points above" if check.above > 0 else f"{number(-check.above)} points below"
+    distance = f"only {short(check)} points above" if check.above > 0 else f"{number(-check.above)} points below"
     return Marked(
         f"No verdict: the reference arm, {arm}, is {distance} masks that need no features{_images(analysis)}; the "
         f"study asked for {check.margin:g}. Its masks reach {_reached(check)}.{_below(study, check)}"
@@ -68,10 +68,12 @@ def _images(analysis: Analysis) -> str:
     return "" if noise is None else f" (other images: {signed(noise.low)} to {signed(noise.high)})"
 
 
-def _short(check: FloorCheck) -> str:
-    """The distance, with as many decimals as it takes to see that it is below the margin."""
+def short(check: FloorCheck) -> str:
+    """The distance, with as many decimals as it takes to see that it is below the margin where it is."""
     distance = check.above or 0.0
-    return number(distance, next((digits for digits in (1, 2, 3) if round(distance, digits) < check.margin), 4))
+    return number(
+        distance, next((digits for digits in (1, 2, 3) if check.passed or round(distance, digits) < check.margin), 4)
+    )
 
 
 def _reached(check: FloorCheck) -> str:

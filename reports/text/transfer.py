@@ -16,6 +16,7 @@ from reports.stats.contrasts import contrast_of
 from reports.stats.floors import FloorCheck, floor_check
 from reports.stats.paired import Estimate, Verdict
 from reports.text.answers import find_verdict
+from reports.text.floors import short
 from reports.text.labels import NOTHING, interval, number, signed
 
 FILE = Path(__file__).with_suffix(".toml")
@@ -91,8 +92,8 @@ def _floor(label: str, check: FloorCheck, arm: str) -> str:
     verdict = "so the comparison counts" if check.passed else "so the study gives no verdicts"
     return (
         f"{label[:1].upper()}{label[1:]}: masks of {arm} reach an IoU of {number(check.reached)}, "
-        f"{number(check.above)} points above the better mask that needs no features ({number(check.margin)} were asked "
-        f"for beforehand), {verdict}."
+        f"{short(check)} points above the better mask that needs no features ({check.margin:g} were asked for "
+        f"beforehand), {verdict}."
     )
 
 

@@ -76,10 +76,11 @@ def test_the_questions_are_hypotheses_and_arms_of_the_studies(compose):
 
 def test_the_distance_to_the_floor_is_told():
     figures = {"true_boxes": 66.7, "floor_box": 50.0, "floor_ellipse": 56.8}
-    record = SimpleNamespace(floor=SimpleNamespace(arm="align-16", margin=10.0, figure="IoU_96_px_and_more"))
+    floor = SimpleNamespace(arm="align-16", margin=10.0, figure="IoU_96_px_and_more")
     study = SimpleNamespace(
-        record=record,
+        record=SimpleNamespace(floor=floor, arms={"align-16": None}),
         values=lambda arm, metric: {5: figures[metric.partition(".")[0]]},
+        mean=lambda arm, metric: figures[metric.partition(".")[0]],
         label=lambda arm: "RoIAlign, stride 16",
     )
     told = transfer.floors({"photos": SimpleNamespace(study=study)})
