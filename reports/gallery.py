@@ -20,8 +20,7 @@ from reports.text.provenance import warnings
 
 GALLERY = Path("reports/gallery")
 RECORDS = ("study.json", "exhibits/*.json", "exhibits/*/*.png", "*/seed*/run.json", "*/seed*/metrics.jsonl")
-"""What is published of a study's folder: everything that numbers come from, without weights, images and masks. Masks'
-IoU on true boxes, object by object, come with it where they are small."""
+"""What is published of a study's folder: everything that numbers come from, without weights, images and masks."""
 
 
 def objections(study: StudyResults, folder: Path) -> list[str]:
@@ -44,10 +43,13 @@ def publish(study: StudyResults, folder: Path) -> Path:
     (folder / "records").mkdir(parents=True)
     path = render(study, folder, page=False, keep=folder / "records")
     records = [source for pattern in RECORDS for source in sorted(study.folder.glob(pattern))]
-    for source in [*records, *identify.small_tables(study)]:
+    for source in records:
         target = folder / "records" / source.relative_to(study.folder)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        if source.name in ("study.json", "run.json"):
+            target.write_text(identify.without_places(source), encoding="utf-8")
+        else:
+            shutil.copyfile(source, target)
     return path
 
 

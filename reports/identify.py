@@ -1,17 +1,20 @@
-"""What identifies a photo study's photographs and weights: looked up where it was run, kept where it is published."""
+"""What identifies a photo study's photographs and weights: looked up where it was run, kept where it is published.
+
+Where they lay on the machine that ran it is nobody else's business and is not published.
+"""
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ablations.records.storage import as_json, load_run, load_study
 from reports.contents import is_id
 from reports.load import StudyResults
 
 BY_NAME = ("imagenet", "shipped")
 """Weights that need no file."""
-MOST_BYTES = 1_000_000
-"""Of all runs' masks on true boxes together: more is not published."""
 
 
 def weights(study: StudyResults) -> dict[str, str]:
@@ -42,10 +45,19 @@ def images(study: StudyResults) -> dict[str, list[int]]:
     return {split: ids for split, ids in found.items() if ids}
 
 
-def small_tables(study: StudyResults) -> list[Path]:
-    """The runs' masks on true boxes, object by object, where all of them are small enough to be published."""
-    files = sorted(study.folder.glob("*/seed*/true_boxes.json"))
-    return files if sum(path.stat().st_size for path in files) <= MOST_BYTES else []
+def without_places(record: Path) -> str:
+    """The text of a run's or study's record; of a file or folder in its settings, the name is all that is left."""
+    kept = load_run(record) if record.name == "run.json" else load_study(record)
+    config = _names_only(kept.config)
+    return record.read_text(encoding="utf-8") if config == kept.config else as_json(replace(kept, config=config))
+
+
+def _names_only(settings: Any) -> Any:
+    if isinstance(settings, dict):
+        return {name: _names_only(value) for name, value in settings.items()}
+    if isinstance(settings, list):
+        return [_names_only(value) for value in settings]
+    return Path(settings).name if isinstance(settings, str) and Path(settings).is_absolute() else settings
 
 
 def _image_ids(settings: dict[str, Any], split: str, digest: Any) -> list[int]:

@@ -182,6 +182,11 @@ class StudyResults:
         return all(config.get("rpn") == "jitter" for config in configs)
 
     @property
+    def on_photographs(self) -> bool:
+        """Whether its images are not synthetic."""
+        return self.data.get("name") != "shapes"
+
+    @property
     def evaluated(self) -> str:
         """What the images that its runs are evaluated on are called; a COCO-format folder has no test images."""
         return "test images" if self.data.get("split") == "test" else "validation images"

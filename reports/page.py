@@ -47,7 +47,7 @@ TAGS |= {"table", "thead", "tbody", "tr", "th", "td"}
 ANCHOR = re.compile(r"#[a-z0-9_-]+")
 PAGE = re.compile(r"(\.\./)?[A-Za-z0-9_-]+/[A-Za-z0-9_-]+\.md(#[a-z0-9_-]+)?")
 FILE = re.compile(r"[a-z]+\.csv")
-PICTURE = re.compile(r"(\.\./[A-Za-z0-9_-]+/)?figures/[A-Za-z0-9_.-]+\.(png|svg)")
+PICTURE = re.compile(r"(\.\./[A-Za-z0-9_-]+/)?figures/[A-Za-z0-9_.-]+\.(png|svg|jpg)")
 OPEN, CLOSE = "\ue000details\ue001", "\ue000/details\ue001"
 """Stand for the lines `<details>` and `</details>` while Markdown is parsed; no text of a record holds such characters,
 see text/markup.py."""
@@ -196,7 +196,7 @@ class Reader(Treeprocessor):
         if not PICTURE.fullmatch(source) or not self._is_ours(path):
             element.tag, element.text = "span", alternative
             return
-        self.policy.has_samples |= source == "figures/samples.png"
+        self.policy.has_samples |= source in ("figures/samples.png", "figures/samples.jpg")
         element.set("src", data_uri(path))
         element.set("alt", alternative)
         element.set("class", "chart" if path.suffix == ".svg" else "picture")

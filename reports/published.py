@@ -77,7 +77,7 @@ def drop_unused(report: Path) -> None:
     """Removes the figures that neither a report nor its slider names."""
     named = report.read_text(encoding="utf-8")
     scenes = report.parent / "figures" / "scenes.json"
-    if "figures/samples.png" in named and scenes.is_file():
+    if "figures/samples." in named and scenes.is_file():
         named += f"{scenes.name} {scenes.read_text(encoding='utf-8')}"
     for path in (report.parent / "figures").glob("*"):
         if path.name not in named:

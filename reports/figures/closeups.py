@@ -83,7 +83,7 @@ def closeups(analysis: Analysis, scenes: Sequence[SampleScene], figures: Figures
     for row in rows if lines > 1 else rows[:1]:
         for axes, arm in zip(row, arms, strict=False):
             axes.set_title(titles[arm], loc="center", fontsize=9)
-    figures.save(drawn, "closeups", vector=False)
+    figures.save(drawn, "closeups", vector=False, photographs=study.on_photographs)
     return len(candidates)
 
 

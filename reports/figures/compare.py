@@ -10,7 +10,7 @@ import numpy as np
 from contourpy import contour_generator
 from PIL import Image
 
-from reports.figures.style import Figures
+from reports.figures.style import QUALITY, Figures
 from reports.load import StudyResults
 from reports.scenes import SampleScene, middling
 from reports.text.labels import arms_of, is_pair
@@ -19,7 +19,6 @@ MOST_SCENES = 6
 MOST_SEEDS = 3
 """More would only make the page larger: they show the same."""
 TOLERANCE = 0.4  # pixels by which a path may leave the outline
-QUALITY = 88  # of the images, as JPEG
 
 
 def compare(study: StudyResults, scenes: Sequence[SampleScene], figures: Figures) -> bool:

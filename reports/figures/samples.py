@@ -71,7 +71,7 @@ def samples(
             _title(cells[0][0], "ground truth")
             for axes, arm in zip(arm_axes, arms, strict=False):
                 _title(axes, study.label(arm))
-    figures.save(drawn, name, vector=False)
+    figures.save(drawn, name, vector=False, photographs=study.on_photographs)
     return Samples(seed, any(len(scene.masks) > MOST_NOTES for scene in shown))
 
 

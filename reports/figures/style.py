@@ -1,7 +1,6 @@
 """What all figures share: colours with a meaning, type, and files whose bytes depend on the records alone."""
 
 import io
-import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from PIL import Image
 
+from reports.figures import svg
 from reports.load import StudyResults
 
 # A concept has one colour in every figure. They differ in lightness too (L* 28, 46, 64, 73), so that a grey print and
@@ -83,6 +83,7 @@ PAPER_MARK: dict[str, Any] = {
     "color": INK,
 }
 DPI = 120  # of pictures made of images
+QUALITY = 88  # of photographs, as JPEG
 MARGIN = 0.08  # inches around everything that is drawn
 
 STYLE: dict[str, Any] = {
@@ -126,15 +127,16 @@ class ArmStyle:
 
 
 class Figures:
-    """Where a report's figures go: a chart as <folder>/<name>.svg, a picture made of images as <folder>/<name>.png."""
+    """Where a report's figures go: charts as <folder>/<name>.svg, pictures as .png, or as .jpg if of photographs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(self, drawn: Figure, name: str, vector: bool = True) -> None:
+    def save(self, drawn: Figure, name: str, vector: bool = True, photographs: bool = False) -> None:
         """Writes the file, without dates, and closes the figure.
 
-        vector: False for images, which an SVG would only wrap, at ten times the size.
+        vector: False for images, which an SVG would only wrap, at ten times the size. photographs: they need more
+        colours than a palette has.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         settle(drawn)
@@ -144,44 +146,27 @@ class Figures:
         if vector:
             text = io.StringIO()
             drawn.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, **tight)
-            drawing = _for_dark_pages(_rounded(text.getvalue()))
-            (self.folder / f"{name}.svg").write_text(drawing, encoding="utf-8")
+            (self.folder / f"{name}.svg").write_text(svg.compact(text.getvalue(), DARK), encoding="utf-8")
         else:
             pixels = io.BytesIO()
             drawn.savefig(pixels, format="png", dpi=DPI, metadata={"Software": None}, **tight)
             image = Image.open(pixels).convert("RGB")
-            image = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-            image.save(self.folder / f"{name}.png", compress_level=8)
+            if photographs:
+                image.save(self.folder / f"{name}.jpg", quality=QUALITY)
+            else:
+                image = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+                image.save(self.folder / f"{name}.png", compress_level=8)
         plt.close(drawn)
 
     def reference(self, name: str) -> str:
-        """The path of a figure beside a report: "figures/<name>.svg" or .png; "" where it was not drawn."""
-        written = [path for suffix in (".svg", ".png") if (path := self.folder / f"{name}{suffix}").is_file()]
+        """The path of a figure beside a report, such as "figures/<name>.svg"; "" where it was not drawn."""
+        written = [path for suffix in (".svg", ".png", ".jpg") if (path := self.folder / f"{name}{suffix}").is_file()]
         return f"figures/{written[0].name}" if written else ""
 
     def attach(self, name: str, content: bytes) -> None:
         """Writes another file beside the figures."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / name).write_bytes(content)
-
-
-def _rounded(drawing: str) -> str:
-    """An SVG whose paths and places have two decimals, a seven-thousandth of an inch, instead of six: half the size."""
-    return re.sub(r'(?<= )(d|x|y)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), drawing)
-
-
-def _for_dark_pages(drawing: str) -> str:
-    """An SVG with a style of its own for readers whose screen is dark. Drawings on a photograph stay on white."""
-    if "<image" in drawing:
-        return drawing
-    rules = "".join(
-        f'[style*="{kind}: {light.lower()}"]{{{kind}:{dark} !important}}'
-        for light, dark in DARK.items()
-        for kind in ("fill", "stroke")
-        if f"{kind}: {light.lower()}" in drawing
-    )
-    style = f'<style type="text/css">@media (prefers-color-scheme: dark) {{{rules}}}</style>'
-    return drawing.replace("<defs>", f"<defs>\n  {style}", 1)
 
 
 def figure(rows: int = 1, columns: int = 1, *, width: float, height: float, **options: Any) -> tuple[Figure, Any]:

@@ -13,10 +13,10 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Writes a frame. A text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    """Writes a frame, numbers to six digits. A text that a spreadsheet would take for a formula gets an apostrophe."""
     texts = frame.select_dtypes(exclude="number").columns
     frame = frame.assign(**{column: frame[column].map(_harmless) for column in texts})
-    frame.to_csv(path, index=False, lineterminator="\n")
+    frame.to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
 
 
 def _harmless(cell: object) -> object:

@@ -1,10 +1,9 @@
 """What it takes to run a study again: the command, the weights and the photographs that it used."""
 
-from reports import identify
 from reports.load import StudyResults
 from reports.published import Published
 from reports.text.commands import start_of
-from reports.text.labels import and_list, number
+from reports.text.labels import and_list
 from reports.text.markup import Marked, code, escape
 
 KNOWN_WEIGHTS = {
@@ -23,15 +22,6 @@ def sentences(study: StudyResults, kept: Published) -> list[Marked]:
     counts = [f"{len(ids)} {words}" for split, words in SPLITS.items() if (ids := kept.images.get(split))]
     if counts:
         texts.append(Marked(f"The ids of its {and_list(counts)} photographs are in `records/published.json`."))
-        tables = identify.small_tables(study)
-        if tables:
-            size = number(sum(path.stat().st_size for path in tables) / 1000, 0)
-            texts.append(
-                Marked(
-                    "The IoU of every mask on a true box, which the intervals over images are drawn from, is in "
-                    f"`records/ARM/seedN/true_boxes.json` ({size} kB in {len(tables)} files)."
-                )
-            )
     return texts
 
 

@@ -31,7 +31,7 @@ def origin(studies: Sequence[StudyResults]) -> Marked:
     names = [name for name, data in settings if isinstance(data, dict) and data.get("kind", "shapes") != "shapes"]
     text = "Our values come from synthetic images and small networks"
     if names:
-        text += f", but for {and_list([code(name) for name in names])}, on photographs and with a ResNet"
+        text += f", except for {and_list([code(name) for name in names])}, on photographs and with a ResNet"
     return Marked(f"{text}, the paper's from COCO")
 
 
@@ -97,7 +97,7 @@ def limits(analysis: Analysis) -> list[Marked]:
         )
     ]
     texts += _shared(study)
-    if study.data.get("name") == "shapes":
+    if not study.on_photographs:
         texts.append(
             Marked(
                 "The images are synthetic and small, and show few classes. What holds here need not hold for "

@@ -2,15 +2,18 @@
 
 import dataclasses
 import hashlib
-import json
+import re
+from pathlib import Path
 
 import pytest
 
+from ablations.records.storage import load_run, save
 from data.build import build
-from reports import identify
+from reports import gallery, identify
 from reports.published import Published
 from reports.text import reproduce
 from tests.data.coco_sets import HEIGHT, WIDTH, good, write
+from tests.reports.conftest import write_study
 from tests.reports.text.hand_made import study
 
 NOTHING_KEPT = Published(0, {}, None, False, None, [])
@@ -70,14 +73,19 @@ def test_known_weights_are_said_in_words():
     assert text.startswith("Run it again with `python run.py study=roialign`. The backbone's weights are torchvision's")
 
 
-def test_masks_on_true_boxes_are_published_where_they_are_small(tmp_path, monkeypatch):
-    results = dataclasses.replace(study(), folder=tmp_path)
-    for seed in (0, 1):
-        path = tmp_path / f"pool16/seed{seed}/true_boxes.json"
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"image_ids": [1], "IoU": [50.0]}))
-    assert len(identify.small_tables(results)) == 2
-    kept = dataclasses.replace(NOTHING_KEPT, images={"train": [1], "val": [2]})
-    assert "true_boxes.json` (0 kB in 2 files)" in reproduce.sentences(results, kept)[-1]
-    monkeypatch.setattr(identify, "MOST_BYTES", 50)
-    assert identify.small_tables(results) == []
+def test_a_published_record_has_no_path_of_a_machine(tmp_path):
+    write_study(tmp_path, seeds=1)
+    path = tmp_path / "roialign/align16/seed0/run.json"
+    assert identify.without_places(path) == path.read_text()
+    run = load_run(path)
+    settings = run.config | {"data": {"root": "/home/somebody/coco", "train_json": "a/b.json"}, "lists": ["/a/b"]}
+    save(dataclasses.replace(run, config=settings), path)
+    path.write_text(identify.without_places(path))
+    kept = load_run(path)  # whose digest is right
+    assert kept.config == settings | {"data": {"root": "coco", "train_json": "a/b.json"}, "lists": ["b"]}
+    assert kept.metrics == run.metrics
+
+
+def test_the_gallery_has_no_path_of_a_machine():
+    for path in (Path(__file__).parents[2] / gallery.GALLERY).rglob("*.json"):
+        assert not re.search(r'"/\w+/', path.read_text(encoding="utf-8")), path
