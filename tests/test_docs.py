@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from reports.text import transfer
+from reports.web.pages import published
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", "ops/README.md")]
 PAGES += [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "reports/gallery").glob("**/README.md"))]
@@ -140,6 +143,16 @@ def test_the_readmes_numbers_are_those_of_the_table_of_results():
     rows = re.findall(r"\*\*(\S+)\*\* \| (\S+) to (\S+) \| (\S+) \|$", text_of(ROOT / "README.md"), flags=re.MULTILINE)
     assert len(rows) == 3
     assert set(rows) <= {(mean, low, high, paper) for _, _, paper, mean, low, high, _ in ROWS}
+
+
+def test_what_holds_on_photographs_is_what_the_records_say():
+    studies = published(GALLERY)
+    rows = transfer.table(studies).splitlines()
+    assert "\n".join(rows) in text_of(ROOT / "docs/results.md")
+    assert transfer.floors(studies) in text_of(ROOT / "docs/results.md")
+    lines = text_of(ROOT / "README.md").partition("## And on photographs?")[2].partition("## ")[0].splitlines()
+    listed = [line for line in lines if line.startswith("|")]
+    assert len(listed) > 2 and set(listed) <= set(rows)
 
 
 def test_the_readme_is_short():

@@ -83,7 +83,7 @@ PAPER_MARK: dict[str, Any] = {
     "color": INK,
 }
 DPI = 120  # of pictures made of images
-QUALITY = 88  # of photographs, as JPEG
+QUALITY = 85  # of photographs, as JPEG
 MARGIN = 0.08  # inches around everything that is drawn
 
 STYLE: dict[str, Any] = {

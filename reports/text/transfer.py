@@ -91,7 +91,7 @@ def floors(studies: dict[str, Analysis]) -> str:
 def _floor(label: str, check: FloorCheck, arm: str) -> str:
     verdict = "so the comparison counts" if check.passed else "so the study gives no verdicts"
     return (
-        f"{label[:1].upper()}{label[1:]}: masks of {arm} reach an IoU of {number(check.reached)}, "
+        f"On {label}, masks of {arm} reach an IoU of {number(check.reached)}, "
         f"{short(check)} points above the better mask that needs no features ({check.margin:g} were asked for "
         f"beforehand), {verdict}."
     )

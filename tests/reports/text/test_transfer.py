@@ -54,7 +54,7 @@ def test_each_question_stands_beside_its_synthetic_comparison():
     }
     lines = transfer.table(studies).splitlines()
     assert len(lines) == 2 + len(transfer.contents()["question"])
-    assert lines[0].endswith("| synthetic | photographs: people |")
+    assert lines[0].endswith("| synthetic | photographs of people |")
     cells = lines[2].strip("| ").split(" | ")
     assert cells[:2] == ["RoIAlign − RoIPool, stride 16", "+7.1 (+5.8 to +8.4)"]
     assert cells[2] == "+1.1 (+0.9 to +1.3; other images +0.4 to +1.8): **holds**"
