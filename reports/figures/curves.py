@@ -10,11 +10,12 @@ from reports.figures.style import ArmStyle, Figures, arm_styles, figure
 from reports.load import StudyResults
 
 PANELS_IN_A_ROW = 3
+MOST_POINTS = 60
 NO_LOSSES = {"step", "lr", "seconds", "time"}  # what else a line of the log holds
 
 
 def curves(study: StudyResults, figures: Figures) -> bool:
-    """Every logged loss: a thin line for each seed, a thick one for the mean over an arm's seeds."""
+    """Every logged loss: the mean over an arm's seeds, and a band from the smallest to the largest."""
     logged = {(arm, seed): study.curves(arm, seed) for arm, seed in study.runs}
     losses = list(
         dict.fromkeys(
@@ -59,8 +60,11 @@ def _curve(axes: Axes, runs: list[list[dict]], loss: str, style: ArmStyle, offse
     steps = sorted(set.intersection(*map(set, series))) if series else []
     if not steps:
         return
-    for curve in series:
-        axes.plot(steps, [curve[step] for step in steps], color=style.colour, linewidth=0.5, alpha=0.3)
-    mean = np.mean([[curve[step] for step in steps] for curve in series], axis=0)
-    every = max(1, len(steps) // 6)
-    axes.plot(steps, mean, markevery=(int(every * offset), every), **_line(style))
+    values = np.array([[curve[step] for step in steps] for curve in series])
+    # Neighbouring steps are averaged where there are more than the eye can tell apart.
+    starts = np.arange(0, len(steps), -(-len(steps) // MOST_POINTS))
+    values = np.add.reduceat(values, starts, axis=1) / np.diff([*starts, len(steps)])
+    middles = np.add.reduceat(np.array(steps, dtype=float), starts) / np.diff([*starts, len(steps)])
+    axes.fill_between(middles, values.min(axis=0), values.max(axis=0), color=style.colour, linewidth=0, alpha=0.2)
+    every = max(1, len(starts) // 6)
+    axes.plot(middles, values.mean(axis=0), markevery=(int(every * offset), every), **_line(style))

@@ -58,6 +58,9 @@ CONCEPTS = {
     ("roi", "warp_max"): WARP,
     ("roi", "align"): ALIGN,
     ("roi", "align_max"): ALIGN,
+    ("roi", "align_8"): "#997700",
+    ("roi", "align_16"): "#EE99AA",
+    ("roi", "align_32"): "#117733",
     ("system", "fcis"): FCIS,
     ("system", "mask_rcnn"): ALIGN,
     ("mask_loss", "sigmoid"): ALIGN,
@@ -83,7 +86,7 @@ PAPER_MARK: dict[str, Any] = {
     "color": INK,
 }
 DPI = 120  # of pictures made of images
-QUALITY = 85  # of photographs, as JPEG
+QUALITY = 80  # of photographs, as JPEG
 MARGIN = 0.08  # inches around everything that is drawn
 
 STYLE: dict[str, Any] = {

@@ -19,9 +19,9 @@ from ablations.records.storage import load_run, save
 SIDE = 256
 
 
-def save_nothing(figures, drawn, name, vector=True):
+def save_nothing(figures, drawn, name, vector=True, photographs=False):
     """In place of Figures.save where a test is about the text: an empty file, so that the figure counts as drawn."""
-    figures.attach(f"{name}.{'svg' if vector else 'png'}", b"")
+    figures.attach(f"{name}.{'svg' if vector else 'jpg' if photographs else 'png'}", b"")
     plt.close(drawn)
 
 

@@ -23,7 +23,7 @@ class Measured(Figures):
         self.faults: dict[str, list[str]] = {}
         self.drawn: list[str] = []
 
-    def save(self, drawn: Figure, name: str, vector: bool = True) -> None:
+    def save(self, drawn: Figure, name: str, vector: bool = True, photographs: bool = False) -> None:
         settle(drawn)
         drawn.canvas.draw()
         self.drawn.append(name)
