@@ -13,13 +13,14 @@ from typing import Any
 from reports.analysis import Analysis
 from reports.stats.bootstrap import ImageNoise
 from reports.stats.contrasts import contrast_of
-from reports.stats.floors import FloorCheck, floor_check
+from reports.stats.floors import floor_check
 from reports.stats.paired import Estimate, Verdict
 from reports.text.answers import find_verdict
 from reports.text.floors import short
 from reports.text.labels import NOTHING, interval, number, signed
 
 FILE = Path(__file__).with_suffix(".toml")
+HOLDS = "holds"
 
 
 @functools.cache
@@ -28,43 +29,57 @@ def contents() -> dict[str, Any]:
     return tomllib.loads(FILE.read_text(encoding="utf-8"))
 
 
+def sets(studies: dict[str, Analysis]) -> list[dict[str, Any]]:
+    """The sets of photographs that have records."""
+    return [entry for entry in contents()["set"] if entry["study"] in studies]
+
+
 def table(studies: dict[str, Analysis]) -> str:
-    """The table as Markdown, with a column for each set of photographs that has records; "" where none has.
+    """The table as Markdown, one for each set of photographs that has records; "" where none has.
 
     studies: name -> analysis, such as `reports.web.pages.published` gives them.
     """
-    sets = [entry for entry in contents()["set"] if entry["study"] in studies]
-    if not sets:
-        return ""
-    heads = ["IoU of masks, objects of 96 px and more", "synthetic", *(entry["label"] for entry in sets)]
-    lines = [_row(heads), _row([":--", "--:", *(":--" for _ in sets)])]
-    for question in contents()["question"]:
-        measured = [answer(studies, entry["study"], question["hypothesis"]) for entry in sets]
-        lines.append(_row([question["words"], synthetic(studies, question), *measured]))
+    return "\n\n".join(_table(studies, entry["study"], entry["label"]) for entry in sets(studies))
+
+
+def _table(studies: dict[str, Analysis], study: str, label: str) -> str:
+    lines = [_row(["difference in mask IoU", "synthetic", label, "other images", "claim"]), "|:--|--:|--:|--:|:--|"]
+    lines += [_row([question["words"], *_cells(studies, study, question)]) for question in contents()["question"]]
     return "\n".join(lines)
 
 
-def synthetic(studies: dict[str, Analysis], question: dict[str, Any]) -> str:
-    """The comparison on synthetic images, with its interval over seeds."""
-    source = question["synthetic"]
-    metrics = {
-        verdict.hypothesis.metric
-        for entry in contents()["set"]
-        if (verdict := find_verdict(f"{entry['study']}/{question['hypothesis']}", studies)) is not None
-    }
-    if source["study"] not in studies or len(metrics) != 1:
-        return NOTHING
-    return _with_interval(contrast_of(studies[source["study"]].study, source["arms"], metrics.pop()))
-
-
-def answer(studies: dict[str, Analysis], study: str, hypothesis: str) -> str:
-    """What a set of photographs says: the difference, its intervals over seeds and over images, and what follows."""
-    verdict = find_verdict(f"{study}/{hypothesis}", studies)
+def _cells(studies: dict[str, Analysis], study: str, question: dict[str, Any]) -> list[str]:
+    """On synthetic images; on photographs; over other photographs; what follows."""
+    verdict = find_verdict(f"{study}/{question['hypothesis']}", studies)
     if verdict is None or verdict.measured.mean is None:
-        return NOTHING
-    noise = studies[study].noise.get(hypothesis)
-    images = "" if noise is None else f"; other images {interval(noise.low, noise.high)}"
-    return f"{_with_interval(verdict.measured, images)}: **{word(verdict, noise)}**"
+        return [NOTHING] * 4
+    drawn = synthetic(studies, question, verdict.hypothesis.metric)
+    noise = studies[study].noise.get(question["hypothesis"])
+    images = NOTHING if noise is None else interval(noise.low, noise.high)
+    beside = NOTHING if drawn is None else _with_interval(drawn)
+    return [beside, _with_interval(verdict.measured), images, f"**{word(verdict, noise)}**"]
+
+
+def synthetic(studies: dict[str, Analysis], question: dict[str, Any], metric: str) -> Estimate | None:
+    """The same comparison on synthetic images; None without records of it."""
+    source = question["synthetic"]
+    if source["study"] not in studies:
+        return None
+    return contrast_of(studies[source["study"]].study, source["arms"], metric)
+
+
+def share_left(studies: dict[str, Analysis], study: str) -> float | None:
+    """What is left on photographs of the first question's difference: a share of that on synthetic images.
+
+    0 where the claim does not hold; None without records.
+    """
+    question = contents()["question"][0]
+    verdict = find_verdict(f"{study}/{question['hypothesis']}", studies)
+    drawn = None if verdict is None else synthetic(studies, question, verdict.hypothesis.metric)
+    if verdict is None or drawn is None or not drawn.mean or verdict.measured.mean is None:
+        return None
+    holds = word(verdict, studies[study].noise.get(question["hypothesis"])) == HOLDS
+    return verdict.measured.mean / drawn.mean if holds else 0.0
 
 
 def word(verdict: Verdict, noise: ImageNoise | None) -> str:
@@ -75,32 +90,41 @@ def word(verdict: Verdict, noise: ImageNoise | None) -> str:
         return "the opposite"
     if verdict.kind != "reproduced":
         return "open"
-    return "holds" if noise is not None and noise.low > verdict.hypothesis.threshold else "over seeds only"
+    return HOLDS if noise is not None and noise.low > verdict.hypothesis.threshold else "over seeds only"
 
 
 def floors(studies: dict[str, Analysis]) -> str:
-    """One sentence for each set: how far its reference arm is above masks that need no features."""
-    sentences = []
-    for entry in contents()["set"]:
-        check = floor_check(studies[entry["study"]].study) if entry["study"] in studies else None
-        if check is not None and check.reached is not None:
-            sentences.append(_floor(entry["label"], check, studies[entry["study"]].study.label(check.arm)))
-    return " ".join(sentences)
+    """Sentences for each set: how far masks are above masks that need no features, at either stride."""
+    return " ".join(_floor(studies[entry["study"]], entry["label"]) for entry in sets(studies))
 
 
-def _floor(label: str, check: FloorCheck, arm: str) -> str:
-    verdict = "so the comparison counts" if check.passed else "so the study gives no verdicts"
-    return (
-        f"On {label}, masks of {arm} reach an IoU of {number(check.reached)}, "
-        f"{short(check)} points above the better mask that needs no features ({check.margin:g} were asked for "
-        f"beforehand), {verdict}."
+def _floor(analysis: Analysis, label: str) -> str:
+    check, study = floor_check(analysis.study), analysis.study
+    if check is None or check.reached is None:
+        return ""
+    noise = analysis.floor_noise
+    images = "" if noise is None else f"; other images would give {number(noise.low)} to {number(noise.high)}"
+    told = (
+        f"On {label}, masks under {study.label(check.arm)}, reach an IoU of {number(check.reached)}. That is "
+        f"{short(check)} points above the better mask that needs no features, an ellipse in the box or the filled box; "
+        f"{check.margin:g} were asked for beforehand{images}."
+    )
+    if not check.passed:
+        return f"{told} So there are no verdicts."
+    own = study.record.arms[check.arm].factors
+    others = [
+        arm
+        for arm, description in study.record.arms.items()
+        if arm in check.below and description.factors.get("roi") == own.get("roi")
+    ]
+    return told + "".join(
+        f" Under {study.label(arm)}, it is {number(check.below[arm])} points: read rows of that stride with caution."
+        for arm in others
     )
 
 
-def _with_interval(measured: Estimate, more: str = "") -> str:
-    if measured.mean is None:
-        return NOTHING
-    return f"{signed(measured.mean)} ({interval(measured.low, measured.high)}{more})"
+def _with_interval(measured: Estimate) -> str:
+    return NOTHING if measured.mean is None else f"{signed(measured.mean)} ({interval(measured.low, measured.high)})"
 
 
 def _row(cells: list[str]) -> str:

@@ -55,7 +55,7 @@ def story_page(studies: dict[str, Analysis], gallery: Path, repository: str = ""
         reports=[_report(analysis) for analysis in studies.values()],
         cost=_inline(answers.fill(_contents()["cost"], studies)),
         still=_still(gallery),
-        photographs=_photographs(studies),
+        photographs=_photographs(studies, gallery),
         has_claims=(gallery / "claims" / "claims.md").is_file(),
     )
     return page("Mask R-CNN, taken apart", body + data, style, script, kind="story")
@@ -66,13 +66,24 @@ def slides() -> list[dict[str, Any]]:
     return _contents()["slide"]
 
 
-def _photographs(studies: dict[str, Analysis]) -> Markup:
-    """What holds on photographs: words, the table, the distance to the floor; "" without such a study."""
-    table = transfer.table(studies)
-    if not table:
-        return Markup("")
-    words, told = to_html(_contents()["photographs"]), to_html(transfer.floors(studies))
-    return Markup('{}<div class="scroll" tabindex="0">{}</div>{}').format(words, to_html(table), told)
+def _photographs(studies: dict[str, Analysis], gallery: Path) -> dict[str, Any] | None:
+    """The section on what holds on photographs; None without such a study."""
+    sets = [entry["study"] for entry in transfer.sets(studies)]
+    if not sets:
+        return None
+    section = _contents()["photographs"]
+    left = transfer.share_left(studies, sets[0])
+    limits = [choice.get("below", math.inf) for choice in section["choices"]]
+    picture = gallery / sets[0] / "figures" / "dose.svg"
+    return {
+        **section,
+        "text": to_html(section["text"]),
+        "choices": [choice["text"] for choice in section["choices"]],
+        "right": None if left is None else next(index for index, limit in enumerate(limits) if left < limit),
+        "answer": to_html(f"{section['answer']}\n\n{transfer.table(studies)}\n\n{transfer.floors(studies)}"),
+        "picture": data_uri(picture) if picture.is_file() else "",
+        "reports": sets,
+    }
 
 
 def _contents() -> dict[str, Any]:

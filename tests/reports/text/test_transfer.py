@@ -47,18 +47,27 @@ def photos(*verdicts, images=None):
     return SimpleNamespace(study=SimpleNamespace(record=record), verdicts=list(verdicts), noise=images or {})
 
 
-def test_each_question_stands_beside_its_synthetic_comparison():
-    studies = {
+def both(judged, images):
+    return {
         "roialign": drawn({"align-16": {5: 80.0, 6: 82.0}, "pool-16": {5: 73.0, 6: 74.8}}),
-        "photos": photos(verdict(), images={"align-over-pool-16": noise(0.4, 1.8)}),
+        "photos": photos(judged, images={"align-over-pool-16": images}),
     }
-    lines = transfer.table(studies).splitlines()
+
+
+def test_each_question_stands_beside_its_synthetic_comparison():
+    lines = transfer.table(both(verdict(), noise(0.4, 1.8))).splitlines()
     assert len(lines) == 2 + len(transfer.contents()["question"])
-    assert lines[0].endswith("| synthetic | photographs of people |")
-    cells = lines[2].strip("| ").split(" | ")
-    assert cells[:2] == ["RoIAlign − RoIPool, stride 16", "+7.1 (+5.8 to +8.4)"]
-    assert cells[2] == "+1.1 (+0.9 to +1.3; other images +0.4 to +1.8): **holds**"
-    assert lines[3].endswith("| – | – |")  # without records of either kind
+    assert lines[0] == "| difference in mask IoU | synthetic | photographs of people | other images | claim |"
+    assert lines[2] == (
+        "| RoIAlign − RoIPool, stride 16 | +7.1 (+5.8 to +8.4) | +1.1 (+0.9 to +1.3) | +0.4 to +1.8 | **holds** |"
+    )
+    assert lines[3].endswith("| – | – | – | – |")  # without records
+
+
+def test_what_is_left_counts_only_where_the_claim_holds():
+    assert transfer.share_left(both(verdict(), noise(0.4, 1.8)), "photos") == pytest.approx(1.1 / 7.1)
+    assert transfer.share_left(both(verdict(), noise(-0.4, 1.8)), "photos") == 0
+    assert transfer.share_left({"photos": photos(verdict())}, "photos") is None
 
 
 def test_there_is_no_table_without_photographs():
@@ -74,14 +83,20 @@ def test_the_questions_are_hypotheses_and_arms_of_the_studies(compose):
         assert set(source["arms"]) <= set(compose([f"study={source['study']}"]).study.arms)
 
 
-def test_the_distance_to_the_floor_is_told():
+@pytest.mark.parametrize("margin, expected", [(10.0, "So there are no verdicts."), (9.0, "with caution.")])
+def test_the_distance_to_the_floor_is_told(margin, expected):
     figures = {"true_boxes": 66.7, "floor_box": 50.0, "floor_ellipse": 56.8}
-    floor = SimpleNamespace(arm="align-16", margin=10.0, figure="IoU_96_px_and_more")
+    weaker = figures | {"true_boxes": 64.0}
+    floor = SimpleNamespace(arm="align-16", margin=margin, figure="IoU_96_px_and_more")
+    arms = {f"align-{stride}": SimpleNamespace(factors={"roi": "align", "stride": stride}) for stride in (16, 32)}
+    of = lambda arm, metric: (weaker if arm == "align-32" else figures)[metric.partition(".")[0]]  # noqa: E731
     study = SimpleNamespace(
-        record=SimpleNamespace(floor=floor, arms={"align-16": None}),
-        values=lambda arm, metric: {5: figures[metric.partition(".")[0]]},
-        mean=lambda arm, metric: figures[metric.partition(".")[0]],
-        label=lambda arm: "RoIAlign, stride 16",
+        record=SimpleNamespace(floor=floor, arms=arms),
+        values=lambda arm, metric: {5: of(arm, metric)},
+        mean=of,
+        label=lambda arm: f"RoIAlign, stride {arm[-2:]}",
     )
-    told = transfer.floors({"photos": SimpleNamespace(study=study)})
-    assert "reach an IoU of 66.7, 9.9 points above" in told and told.endswith("so the study gives no verdicts.")
+    analysis = SimpleNamespace(study=study, floor_noise=None)
+    told = transfer.floors({"photos": analysis})
+    assert "reach an IoU of 66.7. That is 9.9 points above" in told and told.endswith(expected)
+    assert ("stride 32, it is 7.2 points" in told) == (margin == 9.0)
