@@ -162,7 +162,8 @@ def test_the_readme_is_short():
 def test_the_benchmarks_page_says_what_the_records_say():
     text = text_of(ROOT / "docs/benchmarks.md")
     names = ("step", "resnet", "study", "arithmetic")
-    step, resnet, study, arithmetic = (json.loads(text_of(GALLERY / f"bench/{name}.json")) for name in names)
+    step, resnet, study, arithmetic = records = [json.loads(text_of(GALLERY / f"bench/{name}.json")) for name in names]
+    assert {record["provenance"]["git"]["commit"][:7] for record in records} == {re.search(r"at commit (\w+)", text)[1]}
     assert f"| {step['ratio']['training step']:.1f} times as fast |" in text
     assert f"| {step['ratio']['inference']:.2f} times as fast |" in text
     assert f"| {100 * arithmetic['ratio']:.0f} % of their rate |" in text
