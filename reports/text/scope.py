@@ -58,7 +58,8 @@ def _jitter(study: StudyResults) -> str:
 
 
 def all_sizes(analysis: Analysis) -> Marked:
-    """Where claims are about large objects: what the first of them is over all objects, and which change their sign."""
+    """Where claims are about large objects: what the first of them is over all objects, and which vanish there or
+    change their sign, as far as the decimals that are shown tell."""
     pairs = [
         (
             item,
@@ -68,20 +69,26 @@ def all_sizes(analysis: Analysis) -> Marked:
         for item in analysis.study.record.hypotheses
         if is_of_large(item.metric)
     ]
-    known = [(item, over_all.mean, large.mean) for item, over_all, large in pairs if over_all.n and large.n]
+    known = [
+        (item, round(over_all.mean, 1), round(large.mean, 1))
+        for item, over_all, large in pairs
+        if over_all.mean is not None and large.mean is not None
+    ]
     if not known:
         return Marked("")
     first, over_all, large = known[0]
-    turned = [escape(analysis.label(item.contrast)) for item, one, other in known if (one or 0.0) * (other or 0.0) < 0]
+    turned = [escape(analysis.label(item.contrast)) for item, one, other in known if one * other < 0]
+    gone = [escape(analysis.label(item.contrast)) for item, one, other in known if one == 0 and other != 0]
     text = (
         f"Claims here are about objects of 96 px and more. {escape(analysis.label(first.contrast))}: {signed(large)} "
         f"points of {escape(metric_label(of_all_sizes(first.metric)))} on these, {signed(over_all)} over objects of "
         "all sizes."
     )
-    if turned:
-        has = "has" if len(turned) == 1 else "have"
-        text += f" Of {plural(len(known), 'difference')}, {len(turned)} {has} the opposite sign over all objects: "
-        text += f"{'; '.join(turned)}."
+    verbs = ("has the opposite sign", "have the opposite sign"), ("vanishes", "vanish")
+    counted = [(names, verb) for names, verb in zip((turned, gone), verbs, strict=True) if names]
+    parts = [f"{len(names)} {verb[len(names) > 1]} ({'; '.join(names)})" for names, verb in counted]
+    if parts:
+        text += f" Of {plural(len(known), 'difference')}, over all objects, {and_list(parts)}."
     else:
         text += " No claimed difference has another sign over all objects than on large ones."
     return Marked(text)
@@ -90,12 +97,18 @@ def all_sizes(analysis: Analysis) -> Marked:
 def limits(analysis: Analysis) -> list[Marked]:
     """A sentence or two for each limit."""
     study = analysis.study
-    texts = [
-        Marked(
-            "The intervals cover the chance that comes with the seeds: initial weights, and the order and flips of "
-            f"the images. They do not cover other {study.evaluated}, other data or other hyper-parameters."
+    seeds = "that comes with the seeds: initial weights, and the order and flips of the images"
+    if analysis.noise:
+        text = (
+            f"The intervals over seeds cover the chance {seeds}. They do not cover other {study.evaluated}; those "
+            'called "other images" do. None covers other data or other hyper-parameters.'
         )
-    ]
+    else:
+        text = (
+            f"The intervals cover the chance {seeds}. They do not cover other {study.evaluated}, other data or other "
+            "hyper-parameters."
+        )
+    texts = [Marked(text)]
     texts += _shared(study)
     if not study.on_photographs:
         texts.append(
@@ -124,8 +137,8 @@ def _shared(study: StudyResults) -> list[Marked]:
         shared.remove("backbone")
         texts.append(
             Marked(
-                "All seeds of an arm share the same `backbone`, which others trained on ImageNet: what another one "
-                "would give is not covered by any interval."
+                "All seeds of an arm share the same `backbone`, pretrained on ImageNet by others: what another "
+                "one would give is not covered by any interval."
             )
         )
     if shared:
@@ -145,7 +158,9 @@ def _of_photographs(study: StudyResults) -> list[Marked]:
     if isinstance(classes, list) and len(classes) == 1:
         texts.append(f"The objects are of one class, {escape(classes[0])}.")
     if data.get("num_train"):
-        texts.append(f"All seeds train on the same {data['num_train']:,} images; no interval covers others.")
+        texts.append(
+            f"All seeds train on the same {data['num_train']:,} images; no interval covers other training images."
+        )
     if model.get("freeze") == "all":
         texts.append(
             "The backbone is frozen, so that what it would learn for an operator is not seen, and smaller maps in a "
@@ -179,8 +194,7 @@ def _resolution(analysis: Analysis) -> list[Marked]:
     return [
         Marked(
             f"With the usual spread of a claim here (sd {number(spread)} points), {count} seeds find a true "
-            f"difference of {number(small)} points in {100 * POWER:.0f} % of the cases. Smaller ones need "
-            f"more: {_needed(spread, 1.0)} seeds for 1 point, {_needed(spread, 0.5)} for half a point."
+            f"difference of {number(small)} points in {100 * POWER:.0f} % of the cases.{_other_counts(spread, count)}"
         ),
         *_resolution_of_images(analysis),
     ]
@@ -200,6 +214,20 @@ def _resolution_of_images(analysis: Analysis) -> list[Marked]:
     ]
 
 
-def _needed(spread: float, effect: float) -> str:
-    count = seeds_for(effect, spread)
-    return str(count) if count <= MOST_SEEDS else f"more than {MOST_SEEDS}"
+def _other_counts(spread: float, count: int) -> str:
+    """How many seeds round differences need, larger ones fewer than `count` and smaller ones more."""
+    needed = [(seeds_for(effect, spread), name) for effect, name in ((0.5, "half a point"), (1.0, "one point"))]
+    fewer, more = ([item for item in needed if (item[0] - count) * sign > 0] for sign in (-1, 1))
+    texts = [
+        f" {head}: {_seeds(items)}."
+        for head, items in (("Larger ones need fewer", fewer), ("Smaller ones need more", more[::-1]))
+        if items
+    ]
+    return "".join(texts)
+
+
+def _seeds(items: Sequence[tuple[int, str]]) -> str:
+    """ "9 seeds for half a point, 4 for one point"."""
+    numbers = [str(count) if count <= MOST_SEEDS else f"more than {MOST_SEEDS}" for count, _ in items]
+    nouns = [" seeds", *len(items) * [""]]
+    return ", ".join(f"{text}{noun} for {name}" for text, noun, (_, name) in zip(numbers, nouns, items, strict=False))

@@ -41,7 +41,7 @@ def test_what_is_said_of_a_stage_that_all_seeds_share_is_true_of_it():
     runs = [dataclasses.replace(item, stages=stages) for item in study().runs.values()]
     of_others = study(runs, config={"model": {"weights": "imagenet"}})
     texts = " ".join(scope.limits(analyse(of_others, resamples=0)))
-    assert "share the same `backbone`, which others trained on ImageNet" in texts and "trained once" not in texts
+    assert "share the same `backbone`, pretrained on ImageNet by others" in texts and "trained once" not in texts
     texts = " ".join(scope.limits(analyse(study(runs, config={"model": {"weights": "shipped"}}), resamples=0)))
     assert "share the same `backbone`, trained once" in texts and "`data`" not in texts
 
@@ -65,8 +65,8 @@ def test_where_values_come_from():
     drawn, photos = study(), study(name="photos", config={"data": {"kind": "coco"}})
     assert scope.origin([drawn]) == "Our values come from synthetic images and small networks, the paper's from COCO"
     assert scope.origin([drawn, photos]) == (
-        "Our values come from synthetic images and small networks, but for `photos`, on photographs and with a ResNet, "
-        "the paper's from COCO"
+        "Our values come from synthetic images and small networks, except for `photos`, on photographs and with a "
+        "ResNet, the paper's from COCO"
     )
 
 
@@ -78,7 +78,27 @@ def test_the_smallest_difference_that_can_be_found():
         f"With the usual spread of a claim here (sd 1.4 points), 2 seeds find a true difference of "
         f"{number(detectable_effect(spread, 2))} points in 80 % of the cases."
     )
-    assert f"{seeds_for(1.0, spread)} seeds for 1 point" in text and "more than 50 for half a point" in text
+    assert text.endswith(
+        f" Smaller ones need more: {seeds_for(1.0, spread)} seeds for one point, more than 50 for half a point."
+    )
+
+
+def test_larger_differences_are_not_said_to_need_more_seeds():
+    """With a standard deviation of 0.4 and 10 seeds: both half a point and a point are larger than what is found."""
+    assert seeds_for(0.5, 0.4) == 8 and seeds_for(1.0, 0.4) == 4
+    assert scope._other_counts(0.4, 10) == " Larger ones need fewer: 8 seeds for half a point, 4 for one point."
+    assert scope._other_counts(0.4, 5) == (
+        " Larger ones need fewer: 4 seeds for one point. Smaller ones need more: 8 seeds for half a point."
+    )
+    assert scope._other_counts(0.4, 4) == " Smaller ones need more: 8 seeds for half a point."
+
+
+def test_the_limits_tell_intervals_over_seeds_from_those_over_images():
+    analysis = analyse(study(), resamples=0)
+    assert f"They do not cover other {study().evaluated}, other data" in scope.limits(analysis)[0]
+    analysis.noise["mask-ap-16"] = ImageNoise(1.0, 0.0, 2.0, 300, 2)
+    text = scope.limits(analysis)[0]
+    assert text.startswith("The intervals over seeds cover") and 'those called "other images" do' in text
 
 
 def about_large(all_sizes: dict[str, float]) -> str:
@@ -95,7 +115,13 @@ def about_large(all_sizes: dict[str, float]) -> str:
 def test_claims_about_large_objects_stand_beside_all_sizes():
     text = about_large({"align16": 50.0, "pool16": 49.5, "align32": 40.0, "pool32": 41.0})
     assert "RoIAlign − RoIPool, stride 16: +2.0 points of mask IoU on true boxes on these, +0.5 over objects of" in text
-    assert text.endswith("Of 2 differences, 1 has the opposite sign over all objects: RoIAlign − RoIPool, stride 32.")
+    assert text.endswith("Of 2 differences, over all objects, 1 has the opposite sign (RoIAlign − RoIPool, stride 32).")
+    gone = about_large({"align16": 50.0, "pool16": 50.02, "align32": 40.0, "pool32": 41.0})
+    assert "stride 16: +2.0 points of mask IoU on true boxes on these, 0.0 over objects" in gone
+    assert gone.endswith(
+        "Of 2 differences, over all objects, 1 has the opposite sign (RoIAlign − RoIPool, stride 32) and 1 vanishes "
+        "(RoIAlign − RoIPool, stride 16)."
+    )
     same = about_large({"align16": 50.0, "pool16": 49.5, "align32": 40.0, "pool32": 39.0})
     assert same.endswith("No claimed difference has another sign over all objects than on large ones.")
     assert scope.all_sizes(analyse(study(), resamples=0)) == ""
