@@ -131,7 +131,7 @@ def _answer(analysis: Analysis) -> dict[str, Any]:
 def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
     """The figures, and what their captions say of them."""
     study = analysis.study
-    displacements, rounded = measure(study), analysis.doses
+    displacements, rounded, gains = measure(study), analysis.doses, by_cells.curves_of(analysis)
     if displacements:
         misalignment.why(study, displacements, figures)
     dose.dose(rounded, figures)
@@ -147,7 +147,8 @@ def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
     return {
         "figures": {name: Marked(figures.reference(name)) for name in FIGURES},
         "about_large": is_of_large(analysis.primary),
-        "weak_ranges": any(curve.weak for curve in by_cells.curves_of(analysis)),
+        "weak_ranges": any(curve.weak for curve in gains),
+        "rising": captions.rising([curve.stride for curve in gains if curve.rises]),
         "interactions": interactions,
         "dose": {
             "caption": captions.dose(rounded),

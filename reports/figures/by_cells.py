@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from reports.analysis import Analysis
-from reports.figures.style import CONCEPTS, DASHES, INK, MUTED, REST, STRIDE_MARKERS, Figures, figure
+from reports.figures.style import DASHES, INK, MUTED, STRIDE_MARKERS, Figures, figure
 from reports.load import StudyResults
 from reports.stats import floors
 from reports.stats.contrasts import Weights
@@ -18,6 +18,7 @@ from reports.stats.paired import Estimate
 from reports.text.labels import arms_of, number
 
 WEAK = "hollow: masks no better than a filled box or an ellipse in it"
+COLOURS = (INK, "#8a8a8a")  # neutral: a gain is no operator's
 HOLLOW: dict[str, Any] = {"markersize": 7, "markerfacecolor": "white", "markeredgewidth": 1.5}
 RANGE = re.compile(
     r"true_boxes\.IoU_(?:under_(?P<below>\d+)_cells?|(?P<low>\d+)_to_(?P<high>\d+)_cells"
@@ -37,6 +38,20 @@ class Curve:
     weights: Weights
     gains: dict[float, Estimate]
     weak: frozenset[float] = frozenset()
+
+    @property
+    def rises(self) -> bool:
+        """Whether the smallest objects are those of the weak ranges, and the largest gain more than any of these.
+
+        By their interval over seeds; on the objects of the weak ranges no gain is resolved.
+        """
+        weak, strong = ([item for item in self.gains.items() if (item[0] in self.weak) == of] for of in (True, False))
+        if not weak or not strong or max(middle for middle, _ in weak) > min(middle for middle, _ in strong):
+            return False
+        least = max(strong, key=lambda item: item[0])[1].low
+        return least is not None and all(
+            least > max(0.0, effect.mean or 0.0) and (effect.low is None or effect.low <= 0) for _, effect in weak
+        )
 
 
 def curves_of(analysis: Analysis) -> list[Curve]:
@@ -103,7 +118,7 @@ def by_cells(analysis: Analysis, figures: Figures) -> bool:
 
 def _curve(axes: Axes, curve: Curve, index: int, scale: float) -> None:
     """scale: of the positions. Strides are set apart a little where they have the same ones."""
-    colour = CONCEPTS.get(("stride", str(curve.stride)), REST[index % len(REST)])
+    colour = COLOURS[index % len(COLOURS)]
     marker = STRIDE_MARKERS.get(str(curve.stride), "^")
     xs = [middle * scale * (1 + 0.02 * index) for middle in curve.gains]
     for x, effect in zip(xs, curve.gains.values(), strict=True):

@@ -69,8 +69,6 @@ CONCEPTS = {
     ("mask_class", "agnostic"): "#117733",
     ("mask_class", "specific"): ALIGN,
     ("mask_head", "fcn"): ALIGN,
-    ("stride", "16"): "#117733",
-    ("stride", "32"): "#88B76B",
 }
 """(factor, its value) -> colour. What Mask R-CNN does has RoIAlign's colour in every study."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from reports.stats.dose import Dose
-from reports.text.labels import is_of_large, metric_label, of_all_sizes
+from reports.text.labels import and_list, is_of_large, metric_label, of_all_sizes
 from reports.text.markup import Marked, escape
 
 
@@ -23,4 +23,15 @@ def dose(items: Sequence[Dose]) -> Marked:
         "against the arm that rounds nothing on the same backbone. Each point is the mean over seeds, the bar its 95 % "
         f"interval. Lines join {steps}. Circles are the map of stride 16, squares that of stride 32."
         + ("" if all(item.same_net for item in items) else hollow)
+    )
+
+
+def rising(strides: Sequence[int]) -> Marked:
+    """Below the chart of gains by size, what it means that they rise at these strides; "" where they do at none."""
+    if not strides:
+        return Marked("")
+    at = f"stride{'s' if len(strides) > 1 else ''} {and_list([str(stride) for stride in strides])}"
+    return Marked(
+        f"At {at} the gain rises with the object's size: only on large objects are these masks precise enough to be "
+        "spoilt, the opposite of what displacement alone would give, which is a larger share of a smaller object."
     )

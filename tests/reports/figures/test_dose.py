@@ -11,6 +11,8 @@ from reports.figures import by_cells, dose
 from reports.load import read_study
 from reports.render import render
 from reports.stats.dose import doses
+from reports.stats.paired import Estimate
+from reports.text import captions
 from tests.damage import edit_record
 from tests.reports.figures.measure import Measured
 from tests.reports.rounding import GAINS, add_true_boxes, write_rounding
@@ -74,6 +76,32 @@ def test_ranges_in_which_masks_are_below_the_floors_are_hollow(root, tmp_path):
     assert at_32.weak == frozenset()
     measured = Measured()
     assert by_cells.by_cells(analysis, measured) and measured.faults == {}
+
+
+@pytest.mark.parametrize(
+    ("gains", "weak", "rises"),
+    [
+        ([(-1.0, -2.0), (0.4, -0.2), (1.5, 1.0)], 2, True),
+        ([(-1.0, -2.0), (0.4, -0.2), (1.5, 1.0)], 0, False),  # no masks are too weak: size itself decides
+        ([(-1.0, -2.0), (0.4, -0.2), (1.5, 0.3)], 2, False),  # the largest may gain no more
+        ([(1.2, 0.5), (0.4, -0.2), (3.0, 2.0)], 1, False),  # the smallest gain too
+        ([(-1.0, -2.0), (1.5, 1.0)], 2, False),  # nothing is left to compare with
+    ],
+)
+def test_a_gain_rises_where_only_the_masks_of_large_objects_are_worth_it(gains, weak, rises):
+    estimates = {
+        float(place): Estimate({}, mean, 0.5, low, 2 * mean - low, None) for place, (mean, low) in enumerate(gains)
+    }
+    curve = by_cells.Curve(16, {}, estimates, frozenset(list(estimates)[:weak]))
+    assert curve.rises == rises
+    turned = by_cells.Curve(16, {}, estimates, frozenset(list(estimates)[len(gains) - weak :]))
+    assert not turned.rises
+
+
+def test_what_a_rising_gain_means_is_said_of_its_strides():
+    assert captions.rising([]) == ""
+    assert captions.rising([16]).startswith("At stride 16 the gain rises")
+    assert captions.rising([16, 32]).startswith("At strides 16 and 32 the gain rises")
 
 
 def test_studies_without_true_boxes_or_roi_pool_have_no_curves(root, outputs):
