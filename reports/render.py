@@ -113,6 +113,8 @@ def _answer(analysis: Analysis) -> dict[str, Any]:
         "family": len(verdicts),
         "most_seeds": MOST_SEEDS,
         "primary": primary[0].upper() + primary[1:],
+        "measure": captions.measure(analysis.primary),
+        "ours": captions.ours(study.record.hypotheses),
         "thresholds": any(verdict.hypothesis.threshold for verdict in verdicts),
         "equivalences": any(verdict.hypothesis.direction == "equal" for verdict in verdicts),
         "planned": len(study.record.seeds),

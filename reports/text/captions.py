@@ -1,10 +1,13 @@
-"""Captions whose words depend on what a figure shows."""
+"""Captions, and sentences beside figures, whose words depend on what is shown."""
 
 from collections.abc import Sequence
 
+from ablations.records.schema import Hypothesis
 from reports.stats.dose import Dose
-from reports.text.labels import and_list, is_of_large, metric_label, of_all_sizes
+from reports.text.labels import and_list, is_of_large, is_ours, metric_label, of_all_sizes, unit_of
 from reports.text.markup import Marked, escape
+
+OPERATORS = {"align": "RoIAlign", "pool": "RoIPool", "warp": "RoIWarp"}
 
 
 def dose(items: Sequence[Dose]) -> Marked:
@@ -35,3 +38,29 @@ def rising(strides: Sequence[int]) -> Marked:
         f"At {at} the gain rises with the object's size: only on large objects are these masks precise enough to be "
         "spoilt, the opposite of what displacement alone would give, which is a larger share of a smaller object."
     )
+
+
+def operator_of(dose: Dose) -> str:
+    """What an arm does with boxes, and where it comes from if not from the study that is reported."""
+    if dose.op == "align":
+        return "RoIAlign of rounded boxes"
+    notes = [f"study {dose.study}" if dose.study else "", "" if dose.same_net else "with another head"]
+    said = ", ".join(filter(None, notes))
+    return OPERATORS[dose.op] + (f" ({said})" if said else "")
+
+
+def measure(metric: str) -> str:
+    """What the values of a metric are, for a reader who meets them first in a chart; "" for those that say it."""
+    return {
+        "points of AP": "AP is average precision, from 0 to 100: how many objects are found, and how exactly.",
+        "points of IoU": "IoU, intersection over union, is the area that a mask and its object share, as a share of "
+        "the area that they cover together, from 0 to 100.",
+    }.get(unit_of(metric), "")
+
+
+def ours(hypotheses: Sequence[Hypothesis]) -> Marked:
+    """That the paper has none of the measures that claims are about; "" where it has all."""
+    metrics = dict.fromkeys(metric_label(item.metric) for item in hypotheses if is_ours(item))
+    if not metrics:
+        return Marked("")
+    return Marked(f"The paper gives no values of {escape('; '.join(metrics))}: the measure is ours.")

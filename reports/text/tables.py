@@ -10,7 +10,7 @@ from reports.load import StudyResults
 from reports.stats.bootstrap import ImageNoise
 from reports.stats.dose import Dose
 from reports.stats.paired import MOST_SEEDS, Estimate, Verdict
-from reports.text import wording
+from reports.text import captions, wording
 from reports.text.labels import NOTHING, interval, metric_label, number, of_all_sizes, p_value, plural, signed
 from reports.text.markup import Marked, bold, emphasis, paragraphs, table
 
@@ -197,9 +197,9 @@ def doses(items: Sequence[Dose]) -> Marked:
     """How far each arm's rounding moves its bins, and how much of the metric it loses."""
     rows = []
     for item in items:
-        name = wording.operator_of(item)
+        name = captions.operator_of(item)
         if item.on_curve:
-            name = f"{wording.OPERATORS[item.op]}, boxes rounded to {item.step} px"
+            name = f"{captions.OPERATORS[item.op]}, boxes rounded to {item.step} px"
         cells = [number(item.pixels), f"{number(item.share)} %", estimated(item.lost), str(item.lost.n)]
         rows.append([name, str(item.stride), *cells])
     lost = metric_label(items[0].metric) if items else ""

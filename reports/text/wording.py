@@ -8,7 +8,6 @@ from ablations.records.schema import DIFFERENCE
 from reports.analysis import Analysis
 from reports.stats.bootstrap import ImageNoise
 from reports.stats.contrasts import Interaction
-from reports.stats.dose import Dose
 from reports.stats.paired import ALPHA, LEVEL, MOST_SEEDS, POWER, Verdict, VerdictKind
 from reports.text import floors, provenance
 from reports.text.labels import (
@@ -17,6 +16,7 @@ from reports.text.labels import (
     context_label,
     contrast_label,
     interval,
+    is_ours,
     is_pair,
     metric_label,
     number,
@@ -29,8 +29,6 @@ from reports.text.markup import Marked, escape
 
 COUNTED = ("inference_cost.parameters_added",)
 """Metrics that are the same for every seed by their nature."""
-
-OPERATORS = {"align": "RoIAlign", "pool": "RoIPool", "warp": "RoIWarp"}
 
 MARKS: dict[str, str] = {
     "reproduced": "✔",
@@ -111,9 +109,9 @@ def _unresolved(verdict: Verdict, noise: ImageNoise | None) -> list[str]:
     """That other images could turn the sign of a difference, and how large it would have to be."""
     if noise is None or not is_open_over_images(verdict, noise):
         return []
-    least = (
-        "" if noise.detectable is None else f", and differences show up only from {number(noise.detectable)} points on"
-    )
+    least = ""
+    if noise.detectable is not None:
+        least = f", and only differences of {number(noise.detectable)} points or more would show"
     return [f"Not resolved over images: that interval covers {_zero(verdict)}{least}."]
 
 
@@ -209,7 +207,7 @@ def _paper(verdict: Verdict) -> str:
     if verdict.not_compared is not None:
         return f"; the paper's {signed(verdict.not_compared)}{source}, is of detectors that find objects themselves"
     if hypothesis.paper is None:
-        return "; the paper gives no value"
+        return "" if is_ours(hypothesis) else "; the paper gives no value"
     return f"; the paper {signed(hypothesis.paper)}{source}"
 
 
@@ -324,15 +322,6 @@ def interaction(analysis: Analysis, item: Interaction) -> Marked:
         + (f"; the paper {signed(paper)}" if paper is not None else "")
         + ")."
     )
-
-
-def operator_of(dose: Dose) -> str:
-    """What an arm does with boxes, and where it comes from if not from the study that is reported."""
-    if dose.op == "align":
-        return "RoIAlign of rounded boxes"
-    notes = [f"study {dose.study}" if dose.study else "", "" if dose.same_net else "with another head"]
-    said = ", ".join(filter(None, notes))
-    return OPERATORS[dose.op] + (f" ({said})" if said else "")
 
 
 def shares(analysis: Analysis) -> list[Marked]:

@@ -9,7 +9,7 @@ from reports.analysis import analyse
 from reports.stats.bootstrap import ImageNoise
 from reports.stats.dose import Dose
 from reports.stats.paired import Scale, Verdict, estimate, judge
-from reports.text import wording
+from reports.text import captions, wording
 from tests.reports.conftest import AT_16, AT_32, MORE_AT_32
 from tests.reports.text.hand_made import run, study
 
@@ -127,6 +127,23 @@ def test_what_a_record_says_is_text():
     )
 
 
+def test_of_a_measure_of_ours_it_is_said_once_that_the_paper_has_none():
+    own = dataclasses.replace(MORE, paper=None, source="slide 8; the measure is ours", metric="true_boxes.IoU")
+    assert wording.sentence(verdict_on([10.0, 10.2, 9.8], own), 1).endswith("+9.5 to +10.5, n = 3 seeds).")
+    other = dataclasses.replace(MORE, paper=None, source="slide 3; the comparison is ours")
+    assert "n = 3 seeds; the paper gives no value)." in wording.sentence(verdict_on([10.0, 10.2, 9.8], other), 1)
+    assert captions.ours([own, own, other, MORE]) == (
+        "The paper gives no values of mask IoU on true boxes: the measure is ours."
+    )
+    assert captions.ours([other, MORE]) == ""
+
+
+def test_a_chart_explains_the_measure_that_it_shows():
+    assert captions.measure("segm.AP75").startswith("AP is average precision")
+    assert captions.measure("true_boxes.IoU_96_px_and_more").startswith("IoU, intersection over union")
+    assert captions.measure("recall.AR@100") == ""
+
+
 def test_verdicts_are_counted():
     verdicts = [verdict_on(values) for values in ([10.0, 10.2, 9.8], [10.0, 10.1, 9.9], [-9.0, -9.1, -9.2], [4.0])]
     assert wording.summary(verdicts) == ("Of 4 claims, 2 are reproduced, 1 is contradicted and 1 is without a verdict.")
@@ -153,7 +170,7 @@ def test_a_sentence_has_the_interval_over_images_and_says_where_it_covers_0():
     text = wording.sentence(verdict, 1, noise=unsure)
     assert text.startswith("**✔ Reproduced.**") and "other images −1.0 to +21.0" in text
     assert text.endswith(
-        "Not resolved over images: that interval covers 0, and differences show up only from 14.0 points on."
+        "Not resolved over images: that interval covers 0, and only differences of 14.0 points or more would show."
     )
     just = ImageNoise(10.0, 0.02, 21.0, 300, 3)
     assert "other images +0.02 to +21.00;" in wording.sentence(verdict, 1, noise=just)
@@ -197,12 +214,12 @@ def test_an_interaction_in_words():
 
 def test_operators_from_elsewhere_say_where_from():
     dose = Dose("warp", 0, 16, 5.0, 10.0, estimate({}), "roiops")
-    assert wording.operator_of(dose) == "RoIWarp (study roiops)"
-    assert wording.operator_of(dataclasses.replace(dose, op="pool", same_net=False)) == (
+    assert captions.operator_of(dose) == "RoIWarp (study roiops)"
+    assert captions.operator_of(dataclasses.replace(dose, op="pool", same_net=False)) == (
         "RoIPool (study roiops, with another head)"
     )
-    assert wording.operator_of(dataclasses.replace(dose, op="align", step=8)) == "RoIAlign of rounded boxes"
-    assert wording.operator_of(dataclasses.replace(dose, study="")) == "RoIWarp"
+    assert captions.operator_of(dataclasses.replace(dose, op="align", step=8)) == "RoIAlign of rounded boxes"
+    assert captions.operator_of(dataclasses.replace(dose, study="")) == "RoIWarp"
 
 
 def three_arms(*levels: float):
