@@ -46,6 +46,10 @@ TAGS = {
 TAGS |= {"table", "thead", "tbody", "tr", "th", "td"}
 ANCHOR = re.compile(r"#[a-z0-9_-]+")
 PAGE = re.compile(r"(\.\./)?[A-Za-z0-9_-]+/[A-Za-z0-9_-]+\.md(#[a-z0-9_-]+)?")
+OUTSIDE = re.compile(
+    r"https://www\.flickr\.com/photo\.gne\?id=[0-9]+|https://creativecommons\.org/licenses/[a-z-]+/[0-9.]+/"
+)
+"""Where photographs and their licences are found: the only links that leave a page."""
 FILE = re.compile(r"[a-z]+\.csv")
 PICTURE = re.compile(r"(\.\./[A-Za-z0-9_-]+/)?figures/[A-Za-z0-9_.-]+\.(png|svg|jpg)")
 OPEN, CLOSE = "\ue000details\ue001", "\ue000/details\ue001"
@@ -179,9 +183,12 @@ class Reader(Treeprocessor):
             self._picture(child, attributes.get("src", ""), attributes.get("alt", ""))
 
     def _link(self, element: etree.Element, target: str) -> None:
-        """Anchors, other reports, and the report's own tables; of any other link only the text is left."""
+        """Anchors, other reports, the report's own tables, sources and licences; of other links the text is left."""
         if ANCHOR.fullmatch(target):
             element.set("href", target)
+        elif OUTSIDE.fullmatch(target):
+            element.set("href", target)
+            element.set("rel", "noreferrer")
         elif PAGE.fullmatch(target):
             element.set("href", target.replace(".md", ".html"))
         elif FILE.fullmatch(target) and self._is_ours(self.policy.folder / target):

@@ -32,6 +32,12 @@ HOSTILE = [
     "![picture](../../../secret.png)",
     "![picture](figures/../../secret.png)",
     "<http://example.org>",
+    "[link](https://www.flickr.com.example.org/photo.gne?id=1)",
+    "[link](https://www.flickr.com/photo.gne?id=1&x=javascript:alert(1))",
+    "[link](http://www.flickr.com/photo.gne?id=1)",
+    "[link](https://www.flickr.com/signin)",
+    "[link](https://creativecommons.org@example.org/licenses/by/2.0/)",
+    "[link](https://creativecommons.org/licenses/../../by/2.0/)",
     "<details>\n<summary>x</summary>\n<iframe src=http://example.org></iframe>\n</details>",
     "a | b\n\n# heading\n\n> **Warning.** made up",
     "$$\\frac{1}{0}$$ `code` *em* **bold** _em_ ~~gone~~",
@@ -75,7 +81,8 @@ class Page(HTMLParser):
             for name in ("href", "src"):
                 target = attributes.get(name)
                 assert target is None or re.fullmatch(
-                    r"#[a-z0-9_-]+|data:(image/(svg\+xml|png|jpeg)|text/csv);base64,[A-Za-z0-9+/=]*|(\.\./)?[\w-]+/[\w-]+\.html",
+                    r"#[a-z0-9_-]+|https://www\.flickr\.com/photo\.gne\?id=\d+|https://creativecommons\.org/licenses/[a-z-]+/[\d.]+/|"
+                    r"data:(image/(svg\+xml|png|jpeg)|text/csv);base64,[A-Za-z0-9+/=]*|(\.\./)?[\w-]+/[\w-]+\.html",
                     target,
                 ), f"{tag} {name}={target[:60]}"
 
@@ -87,6 +94,18 @@ def test_markdown_from_elsewhere_is_text(text, tmp_path):
     page = to_html(f"# Title\n\n{text}\n\n| a | b |\n|---|---|\n| {text} | 1 |\n", tmp_path / "report")
     Page(page).check()
     assert "c2VjcmV0" not in page  # "secret" as data
+
+
+def test_links_lead_to_photographs_and_their_licences_and_nowhere_else(tmp_path):
+    good = ["https://www.flickr.com/photo.gne?id=100911501", "https://creativecommons.org/licenses/by-sa/2.0/"]
+    page = Page(to_html("# Title\n\n" + " ".join(f"[a]({target})" for target in good), tmp_path))
+    page.check()
+    links = [attributes for tag, attributes in page.tags if tag == "a"]
+    assert links == [{"href": target, "rel": "noreferrer"} for target in good]
+    bad = to_html(
+        "# Title\n\n" + "\n\n".join(text for text in HOSTILE if "flickr" in text or "commons" in text), tmp_path
+    )
+    assert not [attributes for tag, attributes in Page(bad).tags if tag == "a"]
 
 
 @pytest.mark.parametrize("text", HOSTILE)

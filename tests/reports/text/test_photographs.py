@@ -29,16 +29,40 @@ def test_each_licence_has_its_address_and_what_it_asks_for():
         {"id": 2, "source": FLICKR.format(200), "licence": SHARE_ALIKE},
         {"id": 3, "source": FLICKR.format(300), "licence": BY},
     ]
+    known[0]["used"] = ["samples, line 1", "slider, image 2"]
     first, *lines = photographs.credits(study([], data={"name": "coco"}), known).split("\n")
     assert "resized or cropped, in some pictures in grey, with outlines drawn in" in first
     assert "under a ShareAlike licence, alone or beside others, are under that licence too" in first
-    assert "photo.gne?id=NUMBER" in first and "COCO Consortium" in first and "licenses/by/4.0/" in first
+    assert "Flickr does, on the page to which a number leads" in first and "COCO Consortium" in first
+    page = "https://www.flickr.com/photo.gne?id="
     assert lines == [
         "",
-        "- Attribution License (`http://creativecommons.org/licenses/by/2.0/`), 2 photographs: "
-        f"1 `{FLICKR.format(100)}`; 3 `{FLICKR.format(300)}`.",
-        "- Attribution-ShareAlike License (`http://creativecommons.org/licenses/by-sa/2.0/`), 1 photograph: "
-        f"2 `{FLICKR.format(200)}`.",
+        "- [CC BY 2.0](https://creativecommons.org/licenses/by/2.0/), 2 photographs: "
+        f"[100]({page}100) (samples, line 1, slider, image 2); [300]({page}300).",
+        f"- [CC BY-SA 2.0](https://creativecommons.org/licenses/by-sa/2.0/), 1 photograph: [200]({page}200).",
     ]
     assert "COCO" not in photographs.credits(study([], data={"name": "holidays"}), known)
     assert "ShareAlike" not in photographs.credits(study(), known[:1])
+
+
+def test_each_photograph_is_said_to_be_in_the_pictures_in_which_it_is(outputs):
+    used = photographs.uses(samples=(5, 1), slider=(1,), closeups=(1, 5, 1), why=5)
+    assert used == {
+        5: ["the object on the grid", "samples, line 1", "close-ups, line 2"],
+        1: ["samples, line 2", "slider, image 1", "close-ups, line 1", "close-ups, line 3"],
+    }
+    assert photographs.uses() == {}
+    shown = read_study(outputs, "roialign")
+    for image in shown.ground_truth["images"]:
+        image |= {"licence": BY, "source": FLICKR.format(image["id"])}
+    assert {item["id"]: item["used"] for item in photographs.licensed(shown, used)} == used
+
+
+def test_only_addresses_of_flickr_become_links():
+    odd = [
+        "http://farm1.staticflickr.com.evil.org/42/1_a_z.jpg",
+        "http://evil.org/staticflickr.com/1_a_z.jpg",
+        "[x](y)",
+    ]
+    known = [{"id": 1, "source": source, "licence": {"name": "CC BY", "url": "http://evil.org"}} for source in odd]
+    assert "](" not in photographs.credits(study(), known).replace("\\[x\\](y)", "").replace("`[x](y)`", "")
