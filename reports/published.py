@@ -27,12 +27,16 @@ class Published:
     seed:       of the detections that the sample images show; None without them.
     crowded:    whether some sample images have too many objects for notes.
     candidates: how many objects the close-ups were chosen from; None without close-ups.
-    credits:    of the photographs shown, in COCO's words: id, source, licence.
+    credits:    of the photographs shown, in COCO's words: id, source, licence; and in which pictures each is used.
     why:        what the text says of the object on the feature grid; None without that figure.
     images:     "train" and "val" -> the ids of the photographs in use, see identify.py; {} of synthetic images.
     weights:    the name and the SHA-256 of the file with the backbone's weights; {} where there was none.
     floor:      bootstrap over the images of how far the reference arm is above the floors.
     doses:      of the dose chart, whose displacements are measured on the ground truth.
+    partial:    whether the sample images leave some arms out.
+    some:       whether some of their objects, which no claim is about, have no notes.
+    ordered_by: the labels of the two arms by whose difference the close-ups are ordered; [] where by all differences.
+    first:      whether the close-ups leave some arms out.
     """
 
     resamples: int
@@ -46,6 +50,10 @@ class Published:
     weights: dict[str, str] = field(default_factory=dict)
     floor: ImageNoise | None = None
     doses: list[Dose] = field(default_factory=list)
+    partial: bool = False
+    some: bool = False
+    ordered_by: list[str] = field(default_factory=list)
+    first: bool = False
 
     def save(self, folder: Path) -> None:
         text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)

@@ -143,7 +143,7 @@ def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
     curves.curves(study, figures)
     has_recall = recall.recall_curves(study, figures)
     interactions = _interactions(analysis, figures)
-    pictures = analysis.published or _pictures(analysis, figures)
+    pictures = analysis.published or _pictures(analysis, figures, displacements)
     why = _why_text(displacements) if displacements else pictures.why
     sections, lead = exhibits.sections(analysis, figures), _leading_exhibit(study)
     return {
@@ -169,7 +169,7 @@ def _evidence(analysis: Analysis, figures: Figures) -> dict[str, Any]:
         ),
         "pictures": dataclasses.replace(pictures, why=why, doses=rounded),
         "credits": photographs.credits(study, pictures.credits),
-        "photographs": Marked(" [Photographers and licences](#photographs)." if pictures.credits else ""),
+        "photographs": Marked(" [Sources and licences](#photographs)." if pictures.credits else ""),
         "most_notes": samples.MOST_NOTES,
     }
 
@@ -186,22 +186,31 @@ def _leads_with_interaction(analysis: Analysis) -> bool:
     return first is not None and any(item.weights == first.contrast for item in analysis.interactions[:1])
 
 
-def _pictures(analysis: Analysis, figures: Figures) -> Published:
-    """Draws what needs detections, and returns what the text says of it."""
+def _pictures(analysis: Analysis, figures: Figures, measured: Misalignment | None) -> Published:
+    """Draws what needs detections, and returns what the text says of it. measured: of the object on the grid."""
     study = analysis.study
     analysis.wait()  # only now: charts need no detections
     scenes = read_scenes(study)
     shown = samples.samples(study, scenes, figures)
-    candidates = closeups.closeups(analysis, scenes, figures)
-    compare.compare(study, scenes, figures)
+    close = closeups.closeups(analysis, scenes, figures)
+    used = photographs.uses(
+        samples=shown.image_ids if shown else (),
+        slider=compare.compare(study, scenes, figures),
+        closeups=close.image_ids if close else (),
+        why=measured.image_id if measured else None,
+    )
     return Published(
         resamples=analysis.resamples,
         noise=analysis.noise,
         seed=shown.seed if shown else None,
         crowded=shown is not None and shown.crowded,
-        candidates=candidates,
+        candidates=close.candidates if close else None,
         floor=analysis.floor_noise,
-        credits=photographs.licensed(study),
+        credits=photographs.licensed(study, used),
+        partial=shown is not None and shown.partial,
+        some=shown is not None and shown.some,
+        ordered_by=[study.label(arm) for arm in close.ordered_by] if close else [],
+        first=close is not None and close.partial,
     )
 
 

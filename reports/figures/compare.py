@@ -12,7 +12,7 @@ from PIL import Image
 
 from reports.figures.style import QUALITY, Figures
 from reports.load import StudyResults
-from reports.scenes import SampleScene, middling
+from reports.scenes import SampleScene, is_about_large, middling
 from reports.text.labels import arms_of, is_pair
 
 MOST_SCENES = 6
@@ -21,18 +21,20 @@ MOST_SEEDS = 3
 TOLERANCE = 0.4  # pixels by which a path may leave the outline
 
 
-def compare(study: StudyResults, scenes: Sequence[SampleScene], figures: Figures) -> bool:
-    """Writes scenes.json and an image for each scene beside the figures. Returns whether there are two arms to compare.
+def compare(study: StudyResults, scenes: Sequence[SampleScene], figures: Figures) -> list[int]:
+    """Writes scenes.json and an image for each scene beside the figures. Returns the images' ids in the slider's order;
+    none, and writes nothing, where there are no two arms to compare.
 
     Paths are in the image's pixels. found: "arm/seed" -> for each object a path or null, its IoU, and how many
-    detections are not drawn. missed: what an object without a path is called, where it is not "missed".
+    detections are not drawn. missed: what an object without a path is called, where it is not "missed". asked: whether
+    claims are about each object, and "about" what these are called, where they are not about all.
     """
     seed = study.shown_seed()
     seeds = [seed, *(other for other in study.seeds() if other != seed)][:MOST_SEEDS]
     keys = [key for key in study.runs if key[1] in seeds and any(key in scene.matched for scene in scenes)]
     arms = [arm for arm in study.record.arms if any(arm == key[0] for key in keys)]
     if seed is None or len(arms) < 2:
-        return False
+        return []
     content: dict[str, Any] = {
         "arms": [{"id": arm, "label": study.label(arm)} for arm in arms],
         "seeds": sorted({key[1] for key in keys}),
@@ -42,7 +44,10 @@ def compare(study: StudyResults, scenes: Sequence[SampleScene], figures: Figures
     }
     if study.boxes_are_given:
         content["missed"] = "without a mask that fits"
-    for scene in middling(scenes, seed, MOST_SCENES):
+    if is_about_large(study):
+        content["about"] = "objects of 96 px and more"
+    shown = middling(scenes, seed, MOST_SCENES)
+    for scene in shown:
         height, width = scene.pixels().shape[:2]
         name = f"scene-{scene.image_id}.jpg"
         picture = io.BytesIO()
@@ -54,12 +59,13 @@ def compare(study: StudyResults, scenes: Sequence[SampleScene], figures: Figures
                 "height": height,
                 "picture": name,
                 "names": scene.names,
+                **({"asked": scene.asked} if "about" in content else {}),
                 "truth": [path_of(mask) for mask in scene.masks],
                 "found": {f"{arm}/{number}": _found(scene, arm, number) for arm, number in keys},
             }
         )
     figures.attach("scenes.json", (json.dumps(content, indent=1) + "\n").encode())
-    return True
+    return [scene.image_id for scene in shown]
 
 
 def _pair(study: StudyResults, arms: Sequence[str]) -> list[str]:

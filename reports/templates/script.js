@@ -79,9 +79,13 @@ function choice(text, options, chosen) {
   return [element("label", {}, text, select), select];
 }
 
+// Whether claims are about an object of a scene.
+const asked = (scene, index) => !scene.asked?.includes(true) || scene.asked[index];
+
 class Compare {
   constructor(data) {
     this.data = data;
+    this.oneClass = new Set(data.scenes.flatMap((scene) => scene.names)).size === 1;
     const arms = data.arms.map((arm) => [arm.id, arm.label]);
     const pair = data.pair ?? arms.slice(0, 2).map((arm) => arm[0]);
     const scenes = data.scenes.map((_, index) => [String(index), `image ${index + 1}`]);
@@ -111,14 +115,17 @@ class Compare {
     this.svg.addEventListener("pointerdown", drag);
     this.svg.addEventListener("pointermove", drag);
     this.words = element("output");
-    this.root = element("div", { class: "compare" }, controls, this.svg, this.range, this.words);
+    const legend = element("p", {}, "Thin white lines are the objects' own outlines, dashed where the arm shows none.");
+    if (document.getElementById("photographs")) legend.append(" ", element("a", { href: "#photographs" }, "Sources and licences"), ".");
+    this.root = element("div", { class: "compare" }, controls, this.svg, this.range, this.words, legend);
     this.draw();
   }
 
-  // The image on which the second arm gains the median over the first: neither the best nor the worst is shown first.
+  // The image on which the second arm gains the median over the first, on the objects that claims are about: neither the
+  // best nor the worst is shown first.
   usual([first, second]) {
     const mean = (scene, arm) => {
-      const ious = scene.found[`${arm}/${this.data.shown}`]?.ious ?? [];
+      const ious = (scene.found[`${arm}/${this.data.shown}`]?.ious ?? []).filter((_, index) => asked(scene, index));
       return ious.reduce((sum, iou) => sum + (iou ?? 0), 0) / Math.max(ious.length, 1);
     };
     const gains = this.data.scenes.map((scene, index) => [mean(scene, second) - mean(scene, first), index]);
@@ -161,6 +168,8 @@ class Compare {
         group.append(drawn("path", { class: "truth", d: truth }));
         return;
       }
+      group.append(drawn("path", { class: "own back", d: truth }));
+      group.append(drawn("path", { class: "own", d: truth }));
       group.append(drawn("path", { class: "halo", d: path }));
       group.append(drawn("path", { class: "outline", d: path, stroke: COLOURS[index % COLOURS.length] }));
     });
@@ -171,9 +180,13 @@ class Compare {
     const arm = this.data.arms.find((one) => one.id === this[side].value).label;
     const where = side === "left" ? "Left" : "Right";
     if (!found) return element("div", {}, `${where}: ${arm} has no detections stored for this seed.`);
-    const each = scene.names.map((name, index) => (found.ious[index] === null ? `${name} ${this.data.missed ?? "missed"}` : `${name} ${found.ious[index].toFixed(2)}`));
+    const each = scene.names.flatMap((name, index) => {
+      if (!asked(scene, index)) return [];
+      const value = found.ious[index] === null ? (this.data.missed ?? "missed") : found.ious[index].toFixed(2);
+      return [this.oneClass ? value : `${name} ${value}`];
+    });
     const others = found.others ? `; ${found.others} more detection${found.others > 1 ? "s" : ""} not drawn` : "";
-    return element("div", {}, `${where}: ${arm}. IoU of ${each.join(", ")}${others}.`);
+    return element("div", {}, `${where}: ${arm}. IoU of ${this.data.about ? `${this.data.about}: ` : ""}${each.join(", ")}${others}.`);
   }
 
   move() {

@@ -287,7 +287,7 @@ def test_arms_without_masks_are_pictured_with_their_boxes(tmp_path, monkeypatch)
     drawn = []
     monkeypatch.setattr(samples, "paint", lambda axes, pixels, instances, *_: drawn.append(instances))
     scenes = read_scenes(study)
-    assert samples.samples(study, scenes, Figures(tmp_path)) == samples.Samples(0, False)
+    assert samples.samples(study, scenes, Figures(tmp_path)) == samples.Samples(0, False, (1, 5))
     assert len(drawn) == 8 and all(drawn[:4])  # two images, the truth and three arms: one has no detections
     shown = {arm: [item for scene in scenes for item in scene.matched[arm, 0] if item] for arm in ("pool16", "align32")}
     assert all(item.is_box for item in shown["pool16"]) and not any(item.is_box for item in shown["align32"])

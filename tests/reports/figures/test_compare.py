@@ -46,9 +46,11 @@ def test_an_empty_mask_has_no_path():
 
 def test_every_arm_and_three_seeds_are_there(outputs, tmp_path):
     study = read_study(outputs, "roialign")
-    assert compare(study, read_scenes(study), Figures(tmp_path))
+    shown = compare(study, read_scenes(study), Figures(tmp_path))
     content = json.loads((tmp_path / "scenes.json").read_text())
     assert [arm["id"] for arm in content["arms"]] == list(study.record.arms) and content["seeds"] == [0, 1, 2]
+    assert [scene["picture"] for scene in content["scenes"]] == [f"scene-{image_id}.jpg" for image_id in shown]
+    assert "about" not in content and not any("asked" in scene for scene in content["scenes"])
     for scene in content["scenes"]:
         assert (tmp_path / scene["picture"]).is_file() and len(scene["found"]) == 12
         for found in scene["found"].values():

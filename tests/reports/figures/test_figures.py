@@ -9,14 +9,13 @@ import pytest
 
 from ablations.records.schema import Arm, Hypothesis
 from ablations.records.storage import load_study, save
-from reports import claims
+from reports import claims, scenes
 from reports.analysis import analyse
 from reports.figures import closeups, forest, overview, paired, samples
 from reports.figures.paired import Panel
 from reports.figures.style import REST, ArmStyle, arm_styles, figure, text_width, wrap
 from reports.load import read_study
 from reports.render import content
-from reports.scenes import read_scenes
 from tests.damage import edit_record
 from tests.reports.conftest import write_study
 from tests.reports.figures.measure import Measured
@@ -139,9 +138,66 @@ def test_long_names_of_arms_stand_beside_each_other_over_pictures(tmp_path):
         shutil.copytree(folder / "align16", folder / f"more{number}")
         edit_record(folder / f"more{number}/seed0/run.json", lambda record, arm=f"more{number}": record.update(arm=arm))
     analysis, measured = analyse(read_study(tmp_path, "roialign"), resamples=0), Measured()
-    scenes = read_scenes(analysis.study)
-    assert samples.samples(analysis.study, scenes, measured) and closeups.closeups(analysis, scenes, measured)
+    shown = scenes.read_scenes(analysis.study)
+    assert samples.samples(analysis.study, shown, measured) and closeups.closeups(analysis, shown, measured)
     assert measured.faults == {}
+
+
+ARMS = {
+    f"{op}{stride}": Arm(f"{op}, stride {stride}", [], {"roi": op, "stride": stride})
+    for stride in (16, 32)
+    for op in ("align", "warp", "pool", "step8")
+}
+PAIRS = ("align16 pool16", "align32 pool32", "warp16 align16", "pool32 warp32")
+
+
+def many_arms(pairs=PAIRS, **changes):
+    claims_on = [Hypothesis(pair, "", "segm.AP", dict(zip(pair.split(), (1.0, -1.0), strict=True))) for pair in pairs]
+    return study([], arms=ARMS, hypotheses=claims_on, **changes)
+
+
+def test_pictures_of_many_arms_show_those_that_the_first_claims_compare():
+    few, every = ["align16", "warp16", "pool16"], list(ARMS)
+    assert scenes.arms_to_show(many_arms(), every) == few
+    assert scenes.arms_to_show(many_arms(), every[:6]) == every[:6]  # of no more than six all are shown
+    more = (*PAIRS, "align16 step816", "align16 step832")
+    assert scenes.arms_to_show(many_arms(more), every) == every[:4]  # four, and no fifth
+    assert scenes.arms_to_show(many_arms(()), every) == every
+    between = Hypothesis("more", "", "segm.AP", {"align16": 1.0, "pool16": -1.0, "align32": -1.0, "pool32": 1.0})
+    late = many_arms().record.hypotheses
+    interrupted = study([], arms=ARMS, hypotheses=[late[0], between, *late[1:]])
+    assert scenes.arms_to_show(interrupted, every) == ["align16", "pool16"]
+
+
+def test_close_ups_of_many_arms_show_those_of_the_first_stride():
+    every = list(ARMS)
+    assert scenes.arms_of_first_strides(many_arms(), every) == every[:4]
+    assert scenes.arms_of_first_strides(many_arms(), every[:6]) == every[:6]
+    other = many_arms(("align32 pool32", "warp32 align32"))  # the claim is about the second stride
+    assert scenes.arms_of_first_strides(other, every) == ["align32", "warp32", "pool32"]
+
+
+def test_objects_that_no_claim_is_about_have_no_notes_and_one_class_is_not_named():
+    mask = np.ones((4, 4), bool)
+    scene = scenes.SampleScene(1, Path("nowhere"), [mask] * 3, ["disc"] * 3, [True, False, False])
+    assert [item.note for item in samples.truth_of(scene)] == ["disc", "", ""]
+    assert [item.note for item in samples.truth_of(scene, named=False)] == ["", "", ""]
+    found = samples.detections_of(scene, [scenes.Shown(mask, 0.5, False), scenes.Shown(mask, 0.5, False), None])
+    assert [item.note for item in found] == ["0.50", "", ""] and found[2].dashed
+
+
+def test_how_hard_a_scene_is_counts_the_objects_that_claims_are_about():
+    mask = np.ones((4, 4), bool)
+
+    def scene(number, asked, *ious):
+        found = {("a", 0): [scenes.Shown(mask, iou, False) for iou in ious]}
+        return scenes.SampleScene(number, Path("nowhere"), [mask] * 2, ["disc"] * 2, asked, found)
+
+    first, second = scene(1, [True, False], 0.4, 0.9), scene(2, [True, True], 0.4, 0.8)
+    third, without = scene(3, [False, True], 0.1, 0.9), scene(4, [False, False], 0.6, 0.6)
+    assert [round(item.fit(0), 2) for item in (first, second, third, without)] == [0.4, 0.6, 0.9, 0.0]
+    assert [item.image_id for item in scenes.middling([first, second, third, without], 0, 1)] == [2]
+    assert [item.image_id for item in scenes.middling([without], 0, 1)] == [4]
 
 
 def test_no_two_differences_of_a_forest_look_the_same(tmp_path):
@@ -156,7 +212,7 @@ def test_no_two_differences_of_a_forest_look_the_same(tmp_path):
 def test_the_side_of_an_object_is_in_pixels_of_the_image_as_the_network_gets_it(data, side):
     mask = np.zeros((100, 120), dtype=bool)
     mask[10:46, 20:36] = True  # 36 x 16
-    assert closeups.side_of(mask, study([], config={"data": data})) == pytest.approx(side)
+    assert scenes.side_of(mask, study([], config={"data": data})) == pytest.approx(side)
 
 
 @pytest.mark.slow
@@ -171,9 +227,9 @@ def test_closeups_are_of_large_objects_where_claims_are(tmp_path):
     def shown(data):
         edit_record(folder / "study.json", lambda record: ask(record, data))
         analysis = analyse(read_study(tmp_path, "roialign"), resamples=0)
-        return closeups.closeups(analysis, read_scenes(analysis.study), Measured())
+        return closeups.closeups(analysis, scenes.read_scenes(analysis.study), Measured())
 
     everything = analyse(read_study(tmp_path, "roialign"), resamples=0)
-    every = closeups.closeups(everything, read_scenes(everything.study), Measured())
+    every = closeups.closeups(everything, scenes.read_scenes(everything.study), Measured())
     large = shown({"image_size": 384, "max_size": 384})
-    assert shown({}) is None and 0 < large < every
+    assert shown({}) is None and 0 < large.candidates < every.candidates
