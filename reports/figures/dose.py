@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 
 from reports.figures.style import (
     ALIGN,
+    CONCEPTS,
     DASHES,
     INK,
     MUTED,
@@ -22,8 +23,8 @@ from reports.figures.style import (
 from reports.stats.dose import Dose
 from reports.text.labels import and_list, metric_label
 
-COLOURS = {"align": ALIGN, "pool": POOL, "warp": WARP}
-OPERATORS = {"align": "RoIAlign of rounded boxes", "pool": "RoIPool", "warp": "RoIWarp"}
+COLOURS = {"pool": POOL, "warp": WARP}
+OPERATORS = {"pool": "RoIPool", "warp": "RoIWarp"}
 ROUNDS_TO_STRIDE = "RoIWarp: boxes rounded to the stride"
 
 
@@ -41,7 +42,7 @@ def dose(doses: Sequence[Dose], figures: Figures, name: str = "dose") -> bool:
     right.set_xlabel("mean displacement in % of the object's side")
     left.set_ylabel(wrap(f"{metric_label(doses[0].metric)}: points lost", 2.6))
     operators, strides = _handles(doses)
-    drawn.legend(handles=operators, loc="outside lower center", ncols=len(operators))
+    drawn.legend(handles=operators, loc="outside lower center", ncols=min(3, len(operators)))
     left.legend(handles=strides, loc="upper left")
     figures.save(drawn, name)
     return True
@@ -66,9 +67,9 @@ def _panel(axes: Axes, doses: Sequence[Dose], displacement: Callable[[Dose], flo
     for stride, dash in zip(strides, DASHES, strict=False):
         line = [(0.0, 0.0)]
         line += [(x_of(item), item.lost.mean or 0.0) for item in doses if item.on_curve and item.stride == stride]
-        axes.plot(*zip(*line, strict=True), color=ALIGN, linewidth=1.3, linestyle=dash, zorder=1)
+        axes.plot(*zip(*line, strict=True), color=MUTED, linewidth=1.3, linestyle=dash, zorder=1)
     for item in doses:
-        colour = COLOURS[item.op]
+        colour = _colour(item)
         if item.lost.low is not None and item.lost.high is not None:
             ends = [item.lost.low, item.lost.high]
             axes.plot([x_of(item)] * 2, ends, color=colour, linewidth=1.8, solid_capstyle="butt", zorder=2)
@@ -95,12 +96,22 @@ def _mark(stride: int, is_filled: bool = True) -> dict[str, Any]:
 
 def _operator(item: Dose) -> str:
     """RoIWarp is said to be a rounding step where it is on the curve."""
+    if item.op == "align":
+        return f"RoIAlign, boxes rounded to {item.step} px"
     return ROUNDS_TO_STRIDE if item.op == "warp" and item.on_curve else OPERATORS[item.op]
 
 
+def _colour(item: Dose) -> str:
+    """Of RoIAlign on rounded boxes, that of its step, as in every figure."""
+    if item.op == "align":
+        return CONCEPTS.get(("roi", f"align_{item.step}"), ALIGN)
+    return COLOURS[item.op]
+
+
 def _handles(doses: Sequence[Dose]) -> tuple[list[Line2D], list[Line2D]]:
-    """The operators by colour, and the strides by shape and dash."""
-    named = {_operator(item): COLOURS[item.op] for item in doses}
+    """The operators and steps by colour, and the strides by shape and dash."""
+    by_step = sorted(doses, key=lambda item: (item.op != "align", item.step))
+    named = {_operator(item): _colour(item) for item in by_step}
     operators = [Line2D([], [], color=colour, linewidth=2.5, label=label) for label, colour in named.items()]
     others = sorted({item.study for item in doses if not item.same_net})
     if others:

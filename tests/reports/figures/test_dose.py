@@ -8,6 +8,7 @@ import pytest
 
 from reports.analysis import analyse
 from reports.figures import by_cells, dose
+from reports.figures.style import arm_styles
 from reports.load import read_study
 from reports.render import render
 from reports.stats.dose import doses
@@ -34,6 +35,17 @@ def test_the_dose_is_legible_with_all_operators(root):
     found.append(dataclasses.replace(at_16, op="warp", step=0, study="roiops", same_net=False))
     measured = Measured()
     assert dose.dose(found, measured) and measured.drawn == ["dose"] and measured.faults == {}
+
+
+def test_a_rounding_step_has_its_colour_of_the_other_figures(root):
+    study = read_study(root, "misalignment")
+    colours = {
+        arm.factors["roi"]: arm_styles(study)[name].colour
+        for name, arm in study.record.arms.items()
+        if arm.factors.get("roi", "").startswith("align_")
+    }
+    drawn = {f"align_{item.step}": dose._colour(item) for item in doses(study) if item.op == "align"}
+    assert drawn == colours and len(set(drawn.values())) > 1
 
 
 def test_without_doses_nothing_is_drawn():
