@@ -298,6 +298,7 @@ def _why_text(measured: Misalignment) -> dict[str, Any]:
         "bins": measured.bins,
         "num_boxes": measured.num_boxes,
         "several": len(strides) > 1,
+        "of_large": measured.of_large,
         "medians": and_list([f"{number(measured.medians[stride])} pixels at stride {stride}" for stride in strides]),
         "shares": and_list([f"{number(100 * measured.shares[stride], 0)} %" for stride in strides]),
     }

@@ -21,19 +21,29 @@ Window = tuple[float, float, float, float]
 
 
 def why(study: StudyResults, facts: Misalignment, figures: Figures, name: str = "why") -> None:
-    """A row for each stride: RoIPool's bins, RoIAlign's samples, and the displacements of all objects."""
+    """A row for each stride: RoIPool's bins, RoIAlign's samples, and the displacements of all objects.
+
+    Beside the first row of a photograph, which is pale there, stands the object in full contrast.
+    """
     path = dict(study.sample_images())[facts.image_id]
-    pixels = np.asarray(Image.open(path).convert("L"))
+    pixels, plain = np.asarray(Image.open(path).convert("L")), int(study.on_photographs)
     drawn, grid = figure(
         len(facts.moved),
-        3,
-        width=11,
+        3 + plain,
+        width=11 + 1.9 * plain,
         height=3.75 * len(facts.moved) + 0.3,
         layout="constrained",
-        gridspec_kw={"width_ratios": [1, 1, 0.95]},
+        gridspec_kw={"width_ratios": [*plain * [0.55], 1, 1, 0.95]},
     )
     window = _window(facts.box, max(facts.moved))
     most = max(float(np.nanmax(values)) for values in facts.moved.values())
+    for axes in grid[:, :plain].ravel():
+        axes.set_axis_off()
+    for axes in grid[:1, :plain].ravel():
+        axes.imshow(pixels, extent=(0, facts.size[0], facts.size[1], 0), cmap="gray", vmin=0, vmax=255)
+        axes.set(xlim=window[:2], ylim=window[2:], title="The object")
+        _true_box(axes, facts.box)
+    grid = grid[:, plain:]
     for row, stride in zip(grid, facts.moved, strict=True):
         for axes in row[:2]:
             _scene(axes, pixels, facts.size, stride, window)

@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike
 
 from data.images import fitted_size
 from reports.load import StudyResults
+from reports.stats.contrasts import primary_metric
+from reports.text.labels import is_of_large
 
 LARGE = 96.0
 """Pixels of the side from which an object is large, as in ablations/evaluation/true_boxes.py."""
@@ -31,6 +33,7 @@ class Misalignment:
     medians:  stride -> its median; shares: the median of displacement over the object's side.
     image_id: of the object that is shown, with its box (xywh) and the image's width and height.
     chosen:   stride -> the displacement of that object.
+    of_large: whether it was chosen among large objects, which claims are about.
     """
 
     bins: int
@@ -41,6 +44,7 @@ class Misalignment:
     box: list[float]
     size: tuple[int, int]
     chosen: dict[int, float]
+    of_large: bool = False
 
     @property
     def num_boxes(self) -> int:
@@ -59,7 +63,9 @@ def measure(study: StudyResults) -> Misalignment | None:
     moved = {stride: displacements(corners, extents, bins, stride) for stride in strides}
     medians = {stride: float(np.nanmedian(values)) for stride, values in moved.items()} if boxes else {}
     sides = sides_of(corners)
-    chosen = _choose(boxes, sides, moved, medians, set(shown))
+    large = sides >= LARGE if is_of_large(primary_metric(study)) else np.zeros(len(boxes), bool)
+    among_large = _choose(boxes, sides, moved, set(shown), large)
+    chosen = _choose(boxes, sides, moved, set(shown), np.ones(len(boxes), bool)) if among_large is None else among_large
     if chosen is None:
         return None
     item = boxes[chosen]
@@ -72,6 +78,7 @@ def measure(study: StudyResults) -> Misalignment | None:
         box=item["bbox"],
         size=sizes[item["image_id"]],
         chosen={stride: float(values[chosen]) for stride, values in moved.items()},
+        of_large=among_large is not None,
     )
 
 
@@ -170,22 +177,23 @@ def resized(truth: dict[str, Any], data: dict[str, Any]) -> tuple[dict[int, tupl
 
 
 def _choose(
-    boxes: list[dict[str, Any]],
-    sides: np.ndarray,
-    moved: dict[int, np.ndarray],
-    medians: dict[int, float],
-    shown: set[int],
+    boxes: list[dict[str, Any]], sides: np.ndarray, moved: dict[int, np.ndarray], shown: set[int], among: np.ndarray
 ) -> int | None:
     """Index of the box on a sample image whose size and displacements, over all strides, are nearest the medians.
 
-    Boxes narrower than a cell come last: RoIAlign stretches them to one, which is not what the picture is about.
+    among: [K] bool, the boxes to choose from, whose medians count. Boxes narrower than a cell come last: RoIAlign
+    stretches them to one, which is not what the picture is about.
     """
     best, least = None, (True, math.inf)
-    for index, item in enumerate(boxes):
-        far = abs(sides[index] / np.median(sides) - 1)
+    if not among.any():
+        return best
+    middle = np.median(sides[among])
+    medians = {stride: float(np.nanmedian(values[among])) for stride, values in moved.items()}
+    for index in np.flatnonzero(among).tolist():
+        far = abs(sides[index] / middle - 1)
         far += sum(abs(moved[stride][index] / (medians[stride] or 1.0) - 1) for stride in moved)
-        rank = (min(item["bbox"][2:]) < max(moved), float(far))
-        if item["image_id"] in shown and rank < least:
+        rank = (min(boxes[index]["bbox"][2:]) < max(moved), float(far))
+        if boxes[index]["image_id"] in shown and rank < least:
             best, least = index, rank
     return best
 

@@ -8,7 +8,7 @@ import pytest
 
 from ops import geometry
 from reports.load import read_study
-from reports.stats.misalignment import bin_centres, displacements, measure, resized
+from reports.stats.misalignment import _choose, bin_centres, displacements, measure, resized
 from tests.reports.conftest import SIDE
 
 
@@ -66,6 +66,17 @@ def test_the_coarser_grid_moves_bins_further(outputs):
     measured = measure(read_study(outputs, "roialign"))
     assert 0 < measured.medians[16] < measured.medians[32] < 32 and measured.num_boxes == 24
     assert measured.chosen[16] in measured.moved[16]
+
+
+def test_the_object_that_is_shown_is_large_where_claims_are_about_large_ones():
+    boxes = [{"image_id": 1, "bbox": [0, 0, side, side]} for side in (40, 50, 100, 120, 130, 200)]
+    boxes[3]["image_id"] = 2  # no sample image
+    sides = np.array([box["bbox"][2] for box in boxes], float)
+    moved, every = {16: np.full(6, 5.0)}, np.ones(6, bool)
+    assert _choose(boxes, sides, moved, {1}, every) == 2  # of a median of 110
+    assert _choose(boxes, sides, moved, {1}, sides >= 96) == 4  # of a median of 125
+    assert _choose(boxes, sides, moved, {1}, sides >= 300) is None
+    assert _choose(boxes, sides, moved, {9}, every) is None
 
 
 def test_a_study_without_roi_operators_has_nothing_to_measure(outputs):
