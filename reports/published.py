@@ -33,10 +33,9 @@ class Published:
     weights:    the name and the SHA-256 of the file with the backbone's weights; {} where there was none.
     floor:      bootstrap over the images of how far the reference arm is above the floors.
     doses:      of the dose chart, whose displacements are measured on the ground truth.
-    partial:    whether the sample images leave some arms out.
-    some:       whether some of their objects, which no claim is about, have no notes.
+    few_arms:   whether the sample images leave some arms out; few_close: whether the close-ups do.
+    few_notes:  whether some objects in the sample images, which no claim is about, have no notes.
     ordered_by: the labels of the two arms by whose difference the close-ups are ordered; [] where by all differences.
-    first:      whether the close-ups leave some arms out.
     """
 
     resamples: int
@@ -50,10 +49,10 @@ class Published:
     weights: dict[str, str] = field(default_factory=dict)
     floor: ImageNoise | None = None
     doses: list[Dose] = field(default_factory=list)
-    partial: bool = False
-    some: bool = False
+    few_arms: bool = False
+    few_close: bool = False
+    few_notes: bool = False
     ordered_by: list[str] = field(default_factory=list)
-    first: bool = False
 
     def save(self, folder: Path) -> None:
         text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)

@@ -207,10 +207,10 @@ def _pictures(analysis: Analysis, figures: Figures, measured: Misalignment | Non
         candidates=close.candidates if close else None,
         floor=analysis.floor_noise,
         credits=photographs.licensed(study, used),
-        partial=shown is not None and shown.partial,
-        some=shown is not None and shown.some,
+        few_arms=shown is not None and shown.few_arms,
+        few_close=close is not None and close.few_arms,
+        few_notes=shown is not None and shown.few_notes,
         ordered_by=[study.label(arm) for arm in close.ordered_by] if close else [],
-        first=close is not None and close.partial,
     )
 
 

@@ -38,12 +38,12 @@ class Candidate:
 @dataclass(frozen=True)
 class Closeups:
     """What was drawn. candidates: how many objects there were to choose from; ordered_by: the two arms whose difference
-    orders them; image_ids: of the rows' images; partial: whether some arms are left out."""
+    orders them; image_ids: of the rows' images; few_arms: whether some arms are left out."""
 
     candidates: int
     ordered_by: tuple[str, str]
     image_ids: tuple[int, ...]
-    partial: bool
+    few_arms: bool
 
 
 def closeups(analysis: Analysis, scenes: Sequence[SampleScene], figures: Figures) -> Closeups | None:

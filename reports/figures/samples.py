@@ -29,8 +29,8 @@ class Samples:
     seed: int
     crowded: bool
     image_ids: tuple[int, ...] = ()
-    partial: bool = False
-    some: bool = False
+    few_arms: bool = False
+    few_notes: bool = False
 
 
 def samples(
@@ -79,8 +79,8 @@ def samples(
         seed=seed,
         crowded=any(sum(scene.asked) > MOST_NOTES for scene in shown),
         image_ids=tuple(scene.image_id for scene in shown),
-        partial=len(arms) < len(known),
-        some=not all(asked for scene in shown for asked in scene.asked),
+        few_arms=len(arms) < len(known),
+        few_notes=not all(asked for scene in shown for asked in scene.asked),
     )
 
 
