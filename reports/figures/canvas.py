@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from reports.figures.style import INK, text_width
+from reports.figures.style import DPI, INK, text_width
 
 SATURATION = 0.35  # of the image's own colour, so that outlines stand out
 SCALE = 2  # output pixels for a pixel of the image
-THICKNESS = 4  # output pixels of an outline
+THICKNESS = 4  # output pixels of an outline where the image is drawn at about its size
 OBJECT_COLOURS = ("#FFB000", "#0090FF", "#FF4F6B", "#00C08B", "#C77DFF", "#FFF04D", "#FF8AD8", "#7CFF6B")
 NOTE_SIZE = 7.5
 NOTE_HEIGHT = 0.125  # inches
@@ -39,15 +39,17 @@ def paint(axes: Axes, pixels: np.ndarray, instances: Sequence[Instance], inches:
     canvas = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)).astype(float)
     canvas = SATURATION * canvas + (1 - SATURATION) * canvas.mean(axis=2, keepdims=True)
     canvas = 8 * np.round((50 + 0.75 * canvas) / 8)  # noise of a level or two would only make the file larger
+    times = max(1, round(size[0] / (SCALE * inches * DPI)))  # by which a large photograph is made smaller
     for item in instances:
-        _draw_outline(canvas, item)
-    axes.imshow(canvas.round().clip(0, 255).astype(np.uint8), extent=(0, width, height, 0), interpolation="none")
+        _draw_outline(canvas, item, times * THICKNESS)
+    smooth = "none" if times == 1 else "hanning"
+    axes.imshow(canvas.round().clip(0, 255).astype(np.uint8), extent=(0, width, height, 0), interpolation=smooth)
     if notes:
         write_notes(axes, instances, (height, width), inches)
     axes.set_axis_off()
 
 
-def _draw_outline(canvas: np.ndarray, item: Instance) -> None:
+def _draw_outline(canvas: np.ndarray, item: Instance, thickness: int) -> None:
     """Draws an outline with a dark edge on the inside into `canvas` [H x SCALE, W x SCALE, 3]."""
     rows, columns = np.nonzero(item.mask)
     if not len(rows):
@@ -55,10 +57,13 @@ def _draw_outline(canvas: np.ndarray, item: Instance) -> None:
     window = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
     large = np.kron(item.mask[window], np.ones((SCALE, SCALE), bool))
     part = canvas[tuple(slice(SCALE * span.start, SCALE * span.stop) for span in window)]
-    for edge, colour in ((outline(large, THICKNESS + 1), INK), (outline(large, THICKNESS), item.colour)):
+    for edge, colour in (
+        (outline(large, thickness + thickness // THICKNESS), INK),
+        (outline(large, thickness), item.colour),
+    ):
         if item.dashed:
             down, across = np.indices(edge.shape)
-            edge &= (down + across) // (5 * SCALE) % 2 == 0
+            edge &= (down + across) // (5 * SCALE * thickness // THICKNESS) % 2 == 0
         part[edge] = 255 * np.array(to_rgb(colour))
 
 

@@ -26,22 +26,24 @@ def why(study: StudyResults, facts: Misalignment, figures: Figures, name: str = 
     Beside the first row of a photograph, which is pale there, stands the object in full contrast.
     """
     path = dict(study.sample_images())[facts.image_id]
-    pixels, plain = np.asarray(Image.open(path).convert("L")), int(study.on_photographs)
+    window, plain = _window(facts.box, max(facts.moved)), int(study.on_photographs)
+    pixels = np.asarray(Image.open(path).convert("L"))
     drawn, grid = figure(
         len(facts.moved),
         3 + plain,
-        width=11 + 1.9 * plain,
+        width=11 + 2.2 * plain,
         height=3.75 * len(facts.moved) + 0.3,
         layout="constrained",
-        gridspec_kw={"width_ratios": [*plain * [0.55], 1, 1, 0.95]},
+        gridspec_kw={"width_ratios": [*plain * [0.65], 1, 1, 0.95]},
     )
-    window = _window(facts.box, max(facts.moved))
     most = max(float(np.nanmax(values)) for values in facts.moved.values())
     for axes in grid[:, :plain].ravel():
         axes.set_axis_off()
     for axes in grid[:1, :plain].ravel():
-        axes.imshow(pixels, extent=(0, facts.size[0], facts.size[1], 0), cmap="gray", vmin=0, vmax=255)
+        axes.imshow(pixels, extent=(0, *facts.size, 0), cmap="gray", vmin=0, vmax=255)
         axes.set(xlim=window[:2], ylim=window[2:], title="The object")
+        x, y, width, height = facts.box
+        axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor="white", linewidth=4.5))
         _true_box(axes, facts.box)
     grid = grid[:, plain:]
     for row, stride in zip(grid, facts.moved, strict=True):

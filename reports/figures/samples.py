@@ -49,24 +49,29 @@ def samples(
     shown = middling(scenes, seed, max(1, LINES // lines))
     columns = 1 + math.ceil(len(arms) / lines)
     column = COLUMN if len(arms) == len(known) else max(COLUMN, COLUMN * MOST_ARMS / columns)
+    sides = [scene.pixels().shape for scene in shown]
+    heights = [min(1.0, height / width) for height, width, _ in sides]  # of a line, by its width
     titles = {arm: wrap(study.label(arm).replace(", ", "\n"), column - 0.1, 9, bold=True) for arm in arms}
     more = 0.16 * max(0, max(title.count("\n") for title in titles.values()) - 1)  # inches, beyond two lines
     drawn, grid = figure(
         lines * len(shown),
         columns,
         width=column * columns,
-        height=(column + (0.2 + more if lines > 1 else 0)) * lines * len(shown) + 0.2,
-        gridspec_kw=EDGE_TO_EDGE | {"hspace": 0.16 + more / column if lines > 1 else 0.03},
+        height=(column + (0.2 + more if lines > 1 else 0)) * lines * sum(heights) + 0.2,
+        gridspec_kw=EDGE_TO_EDGE
+        | {"hspace": 0.16 + more / column if lines > 1 else 0.03}
+        | {"height_ratios": [height for height in heights for _ in range(lines)]},
     )
     named = len(study.ground_truth["categories"]) > 1 if study.ground_truth else True
     missed = "no mask fits" if study.boxes_are_given else "missed"
     for row, scene in enumerate(shown):
         cells = grid[lines * row : lines * (row + 1)]
+        inches = column * min(1.0, sides[row][1] / sides[row][0])
         notes = sum(scene.asked) <= MOST_NOTES
-        paint(cells[0][0], scene.pixels(), truth_of(scene, named), column, notes)
+        paint(cells[0][0], scene.pixels(), truth_of(scene, named), inches, notes)
         arm_axes = [axes for line in cells for axes in line[1:]]
         for axes, arm in zip(arm_axes, arms, strict=False):
-            paint(axes, scene.pixels(), detections_of(scene, scene.matched[arm, seed], missed), column, notes)
+            paint(axes, scene.pixels(), detections_of(scene, scene.matched[arm, seed], missed), inches, notes)
             _count_others(axes, scene.others[arm, seed])
         for axes in [*(line[0] for line in cells[1:]), *arm_axes[len(arms) :]]:
             axes.axis("off")

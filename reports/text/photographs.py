@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports.load import StudyResults
-from reports.text.labels import plural
+from reports.text.labels import and_list, plural
 from reports.text.markup import Marked, code, escape
 
 SHARE_ALIKE = "/by-sa/"
@@ -24,23 +24,25 @@ COCO = (
 def uses(
     samples: Sequence[int] = (), slider: Sequence[int] = (), closeups: Sequence[int] = (), why: int | None = None
 ) -> dict[int, list[str]]:
-    """Id of a photograph -> the pictures in which it is used, by what a reader sees: "slider, image 3"."""
-    named = [(why, "the object on the grid")] if why is not None else []
-    named += [(image_id, f"samples, line {number}") for number, image_id in enumerate(samples, 1)]
-    named += [(image_id, f"slider, image {number}") for number, image_id in enumerate(slider, 1)]
-    named += [(image_id, f"close-ups, line {number}") for number, image_id in enumerate(closeups, 1)]
+    """Id of a photograph -> the pictures in which it is used, by what a reader sees: "image 3 of the slider"."""
     found: dict[int, list[str]] = defaultdict(list)
-    for image_id, name in named:
-        found[image_id].append(name)
+    if why is not None:
+        found[why].append("the object on the grid")
+    for ids, noun, of in ((samples, "line", "samples"), (slider, "image", "slider"), (closeups, "line", "close-ups")):
+        for image_id in dict.fromkeys(ids):
+            places = [str(place) for place, other in enumerate(ids, 1) if other == image_id]
+            found[image_id].append(f"{noun}{'s' if len(places) > 1 else ''} {and_list(places)} of the {of}")
     return dict(found)
 
 
 def licensed(study: StudyResults, used: Mapping[int, Sequence[str]] | None = None) -> list[dict[str, Any]]:
     """The photographs that a report shows, as far as their licences are known: id, source, licence and use of each.
 
-    used: see `uses`.
+    used: see `uses`. Where no exhibit can show others, only these are named.
     """
     shown = {image_id for image_id, _ in study.sample_images()}
+    if used and not study.record.exhibits:
+        shown &= used.keys()
     return [
         {
             "id": image["id"],

@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from ablations.records.storage import load_study, save
 from reports import claims, scenes
 from reports.analysis import analyse
 from reports.figures import closeups, forest, overview, paired, samples
+from reports.figures.canvas import Instance, paint
 from reports.figures.paired import Panel
 from reports.figures.style import REST, ArmStyle, arm_styles, figure, text_width, wrap
 from reports.load import read_study
@@ -184,6 +186,19 @@ def test_objects_that_no_claim_is_about_have_no_notes_and_one_class_is_not_named
     assert [item.note for item in samples.truth_of(scene, named=False)] == ["", "", ""]
     found = samples.detections_of(scene, [scenes.Shown(mask, 0.5, False), scenes.Shown(mask, 0.5, False), None])
     assert [item.note for item in found] == ["0.50", "", ""] and found[2].dashed
+
+
+@pytest.mark.parametrize("side", [240, 480, 960])
+def test_an_outline_is_as_thick_on_a_large_photograph(side):
+    mask = np.zeros((side, side), bool)
+    mask[side // 4 : -side // 4, side // 4 : -side // 4] = True
+    drawn, [[axes]] = figure(width=2, height=2)
+    paint(axes, np.full((side, side, 3), 128, np.uint8), [Instance(mask, "#FF0000")], inches=2)
+    [image] = axes.get_images()
+    middle = image.get_array()[side]  # a row of twice the image's pixels
+    is_red = (middle[:, 0] > 200) & (middle[:, 1] < 50)
+    assert is_red.sum() * 240 / side == pytest.approx(8)  # of 480 pixels, on two sides
+    plt.close(drawn)
 
 
 def test_how_hard_a_scene_is_counts_the_objects_that_claims_are_about():

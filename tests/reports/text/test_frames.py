@@ -12,7 +12,7 @@ def test_cells_that_a_spreadsheet_would_run_are_text(tmp_path):
     frame = pd.DataFrame({"label": ["=1+1", "@sum", "-2", "fine"], "value": [-1.5, 2.0, 3.0, 4.0]})
     write_csv(frame, tmp_path / "frame.csv")
     lines = (tmp_path / "frame.csv").read_text().splitlines()
-    assert lines[1:] == ["'=1+1,-1.5", "'@sum,2.0", "'-2,3.0", "fine,4.0"]
+    assert lines[1:] == ["'=1+1,-1.5", "'@sum,2", "'-2,3", "fine,4"]
 
 
 def test_every_metric_loss_and_cost_of_a_run_has_a_row():

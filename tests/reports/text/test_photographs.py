@@ -29,7 +29,7 @@ def test_each_licence_has_its_address_and_what_it_asks_for():
         {"id": 2, "source": FLICKR.format(200), "licence": SHARE_ALIKE},
         {"id": 3, "source": FLICKR.format(300), "licence": BY},
     ]
-    known[0]["used"] = ["samples, line 1", "slider, image 2"]
+    known[0]["used"] = ["line 1 of the samples", "image 2 of the slider"]
     first, *lines = photographs.credits(study([], data={"name": "coco"}), known).split("\n")
     assert "resized or cropped, in some pictures in grey, with outlines drawn in" in first
     assert "under a ShareAlike licence, alone or beside others, are under that licence too" in first
@@ -38,7 +38,7 @@ def test_each_licence_has_its_address_and_what_it_asks_for():
     assert lines == [
         "",
         "- [CC BY 2.0](https://creativecommons.org/licenses/by/2.0/), 2 photographs: "
-        f"[100]({page}100) (samples, line 1, slider, image 2); [300]({page}300).",
+        f"[100]({page}100) (line 1 of the samples, image 2 of the slider); [300]({page}300).",
         f"- [CC BY-SA 2.0](https://creativecommons.org/licenses/by-sa/2.0/), 1 photograph: [200]({page}200).",
     ]
     assert "COCO" not in photographs.credits(study([], data={"name": "holidays"}), known)
@@ -48,14 +48,17 @@ def test_each_licence_has_its_address_and_what_it_asks_for():
 def test_each_photograph_is_said_to_be_in_the_pictures_in_which_it_is(outputs):
     used = photographs.uses(samples=(5, 1), slider=(1,), closeups=(1, 5, 1), why=5)
     assert used == {
-        5: ["the object on the grid", "samples, line 1", "close-ups, line 2"],
-        1: ["samples, line 2", "slider, image 1", "close-ups, line 1", "close-ups, line 3"],
+        5: ["the object on the grid", "line 1 of the samples", "line 2 of the close-ups"],
+        1: ["line 2 of the samples", "image 1 of the slider", "lines 1 and 3 of the close-ups"],
     }
     assert photographs.uses() == {}
     shown = read_study(outputs, "roialign")
     for image in shown.ground_truth["images"]:
         image |= {"licence": BY, "source": FLICKR.format(image["id"])}
     assert {item["id"]: item["used"] for item in photographs.licensed(shown, used)} == used
+    assert [item["id"] for item in photographs.licensed(shown, {5: used[5]})] == [5]
+    shown.record.exhibits.append("proposals")  # which may show any of the sample images
+    assert [item["id"] for item in photographs.licensed(shown, {5: used[5]})] == [1, 5]
 
 
 def test_only_addresses_of_flickr_become_links():
