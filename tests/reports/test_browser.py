@@ -47,7 +47,7 @@ def test_the_slider_works_by_keyboard(open_page, report):
 def test_the_slider_draws_true_outlines_and_names_classes_where_there_are_several(open_page, report):
     page = open_page(report)
     assert page.locator(".compare .own").count() > 0
-    assert "disc 0." in page.locator(".compare output").text_content()
+    assert "box 0." in page.locator(".compare output").text_content()
     assert page.locator(".compare a").count() == 0  # images that are drawn have no sources
 
 
