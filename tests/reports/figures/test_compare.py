@@ -11,6 +11,8 @@ from reports.figures.compare import compare, path_of
 from reports.figures.style import Figures
 from reports.load import read_study
 from reports.scenes import read_scenes
+from tests.damage import edit_record
+from tests.reports.conftest import write_study
 
 
 def filled(path: str, size: tuple[int, int]) -> np.ndarray:
@@ -56,3 +58,20 @@ def test_every_arm_and_three_seeds_are_there(outputs, tmp_path):
         for found in scene["found"].values():
             assert len(found["paths"]) == len(found["ious"]) == len(scene["names"]) == len(scene["truth"])
             assert [path is None for path in found["paths"]] == [iou is None for iou in found["ious"]]
+
+
+def test_the_slider_knows_which_objects_claims_are_about(tmp_path):
+    """At one and a half times the size some of the fixture's objects have a side of more than 96 px."""
+    folder = write_study(tmp_path, seeds=1)
+
+    def ask(record):
+        record["hypotheses"][0]["metric"] = "true_boxes.IoU_96_px_and_more"
+        record["config"]["data"] = {"image_size": 384, "max_size": 384}
+
+    edit_record(folder / "study.json", ask)
+    study = read_study(tmp_path, "roialign")
+    compare(study, read_scenes(study), Figures(tmp_path / "figures"))
+    content = json.loads((tmp_path / "figures/scenes.json").read_text())
+    asked = [one for scene in content["scenes"] for one in scene["asked"]]
+    assert content["about"] == "objects of 96 px and more" and set(asked) == {True, False}
+    assert all(len(scene["asked"]) == len(scene["truth"]) for scene in content["scenes"])
