@@ -10,12 +10,11 @@ from pathlib import Path
 
 from ablations.errors import RecordError
 from data.terminal import run_command
-from reports import identify
 from reports.analysis import analyse
 from reports.claims import render_claims
 from reports.load import StudyResults, find_studies, read_study
 from reports.render import render, template
-from reports.text import scope, wording
+from reports.text import identify, scope, wording
 from reports.text.provenance import warnings
 
 GALLERY = Path("reports/gallery")

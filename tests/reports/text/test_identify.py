@@ -9,9 +9,9 @@ import pytest
 
 from ablations.records.storage import load_run, save
 from data.build import build
-from reports import gallery, identify
+from reports import gallery
 from reports.published import Published
-from reports.text import reproduce
+from reports.text import identify, reproduce
 from tests.data.coco_sets import HEIGHT, WIDTH, good, write
 from tests.reports.conftest import write_study
 from tests.reports.text.hand_made import study
@@ -87,5 +87,5 @@ def test_a_published_record_has_no_path_of_a_machine(tmp_path):
 
 
 def test_the_gallery_has_no_path_of_a_machine():
-    for path in (Path(__file__).parents[2] / gallery.GALLERY).rglob("*.json"):
+    for path in (Path(__file__).parents[3] / gallery.GALLERY).rglob("*.json"):
         assert not re.search(r'"/\w+/', path.read_text(encoding="utf-8")), path
