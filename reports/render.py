@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from ablations.records.summary import duration
-from reports import exhibits, identify
+from reports import exhibits
 from reports.analysis import Analysis, analyse
 from reports.figures import by_cells, closeups, compare, curves, dose, forest, misalignment, paired, recall, samples
 from reports.figures.style import Figures
@@ -21,7 +21,7 @@ from reports.stats.bootstrap import RESAMPLES
 from reports.stats.contrasts import Interaction
 from reports.stats.misalignment import Misalignment, measure
 from reports.stats.paired import MOST_SEEDS
-from reports.text import captions, floors, frames, photographs, provenance, reproduce, scope, tables, wording
+from reports.text import captions, floors, frames, identify, photographs, provenance, reproduce, scope, tables, wording
 from reports.text.labels import (
     and_list,
     changed_factors,
