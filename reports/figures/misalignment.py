@@ -40,7 +40,7 @@ def why(study: StudyResults, facts: Misalignment, figures: Figures, name: str = 
     for axes in grid[:, :plain].ravel():
         axes.set_axis_off()
     for axes in grid[:1, :plain].ravel():
-        axes.imshow(pixels, extent=(0, *facts.size, 0), cmap="gray", vmin=0, vmax=255)
+        _image(axes, pixels, facts.size, window, vmin=0)
         axes.set(xlim=window[:2], ylim=window[2:], title="The object")
         x, y, width, height = facts.box
         axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor="white", linewidth=4.5))
@@ -59,18 +59,27 @@ def why(study: StudyResults, facts: Misalignment, figures: Figures, name: str = 
     grid[0][1].set_title("RoIAlign samples between them")
     grid[0][2].set_title("How far RoIPool's bins are off")
     drawn.legend(handles=_handles(), loc="outside lower center", ncols=3)
-    figures.save(drawn, name)
+    figures.save(drawn, name, vector=not study.on_photographs, photographs=study.on_photographs)
 
 
 def _scene(axes: Axes, pixels: np.ndarray, size: tuple[int, int], stride: int, window: Window) -> None:
     """The image, pale, under the borders of the map's cells; a dot where each cell stands."""
-    extent = (0, size[0], size[1], 0)
-    axes.imshow(pixels, extent=extent, cmap="gray", vmin=-300, vmax=255, interpolation="nearest")
+    _image(axes, pixels, size, window, vmin=-300)
     _cells(axes, size, stride, window)
     axes.set(xlim=window[:2], ylim=window[2:])
     axes.set_xticks([])
     axes.set_yticks([])
     despine(axes, "left", "bottom")
+
+
+def _image(axes: Axes, pixels: np.ndarray, size: tuple[int, int], window: Window, vmin: int) -> None:
+    """The part of the image [H, W] that the window shows; the drawing holds no more. size: width and height in it."""
+    left, right, bottom, top = window
+    across, down = pixels.shape[1] / size[0], pixels.shape[0] / size[1]
+    x1, x2 = max(math.floor(left * across), 0), min(math.ceil(right * across), pixels.shape[1])
+    y1, y2 = max(math.floor(top * down), 0), min(math.ceil(bottom * down), pixels.shape[0])
+    extent = (x1 / across, x2 / across, y2 / down, y1 / down)
+    axes.imshow(pixels[y1:y2, x1:x2], extent=extent, cmap="gray", vmin=vmin, vmax=255, interpolation="nearest")
 
 
 def _window(box: list[float], stride: int) -> Window:
