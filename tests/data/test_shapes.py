@@ -262,7 +262,7 @@ def test_a_cache_of_an_older_version_is_drawn_again(tmp_path, caplog):
         ({"image_side": 250}, "multiple of 32"),
         ({"max_objects": 101}, "less than or equal to 100"),
         ({"min_objects": 7}, "max_objects: expected min_objects = 7 or more, got 4"),
-        ({"size_cells": (4.0, 2.0)}, "rising"),
+        ({"size_cells": (4.0, 2.0)}, "ascending"),
         ({"size_cells": (4.0, 20.0)}, "fit into the image"),
         ({"size_cells": (2.0, float("nan"))}, "finite"),
         ({"min_visible": 0.0}, "greater than or equal to 0.1"),
