@@ -43,6 +43,7 @@ DARK = {
     FCIS: "#d488cf",
     WRONG: "#f2808c",
     "#117733": "#4cb56d",
+    "#882255": "#cf6f9c",
     "#8a8a8a": "#9a9a96",
     "#555555": "#c4c4c0",
     "#08519c": "#6db3f2",
@@ -69,6 +70,8 @@ CONCEPTS = {
     ("mask_class", "agnostic"): "#117733",
     ("mask_class", "specific"): ALIGN,
     ("mask_head", "fcn"): ALIGN,
+    ("stride", "16"): "#882255",
+    ("stride", "32"): "#CC6677",
 }
 """(factor, its value) -> colour. What Mask R-CNN does has RoIAlign's colour in every study."""
 
