@@ -59,7 +59,7 @@ class Analysis:
 
     @cached_property
     def doses(self) -> list[Dose]:
-        """Of the dose chart; as published where the ground truth is not there, which displacements are measured on."""
+        """The marks of the dose chart; as published where there is no ground truth, on which they are measured."""
         if self.study.ground_truth is None and self.published is not None:
             return self.published.doses
         return doses(self.study)

@@ -199,7 +199,8 @@ static inline double within(double value, double low, double high)
     return value < low ? low : value > high ? high : value;
 }
 
-/* Turns the work on each row into the thread that does it: bands of rows with about the same work for each. */
+/* Turns the work on each row into the thread that does it: bands of rows with about the same work for each. A single
+   thread does it all, whatever the work: callers do not count it then. */
 static void share_out(int64_t *owner, int64_t lines, int64_t threads)
 {
     int64_t all = 0, before = 0;

@@ -10,7 +10,7 @@ from reports.figures.style import ArmStyle, Figures, arm_styles, figure
 from reports.load import StudyResults
 
 PANELS_IN_A_ROW = 3
-MOST_POINTS = 60
+MOST_POINTS = 60  # of a line: more cannot be told apart
 NO_LOSSES = {"step", "lr", "seconds", "time"}  # what else a line of the log holds
 
 
@@ -61,7 +61,7 @@ def _curve(axes: Axes, runs: list[list[dict]], loss: str, style: ArmStyle, offse
     if not steps:
         return
     values = np.array([[curve[step] for step in steps] for curve in series])
-    # Neighbouring steps are averaged where there are more than the eye can tell apart.
+    # Neighbouring steps are averaged where there are too many.
     starts = np.arange(0, len(steps), -(-len(steps) // MOST_POINTS))
     values = np.add.reduceat(values, starts, axis=1) / np.diff([*starts, len(steps)])
     middles = np.add.reduceat(np.array(steps, dtype=float), starts) / np.diff([*starts, len(steps)])

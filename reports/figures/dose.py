@@ -12,19 +12,15 @@ from reports.figures.style import (
     DASHES,
     INK,
     MUTED,
-    POOL,
     RULE,
     STRIDE_MARKERS,
-    WARP,
     Figures,
     figure,
     wrap,
 )
 from reports.stats.dose import Dose
-from reports.text.labels import and_list, metric_label
+from reports.text.labels import OPERATORS, and_list, metric_label
 
-COLOURS = {"pool": POOL, "warp": WARP}
-OPERATORS = {"pool": "RoIPool", "warp": "RoIWarp"}
 ROUNDS_TO_STRIDE = "RoIWarp: boxes rounded to the stride"
 
 
@@ -102,10 +98,8 @@ def _operator(item: Dose) -> str:
 
 
 def _colour(item: Dose) -> str:
-    """Of RoIAlign on rounded boxes, that of its step, as in every figure."""
-    if item.op == "align":
-        return CONCEPTS.get(("roi", f"align_{item.step}"), ALIGN)
-    return COLOURS[item.op]
+    """The operator's colour; on rounded boxes RoIAlign's is that of the step, as in every figure."""
+    return CONCEPTS.get(("roi", f"align_{item.step}" if item.op == "align" else item.op), ALIGN)
 
 
 def _handles(doses: Sequence[Dose]) -> tuple[list[Line2D], list[Line2D]]:

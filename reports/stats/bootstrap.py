@@ -195,8 +195,8 @@ class ImageBootstrap:
         usable = [values for values in by_seed if values is not None]
         if not usable or self.study.ground_truth is None:
             return None
-        overlaps = floors.floor_overlaps(self.study.ground_truth, self.study.record.config.get("data", {}), figure)
-        drawn = {kind: self._mean(values) for kind, values in overlaps.items()}
+        ious = floors.floor_ious(self.study.ground_truth, self.study.record.config.get("data", {}), figure)
+        drawn = {kind: self._mean(values) for kind, values in ious.items()}
         recorded = {kind: self.study.mean(arm, f"{kind}.{figure}") for kind in drawn}
         if any(mean is None or abs(drawn[kind][0] - mean) > 0.05 for kind, mean in recorded.items()):
             return None

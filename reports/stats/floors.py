@@ -73,7 +73,7 @@ def above(study: StudyResults, arm: str, figure: str) -> float | None:
     return None if reached is None or not known else reached - max(known)
 
 
-def floor_overlaps(truth: dict[str, Any], data: dict[str, Any], figure: str) -> dict[str, list[tuple[int, float]]]:
+def floor_ious(truth: dict[str, Any], data: dict[str, Any], figure: str) -> dict[str, list[tuple[int, float]]]:
     """kind -> of each object that a figure is about, the id of its image and what the floor reaches, in points.
 
     truth: COCO JSON; data: the recorded settings of the data. As ablations/evaluation/true_boxes.py has it: in the
@@ -81,7 +81,7 @@ def floor_overlaps(truth: dict[str, Any], data: dict[str, Any], figure: str) -> 
     """
     sizes, objects = resized(truth, data)
     sides = sides_of(arrays(objects, sizes)[0])
-    found: dict[str, list[tuple[int, float]]] = {kind: [] for kind in FLOORS}
+    ious: dict[str, list[tuple[int, float]]] = {kind: [] for kind in FLOORS}
     originals = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     for item, side in zip(objects, sides, strict=True):
         if is_of_large(figure) and side < LARGE:
@@ -91,8 +91,8 @@ def floor_overlaps(truth: dict[str, Any], data: dict[str, Any], figure: str) -> 
         if mask.any():
             for kind, shape in _shapes(item["bbox"], mask.shape):
                 both = int((mask & shape).sum())
-                found[kind].append((image_id, 100 * both / (int(mask.sum()) + int(shape.sum()) - both)))
-    return found
+                ious[kind].append((image_id, 100 * both / (int(mask.sum()) + int(shape.sum()) - both)))
+    return ious
 
 
 def _resized_mask(segmentation: Any, original: tuple[int, int], size: tuple[int, int]) -> np.ndarray:

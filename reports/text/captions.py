@@ -4,14 +4,12 @@ from collections.abc import Sequence
 
 from ablations.records.schema import Hypothesis
 from reports.stats.dose import Dose
-from reports.text.labels import and_list, is_of_large, is_ours, metric_label, of_all_sizes, unit_of
+from reports.text.labels import OPERATORS, and_list, is_of_large, is_ours, metric_label, of_all_sizes, unit_of
 from reports.text.markup import Marked, escape
-
-OPERATORS = {"align": "RoIAlign", "pool": "RoIPool", "warp": "RoIWarp"}
 
 
 def dose(items: Sequence[Dose]) -> Marked:
-    """Of the dose chart; "" where there is none."""
+    """The caption of the dose chart; "" where there is none."""
     if not items:
         return Marked("")
     metric = items[0].metric

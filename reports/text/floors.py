@@ -59,7 +59,7 @@ def floor_table(analysis: Analysis) -> Marked:
 
 
 def _floor(study: StudyResults, kind: str, figure: str) -> float | None:
-    """It is of the ground truth alone: any arm has the same."""
+    """What a floor reaches. It depends on the ground truth alone: any arm has the same."""
     return next((mean for arm in study.record.arms if (mean := study.mean(arm, f"{kind}.{figure}")) is not None), None)
 
 

@@ -11,6 +11,8 @@ LARGE = "_96_px_and_more"  # ends the name of a metric of large objects
 NOTHING = "–"  # where a value is not defined
 MINUS = "−"
 
+OPERATORS = {"align": "RoIAlign", "pool": "RoIPool", "warp": "RoIWarp"}
+
 KINDS = {
     "segm": "mask",
     "bbox": "box",

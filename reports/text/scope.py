@@ -164,8 +164,7 @@ def _of_photographs(study: StudyResults) -> list[Marked]:
     if model.get("freeze") == "all":
         texts.append(
             "The backbone is frozen, so that what it would learn for an operator is not seen, and smaller maps in a "
-            "batch are padded with zeros. RoIs that touch a padded border read these: in the study `photos` that "
-            "changes RoIPool by about 0.1 points, RoIAlign not at all."
+            "batch are padded with zeros, which RoIs at such a border may read."
         )
     if (model.get("box_hidden") or 1024) < 1024:
         texts.append(

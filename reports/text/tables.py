@@ -11,7 +11,17 @@ from reports.stats.bootstrap import ImageNoise
 from reports.stats.dose import Dose
 from reports.stats.paired import MOST_SEEDS, Estimate, Verdict
 from reports.text import captions, wording
-from reports.text.labels import NOTHING, interval, metric_label, number, of_all_sizes, p_value, plural, signed
+from reports.text.labels import (
+    NOTHING,
+    OPERATORS,
+    interval,
+    metric_label,
+    number,
+    of_all_sizes,
+    p_value,
+    plural,
+    signed,
+)
 from reports.text.markup import Marked, bold, emphasis, paragraphs, table
 
 HEADLINE = ("segm.AP", "segm.AP50", "segm.AP75", "bbox.AP")
@@ -199,7 +209,7 @@ def doses(items: Sequence[Dose]) -> Marked:
     for item in items:
         name = captions.operator_of(item)
         if item.on_curve:
-            name = f"{captions.OPERATORS[item.op]}, boxes rounded to {item.step} px"
+            name = f"{OPERATORS[item.op]}, boxes rounded to {item.step} px"
         cells = [number(item.pixels), f"{number(item.share)} %", estimated(item.lost), str(item.lost.n)]
         rows.append([name, str(item.stride), *cells])
     lost = metric_label(items[0].metric) if items else ""

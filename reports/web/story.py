@@ -73,13 +73,12 @@ def _photographs(studies: dict[str, Analysis], gallery: Path) -> dict[str, Any] 
         return None
     section = _contents()["photographs"]
     left = transfer.share_left(studies, sets[0])
-    limits = [choice.get("below", math.inf) for choice in section["choices"]]
     picture = gallery / sets[0] / "figures" / "dose.svg"
     return {
         **section,
         "text": to_html(section["text"]),
         "choices": [choice["text"] for choice in section["choices"]],
-        "right": None if left is None else next(index for index, limit in enumerate(limits) if left < limit),
+        "right": None if left is None else _first_above(section["choices"], left),
         "answer": to_html(f"{section['answer']}\n\n{transfer.table(studies)}\n\n{transfer.floors(studies)}"),
         "picture": data_uri(picture) if picture.is_file() else "",
         "reports": sets,
@@ -171,6 +170,11 @@ def right_choice(slide: dict[str, Any], studies: dict[str, Analysis]) -> int | N
     if not values or len(values) < len(names) or (len(values) == 2 and not values[1]):
         return None
     measured = values[0] if len(values) == 1 else values[0] / values[1]
+    return _first_above(choices, measured)
+
+
+def _first_above(choices: list[dict[str, Any]], measured: float) -> int:
+    """The first choice whose "below" the measured value does not reach."""
     return next(index for index, choice in enumerate(choices) if measured < choice.get("below", math.inf))
 
 

@@ -9,7 +9,7 @@ from ablations.errors import RecordError
 from reports.analysis import analyse
 from reports.ending import verdict_lines
 from reports.load import read_study
-from reports.stats.floors import floor_check, floor_overlaps
+from reports.stats.floors import floor_check, floor_ious
 from reports.text import floors, wording
 from reports.text.labels import signed
 from tests.damage import edit_record
@@ -106,13 +106,13 @@ def test_the_distance_of_the_reference_arm_has_an_interval_over_images(tmp_path)
     """Masks on true boxes that are 10 points above the ellipses of their images, whichever images are drawn."""
     folder = with_floors(tmp_path, 74.0).study.folder
     truth = json.loads((folder / "ground_truth.json").read_text())
-    overlaps = floor_overlaps(truth, {}, "IoU")
-    means = {kind: float(np.mean([value for _, value in pairs])) for kind, pairs in overlaps.items()}
+    ious = floor_ious(truth, {}, "IoU")
+    means = {kind: float(np.mean([value for _, value in pairs])) for kind, pairs in ious.items()}
     better = max(means, key=lambda kind: means[kind])
     table = {
-        "image_ids": [image for image, _ in overlaps[better]],
-        "IoU": [value + 10 for _, value in overlaps[better]],
-        "IoU_96_px_and_more": [None] * len(overlaps[better]),
+        "image_ids": [image for image, _ in ious[better]],
+        "IoU": [value + 10 for _, value in ious[better]],
+        "IoU_96_px_and_more": [None] * len(ious[better]),
     }
     for path in folder.glob("align16/seed*/run.json"):
         (path.parent / "true_boxes.json").write_text(json.dumps(table))
@@ -141,15 +141,15 @@ def test_floors_of_single_objects():
         for box, mask in zip(boxes, masks, strict=True)
     ]
     truth = {"images": [{"id": 1, "height": 200, "width": 200}], "annotations": annotations}
-    found = floor_overlaps(truth, {}, "IoU")
+    found = floor_ious(truth, {}, "IoU")
     assert [value for _, value in found["floor_box"]] == pytest.approx([100 * masks[0].sum() / 1600, 50.0])
     assert found["floor_ellipse"][0] == (1, pytest.approx(100.0))
     assert found["floor_ellipse"][1][1] == pytest.approx(100 * (np.pi / 8) / (0.5 + np.pi / 8), rel=0.01)
-    large = floor_overlaps(truth, {}, "IoU_96_px_and_more")
+    large = floor_ious(truth, {}, "IoU_96_px_and_more")
     assert large["floor_box"] == [found["floor_box"][1]]
     polygon = [[20.0, 90.0, 70.0, 90.0, 70.0, 190.0, 20.0, 190.0]]
     truth["annotations"] = [annotations[1] | {"segmentation": polygon}]
-    doubled = floor_overlaps(truth, {"image_size": 400, "max_size": 400}, "IoU")
+    doubled = floor_ious(truth, {"image_size": 400, "max_size": 400}, "IoU")
     assert doubled["floor_box"][0][1] == pytest.approx(50.0, abs=0.5)
 
 
