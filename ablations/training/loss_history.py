@@ -12,7 +12,8 @@ from ablations.training.checkpoint import TrainingState
 
 
 class LossHistory:
-    """Passes the losses of every `log_every`-th step to the log, and keeps those of the last tenth of training.
+    """Passes the losses of every `log_every`-th step to the log, with six digits, and keeps those of the last tenth of
+    training.
 
     Reading a loss as a number waits for the GPU. So they are read together: at logged steps, at the last one, and when
     `read` is called. What was read is in `state`.
@@ -33,8 +34,9 @@ class LossHistory:
         if logged or step == self.steps - 1:
             values = self.read()[-1] | {"lr": learning_rate}
         if logged:
-            self.state.logged.append((step, values))
-            self.log(step, values)
+            rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
+            self.state.logged.append((step, rounded))
+            self.log(step, rounded)
 
     def read(self) -> list[dict[str, float]]:
         """The losses that were not read yet, step by step; raises TrainingError where one is not finite."""

@@ -18,7 +18,7 @@ from reports.text.labels import arms_of, is_pair
 MOST_SCENES = 6
 MOST_SEEDS = 3
 """More would only make the page larger: they show the same."""
-TOLERANCE = 0.4  # pixels by which a path may leave the outline
+TOLERANCE = 1 / 640  # of the longer side of the image, by which a path may leave the outline
 
 
 def compare(study: StudyResults, scenes: Sequence[SampleScene], figures: Figures) -> list[int]:
@@ -87,8 +87,9 @@ def _found(scene: SampleScene, arm: str, seed: int) -> dict[str, Any]:
 def path_of(mask: np.ndarray) -> str:
     """The outline of a [H, W] bool mask as the data of an SVG path; pixel i reaches from i to i + 1."""
     padded = np.pad(mask, 1).astype(float)
-    lines = contour_generator(z=padded).lines(0.5)
-    return "".join(_closed(simplified(np.asarray(line) - 0.5)[:-1]) for line in lines)  # a line ends where it starts
+    lines, tolerance = contour_generator(z=padded).lines(0.5), TOLERANCE * max(mask.shape)
+    # A line ends where it starts.
+    return "".join(_closed(simplified(np.asarray(line) - 0.5, tolerance)[:-1]) for line in lines)
 
 
 def _closed(points: np.ndarray) -> str:
@@ -97,8 +98,8 @@ def _closed(points: np.ndarray) -> str:
     return re.sub(r"(?<!\d)0\.", ".", f"M{first}l{' '.join(others)}Z").replace(" -", "-")
 
 
-def simplified(points: np.ndarray) -> np.ndarray:
-    """The points [N, 2] of a line without those that lie within TOLERANCE of the line between their neighbours.
+def simplified(points: np.ndarray, tolerance: float) -> np.ndarray:
+    """The points [N, 2] of a line without those that lie within `tolerance` of the line between their neighbours.
 
     Douglas and Peucker 1973: a stretch is split at its farthest point until none is too far.
     """
@@ -115,7 +116,7 @@ def simplified(points: np.ndarray) -> np.ndarray:
         offset = inner - start
         # A closed line has no length between its ends: distances are from the point itself.
         far = np.hypot(*offset.T) if length == 0 else np.abs(along[0] * offset[:, 1] - along[1] * offset[:, 0]) / length
-        if far.max() > TOLERANCE:
+        if far.max() > tolerance:
             middle = first + 1 + int(far.argmax())
             keep[middle] = True
             stretches += [(first, middle), (middle, last)]

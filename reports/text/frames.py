@@ -1,4 +1,4 @@
-"""Every number behind a report as tidy CSV files: a row for each run and quantity, and for each contrast and metric."""
+"""Every number behind a report as CSV files: a row for each run, and for each contrast and metric."""
 
 from pathlib import Path
 from typing import Any
@@ -24,26 +24,25 @@ def _harmless(cell: object) -> object:
 
 
 def runs_frame(study: StudyResults) -> pd.DataFrame:
-    """One row for each run and quantity: metrics, losses, costs."""
+    """One row for each run, one column for each of its quantities: metrics, losses, costs."""
     rows = []
     for (arm, seed), run in study.runs.items():
-        head = {
+        row: dict[str, Any] = {
             "study": study.name,
             "arm": arm,
             "label": study.label(arm),
             **study.record.arms[arm].factors,
             "seed": seed,
+            "steps": run.steps,
+            "num_parameters": run.num_parameters,
         }
-        quantities: dict[str, Any] = {
-            f"{kind}.{key}": value for kind, metrics in run.metrics.items() for key, value in metrics.items()
-        }
-        quantities |= {f"loss.{key}": value for key, value in run.losses.items()}
-        quantities |= {f"cost.{key}": value for key, value in run.cost.items()}
-        quantities |= {"steps": run.steps, "num_parameters": run.num_parameters}
-        rows += [{**head, "quantity": name, "value": value} for name, value in quantities.items()]
-    columns = ["study", "arm", "label", *study.record.factors, "seed", "quantity", "value"]
-    frame = pd.DataFrame(rows)
-    return frame if len(frame) else pd.DataFrame(columns=list(dict.fromkeys(columns)))
+        for kind, metrics in run.metrics.items():
+            row |= {f"{kind}.{key}": value for key, value in metrics.items()}
+        row |= {f"loss.{key}": value for key, value in run.losses.items()}
+        row |= {f"cost.{key}": value for key, value in run.cost.items()}
+        rows.append(row)
+    columns = ["study", "arm", "label", *study.record.factors, "seed", "steps", "num_parameters"]
+    return pd.DataFrame(rows, columns=None if rows else list(dict.fromkeys(columns)))
 
 
 def contrasts_frame(analysis: Analysis) -> pd.DataFrame:

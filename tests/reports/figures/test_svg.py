@@ -30,6 +30,20 @@ def test_the_same_drawing_in_fewer_bytes():
     xml.fromstring(compacted)
 
 
+def test_letters_stand_where_they_stood_under_short_names():
+    text = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"><defs>
+<path id="DejaVuSans-Bold-4b" d="M0 0"/><path id="m1a" d="M0 1"/></defs>
+<use xlink:href="#DejaVuSans-Bold-4b"/><use xlink:href="#DejaVuSans-Bold-4b" transform="translate(97.40625 0)"/>
+<use xlink:href="#DejaVuSans-Bold-4b" transform="translate(12.4 38.28125) scale(0.7)"/>
+<use xlink:href="#DejaVuSans-Bold-4b" transform="translate(12.4 38.28125)"/><use xlink:href="#m1a" x="1.26"/></svg>"""
+    drawing = xml.fromstring(svg.compact(text, {}))
+    assert [path.get("id") for path in drawing.iter(f"{SVG}path")] == ["DVSB-4b", "m1a"]
+    marks = [dict(use.items()) for use in drawing.iter(f"{SVG}use")]
+    assert [mark.pop("href") for mark in marks] == ["#DVSB-4b"] * 4 + ["#m1a"]
+    assert marks[:2] + marks[3:] == [{}, {"x": "97"}, {"x": "12", "y": "38"}, {"x": "1.2"}]
+    assert marks[2] == {"transform": "translate(12.4 38.28125) scale(0.7)"}
+
+
 def test_a_drawing_on_a_photograph_stays_on_white():
     assert "@media" not in svg.compact(DRAWN.replace("<use", "<image/><use"), DARK)
 

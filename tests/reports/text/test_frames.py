@@ -1,4 +1,4 @@
-"""The CSV files: a row for each value, nothing that a spreadsheet would run."""
+"""The CSV files: a row for each run, nothing that a spreadsheet would run."""
 
 import pandas as pd
 import pytest
@@ -15,15 +15,13 @@ def test_cells_that_a_spreadsheet_would_run_are_text(tmp_path):
     assert lines[1:] == ["'=1+1,-1.5", "'@sum,2", "'-2,3", "fine,4"]
 
 
-def test_every_metric_loss_and_cost_of_a_run_has_a_row():
-    frame = runs_frame(study())
-    of_run = frame.query("arm == 'align32' and seed == 1").set_index("quantity")
-    assert of_run.loc["segm.AP", "value"] == 37 and of_run.loc["segm.AP75", "value"] == 36
-    assert of_run.loc["loss.loss_mask", "value"] == pytest.approx(0.33)
-    assert of_run.loc["cost.train_seconds", "value"] == 45 and of_run.loc["steps", "value"] == 400
-    assert set(of_run["label"]) == {"RoIAlign, stride 32"}
-    assert set(of_run["roi"]) == {"align"} and set(of_run["stride"]) == {32}
-    assert len(frame) == 8 * len(of_run)
+def test_every_metric_loss_and_cost_of_a_run_has_a_column():
+    frame = runs_frame(study()).set_index(["arm", "seed"])
+    run = frame.loc["align32", 1]
+    assert (run["segm.AP"], run["segm.AP75"]) == (37, 36) and run["loss.loss_mask"] == pytest.approx(0.33)
+    assert (run["cost.train_seconds"], run["steps"]) == (45, 400)
+    assert (run["label"], run["roi"], run["stride"]) == ("RoIAlign, stride 32", "align", 32)
+    assert len(frame) == 8 and len(frame.columns) == 17
 
 
 def test_contrasts_have_their_estimate_and_a_verdict_where_one_was_asked_for():
@@ -39,7 +37,16 @@ def test_contrasts_have_their_estimate_and_a_verdict_where_one_was_asked_for():
 
 def test_a_study_without_runs_has_frames_without_values():
     empty = study(runs=[])
-    assert list(runs_frame(empty).columns) == ["study", "arm", "label", "roi", "stride", "seed", "quantity", "value"]
+    assert list(runs_frame(empty).columns) == [
+        "study",
+        "arm",
+        "label",
+        "roi",
+        "stride",
+        "seed",
+        "steps",
+        "num_parameters",
+    ]
     assert len(runs_frame(empty)) == 0
     frame = contrasts_frame(analyse(empty, resamples=0))
     assert set(frame["n"]) == {0} and frame["mean"].isna().all()
