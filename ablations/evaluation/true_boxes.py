@@ -9,7 +9,7 @@ Beside them stand two floors: what filling the box and what an ellipse inscribed
 features and depend on the ground truth alone. A network that is no better says nothing about how it reads its features.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from data.dataset import Batch
 from models.detector import Detector
-from models.masks import paste_masks
+from models.masks import Window, paste_masks, windows
 
 THRESHOLDS = tuple(0.5 + 0.05 * index for index in range(10))
 """COCO's: AP is the share of objects whose mask's IoU reaches them, averaged; there are no false positives."""
@@ -89,13 +89,12 @@ def _table(side: Tensor, iou: Tensor, stride: int) -> dict[str, float | None]:
 def mask_ious(model: Detector, batch: Batch) -> tuple[Tensor, Tensor]:
     """Each object of a batch: its side in pixels [objects], and the IoU of the mask on its true box [objects]."""
     probabilities = model.masks_of(batch.images, batch.boxes, batch.labels.clamp(min=1))  # [B, G, M, M]
-    height, width = batch.masks.shape[-2:]
-    empty = batch.boxes.new_zeros(0)
-    sides, ious = [empty], [empty]
-    for image, (boxes, truth) in enumerate(_objects(batch)):
-        pasted = paste_masks(probabilities[image, : len(boxes)], boxes, height, width)
+    sides, ious = [batch.boxes.new_zeros(0)], [batch.boxes.new_zeros(0)]
+    for image, (boxes, truth, areas) in enumerate(_objects(batch)):
+        pasted = paste_masks(probabilities[image, : len(boxes)], boxes, *truth.shape[1:])
+        inside = [mask[window] for mask, window in zip(pasted, _windows(boxes, truth), strict=True)]
         sides.append((boxes[:, 2:] - boxes[:, :2]).prod(1).sqrt())
-        ious.append(_iou(pasted, truth))
+        ious.append(_ious(inside, boxes, truth, areas))
     return torch.cat(sides).cpu(), torch.cat(ious).cpu()
 
 
@@ -104,22 +103,29 @@ def floor_ious(batch: Batch) -> dict[str, Tensor]:
 
     A pixel belongs to either if its centre lies in it.
     """
-    height, width = batch.masks.shape[-2:]
     empty = batch.boxes.new_zeros(0)
     floors: dict[str, list[Tensor]] = {"floor_box": [empty], "floor_ellipse": [empty]}
-    for boxes, truth in _objects(batch):
-        across = _place(boxes[:, 0], boxes[:, 2], width)[:, None, :]
-        down = _place(boxes[:, 1], boxes[:, 3], height)[:, :, None]
-        floors["floor_box"].append(_iou((across.abs() <= 1) & (down.abs() <= 1), truth))
-        floors["floor_ellipse"].append(_iou(across.square() + down.square() <= 1, truth))
+    for boxes, truth, areas in _objects(batch):
+        down, across = (_place(boxes[:, i], boxes[:, i + 2], truth.shape[2 - i]) for i in (1, 0))
+        places = [
+            (y[rows, None], x[columns])
+            for y, x, (rows, columns) in zip(down, across, _windows(boxes, truth), strict=True)
+        ]
+        filled = [(y.abs() <= 1) & (x.abs() <= 1) for y, x in places]
+        floors["floor_box"].append(_ious(filled, boxes, truth, areas))
+        ellipses = [y.square() + x.square() <= 1 for y, x in places]
+        floors["floor_ellipse"].append(_ious(ellipses, boxes, truth, areas))
     return {kind: torch.cat(ious).cpu() for kind, ious in floors.items()}
 
 
-def _objects(batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each image: its objects' boxes [n, 4] and masks, bool [n, H, W]; objects come before padding."""
-    for boxes, labels, masks in zip(batch.boxes, batch.labels, batch.masks, strict=True):
-        real = labels > 0
-        yield boxes[real], masks[real].bool()
+def _objects(batch: Batch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Each image: its objects' boxes [n, 4], masks [n, H, W] and areas [n]; objects come before padding."""
+    for boxes, count, masks in zip(batch.boxes, (batch.labels > 0).sum(1).tolist(), batch.masks, strict=True):
+        yield boxes[:count], masks[:count], masks[:count].sum(1, dtype=torch.int32).sum(1)
+
+
+def _windows(boxes: Tensor, truth: Tensor) -> list[Window]:
+    return windows(boxes.tolist(), *truth.shape[1:])
 
 
 def _place(low: Tensor, high: Tensor, num_pixels: int) -> Tensor:
@@ -128,10 +134,17 @@ def _place(low: Tensor, high: Tensor, num_pixels: int) -> Tensor:
     return (2 * centres - (low + high)[:, None]) / (high - low)[:, None]
 
 
-def _iou(masks: Tensor, truth: Tensor) -> Tensor:
-    """[n] of masks [n, H, W] and [n, H, W]."""
-    both, either = (masks & truth).sum((1, 2)), (masks | truth).sum((1, 2))
-    return both / either.clamp(min=1)
+def _ious(inside: Sequence[Tensor], boxes: Tensor, truth: Tensor, areas: Tensor) -> Tensor:
+    """[n] of masks that are empty outside their boxes, each given as the window that its box reaches, with [n, H, W] of
+    these areas.
+
+    Only the windows are looked at, which is many times as fast as whole images.
+    """
+    if not inside:
+        return boxes.new_zeros(0)
+    places = zip(inside, truth, _windows(boxes, truth), strict=True)
+    both = torch.stack([(mask & whole[window].bool()).sum() for mask, whole, window in places])
+    return both / (torch.stack([mask.sum() for mask in inside]) + areas - both).clamp(min=1)
 
 
 def _mean(values: Tensor) -> float | None:

@@ -106,7 +106,7 @@ def _batch_logits(model: MaskRCNN, batch: Batch) -> MaskLogits:
     real = batch.labels.flatten() > 0
     logits = model.mask_logits(model.backbone(batch.images), batch.boxes)[real]
     boxes, labels = batch.boxes.flatten(0, 1)[real], batch.labels.flatten()[real]
-    targets = crop_masks(batch.masks.flatten(0, 1)[real], boxes, logits.shape[-1])
+    targets = crop_masks(batch.masks.flatten(0, 1), real.nonzero()[:, 0], boxes, logits.shape[-1])
     image_ids = batch.image_ids[:, None].expand_as(batch.labels).flatten()[real]
     return MaskLogits(logits, targets, labels, boxes, image_ids)
 

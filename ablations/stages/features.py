@@ -61,9 +61,12 @@ def inputs_with(maps: Maps | None, stride: int, device: torch.device) -> Callabl
 def with_maps(batch: Batch, maps: list[Tensor], stride: int) -> Batch:
     """The batch with maps in place of its images, padded by zeros where the images are padded."""
     height, width = (side // stride for side in batch.images.shape[-2:])
-    padded = torch.zeros(len(maps), height, width, maps[0].shape[-1])
+    padded = torch.empty(len(maps), height, width, maps[0].shape[-1])
     for cells, feature in zip(padded, maps, strict=True):
-        cells[: feature.shape[0], : feature.shape[1]] = feature
+        h, w = feature.shape[:2]
+        cells[:h, :w] = feature
+        cells[h:].zero_()
+        cells[:h, w:].zero_()
     return dataclasses.replace(batch, images=padded.permute(0, 3, 1, 2))
 
 

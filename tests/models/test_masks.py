@@ -3,7 +3,10 @@
 import pytest
 import torch
 
+from models import masks as module
 from models.masks import crop_masks, paste_masks
+
+FIRST = torch.zeros(1, dtype=torch.int64)
 
 
 def disc(height: int, width: int, y: float, x: float, radius: float) -> torch.Tensor:
@@ -14,7 +17,7 @@ def disc(height: int, width: int, y: float, x: float, radius: float) -> torch.Te
 def test_target_of_a_box_on_the_pixel_grid_is_the_mask_itself():
     mask = torch.zeros(1, 20, 20, dtype=torch.uint8)
     mask[0, 4:8, 6:10] = torch.tensor([[1, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 1]])
-    target = crop_masks(mask, torch.tensor([[6.0, 4.0, 10.0, 8.0]]), 4)
+    target = crop_masks(mask, FIRST, torch.tensor([[6.0, 4.0, 10.0, 8.0]]), 4)
     assert torch.equal(target[0], mask[0, 4:8, 6:10].float())
 
 
@@ -22,9 +25,9 @@ def test_target_counts_exact_areas_at_fractional_boxes():
     mask = torch.zeros(1, 8, 8, dtype=torch.uint8)
     mask[0, :, 4:] = 1  # everything right of x = 4
     # Cells of 2 px from x = 2.9: the first spans 2.9 to 4.9 and is covered by 0.45, the second wholly.
-    assert crop_masks(mask, torch.tensor([[2.9, 0.0, 6.9, 4.0]]), 2)[0].tolist() == [[0, 1], [0, 1]]
+    assert crop_masks(mask, FIRST, torch.tensor([[2.9, 0.0, 6.9, 4.0]]), 2)[0].tolist() == [[0, 1], [0, 1]]
     # From x = 3.1 the first is covered by 0.55.
-    assert crop_masks(mask, torch.tensor([[3.1, 0.0, 7.1, 4.0]]), 2)[0].tolist() == [[1, 1], [1, 1]]
+    assert crop_masks(mask, FIRST, torch.tensor([[3.1, 0.0, 7.1, 4.0]]), 2)[0].tolist() == [[1, 1], [1, 1]]
 
 
 def test_targets_are_exact_under_autocast_too():
@@ -32,21 +35,42 @@ def test_targets_are_exact_under_autocast_too():
     masks = (torch.rand(20, 64, 64, generator=generator) > 0.5).to(torch.uint8)
     boxes = torch.rand(20, 4, generator=generator) * 20
     boxes[:, 2:] += boxes[:, :2] + 20
-    exact = crop_masks(masks, boxes, 14)
+    objects = torch.arange(20)
+    exact = crop_masks(masks, objects, boxes, 14)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(crop_masks(masks, boxes, 14), exact)
+        assert torch.equal(crop_masks(masks, objects, boxes, 14), exact)
+
+
+def test_the_part_of_a_mask_that_rois_reach_gives_what_the_whole_mask_gives(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.stack([disc(60, 90, 30, 20 + 10 * i, 8 + 3 * i) for i in range(5)])
+    objects = torch.randint(5, (40,), generator=generator)
+    boxes = 70 * torch.rand(40, 4, generator=generator) - 10  # some reach beyond the image, one lies outside
+    boxes[:, 2:] = boxes[:, :2] + 50 * torch.rand(40, 2, generator=generator)
+    boxes[1] = torch.tensor([100.0, 20.0, 110.0, 30.0])
+    boxes[0] = torch.tensor([10.0, 20.0, 10.0, 20.0])
+    by_object = crop_masks(masks, objects, boxes, 14)
+    monkeypatch.setattr(module, "_areas_by_object", module._areas_by_chunk)
+    assert torch.equal(crop_masks(masks, objects, boxes, 14), by_object) and 0.1 < by_object.mean() < 0.5
+
+
+def test_without_rois_there_are_no_targets(monkeypatch):
+    nothing = torch.zeros(0, 8, 8), FIRST[:0], torch.zeros(0, 4), 14
+    assert crop_masks(*nothing).shape == (0, 14, 14)
+    monkeypatch.setattr(module, "_areas_by_object", module._areas_by_chunk)
+    assert crop_masks(*nothing).shape == (0, 14, 14)
 
 
 def test_target_outside_the_image_is_background():
     mask = torch.ones(1, 8, 8, dtype=torch.uint8)
-    target = crop_masks(mask, torch.tensor([[-8.0, 0.0, 8.0, 8.0]]), 4)
+    target = crop_masks(mask, FIRST, torch.tensor([[-8.0, 0.0, 8.0, 8.0]]), 4)
     assert target[0].tolist() == [[0, 0, 1, 1]] * 4
 
 
 def test_target_is_the_intersection_with_the_roi_not_the_whole_object():
     mask = disc(64, 64, 32, 32, 20)[None]
-    whole = crop_masks(mask, torch.tensor([[12.0, 12.0, 52.0, 52.0]]), 28)
-    quarter = crop_masks(mask, torch.tensor([[32.0, 32.0, 52.0, 52.0]]), 14)
+    whole = crop_masks(mask, FIRST, torch.tensor([[12.0, 12.0, 52.0, 52.0]]), 28)
+    quarter = crop_masks(mask, FIRST, torch.tensor([[32.0, 32.0, 52.0, 52.0]]), 14)
     assert torch.equal(quarter[0], whole[0, 14:, 14:])
 
 
@@ -72,7 +96,7 @@ def test_round_trip_keeps_the_object(box):
     """Crop at 28 x 28 and paste back: what is lost is the grid's resolution, with no shift in any direction."""
     mask = disc(120, 120, 60, 60, 28)
     boxes = torch.tensor([box])
-    pasted = paste_masks(crop_masks(mask[None], boxes, 28), boxes, 120, 120)[0]
+    pasted = paste_masks(crop_masks(mask[None], FIRST, boxes, 28), boxes, 120, 120)[0]
     both, either = (pasted & mask.bool()).sum(), (pasted | mask.bool()).sum()
     assert both / either > 0.95
     ys, xs = torch.nonzero(pasted, as_tuple=True)

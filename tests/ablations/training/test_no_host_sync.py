@@ -125,10 +125,10 @@ def test_a_synchronisation_is_detected(passes_for_a_gpu, monkeypatch):
         with pytest.raises(DynamicOutputShapeException):
             losses()
         losses = losses_of(align.to_empty(device="cuda"))
-        monkeypatch.setattr(detector, "crop_masks", lambda *a: crop_masks(*a) * float(a[1].max()))
+        monkeypatch.setattr(detector, "crop_masks", lambda *a: crop_masks(*a) * float(a[2].max()))
         with pytest.raises(DataDependentOutputException):
             losses()
-        monkeypatch.setattr(detector, "crop_masks", lambda *a: crop_masks(*a) * a[1].new_tensor([1.0]))
+        monkeypatch.setattr(detector, "crop_masks", lambda *a: crop_masks(*a) * a[2].new_tensor([1.0]))
         with NoCopies(), pytest.raises(AssertionError, match="from main memory"):
             losses()
 
