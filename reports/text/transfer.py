@@ -35,29 +35,33 @@ def sets(studies: dict[str, Analysis]) -> list[dict[str, Any]]:
 
 
 def table(studies: dict[str, Analysis]) -> str:
-    """The table as Markdown, one for each set of photographs that has records; "" where none has.
+    """The table as Markdown, a column for each set of photographs that has records; "" where none has.
 
     studies: name -> analysis, such as `reports.web.pages.published` gives them.
     """
-    return "\n\n".join(_table(studies, entry["study"], entry["label"]) for entry in sets(studies))
-
-
-def _table(studies: dict[str, Analysis], study: str, label: str) -> str:
-    lines = [_row(["difference in mask IoU", "synthetic", label, "other images", "claim"]), "|:--|--:|--:|--:|:--|"]
-    lines += [_row([question["words"], *_cells(studies, study, question)]) for question in contents()["question"]]
+    columns = sets(studies)
+    if not columns:
+        return ""
+    lines = [_row(["difference in mask IoU", "synthetic", *(entry["label"] for entry in columns)])]
+    lines.append(f"|:--|--:|{'--:|' * len(columns)}")
+    lines += [_row(_cells(studies, columns, question)) for question in contents()["question"]]
     return "\n".join(lines)
 
 
-def _cells(studies: dict[str, Analysis], study: str, question: dict[str, Any]) -> list[str]:
-    """On synthetic images; on photographs; over other photographs; what follows."""
-    verdict = find_verdict(f"{study}/{question['hypothesis']}", studies)
-    if verdict is None or verdict.measured.mean is None:
-        return [NOTHING] * 4
-    drawn = synthetic(studies, question, verdict.hypothesis.metric)
-    noise = studies[study].noise.get(question["hypothesis"])
-    images = NOTHING if noise is None else interval(noise.low, noise.high)
-    beside = NOTHING if drawn is None else _with_interval(drawn)
-    return [beside, _with_interval(verdict.measured), images, f"**{word(verdict, noise)}**"]
+def _cells(studies: dict[str, Analysis], columns: list[dict[str, Any]], question: dict[str, Any]) -> list[str]:
+    """The question; the difference on synthetic images; on each set of photographs."""
+    verdicts = [find_verdict(f"{entry['study']}/{question['hypothesis']}", studies) for entry in columns]
+    measure = next((verdict.hypothesis.metric for verdict in verdicts if verdict is not None), None)
+    drawn = None if measure is None else synthetic(studies, question, measure)
+    cells = [question["words"], NOTHING if drawn is None or drawn.mean is None else _with_interval(drawn)]
+    for entry, verdict in zip(columns, verdicts, strict=True):
+        if verdict is None or verdict.measured.mean is None:
+            cells.append(NOTHING)
+            continue
+        noise = studies[entry["study"]].noise.get(question["hypothesis"])
+        images = "" if noise is None else f"; images {interval(noise.low, noise.high)}"
+        cells.append(f"{_with_interval(verdict.measured)[:-1]}{images}): **{word(verdict, noise)}**")
+    return cells
 
 
 def synthetic(studies: dict[str, Analysis], question: dict[str, Any], metric: str) -> Estimate | None:
@@ -124,7 +128,7 @@ def _floor(analysis: Analysis, label: str) -> str:
 
 
 def _with_interval(measured: Estimate) -> str:
-    return NOTHING if measured.mean is None else f"{signed(measured.mean)} ({interval(measured.low, measured.high)})"
+    return f"{signed(measured.mean)} ({interval(measured.low, measured.high)})"
 
 
 def _row(cells: list[str]) -> str:

@@ -57,11 +57,19 @@ def both(judged, images):
 def test_each_question_stands_beside_its_synthetic_comparison():
     lines = transfer.table(both(verdict(), noise(0.4, 1.8))).splitlines()
     assert len(lines) == 2 + len(transfer.contents()["question"])
-    assert lines[0] == "| difference in mask IoU | synthetic | photographs of people | other images | claim |"
-    assert lines[2] == (
-        "| RoIAlign − RoIPool, stride 16 | +7.1 (+5.8 to +8.4) | +1.1 (+0.9 to +1.3) | +0.4 to +1.8 | **holds** |"
-    )
-    assert lines[3].endswith("| – | – | – | – |")  # without records
+    assert lines[0] == "| difference in mask IoU | synthetic | photographs of people |"
+    people = "+1.1 (+0.9 to +1.3; images +0.4 to +1.8): **holds**"
+    assert lines[2] == f"| RoIAlign − RoIPool, stride 16 | +7.1 (+5.8 to +8.4) | {people} |"
+    assert lines[3].endswith("| – | – |")  # without records
+
+
+def test_each_set_of_photographs_has_a_column():
+    studies = both(verdict(), noise(0.4, 1.8))
+    studies["photos_objects"] = photos(verdict("undecided"))
+    lines = transfer.table(studies).splitlines()
+    assert lines[0].endswith("| photographs of people | photographs of objects of 80 categories |")
+    assert lines[1] == "|:--|--:|--:|--:|"
+    assert lines[2].endswith("+0.4 to +1.8): **holds** | +1.1 (+0.9 to +1.3): **open** |")
 
 
 def test_what_is_left_counts_only_where_the_claim_holds():
