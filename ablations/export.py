@@ -27,7 +27,7 @@ from data.terminal import run_command
 
 FORMAT = 1
 RUN_FILES = ("*/seed*/*.json", "*/seed*/*.jsonl", "*/seed*/*.yaml")
-PATTERNS = ("*.json", "samples/*.png", "exhibits/*.json", "exhibits/*/*.png", *RUN_FILES)
+PATTERNS = ("*.json", "samples/*.png", "exhibits/*.json", "exhibits/*/*.jpg", "exhibits/*/*.png", *RUN_FILES)
 WEIGHT_FILES = (WEIGHTS, "proposals.safetensors")
 """The weights of a run; a checkpoint, from which a run would be continued, is neither packed nor unpacked."""
 REPORT = "report"
@@ -61,7 +61,7 @@ def pack(study: Path, archive: Path, weights: bool = False, report: Path | None 
             target.comment = f"ablation study, format {FORMAT}".encode()
             for name, path in sorted(files.items()):
                 entry = zipfile.ZipInfo(f"{study.name}/{name}", TIME)
-                entry.compress_type = zipfile.ZIP_STORED if path.suffix == ".png" else zipfile.ZIP_DEFLATED
+                entry.compress_type = zipfile.ZIP_STORED if path.suffix in (".png", ".jpg") else zipfile.ZIP_DEFLATED
                 entry.create_system, entry.external_attr = 3, 0o644 << 16
                 target.writestr(entry, _content(path))
         partial.replace(archive)

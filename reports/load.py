@@ -170,9 +170,10 @@ class StudyResults:
         except (OSError, RecordError):
             return None
 
-    def exhibit_images(self, name: str) -> Path:
-        """The folder of an exhibit's pictures."""
-        return self.folder / "exhibits" / name
+    def exhibit_picture(self, name: str, picture: object) -> Path | None:
+        """The file of one of an exhibit's pictures; None where it is missing or no picture. Older records have PNG."""
+        files = (self.folder / "exhibits" / name / f"{picture}{suffix}" for suffix in (".jpg", ".png"))
+        return next((file for file in files if file.is_file() and not picture_problem(file)), None)
 
     @property
     def boxes_are_given(self) -> bool:

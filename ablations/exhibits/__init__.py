@@ -4,16 +4,19 @@ Each module here is one exhibit, which a study's file names in `exhibits: [...]`
 
     make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]
 
-which is called when all `runs` of the study are done. It returns plain JSON data, and saves pictures in `folder` as
-PNG files. `ablations.tasks.detection.trained_model(run)` gives a run's network. `reports/exhibits/<same name>.py` turns
-the data into a section.
+which is called when all `runs` of the study are done. It returns plain JSON data, and saves pictures in `folder` by
+`save_picture`. `ablations.tasks.detection.trained_model(run)` gives a run's network. `reports/exhibits/<same name>.py`
+turns the data into a section.
 """
 
 import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from ablations.config.study import Study
 from ablations.errors import ConfigError
@@ -22,6 +25,13 @@ Make = Callable[..., dict[str, Any]]
 
 DRAWN = ("neighbours", "phase")
 """Those that draw images of their own, which only synthetic data say how to draw."""
+
+QUALITY = 90  # of pictures, as JPEG
+
+
+def save_picture(picture: Image.Image, folder: Path, name: object) -> None:
+    """Saves one of an exhibit's pictures; `StudyResults.exhibit_picture` finds it by its name."""
+    picture.save(folder / f"{name}.jpg", quality=QUALITY)
 
 
 def names() -> list[str]:

@@ -21,6 +21,7 @@ from ablations.evaluation.neighbours import (
     effects_of,
     neighbour_metrics,
 )
+from ablations.exhibits import save_picture
 from ablations.records.schema import StudyRecord
 from ablations.stages.proposals import proposal_source, propose_batch, trained_proposal_network
 from ablations.stages.store import Stages, stages_of
@@ -115,7 +116,7 @@ def _shown(scenes: NeighbourScenes, by_arm: dict[str, Detected], folder: Path) -
     pictures = []
     for condition in SHOWN:
         number = image_id(scene, condition)
-        scenes[number - 1].picture().save(folder / f"{number}.png")
+        save_picture(scenes[number - 1].picture(), folder, number)
         items = {arm: detected[scene, condition] for arm, detected in by_arm.items()}
         pictures.append(
             {

@@ -22,6 +22,7 @@ from ablations.evaluation.overlap import (
     scenes,
     value_of,
 )
+from ablations.exhibits import save_picture
 from ablations.records.schema import StudyRecord
 from ablations.records.storage import result_file
 from ablations.stages.store import stages_of
@@ -87,7 +88,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     chosen = {arm: choose_pairs(candidates, arm) for arm in matched_by_arm} if candidates else {}
     ids = sorted(image["id"] for image in evaluated.coco["images"])
     for pair in (pair for ranked in chosen.values() for pair in ranked.values()):
-        evaluated[ids.index(pair.image_id)].picture().save(folder / f"{pair.image_id}.png")
+        save_picture(evaluated[ids.index(pair.image_id)].picture(), folder, pair.image_id)
     by_id = {item["id"]: item for item in evaluated.coco["annotations"]}
     return {
         "much": MUCH,

@@ -16,6 +16,7 @@ from ablations.errors import ConfigError
 from ablations.evaluation.coco import encode
 from ablations.evaluation.phase import repeated_variances, variation
 from ablations.evaluation.true_boxes import mask_ious
+from ablations.exhibits import save_picture
 from ablations.records.schema import StudyRecord
 from ablations.stages.store import stages_of
 from ablations.tasks.detection import trained_model
@@ -62,7 +63,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
             curves[run.arm] = ious
     number = median_scene(curves)
     scene = scenes.scenes[number]
-    Image.fromarray(scene.pixels).save(folder / "scene.png")
+    save_picture(Image.fromarray(scene.pixels), folder, "scene")
     first_runs = [run for run in runs if run.config.seed == first_seed]
     x1, y1, x2, y2 = bounds(scene.mask)
     return {

@@ -6,7 +6,7 @@ A study folder looks like this (JSON and YAML are written atomically, `run.json`
     outputs/<study>/ground_truth.json            COCO JSON of the evaluated images
     outputs/<study>/samples/<image_id>.png       the evaluated images that reports draw, chosen beforehand
     outputs/<study>/exhibits/<name>.json         ExhibitRecord: made once all runs are done, for studies that ask for it
-    outputs/<study>/exhibits/<name>/*.png        its pictures
+    outputs/<study>/exhibits/<name>/*.jpg        its pictures
     outputs/<study>/<arm>/seed<k>/config.yaml    the run's composed configuration
     outputs/<study>/<arm>/seed<k>/metrics.jsonl  one line of losses and learning rate per logged step
     outputs/<study>/<arm>/seed<k>/detections.json  COCO results: RLE masks, xywh boxes, scores

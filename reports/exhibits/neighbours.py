@@ -10,7 +10,6 @@ from PIL import Image
 from ablations.evaluation.cocoapi import decode
 from ablations.records.schema import ExhibitRecord
 from reports.analysis import Analysis
-from reports.contents import picture_problem
 from reports.figures.canvas import Instance, paint
 from reports.figures.closeups import square_around
 from reports.figures.style import INK, Figures, arm_styles, despine, figure, wrap
@@ -126,8 +125,8 @@ def _pixels(study: StudyResults, picture: dict[str, Any]) -> np.ndarray:
 
 
 def _file(study: StudyResults, picture: dict[str, Any]) -> Path | None:
-    path = study.exhibit_images("neighbours") / f"{picture['image_id']}.png"
-    return path if isinstance(picture["image_id"], int) and path.exists() and not picture_problem(path) else None
+    number = picture["image_id"]
+    return study.exhibit_picture("neighbours", number) if isinstance(number, int) else None
 
 
 def _title(picture: dict[str, Any]) -> str:

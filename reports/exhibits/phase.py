@@ -1,7 +1,6 @@
 """What an object's place under the grid does to its mask: IoU against the shift, and the masks of one scene."""
 
 import statistics
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from ablations.evaluation.cocoapi import decode
 from ablations.evaluation.phase import PERIOD, variation
 from ablations.records.schema import ExhibitRecord
 from reports.analysis import Analysis
-from reports.contents import picture_problem
 from reports.figures.canvas import Instance, paint
 from reports.figures.style import MUTED, Figures, arm_styles, figure
 from reports.load import StudyResults
@@ -145,7 +143,7 @@ def _borders(axes: Axes, edge: int, stride: int, dash: str) -> None:
 
 def _draw_strip(study: StudyResults, content: dict[str, Any], figures: Figures) -> bool:
     """A row for each arm, a column for each shift. Returns whether there was a picture to draw on."""
-    path, shown = _picture(study), content["shown"]
+    path, shown = study.exhibit_picture("phase", "scene"), content["shown"]
     if path is None:
         return False
     with Image.open(path) as image:
@@ -177,8 +175,3 @@ def _grid(axes: Axes, stride: int, corner: tuple[int, int], size: tuple[int, ...
     for line, start, length in zip((axes.axvline, axes.axhline), corner, reversed(size), strict=True):
         for place in range((stride // 2 - start) % stride, length + 1, stride):
             line(place, color="white", linewidth=0.6, alpha=0.6)
-
-
-def _picture(study: StudyResults) -> Path | None:
-    path = study.exhibit_images("phase") / "scene.png"
-    return path if path.exists() and not picture_problem(path) else None

@@ -7,7 +7,6 @@ import numpy as np
 from PIL import Image
 
 from ablations.evaluation.cocoapi import decode
-from reports.contents import picture_problem
 from reports.figures.canvas import Instance, paint
 from reports.figures.closeups import square_around
 from reports.figures.style import Figures, figure, wrap
@@ -37,8 +36,7 @@ def caption(study: StudyResults, content: dict[str, Any]) -> Marked:
 
 def draw(study: StudyResults, content: dict[str, Any], figures: Figures, name: str = "pairs") -> bool:
     """The chosen pairs, ground truth and every arm beside each other. Returns whether there were any to draw."""
-    folder = study.exhibit_images("overlap")
-    rows = [(ranks, pair) for ranks, pair in chosen(study, content) if _image(folder, pair) is not None]
+    rows = [(*row, path) for row in chosen(study, content) if (path := _picture(study, row[1])) is not None]
     if not rows:
         return False
     arms = [arm for arm in study.record.arms if arm in rows[0][1]["masks"]]
@@ -50,8 +48,8 @@ def draw(study: StudyResults, content: dict[str, Any], figures: Figures, name: s
         height=(COLUMN + 0.12) * len(rows),
         gridspec_kw={"wspace": 0.04, "hspace": 0.06},
     )
-    for axes_row, (ranks, pair) in zip(grid, rows, strict=True):
-        _draw_pair(axes_row, pair, arms, folder / f"{pair['image_id']}.png")
+    for axes_row, (ranks, pair, path) in zip(grid, rows, strict=True):
+        _draw_pair(axes_row, pair, arms, path)
         style = {"xycoords": "axes fraction", "ha": "right", "va": "center", "ma": "center", "rotation": 90}
         title = wrap("\n".join(ranks), 0.95 * COLUMN)
         axes_row[0].annotate(title, (-0.04, 0.5), fontsize=9, **style)
@@ -70,10 +68,8 @@ def chosen(study: StudyResults, content: dict[str, Any]) -> list[tuple[list[str]
     return list(rows.values())
 
 
-def _image(folder: Path, pair: dict[str, Any]) -> Path | None:
-    """The file of a pair's picture; None where it is not there."""
-    path = folder / f"{pair['image_id']}.png"
-    return path if isinstance(pair["image_id"], int) and path.exists() and not picture_problem(path) else None
+def _picture(study: StudyResults, pair: dict[str, Any]) -> Path | None:
+    return study.exhibit_picture("overlap", pair["image_id"]) if isinstance(pair["image_id"], int) else None
 
 
 def _draw_pair(row: Any, pair: dict[str, Any], arms: list[str], path: Path) -> None:

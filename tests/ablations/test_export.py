@@ -41,7 +41,7 @@ def study(tmp_path):
         "ground_truth.json",
         "samples/4.png",
         "exhibits/cost.json",
-        "exhibits/cost/1.png",
+        "exhibits/cost/1.jpg",
         "pool/seed0/metrics.jsonl",
         "pool/seed0/model.safetensors",
         "pool/seed0/checkpoint.safetensors",
@@ -63,7 +63,7 @@ def test_a_study_is_packed_without_weights_and_names_of_machines(study, tmp_path
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     assert files == [
         "exhibits/cost.json",
-        "exhibits/cost/1.png",
+        "exhibits/cost/1.jpg",
         "ground_truth.json",
         "pool/seed0/metrics.jsonl",
         "pool/seed1/status.json",

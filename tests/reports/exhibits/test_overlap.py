@@ -110,7 +110,7 @@ def test_pairs_overlap_much_and_have_their_picture(outputs):
     }
     for pair in content["pairs"]:
         assert pair["objects"][0] in much and len(set(pair["objects"])) == 2
-        assert (study.exhibit_images("overlap") / f"{pair['image_id']}.png").is_file()
+        assert study.exhibit_picture("overlap", pair["image_id"]) is not None
 
 
 def test_a_pair_needs_both_objects_in_every_arm_and_the_worst_comes_first():

@@ -80,7 +80,7 @@ def test_the_section_shows_the_curves_a_scene_and_the_variation_of_every_arm(out
 
 def test_without_its_picture_the_section_has_no_strip(outputs, tmp_path):
     study = read_study(outputs, "roialign")
-    picture = study.exhibit_images("phase") / "scene.png"
+    picture = study.exhibit_picture("phase", "scene")
     kept = picture.read_bytes()
     try:
         picture.write_text("not a picture")
