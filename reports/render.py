@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
@@ -96,6 +97,7 @@ def template(name: str) -> Template:
         keep_trailing_newline=True,
     )
     environment.filters["code"] = code
+    environment.filters["path"] = lambda name: Marked(quote(name))
     return environment.get_template(name)
 
 

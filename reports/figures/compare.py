@@ -88,8 +88,13 @@ def path_of(mask: np.ndarray) -> str:
     """The outline of a [H, W] bool mask as the data of an SVG path; pixel i reaches from i to i + 1."""
     padded = np.pad(mask, 1).astype(float)
     lines, tolerance = contour_generator(z=padded).lines(0.5), TOLERANCE * max(mask.shape)
-    # A line ends where it starts.
-    return "".join(_closed(simplified(np.asarray(line) - 0.5, tolerance)[:-1]) for line in lines)
+    return "".join(_closed(_few_points(np.asarray(line) - 0.5, tolerance)) for line in lines)
+
+
+def _few_points(line: np.ndarray, tolerance: float) -> np.ndarray:
+    """A line that ends where it starts, simplified and without its end; of a speck, which would vanish, all points."""
+    kept = simplified(line, tolerance)[:-1]
+    return kept if len(kept) > 2 else line[:-1]
 
 
 def _closed(points: np.ndarray) -> str:

@@ -89,7 +89,7 @@ def share_left(studies: dict[str, Analysis], study: str) -> float | None:
 def word(verdict: Verdict, noise: ImageNoise | None) -> str:
     """What follows for a claim that a difference is positive."""
     if verdict.withheld:
-        return "masks too close to the floor"
+        return "no verdict"
     if verdict.kind == "contradicted":
         return "the opposite"
     if verdict.kind != "reproduced":

@@ -42,6 +42,13 @@ def test_a_path_gives_its_mask_back(shape):
     assert len(path_of(mask)) < 800
 
 
+def test_a_speck_stays_an_area():
+    mask = np.zeros((640, 640), bool)
+    mask[100, 200] = mask[300:302, 400] = True
+    back = filled(path_of(mask), mask.shape)
+    assert (back & mask).sum() == 3
+
+
 def test_an_empty_mask_has_no_path():
     assert path_of(np.zeros((5, 5), bool)) == ""
 
