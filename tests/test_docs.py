@@ -175,3 +175,20 @@ def test_the_benchmarks_page_says_what_the_records_say():
     for baseline in ("ratio_to_one_thread", "ratio_to_two_threads"):
         assert f"| {study[baseline]:.1f} times as fast |" in text
     assert f"| {100 * study['checkpoints']['share_of_time']:.2f} % |" in text
+
+
+def test_the_benchmarks_of_another_machine_are_those_of_its_records():
+    text = " ".join(text_of(ROOT / "docs/benchmarks.md").split())
+    names = ("step", "resnet", "arithmetic")
+    records = [json.loads(text_of(GALLERY / f"bench/without-amx/{name}.json")) for name in names]
+    (step, resnet, arithmetic), (commit,) = records, {item["provenance"]["git"]["commit"][:7] for item in records}
+    seconds, wall = arithmetic["seconds"], {phase: kinds["wall"] for phase, kinds in resnet["ratio"].items()}
+    assert f"at commit {commit}: a study's step takes {1000 * seconds['step']:.0f} ms and" in text
+    assert (
+        f"reaches {100 * arithmetic['ratio']:.0f} % of the rate of its products alone ({1000 * seconds['alone']:.0f} ms"
+        in text
+    )
+    assert (
+        f"trains {step['ratio']['training step']:.2f} times and detects {step['ratio']['inference']:.2f} times" in text
+    )
+    assert f"pyramid {wall['training step']:.2f} and {wall['inference']:.2f} times" in text
