@@ -112,6 +112,8 @@ def picture_problem(path: Path, size: tuple[int, int] | None = None) -> str:
                 expected = f"{size[1]} x {size[0]} pixels as in the ground truth"
                 return f"expected {expected}, got {image.width} x {image.height}"
             image.verify()
+        with Image.open(path) as image:
+            image.load()  # `verify` finds no damage in a JPEG
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow raises any of them
         return f"expected a picture that can be read, got: {error}"
     return ""

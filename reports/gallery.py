@@ -18,7 +18,14 @@ from reports.text import identify, scope, wording
 from reports.text.provenance import warnings
 
 GALLERY = Path("reports/gallery")
-RECORDS = ("study.json", "exhibits/*.json", "exhibits/*/*.jpg", "*/seed*/run.json", "*/seed*/metrics.jsonl")
+RECORDS = (
+    "study.json",
+    "exhibits/*.json",
+    "exhibits/*/*.jpg",
+    "exhibits/*/*.png",
+    "*/seed*/run.json",
+    "*/seed*/metrics.jsonl",
+)
 """What is published of a study's folder: everything that numbers come from, without weights, images and masks."""
 
 
