@@ -154,6 +154,6 @@ def box_losses(
 
 def mask_targets(rois: RoISample, truth: GroundTruth, mask_size: int, threshold: float = 0.5) -> Tensor:
     """The masks that the positive slots' RoIs should get, [B * slots, M, M]: see `crop_masks`."""
-    before = torch.arange(len(rois.boxes), device=rois.boxes.device)[:, None] * truth.masks.shape[1]
-    objects = rois.positive_slots(rois.matched + before)
+    offset = torch.arange(len(rois.boxes), device=rois.boxes.device)[:, None] * truth.masks.shape[1]
+    objects = rois.positive_slots(rois.matched + offset)
     return crop_masks(truth.masks.flatten(0, 1), objects, rois.positive_slots(rois.boxes), mask_size, threshold)

@@ -21,9 +21,10 @@ CHUNK = 8
 def crop_masks(masks: Tensor, objects: Tensor, boxes: Tensor, mask_size: int, threshold: float = 0.5) -> Tensor:
     """The training target: the intersection of each RoI with its object's mask (section 3).
 
-    masks [G, H, W] (0 or 1), objects [N] (the mask of each RoI), boxes [N, 4] -> [N, M, M] of 0.0 or 1.0: whether the
-    object covers at least this share of the cell's area. The area is exact, not sampled.
+    masks [G, H, W] (0 or 1), objects [N] int64 (which mask is each RoI's), boxes [N, 4] -> [N, M, M] of 0.0 or 1.0:
+    whether the object covers at least this share of the cell's area. The area is exact, not sampled.
     """
+    boxes = boxes.detach()
     with torch.autocast(boxes.device.type, enabled=False):  # in bfloat16 areas would be off by up to 1 %
         cells = ((boxes[:, 2:] - boxes[:, :2]) / mask_size).clamp(min=1e-6)  # [N, 2], width and height
         steps = torch.arange(mask_size + 1, device=boxes.device)
@@ -40,9 +41,9 @@ def _areas_by_object(masks: Tensor, objects: Tensor, borders: Tensor) -> Tensor:
     borders, first = borders[order], (counts.cumsum(0) - counts).numpy()
     low = np.minimum.reduceat(borders[..., 0].numpy(), first)
     high = np.maximum.reduceat(borders[..., -1].numpy(), first)
-    places = windows(np.hstack([low, high]).tolist(), *masks.shape[1:])
-    of_objects = zip(numbers.tolist(), places, borders.split(counts.tolist()), strict=True)
-    areas = torch.cat([_areas(masks[(number, *place)], part, place) for number, place, part in of_objects])
+    windows = windows_of(torch.from_numpy(np.hstack([low, high])), *masks.shape[1:])
+    of_objects = zip(numbers.tolist(), windows, borders.split(counts.tolist()), strict=True)
+    areas = torch.cat([_areas(masks[(number, *window)], part, window) for number, window, part in of_objects])
     return areas[order.argsort()]
 
 
@@ -54,7 +55,7 @@ def _areas_by_chunk(masks: Tensor, objects: Tensor, borders: Tensor) -> Tensor:
 
 
 def _areas(masks: Tensor, borders: Tensor, window: Window) -> Tensor:
-    """The same from the part of the masks in the window: [N, h, w], or [h, w] if all RoIs have the same."""
+    """The same from masks that are cut to the window: one for each RoI [N, h, w], or one for all of them [h, w]."""
     y, x = (
         (borders[:, axis, :, None] - torch.arange(part.start, part.stop, device=borders.device)).clamp_(0, 1)
         for axis, part in zip((1, 0), window, strict=True)
@@ -69,37 +70,38 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, height: int, width: int, t
     it is False.
     """
     pasted = torch.zeros(len(boxes), height, width, dtype=torch.bool, device=boxes.device)
-    places = windows(boxes.tolist(), height, width)
+    windows = windows_of(boxes, height, width)
     with torch.autocast(boxes.device.type, enabled=False):
         for first in range(0, len(boxes), CHUNK):
             chunk = slice(first, first + CHUNK)
-            inside = _resized(probabilities[chunk], boxes[chunk], places[chunk]) >= threshold
-            for place, image, mask in zip(places[chunk], pasted[chunk], inside, strict=True):
-                part = image[place]
+            inside = _resized(probabilities[chunk], boxes[chunk], windows[chunk]) >= threshold
+            for window, image, mask in zip(windows[chunk], pasted[chunk], inside, strict=True):
+                part = image[window]
                 part.copy_(mask[: part.shape[0], : part.shape[1]])
     return pasted
 
 
-def _resized(probabilities: Tensor, boxes: Tensor, places: list[Window]) -> Tensor:
-    """The values in the windows that the boxes [N, 4] reach, [N, h, w] for the largest; beyond its box each is 0."""
+def _resized(probabilities: Tensor, boxes: Tensor, windows: list[Window]) -> Tensor:
+    """Each mask resized to its box, in its window: [N, h, w], with the sides of the largest; 0 outside the box."""
     weights = []
     for axis in (1, 0):
-        parts = [place[1 - axis] for place in places]
+        parts = [window[1 - axis] for window in windows]
         points = torch.arange(max(part.stop - part.start for part in parts), device=boxes.device) + 0.5
-        starts = torch.tensor([part.start for part in parts], device=boxes.device)
-        of_windows = starts[:, None] + points
-        weights.append(interpolation(boxes[:, axis], boxes[:, axis + 2], probabilities.shape[1], of_windows))
+        points = torch.tensor([part.start for part in parts], device=boxes.device)[:, None] + points
+        weights.append(interpolation(boxes[:, axis], boxes[:, axis + 2], probabilities.shape[1], points))
     return weights[0] @ probabilities @ weights[1].mT
 
 
-def windows(boxes: list[list[float]], height: int, width: int) -> list[Window]:
-    """Of each box the rows and columns of an image that it reaches."""
-    places = []
-    for x1, y1, x2, y2 in boxes:
-        sides = ((y1, y2, height), (x1, x2, width))
-        rows, columns = (slice(*(min(max(int(end), 0), side) for end in (low, high + 1))) for low, high, side in sides)
-        places.append((rows, columns))
-    return places
+def windows_of(boxes: Tensor, height: int, width: int) -> list[Window]:
+    """The rows and columns of an image that each box [N, 4] reaches, or one more of either; boxes may be NaN."""
+    windows = []
+    for x1, y1, x2, y2 in boxes.detach().nan_to_num().tolist():
+        rows, columns = (
+            slice(min(max(int(low), 0), side), min(max(int(high) + 1, int(low), 0), side))
+            for low, high, side in ((y1, y2, height), (x1, x2, width))
+        )
+        windows.append((rows, columns))
+    return windows
 
 
 def interpolation(low: Tensor, high: Tensor, num_cells: int, points: Tensor) -> Tensor:

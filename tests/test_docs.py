@@ -192,3 +192,8 @@ def test_the_benchmarks_of_another_machine_are_those_of_its_records():
         f"trains {step['ratio']['training step']:.2f} times and detects {step['ratio']['inference']:.2f} times" in text
     )
     assert f"pyramid {wall['training step']:.2f} and {wall['inference']:.2f} times" in text
+    before = json.loads(text_of(GALLERY / "bench/without-amx/arithmetic-before.json"))
+    told = f"{1000 * before['seconds']['step']:.0f} ms, {100 * before['ratio']:.0f} %."
+    assert (
+        f"of commit {before['provenance']['git']['commit'][:7]} on the second machine on the same day: {told}" in text
+    )

@@ -11,6 +11,7 @@ features and depend on the ground truth alone. A network that is no better says 
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from data.dataset import Batch
 from models.detector import Detector
-from models.masks import Window, paste_masks, windows
+from models.masks import Window, paste_masks, windows_of
 
 THRESHOLDS = tuple(0.5 + 0.05 * index for index in range(10))
 """COCO's: AP is the share of objects whose mask's IoU reaches them, averaged; there are no false positives."""
@@ -90,11 +91,11 @@ def mask_ious(model: Detector, batch: Batch) -> tuple[Tensor, Tensor]:
     """Each object of a batch: its side in pixels [objects], and the IoU of the mask on its true box [objects]."""
     probabilities = model.masks_of(batch.images, batch.boxes, batch.labels.clamp(min=1))  # [B, G, M, M]
     sides, ious = [batch.boxes.new_zeros(0)], [batch.boxes.new_zeros(0)]
-    for image, (boxes, truth, areas) in enumerate(_objects(batch)):
-        pasted = paste_masks(probabilities[image, : len(boxes)], boxes, *truth.shape[1:])
-        inside = [mask[window] for mask, window in zip(pasted, _windows(boxes, truth), strict=True)]
+    for image, objects in enumerate(_objects(batch)):
+        boxes = objects.boxes
+        pasted = paste_masks(probabilities[image, : len(boxes)], boxes, *objects.masks.shape[1:])
         sides.append((boxes[:, 2:] - boxes[:, :2]).prod(1).sqrt())
-        ious.append(_ious(inside, boxes, truth, areas))
+        ious.append(objects.ious([mask[window] for mask, window in zip(pasted, objects.windows, strict=True)]))
     return torch.cat(sides).cpu(), torch.cat(ious).cpu()
 
 
@@ -105,46 +106,52 @@ def floor_ious(batch: Batch) -> dict[str, Tensor]:
     """
     empty = batch.boxes.new_zeros(0)
     floors: dict[str, list[Tensor]] = {"floor_box": [empty], "floor_ellipse": [empty]}
-    for boxes, truth, areas in _objects(batch):
-        down, across = (_place(boxes[:, i], boxes[:, i + 2], truth.shape[2 - i]) for i in (1, 0))
-        places = [
-            (y[rows, None], x[columns])
-            for y, x, (rows, columns) in zip(down, across, _windows(boxes, truth), strict=True)
-        ]
-        filled = [(y.abs() <= 1) & (x.abs() <= 1) for y, x in places]
-        floors["floor_box"].append(_ious(filled, boxes, truth, areas))
-        ellipses = [y.square() + x.square() <= 1 for y, x in places]
-        floors["floor_ellipse"].append(_ious(ellipses, boxes, truth, areas))
+    for objects in _objects(batch):
+        boxes, (height, width) = objects.boxes, objects.masks.shape[1:]
+        down, across = _place(boxes[:, 1], boxes[:, 3], height), _place(boxes[:, 0], boxes[:, 2], width)
+        of_objects = zip(down, across, objects.windows, strict=True)
+        places = [(y[rows, None], x[columns]) for y, x, (rows, columns) in of_objects]
+        floors["floor_box"].append(objects.ious([(y.abs() <= 1) & (x.abs() <= 1) for y, x in places]))
+        floors["floor_ellipse"].append(objects.ious([y.square() + x.square() <= 1 for y, x in places]))
     return {kind: torch.cat(ious).cpu() for kind, ious in floors.items()}
 
 
-def _objects(batch: Batch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Each image: its objects' boxes [n, 4], masks [n, H, W] and areas [n]; objects come before padding."""
+@dataclass(frozen=True)
+class _Objects:
+    """The objects of an image: boxes [n, 4], masks [n, H, W] (0 or 1), and the windows that the boxes reach."""
+
+    boxes: Tensor
+    masks: Tensor
+    windows: list[Window]
+
+    def ious(self, inside: Sequence[Tensor]) -> Tensor:
+        """[n], of a mask for each object, bool, that is empty outside its box: given in the object's window.
+
+        Only there is it compared, which on a processor is many times as fast as in whole images.
+        """
+        if not inside:
+            return self.boxes.new_zeros(0)
+        pairs = zip(inside, self.masks, self.windows, strict=True)
+        both = torch.stack([(mask & whole[window].bool()).sum() for mask, whole, window in pairs])
+        areas = torch.stack([mask.sum() for mask in inside]) + self.areas
+        return both / (areas - both).clamp(min=1)
+
+    @cached_property
+    def areas(self) -> Tensor:
+        """[n]: of whole masks, in pixels. Rows are summed first, which is the fast order."""
+        return self.masks.sum(1, dtype=torch.int32).sum(1)
+
+
+def _objects(batch: Batch) -> Iterator[_Objects]:
+    """The objects of each image; they come before padding."""
     for boxes, count, masks in zip(batch.boxes, (batch.labels > 0).sum(1).tolist(), batch.masks, strict=True):
-        yield boxes[:count], masks[:count], masks[:count].sum(1, dtype=torch.int32).sum(1)
-
-
-def _windows(boxes: Tensor, truth: Tensor) -> list[Window]:
-    return windows(boxes.tolist(), *truth.shape[1:])
+        yield _Objects(boxes[:count], masks[:count], windows_of(boxes[:count], *masks.shape[1:]))
 
 
 def _place(low: Tensor, high: Tensor, num_pixels: int) -> Tensor:
     """[n, pixels]: where the pixels' centres lie in the sides [n] from low to high: -1 at its start, 1 at its end."""
     centres = torch.arange(num_pixels, device=low.device) + 0.5
     return (2 * centres - (low + high)[:, None]) / (high - low)[:, None]
-
-
-def _ious(inside: Sequence[Tensor], boxes: Tensor, truth: Tensor, areas: Tensor) -> Tensor:
-    """[n] of masks that are empty outside their boxes, each given as the window that its box reaches, with [n, H, W] of
-    these areas.
-
-    Only the windows are looked at, which is many times as fast as whole images.
-    """
-    if not inside:
-        return boxes.new_zeros(0)
-    places = zip(inside, truth, _windows(boxes, truth), strict=True)
-    both = torch.stack([(mask & whole[window].bool()).sum() for mask, whole, window in places])
-    return both / (torch.stack([mask.sum() for mask in inside]) + areas - both).clamp(min=1)
 
 
 def _mean(values: Tensor) -> float | None:

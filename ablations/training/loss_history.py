@@ -12,8 +12,8 @@ from ablations.training.checkpoint import TrainingState
 
 
 class LossHistory:
-    """Passes the losses of every `log_every`-th step to the log, with six digits, and keeps those of the last tenth of
-    training.
+    """Passes the losses and the rate of every `log_every`-th step to the log, with six digits, and keeps the losses of
+    the last tenth of training, as they are.
 
     Reading a loss as a number waits for the GPU. So they are read together: at logged steps, at the last one, and when
     `read` is called. What was read is in `state`.

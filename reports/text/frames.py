@@ -25,6 +25,7 @@ def _harmless(cell: object) -> object:
 
 def runs_frame(study: StudyResults) -> pd.DataFrame:
     """One row for each run, one column for each of its quantities: metrics, losses, costs."""
+    head = ["study", "arm", "label", *study.record.factors, "seed", "steps", "num_parameters"]
     rows = []
     for (arm, seed), run in study.runs.items():
         row: dict[str, Any] = {
@@ -41,8 +42,7 @@ def runs_frame(study: StudyResults) -> pd.DataFrame:
         row |= {f"loss.{key}": value for key, value in run.losses.items()}
         row |= {f"cost.{key}": value for key, value in run.cost.items()}
         rows.append(row)
-    columns = ["study", "arm", "label", *study.record.factors, "seed", "steps", "num_parameters"]
-    return pd.DataFrame(rows, columns=None if rows else list(dict.fromkeys(columns)))
+    return pd.DataFrame(rows, columns=list(dict.fromkeys([*head, *(name for row in rows for name in row)])))
 
 
 def contrasts_frame(analysis: Analysis) -> pd.DataFrame:

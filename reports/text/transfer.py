@@ -59,8 +59,7 @@ def _cells(studies: dict[str, Analysis], columns: list[dict[str, Any]], question
             cells.append(NOTHING)
             continue
         noise = studies[entry["study"]].noise.get(question["hypothesis"])
-        images = "" if noise is None else f"; images {interval(noise.low, noise.high)}"
-        cells.append(f"{_with_interval(verdict.measured)[:-1]}{images}): **{word(verdict, noise)}**")
+        cells.append(f"{_with_interval(verdict.measured, noise)}: **{word(verdict, noise)}**")
     return cells
 
 
@@ -127,8 +126,9 @@ def _floor(analysis: Analysis, label: str) -> str:
     )
 
 
-def _with_interval(measured: Estimate) -> str:
-    return f"{signed(measured.mean)} ({interval(measured.low, measured.high)})"
+def _with_interval(measured: Estimate, noise: ImageNoise | None = None) -> str:
+    images = "" if noise is None else f"; images {interval(noise.low, noise.high)}"
+    return f"{signed(measured.mean)} ({interval(measured.low, measured.high)}{images})"
 
 
 def _row(cells: list[str]) -> str:

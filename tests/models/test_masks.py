@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models import masks as module
-from models.masks import crop_masks, paste_masks
+from models.masks import crop_masks, interpolation, paste_masks, windows_of
 
 FIRST = torch.zeros(1, dtype=torch.int64)
 
@@ -54,11 +54,8 @@ def test_the_part_of_a_mask_that_rois_reach_gives_what_the_whole_mask_gives(monk
     assert torch.equal(crop_masks(masks, objects, boxes, 14), by_object) and 0.1 < by_object.mean() < 0.5
 
 
-def test_without_rois_there_are_no_targets(monkeypatch):
-    nothing = torch.zeros(0, 8, 8), FIRST[:0], torch.zeros(0, 4), 14
-    assert crop_masks(*nothing).shape == (0, 14, 14)
-    monkeypatch.setattr(module, "_areas_by_object", module._areas_by_chunk)
-    assert crop_masks(*nothing).shape == (0, 14, 14)
+def test_without_rois_there_are_no_targets():
+    assert crop_masks(torch.zeros(0, 8, 8), FIRST[:0], torch.zeros(0, 4), 14).shape == (0, 14, 14)
 
 
 def test_target_outside_the_image_is_background():
@@ -101,6 +98,42 @@ def test_round_trip_keeps_the_object(box):
     assert both / either > 0.95
     ys, xs = torch.nonzero(pasted, as_tuple=True)
     assert abs(ys.float().mean() + 0.5 - 60) < 0.35 and abs(xs.float().mean() + 0.5 - 60) < 0.35
+
+
+def test_masks_are_pasted_as_whole_images_of_them_would_be():
+    """Twenty boxes of many sizes, some of which reach beyond the image or lie outside."""
+    generator = torch.Generator().manual_seed(0)
+    boxes = 70 * torch.rand(20, 4, generator=generator) - 10
+    boxes[:, 2:] = boxes[:, :2] + 50 * torch.rand(20, 2, generator=generator)
+    boxes[3] = torch.tensor([100.0, 20.0, 110.0, 30.0])
+    boxes[7] = torch.tensor([-30.0, -20.0, 120.0, 90.0])
+    probabilities = torch.rand(20, 14, 14, generator=generator)
+    rows = interpolation(boxes[:, 1], boxes[:, 3], 14, torch.arange(60) + 0.5)
+    columns = interpolation(boxes[:, 0], boxes[:, 2], 14, torch.arange(90) + 0.5)
+    whole = rows @ probabilities @ columns.mT >= 0.5
+    pasted = paste_masks(probabilities, boxes, 60, 90)
+    assert torch.equal(pasted, whole) and not pasted[3].any() and pasted[7].float().mean() > 0.3
+
+
+@pytest.mark.parametrize(
+    "box, window",
+    [
+        ((2.0, 3.0, 5.0, 7.0), (slice(3, 8), slice(2, 6))),
+        ((2.4, 3.6, 5.5, 7.1), (slice(3, 8), slice(2, 6))),
+        ((-4.0, -3.0, 5.0, 70.0), (slice(0, 10), slice(0, 6))),
+        ((30.0, 2.0, 40.0, 3.0), (slice(2, 4), slice(20, 20))),
+        ((-9.0, -9.0, -5.0, -5.0), (slice(0, 0), slice(0, 0))),
+        ((9.0, 9.0, 3.0, 3.0), (slice(9, 9), slice(9, 9))),
+    ],
+)
+def test_a_window_has_all_pixels_of_the_image_that_its_box_reaches(box, window):
+    assert windows_of(torch.tensor([box]), 10, 20) == [window]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_boxes_that_are_not_finite_paste_without_an_error(value):
+    pasted = paste_masks(torch.ones(2, 4, 4), torch.tensor([[1.0, 1.0, 3.0, 3.0], [value, 2.0, value, 5.0]]), 10, 10)
+    assert pasted[0, 1:3, 1:3].all() and pasted[0].sum() == 4 and not pasted[1].any()
 
 
 def test_boxes_without_area_paste_nothing():

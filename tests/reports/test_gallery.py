@@ -1,8 +1,10 @@
 """What is published: complete studies of committed code, with the records that their numbers come from."""
 
 import pytest
+from PIL import Image
 
 from reports import gallery
+from reports.load import read_study
 from tests.damage import edit_record
 from tests.reports.conftest import write_study
 
@@ -40,6 +42,19 @@ def test_a_complete_study_is_published_with_its_records(tmp_path):
     front = (tmp_path / "gallery/README.md").read_text()
     assert "[RoIPool against RoIAlign](roialign/report.md)" in front
     assert "RoIAlign beats RoIPool in mask AP at stride 16. Measured: **+" in front
+
+
+def test_pictures_of_exhibits_are_published_those_of_older_records_too(tmp_path):
+    folder = write_study(tmp_path / "outputs", seeds=2)
+    names = ["exhibits/phase/scene.jpg", "exhibits/overlap/3.png"]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), "red").save(folder / name)
+    assert publish(tmp_path) == 0
+    assert all((tmp_path / "gallery/roialign/records" / name).is_file() for name in names)
+    study = read_study(tmp_path / "outputs", "roialign")
+    assert study.exhibit_picture("overlap", 3) == folder / names[1]
+    assert study.exhibit_picture("overlap", 4) is None
 
 
 def test_an_incomplete_study_is_refused(tmp_path, capsys):

@@ -18,7 +18,7 @@ from ablations.execution.jobs import plan
 from ablations.execution.run import run_arm
 from ablations.predict import run_predictor
 from ablations.stages import features
-from ablations.stages.features import frozen_backbone, network_inputs
+from ablations.stages.features import frozen_backbone, network_inputs, with_maps
 from ablations.stages.make import make_backbone, make_features
 from ablations.stages.store import Stages, stages_of
 from ablations.tasks.detection import build_model, trained_model
@@ -112,6 +112,14 @@ def test_only_a_backbone_frozen_as_a_whole_has_a_stage_of_maps(compose, override
     assert names("rpn=separate", "model.proposals=24") == ["data", "backbone", "features", "proposals", "s:"]
     assert names("cache_features=false") == ["data", "backbone", "s:"]
     assert names("model=r50", "stride=32") == ["data", "backbone", "s:"]
+
+
+def test_maps_are_padded_by_zeros_on_either_side(stages, monkeypatch):
+    batch, maps = load_batch(stages.dataset("val"), [1, 2]), [torch.ones(4, 6, 3), torch.ones(6, 4, 3)]
+    monkeypatch.setattr(torch, "empty", lambda *shape: torch.full(shape, torch.nan))
+    padded = with_maps(batch, maps, 16).images
+    assert padded.shape == (2, 3, 6, 6) and padded.sum() == 2 * 3 * 24
+    assert padded[0, :, :4].eq(1).all() and padded[1, :, :, :4].eq(1).all()
 
 
 def test_a_map_is_that_of_the_single_image_whatever_else_is_in_the_batch(stages):

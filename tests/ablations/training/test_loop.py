@@ -63,6 +63,7 @@ def test_fit_reduces_the_loss_and_returns_its_mean_at_the_end():
     done = fit(spec, lambda step, values: seen.append((step, values)), log_every=50)
     assert [step for step, _ in seen] == [0, 50, 100, 150]
     assert {"squared", "lr"} == set(seen[0][1])
+    assert all(value == float(f"{value:.6g}") for _, values in seen for value in values.values())
     assert done.losses["squared"] < 0.01 < seen[0][1]["squared"]
 
 

@@ -1,5 +1,7 @@
 """The CSV files: a row for each run, nothing that a spreadsheet would run."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 
@@ -22,6 +24,15 @@ def test_every_metric_loss_and_cost_of_a_run_has_a_column():
     assert (run["cost.train_seconds"], run["steps"]) == (45, 400)
     assert (run["label"], run["roi"], run["stride"]) == ("RoIAlign, stride 32", "align", 32)
     assert len(frame) == 8 and len(frame.columns) == 17
+
+
+def test_factors_that_the_first_arm_lacks_stand_with_the_others():
+    whole = study()
+    arms = dict(whole.record.arms)
+    arms["pool16"] = dataclasses.replace(arms["pool16"], factors={"roi": "pool"})
+    frame = runs_frame(study(arms=arms, factors=whole.record.factors))
+    assert list(frame.columns)[:8] == ["study", "arm", "label", "roi", "stride", "seed", "steps", "num_parameters"]
+    assert frame.set_index("arm").loc["pool16", "stride"].isna().all()
 
 
 def test_contrasts_have_their_estimate_and_a_verdict_where_one_was_asked_for():
