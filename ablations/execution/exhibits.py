@@ -4,6 +4,7 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ablations import exhibits
 from ablations.config.study import Run, Study
@@ -39,6 +40,10 @@ class Exhibit:
         return version_besides_runs(f"{exhibits.__name__}.{self.name}")
 
     @property
+    def measures_runs(self) -> bool:
+        return exhibits.measurer(self.name) is not None
+
+    @property
     def keeps_code(self) -> bool:
         return self.runs[0].config.code == "keep"
 
@@ -59,15 +64,27 @@ def exhibits_of(study: Study, runs: list[Run]) -> list[Exhibit]:
     return [Exhibit(name, runs) for name in study.exhibits]
 
 
-def make_exhibit(exhibit: Exhibit, log: RunLog) -> ExhibitRecord:
-    """Makes one exhibit and writes its files: its pictures first, its record last."""
+def measure_run(exhibit: Exhibit, run: Run, log: RunLog) -> Any:
+    """What an exhibit measures of one run."""
+    log.enter("measuring for the exhibit")
+    measure = exhibits.measurer(exhibit.name)
+    assert measure is not None
+    return measure(load_study(exhibit.study_folder / "study.json"), run)
+
+
+def make_exhibit(exhibit: Exhibit, measured: list[Any], log: RunLog) -> ExhibitRecord:
+    """Makes one exhibit and writes its files: its pictures first, its record last.
+
+    measured: of each of its runs, what `measure_run` returned; empty if it measures none
+    """
     started = datetime.now(UTC)
     log.enter("making the exhibit")
     exhibit.path.unlink(missing_ok=True)
     shutil.rmtree(exhibit.images, ignore_errors=True)
     exhibit.images.mkdir(parents=True)
     study, runs = load_study(exhibit.study_folder / "study.json"), exhibit.run_identities()
-    content = exhibits.maker(exhibit.name)(study, exhibit.runs, exhibit.images)
+    arguments = (measured,) if exhibit.measures_runs else ()
+    content = exhibits.maker(exhibit.name)(study, exhibit.runs, exhibit.images, *arguments)
     record = ExhibitRecord(exhibit.name, study.name, runs, content, provenance(started), exhibit.code)
     save(record, exhibit.path)
     return record

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.config.study import Run
-from ablations.execution.exhibits import Exhibit, make_exhibit
+from ablations.execution.exhibits import Exhibit, make_exhibit, measure_run
 from ablations.execution.reuse import finished_record, move_to_replaced, reuse_finished_run
 from ablations.execution.run import run_arm
 from ablations.records.run_log import RunLog
@@ -32,16 +32,18 @@ class Job:
 
     name:   unique, and readable
     folder: of its log, status and lock
-    work:   called with its RunLog
+    work:   called with its RunLog, and before it with the list of what `inputs` returned, if there are any
     needs:  names of other jobs
     run:    set for runs, which are counted and have records
+    inputs: names of jobs that do a part of this one's work; it needs them too
     """
 
     name: str
     folder: Path
-    work: Callable[[RunLog], Any]
+    work: Callable[..., Any]
     needs: frozenset[str]
     run: Run | None = None
+    inputs: tuple[str, ...] = ()
 
 
 class RunningElsewhere(Exception):
@@ -67,13 +69,25 @@ def plan(runs: Sequence[Run], work: Mapping[str, Callable[..., Any]] = WORK) -> 
 
 
 def plan_exhibits(exhibits: Sequence[Exhibit]) -> list[Job]:
-    """One after another once all runs are done: an exhibit that measures times must not share the machine."""
+    """One after another once all runs are done: an exhibit that measures times must not share the machine. What one
+    measures of each run is a job for each, so that all workers have a share in it."""
     jobs: list[Job] = []
     for exhibit in exhibits:
         needs = frozenset(map(job_name, exhibit.runs)) | {job.name for job in jobs[-1:]}
         folder = exhibit.path.parent / "work" / exhibit.name
         name = f"{exhibit.runs[0].study}: exhibit {exhibit.name}"
-        jobs.append(Job(name, folder, partial(make_exhibit, exhibit), needs))
+        parts = [
+            Job(
+                f"{name} of {run}",
+                folder / f"{run.arm}-seed{run.config.seed}",
+                partial(measure_run, exhibit, run),
+                needs,
+            )
+            for run in (exhibit.runs if exhibit.measures_runs else [])
+        ]
+        inputs = tuple(part.name for part in parts)
+        make = partial(make_exhibit, exhibit) if parts else partial(make_exhibit, exhibit, [])
+        jobs += [*parts, Job(name, folder, make, needs | set(inputs), inputs=inputs)]
     return jobs
 
 
@@ -81,10 +95,11 @@ def job_name(run: Run) -> str:
     return f"{run.study}: {run}"
 
 
-def run_job(job: Job, echo: bool) -> Any:
+def run_job(job: Job, echo: bool, inputs: list[Any] | None = None) -> Any:
     """Does a job, in a worker; returns what its work returns. Raises RunningElsewhere if another process is doing it.
 
-    echo: what it logs is printed too.
+    echo: what it logs is printed too
+    inputs: what the jobs of job.inputs returned
     """
     with locked(job.folder / LOCK, wait=False) as acquired:
         if not acquired:
@@ -97,4 +112,4 @@ def run_job(job: Job, echo: bool) -> Any:
                     return record
             move_to_replaced(job.run.folder)
         with RunLog(job.folder, job.name, echo) as log:
-            return job.work(log)
+            return job.work(inputs, log) if job.inputs else job.work(log)

@@ -26,6 +26,7 @@ from ablations.training.checkpoint import CHECKPOINT, Checkpoint
 from ablations.training.device import cpu_state_dict
 from ablations.training.distributed import SharedTraining
 from ablations.training.loop import Fit, fit
+from ablations.training.snapshots import keeps_snapshots, snapshot_keeper
 from data import digests
 
 
@@ -97,9 +98,11 @@ def train_run(run: Run, task: Task, checkpoint: Checkpoint, tracker: Tracker, lo
             curves.add(step, values)
             log(step, values)
 
-        log.start_training(task.training.schedule.steps)
+        steps = task.training.schedule.steps
+        log.start_training(steps)
+        keep = snapshot_keeper(task.training.model, run.folder, steps) if keeps_snapshots(config) else lambda _: None
         with SharedTraining("train_run", config) as shared:
-            return fit(task.training, log_step, config.budget.log_every, checkpoint, shared)
+            return fit(task.training, log_step, config.budget.log_every, checkpoint, shared, keep)
 
 
 def describe_data(stages: Stages) -> dict[str, object]:

@@ -123,6 +123,8 @@ class Scheduler:
         self.waiting, self.done, self.launcher = list(jobs), done, launcher
         self.progress, self.outcome, self.echo = progress, outcome, echo
         self.running: dict[Future[Any], Job] = {}
+        self.results: dict[str, Any] = {}  # of jobs that are inputs of others, by name
+        self.parts = {name for job in jobs for name in job.inputs}
         self.announced: set[str] = set()  # jobs that another process does and this one waits for
 
     def run(self, stop_requested: Callable[[], bool]) -> None:
@@ -149,7 +151,8 @@ class Scheduler:
         startable = [job for job in ready if not held(job.folder / LOCK)]
         for job in startable[: self.launcher.free_slots]:
             self.waiting.remove(job)
-            self.running[self.launcher.submit(run_job, job, self.echo)] = job
+            inputs = [self.results[name] for name in job.inputs]
+            self.running[self.launcher.submit(run_job, job, self.echo, inputs)] = job
         for job in ready if not self.running else []:
             if job.name not in self.announced:
                 self.announced.add(job.name)
@@ -169,7 +172,9 @@ class Scheduler:
             self.fail(job, error)
             return
         self.done.add(job.name)
-        if job.run is None:
+        if job.name in self.parts:
+            self.results[job.name] = result
+        elif job.run is None:
             self.progress.job_done(job.name)
         else:
             self.outcome.records[job.run.folder] = result

@@ -1,12 +1,17 @@
 """Exhibits: parts of a report that need the trained networks or the images, made once per study.
 
-Each module here is one exhibit, which a study's file names in `exhibits: [...]`. It has one function,
+Each module here is one exhibit, which a study's file names in `exhibits: [...]`. Once all `runs` of the study are done,
 
     make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]
 
-which is called when all `runs` of the study are done. It returns plain JSON data, and saves pictures in `folder` by
-`save_picture`. `ablations.tasks.detection.trained_model(run)` gives a run's network. `reports/exhibits/<same name>.py`
-turns the data into a section.
+returns plain JSON data, and saves pictures in `folder` by `save_picture`. A module whose work is of one run at a time
+has a second function, which the study's workers call side by side:
+
+    measure_run(study: StudyRecord, run: Run) -> Any
+
+It returns something that can be pickled, and `make` has a fourth argument, the list of what it returned for each of the
+runs. `ablations.tasks.detection.trained_model(run)` gives a run's network. `reports/exhibits/<same name>.py` turns the
+data into a section.
 """
 
 import dataclasses
@@ -14,6 +19,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from PIL import Image
@@ -22,6 +28,7 @@ from ablations.config.study import Study
 from ablations.errors import ConfigError
 
 Make = Callable[..., dict[str, Any]]
+Measure = Callable[..., Any]
 
 DRAWN = ("neighbours", "phase")
 """Those that draw images of their own, which only synthetic data say how to draw."""
@@ -56,5 +63,16 @@ def fitting(study: Study, data: str) -> Study:
 
 
 def maker(name: str) -> Make:
-    """The function that makes an exhibit. Its module is imported only here: it may import all of `ablations`."""
-    return importlib.import_module(f"{__name__}.{name}").make
+    """The function that makes an exhibit."""
+    make: Make = _module(name).make
+    return make
+
+
+def measurer(name: str) -> Measure | None:
+    """The function that measures one run for an exhibit, if it has one."""
+    return getattr(_module(name), "measure_run", None)
+
+
+def _module(name: str) -> ModuleType:
+    """An exhibit's module. It is imported only when it is needed: it may import all of `ablations`."""
+    return importlib.import_module(f"{__name__}.{name}")

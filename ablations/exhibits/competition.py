@@ -5,9 +5,11 @@ Letters: N objects, K classes, M mask side. Channel 0 of a softmax is the backgr
 """
 
 import dataclasses
+from collections import defaultdict
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,28 +44,48 @@ class MaskLogits:
         return MaskLogits(*(value[chosen] for value in self.__dict__.values()))
 
 
-def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """metrics: see `rule_metrics`; lost: see `lost_pixels`; objects: in the first seed, those of the sample images, the
+    fields of their MaskLogits as arrays: tensors would go from process to process in shared memory."""
+
+    metrics: dict[str, float | None]
+    lost: dict[str, float]
+    objects: dict[str, np.ndarray] | None
+
+
+def measure_run(study: StudyRecord, run: Run) -> Measured:
+    """What competition does in one run."""
+    model = trained_model(run)
+    assert isinstance(model, MaskRCNN), "the losses are those of Mask R-CNN's mask branch"
+    objects, shown = true_box_logits(model, run), None
+    if run.config.seed == min(study.seeds):
+        sampled = objects.select(torch.isin(objects.image_ids, torch.tensor(study.sample_image_ids)))
+        shown = {name: value.numpy() for name, value in sampled.__dict__.items()}
+    lost = lost_pixels(objects, run.config.mask_loss.kind == "softmax")
+    return Measured(rule_metrics(model, run), lost, shown)
+
+
+def make(study: StudyRecord, runs: list[Run], folder: Path, measured: list[Measured]) -> dict[str, Any]:
     """What each run reaches under each rule, what objects' pixels are lost to, and one object's probabilities.
 
     metrics: of each run, by arm and seed, what `rule_metrics` gives; hypotheses may name them
     """
-    softmax = [run for run in runs if run.config.mask_loss.kind == "softmax"]
-    sigmoid = [run for run in runs if run.config.mask_loss.kind == "sigmoid"]
-    shown = min(run.config.seed for run in runs)
-    metrics: dict[str, dict[str, Any]] = {run.arm: {} for run in runs}
+    metrics: dict[str, dict[str, Any]] = defaultdict(dict)
     lost: dict[str, dict[str, Any]] = {"softmax": {}, "sigmoid": {}}
     objects: dict[str, MaskLogits] = {}
-    for run in softmax + sigmoid:
-        model, seed, kind = trained_model(run), run.config.seed, run.config.mask_loss.kind
-        assert isinstance(model, MaskRCNN), "the losses are those of Mask R-CNN's mask branch"
-        all_objects = true_box_logits(model, run)
-        lost[kind][str(seed)] = lost_pixels(all_objects, kind == "softmax")
-        if seed == shown:
-            sampled = torch.isin(all_objects.image_ids, torch.tensor(study.sample_image_ids))
-            objects[kind] = all_objects.select(sampled)
-        metrics[run.arm][str(seed)] = rule_metrics(model, run)
+    for run, values in zip(runs, measured, strict=True):
+        kind, seed = run.config.mask_loss.kind, str(run.config.seed)
+        metrics[run.arm][seed], lost[kind][seed] = values.metrics, values.lost
+        if values.objects is not None:
+            objects[kind] = MaskLogits(**{name: torch.from_numpy(value) for name, value in values.objects.items()})
     classes = list(stages_of(runs[0].config).evaluated.classes)
-    return {"metrics": metrics, "lost": lost, "seed": shown, "object": typical(objects, classes)}
+    return {
+        "metrics": dict(metrics),
+        "lost": lost,
+        "seed": min(study.seeds),
+        "object": typical(objects, classes),
+    }
 
 
 def rule_metrics(model: MaskRCNN, run: Run) -> dict[str, float | None]:

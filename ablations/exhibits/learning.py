@@ -1,58 +1,59 @@
-"""Average precision along training: every arm is trained once more, with a seed of its own, and evaluated on the way.
+"""Average precision along training: what each arm's run with the first seed had reached on the way to its end.
 
-The study's own runs are evaluated at their end only, so that no time of theirs goes into it. The seed is the one after
-the study's last; its last point is what a run with that seed would reach, but it takes part in no verdict.
+Runs are evaluated at their end only. Those of a study's first seed keep their weights on the way
+(ablations/training/snapshots.py), and here these detect on the same images. No verdict uses them.
 """
 
-import dataclasses
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from ablations.config.study import Run
-from ablations.errors import TrainingError
+from ablations.errors import ConfigError, TrainingError
+from ablations.evaluation.coco import average_precision
 from ablations.records.schema import Metrics, StudyRecord
+from ablations.records.storage import load_run
 from ablations.stages.store import stages_of
-from ablations.tasks.build import build_task
-from ablations.training.loop import Trainer
-from ablations.training.stopping import check_stop
+from ablations.tasks.detection import build_model, detect
+from ablations.training.snapshots import snapshots
 
-SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
-"""The shares of the training's steps after which it is evaluated."""
+KINDS = ("bbox", "segm")
 
-
-def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
-    """The seed, and arm -> what it reaches after which number of steps."""
-    seed = max(study.seeds) + 1
-    first = {run.arm: run for run in reversed(runs)}
-    return {"seed": seed, "arms": {arm: train_and_evaluate(first[arm], seed) for arm in study.arms}}
+Point = dict[str, Any]
+"""The number of steps done, "step", and what was reached by then, "metrics"."""
 
 
-def train_and_evaluate(run: Run, seed: int) -> list[dict[str, Any]]:
-    """Trains the run's arm with another seed; the metrics after each of SHARES."""
-    config = dataclasses.replace(run.config, seed=seed)
-    stages = stages_of(config)
-    torch.manual_seed(seed)
-    task = build_task(stages)
-    trainer, steps = Trainer(task.training), task.training.schedule.steps
-    marks = {max(round(share * steps), 1) for share in SHARES}
-    points = []
-    for step in range(steps):
-        check_stop()
-        losses = trainer.step(step)
-        if step + 1 in marks:
-            if not all(bool(loss.isfinite()) for loss in losses.values()):
-                raise TrainingError(f"{run.arm}, seed {seed}: a loss is not finite at step {step}")
-            points.append({"step": step + 1, "metrics": evaluate(task.training.model, task.evaluate)})
-    return points
+def measure_run(study: StudyRecord, run: Run) -> list[Point] | None:
+    """What a run of the first seed reached after each number of steps, its last included; None of other seeds."""
+    if run.config.task != "detection":
+        raise ConfigError(f"exhibits: learning: expected runs that detect, got task={run.config.task}")
+    if run.config.seed != min(study.seeds):
+        return None
+    points = [{"step": step, "metrics": reached(path, run)} for step, path in snapshots(run.folder).items()]
+    record = load_run(run.folder / "run.json")
+    metrics = {kind: record.metrics[kind] for kind in KINDS if kind in record.metrics}
+    return [*points, {"step": record.steps, "metrics": metrics}]
 
 
-def evaluate(model: torch.nn.Module, measure: Any) -> Metrics:
-    """The model's metrics as it is now; it goes on training afterwards."""
-    model.eval()
-    with tempfile.TemporaryDirectory() as folder:
-        metrics: Metrics = measure(Path(folder))
-    model.train()
-    return metrics
+def make(study: StudyRecord, runs: list[Run], folder: Path, measured: list[list[Point] | None]) -> dict[str, Any]:
+    """The seed, and what each arm's run reached after which number of steps."""
+    arms = {run.arm: points for run, points in zip(runs, measured, strict=True) if points is not None}
+    return {"seed": min(study.seeds), "arms": arms}
+
+
+def reached(snapshot: Path, run: Run) -> Metrics:
+    """Average precision of boxes, and of masks where there are any, with the weights of a snapshot."""
+    stages = stages_of(run.config)
+    model = build_model(stages)
+    try:
+        model.load_state_dict(load_file(snapshot))
+    except (SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise TrainingError(
+            f"{snapshot}: expected the weights of {run} on the way, got {reason:.200}; force=true makes the run again"
+        ) from error
+    results, truth = detect(model.eval(), stages), stages.evaluated.coco
+    kinds = KINDS if model.predicts_masks else KINDS[:1]
+    return {kind: average_precision(truth, results, kind) for kind in kinds}

@@ -5,6 +5,7 @@ detections, K classes, M mask side.
 """
 
 import itertools
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,24 @@ def surest(logits: Tensor) -> Tensor:
     return maskness.argmax(1) + 1
 
 
-def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
+Measured = dict[str, float | None]
+
+
+def measure_run(study: StudyRecord, run: Run) -> Measured | None:
+    """What `choice_metrics` gives for a run with a mask for each class, None for others."""
+    return choice_metrics(run) if run.config.mask_class.kind == "specific" else None
+
+
+def make(study: StudyRecord, runs: list[Run], folder: Path, measured: list[Measured | None]) -> dict[str, Any]:
     """metrics: of each run with a mask for each class, by arm and seed, what `choice_metrics` gives."""
-    specific = [run for run in runs if run.config.mask_class.kind == "specific"]
-    metrics: dict[str, dict[str, Any]] = {run.arm: {} for run in specific}
-    for run in specific:
-        metrics[run.arm][str(run.config.seed)] = choice_metrics(run)
-    return {"metrics": metrics}
+    metrics: dict[str, dict[str, Measured]] = defaultdict(dict)
+    for run, values in zip(runs, measured, strict=True):
+        if values is not None:
+            metrics[run.arm][str(run.config.seed)] = values
+    return {"metrics": dict(metrics)}
 
 
-def choice_metrics(run: Run) -> dict[str, float | None]:
+def choice_metrics(run: Run) -> Measured:
     """Mask AP if the classifier chooses, as in the run, if the mask branch does, and with a wrong class's mask.
 
     agreement: percent of all objects for which the mask branch, given their true boxes, chooses their own class

@@ -1,6 +1,7 @@
 """What a neighbour takes from an object's mask: every run's network on pictures that differ in the neighbour alone."""
 
 import dataclasses
+import functools
 import itertools
 import statistics
 from collections import defaultdict
@@ -38,35 +39,62 @@ SHOWN = [CONDITIONS[0]] + [Condition(kind, DEGREES[-1], in_front) for in_front i
 """The conditions in which a scene is drawn."""
 
 
-def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """metrics: see `neighbour_metrics`; places: see `by_layout`; detected: of a run of the first seed."""
+
+    metrics: dict[str, float | None]
+    places: dict[str, list[dict[str, Any]]]
+    detected: Detected | None
+
+
+def measure_run(study: StudyRecord, run: Run) -> Measured:
+    """What neighbours do to the masks of one run."""
+    scenes = scenes_of(run)
+    results = detect_on(scenes, run)
+    detected = detected_objects(scenes.coco, results)
+    shown = run.config.seed == min(study.seeds)
+    return Measured(
+        neighbour_metrics(scenes.coco, results), by_layout(effects_of(detected)), detected if shown else None
+    )
+
+
+def make(study: StudyRecord, runs: list[Run], folder: Path, measured: list[Measured]) -> dict[str, Any]:
     """metrics: of each run, by arm and seed, what `neighbour_metrics` gives; hypotheses may name them.
 
     places: of each run, for each kind of neighbour and each of LAYOUTS, the mean loss of IoU and leakage in points
     shown: of the first seed, the scene of which same-class neighbours take the median amount of IoU over all arms, its
     pictures (in `folder`) and each arm's masks of the object
     """
-    spec = runs[0].config.data
-    if not isinstance(spec, ShapesSpec):
-        raise ConfigError(f"exhibits: neighbours are drawn: expected data=shapes, got data={spec.kind}")
-    num_scenes = min(NUM_SCENES, spec.num_val)
-    scenes = NeighbourScenes(spec, num_scenes)
-    shown_seed = min(run.config.seed for run in runs)
+    scenes = scenes_of(runs[0])
     metrics: dict[str, dict[str, Any]] = defaultdict(dict)
     places: dict[str, dict[str, Any]] = defaultdict(dict)
     shown: dict[str, Detected] = {}
-    for run in runs:
-        results = detect_on(scenes, run)
-        detected, seed = detected_objects(scenes.coco, results), str(run.config.seed)
-        metrics[run.arm][seed] = neighbour_metrics(scenes.coco, results)
-        places[run.arm][seed] = by_layout(effects_of(detected))
-        if run.config.seed == shown_seed:
-            shown[run.arm] = detected
+    for run, values in zip(runs, measured, strict=True):
+        metrics[run.arm][str(run.config.seed)] = values.metrics
+        places[run.arm][str(run.config.seed)] = values.places
+        if values.detected is not None:
+            shown[run.arm] = values.detected
     return {
-        "num_scenes": num_scenes,
+        "num_scenes": len(scenes) // len(CONDITIONS),
         "metrics": dict(metrics),
         "places": dict(places),
-        "shown": _shown(scenes, shown, folder) | {"seed": shown_seed},
+        "shown": _shown(scenes, shown, folder) | {"seed": min(study.seeds)},
     }
+
+
+def scenes_of(run: Run) -> NeighbourScenes:
+    """The scenes that all runs of a study are measured on."""
+    spec = run.config.data
+    if not isinstance(spec, ShapesSpec):
+        raise ConfigError(f"exhibits: neighbours are drawn: expected data=shapes, got data={spec.kind}")
+    return _draw(spec, min(NUM_SCENES, spec.num_val))
+
+
+@functools.lru_cache(maxsize=1)
+def _draw(spec: ShapesSpec, num_scenes: int) -> NeighbourScenes:
+    """A worker measures several runs, one after another."""
+    return NeighbourScenes(spec, num_scenes)
 
 
 @torch.no_grad()

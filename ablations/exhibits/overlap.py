@@ -62,7 +62,32 @@ class Pair:
     ious: dict[str, tuple[float, float]]
 
 
-def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """edges: what `_edges` gives, and "found", what `_by_bin` gives; unvoted: the same of a run of FCIS without mask
+    voting, with its metrics; matched: of a run of the first seed, by object id."""
+
+    edges: dict[str, Any]
+    unvoted: dict[str, Any] | None
+    matched: dict[int, MatchedObject] | None
+
+
+def measure_run(study: StudyRecord, run: Run) -> Measured:
+    """What one run makes of the evaluated images' objects."""
+    truth = stages_of(run.config).evaluated.coco
+    results = json.loads(result_file(run.folder, "detections.json").read_text())
+    matched, unvoted = list(matched_objects(truth, results)), None
+    if run.config.system.kind == "fcis":
+        results = without_voting(run)
+        unvoted = _edges(list(matched_objects(truth, results))) | {"metrics": overlap_metrics(truth, results)}
+    return Measured(
+        _edges(matched) | {"found": _by_bin(list(map(layout_of, scenes(truth))), matched)},
+        unvoted,
+        {item.object_id: item for item in matched} if run.config.seed == min(study.seeds) else None,
+    )
+
+
+def make(study: StudyRecord, runs: list[Run], folder: Path, measured: list[Measured]) -> dict[str, Any]:
     """How many objects each bin has, how many each run detects, its false edges, and pairs to look at.
 
     Runs of FCIS are measured a second time without mask voting, which may hide what its score maps do.
@@ -70,20 +95,16 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     The pairs are of the first seed: for each arm the pair with the worst masks and the pair with the median masks.
     """
     evaluated = stages_of(runs[0].config).evaluated
-    layouts, shown = list(map(layout_of, scenes(evaluated.coco))), min(run.config.seed for run in runs)
-    measured: dict[str, dict[str, Any]] = defaultdict(dict)
+    layouts = list(map(layout_of, scenes(evaluated.coco)))
+    edges: dict[str, dict[str, Any]] = defaultdict(dict)
     unvoted: dict[str, dict[str, Any]] = defaultdict(dict)
     matched_by_arm: dict[str, dict[int, MatchedObject]] = {}  # of the seed that is shown, by id
-    for run in runs:
-        results = json.loads(result_file(run.folder, "detections.json").read_text())
-        matched = list(matched_objects(evaluated.coco, results))
-        measured[run.arm][str(run.config.seed)] = _edges(matched) | {"found": _by_bin(layouts, matched)}
-        if run.config.system.kind == "fcis":
-            results = without_voting(run)
-            edges = _edges(list(matched_objects(evaluated.coco, results)))
-            unvoted[run.arm][str(run.config.seed)] = edges | {"metrics": overlap_metrics(evaluated.coco, results)}
-        if run.config.seed == shown:
-            matched_by_arm[run.arm] = {item.object_id: item for item in matched}
+    for run, values in zip(runs, measured, strict=True):
+        edges[run.arm][str(run.config.seed)] = values.edges
+        if values.unvoted is not None:
+            unvoted[run.arm][str(run.config.seed)] = values.unvoted
+        if values.matched is not None:
+            matched_by_arm[run.arm] = values.matched
     candidates = pairs(layouts, matched_by_arm)
     chosen = {arm: choose_pairs(candidates, arm) for arm in matched_by_arm} if candidates else {}
     ids = sorted(image["id"] for image in evaluated.coco["images"])
@@ -97,9 +118,9 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
         "num_images": len(layouts),
         "num_apart": sum(not layout.levels.any() for layout in layouts),
         "bins": {name: _describe(layouts, *levels) for name, levels in BINS.items()},
-        "runs": dict(measured),
+        "runs": dict(edges),
         "unvoted": dict(unvoted),
-        "seed": shown,
+        "seed": min(study.seeds),
         "num_pairs": len(candidates),
         "pairs": [
             {

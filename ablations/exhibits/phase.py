@@ -3,6 +3,7 @@
 What repeats from cell to cell is the grid's doing: see ablations/evaluation/phase.py for the measure.
 """
 
+import functools
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,12 @@ STRIP = range(0, SHIFTS, 9)
 """The shifts whose masks are shown: at each of them the object stands elsewhere under cells of either stride."""
 
 
-def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
+def measure_run(study: StudyRecord, run: Run) -> np.ndarray:
+    """What `iou_curves` gives for a run's network."""
+    return iou_curves(trained_model(run), scenes_of(run), stages_of(run.config).device)
+
+
+def make(study: StudyRecord, runs: list[Run], folder: Path, measured: list[np.ndarray]) -> dict[str, Any]:
     """metrics: of each run, by arm and seed, its masks' mean "IoU" and their "variation"; hypotheses may name them.
 
     variances: of each run, by arm and seed, `repeated_variances` of every scene, in squared points
@@ -46,17 +52,12 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
     shown: the scene whose variance, averaged over the arms in the first seed, is the median; its picture (in `folder`),
     the object's box (xywh) and each arm's masks at the shifts of STRIP, all in pixels of the whole scene
     """
-    spec = runs[0].config.data
-    if not isinstance(spec, ShapesSpec):
-        raise ConfigError(f"exhibits: sliding scenes are drawn: expected data=shapes, got data={spec.kind}")
-    scenes = SlidingScenes(spec, max(2, min(NUM_SCENES, spec.num_val // IMAGES_PER_SCENE)))
-    first_seed = min(run.config.seed for run in runs)
+    scenes, first_seed = scenes_of(runs[0]), min(study.seeds)
     metrics: dict[str, dict[str, Any]] = defaultdict(dict)
     variances: dict[str, dict[str, Any]] = defaultdict(dict)
     curves: dict[str, np.ndarray] = {}
-    for run in runs:
-        seed, ious = str(run.config.seed), iou_curves(trained_model(run), scenes, stages_of(run.config).device)
-        scene_variances = repeated_variances(ious)
+    for run, ious in zip(runs, measured, strict=True):
+        seed, scene_variances = str(run.config.seed), repeated_variances(ious)
         metrics[run.arm][seed] = {"IoU": float(ious.mean()), "variation": float(variation(scene_variances))}
         variances[run.arm][seed] = [round(value, 4) for value in scene_variances.tolist()]
         if run.config.seed == first_seed:
@@ -81,6 +82,20 @@ def make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]:
             "masks": {run.arm: strip(trained_model(run), scene, stages_of(run.config).device) for run in first_runs},
         },
     }
+
+
+def scenes_of(run: Run) -> SlidingScenes:
+    """The scenes that all runs of a study are measured on."""
+    spec = run.config.data
+    if not isinstance(spec, ShapesSpec):
+        raise ConfigError(f"exhibits: sliding scenes are drawn: expected data=shapes, got data={spec.kind}")
+    return _draw(spec, max(2, min(NUM_SCENES, spec.num_val // IMAGES_PER_SCENE)))
+
+
+@functools.lru_cache(maxsize=1)
+def _draw(spec: ShapesSpec, num_scenes: int) -> SlidingScenes:
+    """A worker measures several runs, one after another."""
+    return SlidingScenes(spec, num_scenes)
 
 
 def iou_curves(model: Detector, scenes: SlidingScenes, device: torch.device) -> np.ndarray:

@@ -106,10 +106,12 @@ def fit(
     log_every: int,
     checkpoint: Checkpoint | None = None,
     shared: SharedTraining | None = None,
+    after_step: Callable[[int], None] = lambda steps_done: None,
 ) -> Fit:
     """Trains the model for the schedule's steps, resuming from the checkpoint if there is one.
 
-    log(step, values) gets the losses and the learning rate every `log_every` steps.
+    log(step, values) gets the losses and the learning rate every `log_every` steps, after_step(steps_done) is called
+    after each.
     Raises TrainingError at the first logged step with a loss that is not finite, and Stopped, with a checkpoint
     written, if it is asked to stop.
     """
@@ -126,6 +128,7 @@ def fit(
         losses = trainer.step(step)
         history.add(step, losses, trainer.optimizer.param_groups[0]["lr"])
         durations.append(time.perf_counter() - start)
+        after_step(step + 1)
         state.step, state.seconds = step + 1, time.perf_counter() - began
         stop = stop_requested()
         if checkpoint is not None and (stop or state.step == steps or checkpoint.due(state.step)):

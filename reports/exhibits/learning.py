@@ -1,4 +1,4 @@
-"""Average precision along training, of one seed that takes part in no verdict."""
+"""Average precision along training, of the first seed's runs."""
 
 from typing import Any
 
@@ -27,9 +27,9 @@ def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Mar
         Marked("![The metric after several numbers of training steps](figures/learning.svg)"),
         emphasis(
             Marked(
-                f"{escape(label[:1].upper() + label[1:])} along training, evaluated on the {study.evaluated}. The "
-                f"study's own runs are evaluated at their end only; this is seed {escape(exhibit.content['seed'])}, "
-                f"trained once more in every arm. It takes part in no verdict."
+                f"{escape(label[:1].upper() + label[1:])} along training, evaluated on the {study.evaluated}, from "
+                f"the weights that the runs with seed {escape(exhibit.content['seed'])} kept on the way. The last "
+                f"points are those runs at their end; no verdict uses the others."
             )
         ),
         _table(study, arms),

@@ -10,7 +10,7 @@ from ablations import cli
 from ablations.config.loading import from_hydra
 from ablations.config.study import compose_study
 from ablations.execution.command import sample_indices, start_study
-from ablations.execution.exhibits import exhibits_of, make_exhibit
+from ablations.execution.exhibits import exhibits_of, make_exhibit, measure_run
 from ablations.execution.run import run_arm
 from ablations.exhibits.inference_cost import added_by_masks
 from ablations.exhibits.mask_choice import NextClass, OwnChoice, surest
@@ -43,7 +43,9 @@ def exhibit(compose, tmp_path, log):
             if stages.shares_proposals:
                 make_proposals(stages, log)
             run_arm(run, log)
-        return make_exhibit(exhibits_of(study, runs)[0], log).content
+        first = exhibits_of(study, runs)[0]
+        measured = [measure_run(first, run, log) for run in runs] if first.measures_runs else []
+        return make_exhibit(first, measured, log).content
 
     return make
 
@@ -206,7 +208,10 @@ def test_reports_draw_other_images_in_other_studies(num_images):
 
 @pytest.mark.parametrize(
     ("study", "left_out", "kept"),
-    [("roialign", ["phase-16", "phase-32"], []), ("fcis", ["class-leakage", "class-iou"], ["overlap"])],
+    [
+        ("roialign", ["phase-16", "phase-32"], ["learning"]),
+        ("fcis", ["class-leakage", "class-iou"], ["overlap", "learning"]),
+    ],
 )
 def test_other_data_go_without_the_exhibits_that_draw_images_and_without_claims_about_them(
     compose, tmp_path, study, left_out, kept

@@ -9,14 +9,14 @@ from reports.load import read_study
 from tests.reports.figures.measure import Measured
 
 
-def test_the_section_says_which_seed_it_is_and_that_no_verdict_uses_it(outputs):
+def test_the_section_says_whose_weights_these_are_and_that_no_verdict_uses_them(outputs):
     reached = {"segm": {"AP": 10.0}}, {"segm": {"AP": 36.25}}, {"segm": {"AP": None}}
     points = [{"step": step, "metrics": metrics} for step, metrics in zip((31, 500, 900), reached, strict=True)]
     content = {"seed": 5, "arms": {"pool16": points, "align16": points[1:]}}
     figures = Measured()
     exhibit = ExhibitRecord("learning", "roialign", {}, content, {})
     text = section(analyse(read_study(outputs, "roialign"), resamples=0), exhibit, figures)
-    assert "this is seed 5" in text and "It takes part in no verdict" in text
+    assert "the runs with seed 5 kept on the way" in text and "no verdict uses the others" in text
     assert "| RoIPool, stride 16 | 10.0 | 36.2 |" in text and "| RoIAlign, stride 16 | – | 36.2 |" in text
     assert figures.drawn == ["learning"] and figures.faults == {}
 

@@ -45,7 +45,8 @@ def outputs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exhibit, "NUM_SCENES", 2)
         patch.setattr(exhibit, "detect_on", lambda dataset, run: results_of(scenes, run.mask))
-        content = exhibit.make(record, runs, images)
+        measured = [exhibit.measure_run(record, run) for run in runs]
+        content = exhibit.make(record, runs, images, measured)
     save_exhibit(folder, "neighbours", content, [(run.arm, run.config.seed) for run in runs])
     return root
 

@@ -68,7 +68,8 @@ def outputs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(exhibit, "stages_of", lambda _: SimpleNamespace(evaluated=Images(truth)))
         patched.setattr(exhibit, "without_voting", lambda run: detections(truth, masks, "pool32", run.config.seed))
-        content = exhibit.make(record, runs, images)
+        measured = [exhibit.measure_run(record, run) for run in runs]
+        content = exhibit.make(record, runs, images, measured)
     stands_on = {f"{run.arm}/seed{run.config.seed}": load_run(run.folder / "run.json").identity for run in runs}
     save(ExhibitRecord("overlap", "fcis", stands_on, content, {}), images.with_suffix(".json"))
     return root

@@ -39,7 +39,8 @@ def outputs(tmp_path_factory):
         patch.setattr(exhibit, "NUM_SCENES", 3)
         patch.setattr(exhibit, "trained_model", lambda run: run.model)
         patch.setattr(exhibit, "stages_of", lambda config: config)
-        content = exhibit.make(record, runs, images)
+        measured = [exhibit.measure_run(record, run) for run in runs]
+        content = exhibit.make(record, runs, images, measured)
     save_exhibit(folder, "phase", content, [(run.arm, run.config.seed) for run in runs])
     return root
 
