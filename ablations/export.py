@@ -21,14 +21,14 @@ from pathlib import Path, PurePosixPath
 
 from ablations.errors import RecordError
 from ablations.execution.report import ReportError, write_report
-from ablations.records.schema import WEIGHTS
+from ablations.records.schema import SNAPSHOTS, WEIGHTS
 from ablations.records.storage import UNPACKED, as_json, load_run, load_status, load_study
 from data.terminal import run_command
 
 FORMAT = 1
 RUN_FILES = ("*/seed*/*.json", "*/seed*/*.jsonl", "*/seed*/*.yaml")
 PATTERNS = ("*.json", "samples/*.png", "exhibits/*.json", "exhibits/*/*.jpg", "exhibits/*/*.png", *RUN_FILES)
-WEIGHT_FILES = (WEIGHTS, "proposals.safetensors")
+WEIGHT_FILES = (WEIGHTS, "proposals.safetensors", SNAPSHOTS)
 """The weights of a run; a checkpoint, from which a run would be continued, is neither packed nor unpacked."""
 REPORT = "report"
 
@@ -130,7 +130,7 @@ def _checked(source: zipfile.ZipFile, most_bytes: int) -> str:
         regular = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG)
         path = PurePosixPath(entry.filename)
         plain = entry.filename == str(path) and all(NAME.fullmatch(part) for part in path.parts)
-        known = path.suffix in SUFFIXES and (path.suffix != ".safetensors" or path.name in WEIGHT_FILES)
+        known = path.suffix in SUFFIXES and (path.suffix != ".safetensors" or any(map(path.match, WEIGHT_FILES)))
         if not (regular and plain and known and 2 <= len(path.parts) <= 5):
             raise ExportError(f"expected only files of a study, got {entry.filename!r}; nothing was unpacked")
     tops = {entry.filename.partition("/")[0] for entry in entries}

@@ -7,11 +7,12 @@ import statistics
 import sys
 from dataclasses import dataclass
 from datetime import datetime
+from fnmatch import fnmatch
 from pathlib import Path
 
 from ablations.errors import RecordError
 from ablations.execution.progress import phase
-from ablations.records.schema import WEIGHTS, RunRecord, Status
+from ablations.records.schema import SNAPSHOTS, WEIGHTS, RunRecord, Status
 from ablations.records.storage import LOCK, UNPACKED, load_run, load_status, load_study
 from ablations.records.summary import duration, headline
 from data.folders import held
@@ -164,7 +165,7 @@ def disk_line(outputs: Path) -> str:
                 continue
             seen.add((file.st_dev, file.st_ino))
             sizes[top[0] if top else "."] = sizes.get(top[0] if top else ".", 0) + file.st_size
-            weights += file.st_size if name == WEIGHTS else 0
+            weights += file.st_size if name == WEIGHTS or fnmatch(name, SNAPSHOTS) else 0
     if not sizes:
         return f"disk: nothing under {outputs}"
     folders = ", ".join(f"{name} {megabytes(size)}" for name, size in sorted(sizes.items()) if size >= 50_000)

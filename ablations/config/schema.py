@@ -159,8 +159,8 @@ class LauncherConfig:
 
 
 EXECUTION_SETTINGS = (
-    "outputs", "cache_features", "device", "workers", "threads", "compile", "force", "code", "checkpoint", "logger",
-    "launcher",
+    "outputs", "cache_features", "snapshots", "device", "workers", "threads", "compile", "force", "code", "checkpoint",
+    "logger", "launcher",
 )  # fmt: skip
 """Settings of how a run is executed: of its result, they decide at most how sums are rounded."""
 
@@ -188,6 +188,7 @@ class Config:
 
     outputs: Annotated[str, Field(min_length=1)] = "outputs"
     cache_features: bool = True
+    snapshots: bool | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: Count | None = None
     threads: Count | None = None

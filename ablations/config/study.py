@@ -22,6 +22,9 @@ Compose = Callable[[list[str]], DictConfig]
 UNNAMED = ("seed", "study", *EXECUTION_SETTINGS)
 """What a user may set on the command line without giving a single run another name."""
 
+LEARNING = "learning"
+"""The exhibit of average precision along training, for which runs keep snapshots of their weights."""
+
 LONGEST_NAME = 200
 """Characters of a single run's name, which is a folder's; file systems allow 255."""
 
@@ -106,10 +109,14 @@ def compose_study(composed: DictConfig, overrides: list[str], compose: Compose) 
     raise_mistakes(mistakes)
     budget = next(iter(arms.values())).budget
     seeds = range(budget.first_seed, budget.first_seed + budget.seeds)
-    runs = [
-        Run(study.name, name, dataclasses.replace(config, seed=seed)) for seed in seeds for name, config in arms.items()
-    ]
-    return study, runs
+    return study, [_run_of(study, name, config, seed) for seed in seeds for name, config in arms.items()]
+
+
+def _run_of(study: Study, arm: str, config: Config, seed: int) -> Run:
+    """The run of an arm with a seed. AP along training is shown of the first seed."""
+    wanted = LEARNING in study.exhibits and seed == config.budget.first_seed
+    snapshots = wanted if config.snapshots is None else config.snapshots
+    return Run(study.name, arm, dataclasses.replace(config, seed=seed, snapshots=snapshots))
 
 
 def raise_mistakes(mistakes: list[str]) -> None:
@@ -181,13 +188,17 @@ def _broken_floor(study: Study, arms: dict[str, Config]) -> list[str]:
 
 
 def _impossible_exhibits(study: Study, arms: dict[str, Config]) -> list[str]:
-    """A line if exhibits, which run networks on images, would meet one that takes maps."""
-    if not study.exhibits or not any(config.model.frozen for config in arms.values()):
-        return []
-    return [
-        f"model.freeze: expected a number of stages in study {study.name}, whose exhibits run networks on images "
-        "(study.exhibits), got all"
-    ]
+    """A line for each reason why the study's exhibits cannot be made: most run networks on images, some of which may
+    take maps, and LEARNING needs detectors."""
+    lines = []
+    if {*study.exhibits} - {LEARNING} and any(config.model.frozen for config in arms.values()):
+        lines.append(
+            f"model.freeze: expected a number of stages in study {study.name}, whose exhibits run networks on images "
+            "(study.exhibits), got all"
+        )
+    if LEARNING in study.exhibits and any(config.task != "detection" for config in arms.values()):
+        lines.append(f"study.exhibits: {LEARNING}: expected a study of detectors, got task=proposals")
+    return lines
 
 
 def _split(override: str) -> tuple[str, int | str]:

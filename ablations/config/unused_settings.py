@@ -39,6 +39,7 @@ UNUSED: list[tuple[Callable[[Config], bool], tuple[str, ...], str]] = [
     (lambda c: c.rpn != "jitter", ("jitter",), "only rpn=jitter has it"),
     (_stages_draw_nothing, ("stages",), "the runs share no network that is trained here"),
     (lambda c: not c.model.frozen, ("cache_features",), "only a fully frozen backbone has it (model.freeze=all)"),
+    (lambda c: c.task == "proposals", ("snapshots",), "task=proposals trains no detector"),
     (lambda c: c.launcher.kind != "ray", ("launcher.address",), "only launcher=ray has it"),
     (lambda c: c.launcher.kind != "submitit", SUBMITIT, "only launcher=submitit has it"),
     (lambda c: c.logger.kind != "wandb", WANDB, "only logger=wandb has it"),

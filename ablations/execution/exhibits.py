@@ -8,7 +8,7 @@ from typing import Any
 
 from ablations import exhibits
 from ablations.config.study import Run, Study
-from ablations.errors import RecordError
+from ablations.errors import RecordError, TrainingError
 from ablations.records.code_version import version_besides_runs
 from ablations.records.provenance import provenance
 from ablations.records.run_log import RunLog
@@ -41,7 +41,7 @@ class Exhibit:
 
     @property
     def measures_runs(self) -> bool:
-        return exhibits.measurer(self.name) is not None
+        return exhibits.run_measurer(self.name) is not None
 
     @property
     def keeps_code(self) -> bool:
@@ -64,18 +64,21 @@ def exhibits_of(study: Study, runs: list[Run]) -> list[Exhibit]:
     return [Exhibit(name, runs) for name in study.exhibits]
 
 
-def measure_run(exhibit: Exhibit, run: Run, log: RunLog) -> Any:
-    """What an exhibit measures of one run."""
+def measure_run(exhibit: Exhibit, run: Run, log: RunLog) -> tuple[dict[str, str], Any]:
+    """The identity of one run, and what an exhibit measures of it. The exhibit's old record is removed first."""
     log.enter("measuring for the exhibit")
-    measure = exhibits.measurer(exhibit.name)
+    exhibit.path.unlink(missing_ok=True)
+    measure = exhibits.run_measurer(exhibit.name)
     assert measure is not None
-    return measure(load_study(exhibit.study_folder / "study.json"), run)
+    identity = load_run(run.folder / "run.json").identity
+    return identity, measure(load_study(exhibit.study_folder / "study.json"), run)
 
 
-def make_exhibit(exhibit: Exhibit, measured: list[Any], log: RunLog) -> ExhibitRecord:
+def make_exhibit(exhibit: Exhibit, measured: list[tuple[dict[str, str], Any]], log: RunLog) -> ExhibitRecord:
     """Makes one exhibit and writes its files: its pictures first, its record last.
 
     measured: of each of its runs, what `measure_run` returned; empty if it measures none
+    Raises TrainingError if a run has been replaced since it was measured.
     """
     started = datetime.now(UTC)
     log.enter("making the exhibit")
@@ -83,7 +86,12 @@ def make_exhibit(exhibit: Exhibit, measured: list[Any], log: RunLog) -> ExhibitR
     shutil.rmtree(exhibit.images, ignore_errors=True)
     exhibit.images.mkdir(parents=True)
     study, runs = load_study(exhibit.study_folder / "study.json"), exhibit.run_identities()
-    arguments = (measured,) if exhibit.measures_runs else ()
+    if exhibit.measures_runs and [identity for identity, _ in measured] != list(runs.values()):
+        raise TrainingError(
+            f"exhibit {exhibit.name}: expected the runs that it measured, got others: another process has replaced "
+            "some; run the same command again"
+        )
+    arguments = ([values for _, values in measured],) if exhibit.measures_runs else ()
     content = exhibits.maker(exhibit.name)(study, exhibit.runs, exhibit.images, *arguments)
     record = ExhibitRecord(exhibit.name, study.name, runs, content, provenance(started), exhibit.code)
     save(record, exhibit.path)

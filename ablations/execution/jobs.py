@@ -32,7 +32,7 @@ class Job:
 
     name:   unique, and readable
     folder: of its log, status and lock
-    work:   called with its RunLog, and before it with the list of what `inputs` returned, if there are any
+    work:   called as work(log), or as work(results of the inputs, log) if it has inputs
     needs:  names of other jobs
     run:    set for runs, which are counted and have records
     inputs: names of jobs that do a part of this one's work; it needs them too
@@ -69,8 +69,8 @@ def plan(runs: Sequence[Run], work: Mapping[str, Callable[..., Any]] = WORK) -> 
 
 
 def plan_exhibits(exhibits: Sequence[Exhibit]) -> list[Job]:
-    """One after another once all runs are done: an exhibit that measures times must not share the machine. What one
-    measures of each run is a job for each, so that all workers have a share in it."""
+    """One exhibit after another, once all runs are done: one that measures times must not share the machine. What an
+    exhibit measures of each run is a job of its own, so that the workers share it."""
     jobs: list[Job] = []
     for exhibit in exhibits:
         needs = frozenset(map(job_name, exhibit.runs)) | {job.name for job in jobs[-1:]}

@@ -2,7 +2,6 @@
 
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 import yaml
@@ -26,7 +25,7 @@ from ablations.training.checkpoint import CHECKPOINT, Checkpoint
 from ablations.training.device import cpu_state_dict
 from ablations.training.distributed import SharedTraining
 from ablations.training.loop import Fit, fit
-from ablations.training.snapshots import keeps_snapshots, snapshot_keeper
+from ablations.training.snapshots import remove_snapshots, snapshot_names, snapshot_writer
 from data import digests
 
 
@@ -36,13 +35,15 @@ def run_arm(run: Run, log: RunLog) -> RunRecord:
     reset_peak_memory()
     config, folder, stages = run.config, run.folder, stages_of(run.config)
     folder.mkdir(parents=True, exist_ok=True)
-    check_replaceable(folder)
+    check_replaceable(run)
     write_atomically(folder / "config.yaml", yaml.safe_dump(config.settings(), sort_keys=False))
     torch.manual_seed(config.seed)
     task = build_task(stages)
     model = task.training.model
     owner = f"{config.hash()} {stages.keys} {code_version()}"
     checkpoint = Checkpoint(folder / CHECKPOINT, owner, config.checkpoint, log)
+    if not checkpoint.state.step:
+        remove_snapshots(folder)
     tracker = trackers.make_tracker(run)
     fitted = train_run(run, task, checkpoint, tracker, log)
     write_atomically(folder / WEIGHTS, serialised(cpu_state_dict(model.state_dict())))
@@ -74,7 +75,7 @@ def run_arm(run: Run, log: RunLog) -> RunRecord:
         cost=cost,
         provenance=provenance(started)
         | {"resumed": checkpoint.state.resumed, "compile": config.compile, "operators": task.operators},
-        files=digests.of_files(folder, RESULT_FILES),
+        files=digests.of_files(folder, [*RESULT_FILES, *snapshots_of(run)]),
     )
     tracker.finish(metrics)
     save(record, folder / "run.json")
@@ -82,11 +83,13 @@ def run_arm(run: Run, log: RunLog) -> RunRecord:
     return record
 
 
-def check_replaceable(folder: Path) -> None:
+def check_replaceable(run: Run) -> None:
     """Raises TrainingError if a folder stands where the run will write a file: better now than after the training."""
-    for name in (*RESULT_FILES, CHECKPOINT, "run.json"):
-        if (folder / name).is_dir():
-            raise TrainingError(f"{folder / name}: expected a file or nothing, got a folder; remove it and start again")
+    for name in (*RESULT_FILES, *snapshots_of(run), CHECKPOINT, "run.json"):
+        if (run.folder / name).is_dir():
+            raise TrainingError(
+                f"{run.folder / name}: expected a file or nothing, got a folder; remove it and start again"
+            )
 
 
 def train_run(run: Run, task: Task, checkpoint: Checkpoint, tracker: Tracker, log: RunLog) -> Fit:
@@ -100,9 +103,14 @@ def train_run(run: Run, task: Task, checkpoint: Checkpoint, tracker: Tracker, lo
 
         steps = task.training.schedule.steps
         log.start_training(steps)
-        keep = snapshot_keeper(task.training.model, run.folder, steps) if keeps_snapshots(config) else lambda _: None
+        after_step = snapshot_writer(task.training.model, run.folder, steps, log) if config.snapshots else None
         with SharedTraining("train_run", config) as shared:
-            return fit(task.training, log_step, config.budget.log_every, checkpoint, shared, keep)
+            return fit(task.training, log_step, config.budget.log_every, checkpoint, shared, after_step)
+
+
+def snapshots_of(run: Run) -> list[str]:
+    """The names of the snapshots that a run keeps."""
+    return list(snapshot_names(run.config.budget.train.steps).values()) if run.config.snapshots else []
 
 
 def describe_data(stages: Stages) -> dict[str, object]:

@@ -138,7 +138,8 @@ class Scheduler:
             self.submit(ready)
             if not self.running and not ready:
                 for job in self.waiting:
-                    self.outcome.failures[job.name] = "skipped: a job it depends on failed"
+                    if job.name not in self.parts:  # the job that it is a part of is there
+                        self.outcome.failures[job.name] = "skipped: a job it depends on failed"
                 return
             if not self.running:
                 time.sleep(POLL)

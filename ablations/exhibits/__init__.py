@@ -4,14 +4,14 @@ Each module here is one exhibit, which a study's file names in `exhibits: [...]`
 
     make(study: StudyRecord, runs: list[Run], folder: Path) -> dict[str, Any]
 
-returns plain JSON data, and saves pictures in `folder` by `save_picture`. A module whose work is of one run at a time
-has a second function, which the study's workers call side by side:
+returns plain JSON data, and saves pictures in `folder` by `save_picture`. A module that measures each run separately
+also defines
 
     measure_run(study: StudyRecord, run: Run) -> Any
 
-It returns something that can be pickled, and `make` has a fourth argument, the list of what it returned for each of the
-runs. `ablations.tasks.detection.trained_model(run)` gives a run's network. `reports/exhibits/<same name>.py` turns the
-data into a section.
+which the study's workers call in parallel. It returns something that can be pickled, without tensors, and `make` has a
+fourth argument, the list of what it returned for each of the runs. `ablations.tasks.detection.trained_model(run)` gives
+a run's network. `reports/exhibits/<same name>.py` turns the data into a section.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from typing import Any
 
 from PIL import Image
 
-from ablations.config.study import Study
+from ablations.config.study import Run, Study
 from ablations.errors import ConfigError
 
 Make = Callable[..., dict[str, Any]]
@@ -39,6 +39,11 @@ QUALITY = 90  # of pictures, as JPEG
 def save_picture(picture: Image.Image, folder: Path, name: object) -> None:
     """Saves one of an exhibit's pictures; `StudyResults.exhibit_picture` finds it by its name."""
     picture.save(folder / f"{name}.jpg", quality=QUALITY)
+
+
+def is_first_seed(run: Run) -> bool:
+    """Whether a study's run has its first seed, of which exhibits show images and curves."""
+    return run.config.seed == run.config.budget.first_seed
 
 
 def names() -> list[str]:
@@ -68,7 +73,7 @@ def maker(name: str) -> Make:
     return make
 
 
-def measurer(name: str) -> Measure | None:
+def run_measurer(name: str) -> Measure | None:
     """The function that measures one run for an exhibit, if it has one."""
     return getattr(_module(name), "measure_run", None)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ablations.config.study import Run
 from ablations.evaluation.coco import average_precision
+from ablations.exhibits import is_first_seed
 from ablations.records.schema import StudyRecord
 from ablations.records.storage import load_run
 from ablations.stages.store import stages_of
@@ -59,7 +60,7 @@ def measure_run(study: StudyRecord, run: Run) -> Measured:
     model = trained_model(run)
     assert isinstance(model, MaskRCNN), "the losses are those of Mask R-CNN's mask branch"
     objects, shown = true_box_logits(model, run), None
-    if run.config.seed == min(study.seeds):
+    if is_first_seed(run):
         sampled = objects.select(torch.isin(objects.image_ids, torch.tensor(study.sample_image_ids)))
         shown = {name: value.numpy() for name, value in sampled.__dict__.items()}
     lost = lost_pixels(objects, run.config.mask_loss.kind == "softmax")
@@ -78,12 +79,12 @@ def make(study: StudyRecord, runs: list[Run], folder: Path, measured: list[Measu
         kind, seed = run.config.mask_loss.kind, str(run.config.seed)
         metrics[run.arm][seed], lost[kind][seed] = values.metrics, values.lost
         if values.objects is not None:
-            objects[kind] = MaskLogits(**{name: torch.from_numpy(value) for name, value in values.objects.items()})
+            objects[kind] = MaskLogits(**{name: torch.tensor(value) for name, value in values.objects.items()})
     classes = list(stages_of(runs[0].config).evaluated.classes)
     return {
         "metrics": dict(metrics),
         "lost": lost,
-        "seed": min(study.seeds),
+        "seed": min(run.config.seed for run in runs),
         "object": typical(objects, classes),
     }
 

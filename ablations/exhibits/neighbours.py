@@ -22,7 +22,7 @@ from ablations.evaluation.neighbours import (
     effects_of,
     neighbour_metrics,
 )
-from ablations.exhibits import save_picture
+from ablations.exhibits import is_first_seed, save_picture
 from ablations.records.schema import StudyRecord
 from ablations.stages.proposals import proposal_source, propose_batch, trained_proposal_network
 from ablations.stages.store import Stages, stages_of
@@ -53,7 +53,7 @@ def measure_run(study: StudyRecord, run: Run) -> Measured:
     scenes = scenes_of(run)
     results = detect_on(scenes, run)
     detected = detected_objects(scenes.coco, results)
-    shown = run.config.seed == min(study.seeds)
+    shown = is_first_seed(run)
     return Measured(
         neighbour_metrics(scenes.coco, results), by_layout(effects_of(detected)), detected if shown else None
     )
@@ -79,7 +79,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path, measured: list[Measu
         "num_scenes": len(scenes) // len(CONDITIONS),
         "metrics": dict(metrics),
         "places": dict(places),
-        "shown": _shown(scenes, shown, folder) | {"seed": min(study.seeds)},
+        "shown": _shown(scenes, shown, folder) | {"seed": min(run.config.seed for run in runs)},
     }
 
 

@@ -22,7 +22,7 @@ from ablations.evaluation.overlap import (
     scenes,
     value_of,
 )
-from ablations.exhibits import save_picture
+from ablations.exhibits import is_first_seed, save_picture
 from ablations.records.schema import StudyRecord
 from ablations.records.storage import result_file
 from ablations.stages.store import stages_of
@@ -83,7 +83,7 @@ def measure_run(study: StudyRecord, run: Run) -> Measured:
     return Measured(
         _edges(matched) | {"found": _by_bin(list(map(layout_of, scenes(truth))), matched)},
         unvoted,
-        {item.object_id: item for item in matched} if run.config.seed == min(study.seeds) else None,
+        {item.object_id: item for item in matched} if is_first_seed(run) else None,
     )
 
 
@@ -120,7 +120,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path, measured: list[Measu
         "bins": {name: _describe(layouts, *levels) for name, levels in BINS.items()},
         "runs": dict(edges),
         "unvoted": dict(unvoted),
-        "seed": min(study.seeds),
+        "seed": min(run.config.seed for run in runs),
         "num_pairs": len(candidates),
         "pairs": [
             {
@@ -147,7 +147,10 @@ def without_voting(run: Run) -> list[dict[str, Any]]:
     model = trained_model(run)
     assert isinstance(model, FCIS)
     model.fcis = dataclasses.replace(model.fcis, vote_iou=1.0)
-    return detect(model, stages_of(run.config))
+    config = dataclasses.replace(
+        run.config, system=model.fcis
+    )  # under torchrun the other ranks build the network from it
+    return detect(model, stages_of(config))
 
 
 def _edges(matched: list[MatchedObject]) -> dict[str, Any]:

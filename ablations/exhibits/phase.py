@@ -52,7 +52,7 @@ def make(study: StudyRecord, runs: list[Run], folder: Path, measured: list[np.nd
     shown: the scene whose variance, averaged over the arms in the first seed, is the median; its picture (in `folder`),
     the object's box (xywh) and each arm's masks at the shifts of STRIP, all in pixels of the whole scene
     """
-    scenes, first_seed = scenes_of(runs[0]), min(study.seeds)
+    scenes, first_seed = scenes_of(runs[0]), min(run.config.seed for run in runs)
     metrics: dict[str, dict[str, Any]] = defaultdict(dict)
     variances: dict[str, dict[str, Any]] = defaultdict(dict)
     curves: dict[str, np.ndarray] = {}

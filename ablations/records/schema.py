@@ -35,6 +35,7 @@ DIFFERENCE = " - "
 """In the name of a metric: "segm.AP75 - segm.AP50", how much more one metric changes than another."""
 
 WEIGHTS = "model.safetensors"
+SNAPSHOTS = "snapshot-*.safetensors"
 TRUE_BOXES = "true_boxes.json"
 RESULT_FILES = ("config.yaml", "metrics.jsonl", "detections.json", TRUE_BOXES, "proposals.safetensors", WEIGHTS)
 """The files of a run whose digests are in its record."""
@@ -144,7 +145,7 @@ class RunRecord:
              operator), started and finished (ISO 8601, UTC, of the last attempt).
     status: always "done"; older reports read it.
     taken_from: "study/arm" for which this run was executed, if it is reused from another study; its files are the same.
-    files: SHA-256 of each of RESULT_FILES that the run has, in hexadecimal; {} in older records.
+    files: SHA-256 of each of RESULT_FILES that the run has, and of its snapshots, in hexadecimal; {} in older records.
     """
 
     study: str

@@ -106,7 +106,7 @@ def fit(
     log_every: int,
     checkpoint: Checkpoint | None = None,
     shared: SharedTraining | None = None,
-    after_step: Callable[[int], None] = lambda steps_done: None,
+    after_step: Callable[[int], None] | None = None,
 ) -> Fit:
     """Trains the model for the schedule's steps, resuming from the checkpoint if there is one.
 
@@ -128,7 +128,8 @@ def fit(
         losses = trainer.step(step)
         history.add(step, losses, trainer.optimizer.param_groups[0]["lr"])
         durations.append(time.perf_counter() - start)
-        after_step(step + 1)
+        if after_step is not None:
+            after_step(step + 1)
         state.step, state.seconds = step + 1, time.perf_counter() - began
         stop = stop_requested()
         if checkpoint is not None and (stop or state.step == steps or checkpoint.due(state.step)):

@@ -1,36 +1,54 @@
-"""Snapshots: the weights of a run on the way, so that what it reached there can be measured once it is done."""
+"""Snapshots: a run's weights at fixed shares of its training, so that what it reached by then can be measured later."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from safetensors.torch import save
 from torch import nn
 
-from ablations.config.schema import Config
+from ablations.records.run_log import RunLog
+from ablations.records.schema import SNAPSHOTS
 from ablations.records.storage import write_atomically
 from ablations.training.device import cpu_state_dict
 
 SHARES = (1 / 8, 1 / 4, 1 / 2)
 """The shares of the training's steps after which the weights are kept."""
 
-
-def keeps_snapshots(config: Config) -> bool:
-    """Whether a run does: those with the first seed of a study do, which shows how all of them learn."""
-    return config.task == "detection" and config.seed == config.budget.first_seed
+NAME = re.compile(r"snapshot-(\d+)\.safetensors")
+"""A snapshot's file, by the number of steps done."""
 
 
-def snapshot_keeper(model: nn.Module, folder: Path, steps: int) -> Callable[[int], None]:
-    """What to call with the number of steps done: it keeps the model's weights at SHARES of `steps`."""
-    marks = {round(share * steps) for share in SHARES} - {0, steps}
-
-    def keep(step: int) -> None:
-        if step in marks:
-            write_atomically(folder / f"snapshot-{step}.safetensors", save(cpu_state_dict(model.state_dict())))
-
-    return keep
+def snapshot_names(steps: int) -> dict[int, str]:
+    """The files of a training of so many steps, by the number of steps done."""
+    marks = sorted({round(share * steps) for share in SHARES} - {0, steps})
+    return {mark: f"snapshot-{mark}.safetensors" for mark in marks}
 
 
-def snapshots(folder: Path) -> dict[int, Path]:
-    """The files of a run's snapshots by the number of steps done."""
-    files = {int(path.stem.removeprefix("snapshot-")): path for path in folder.glob("snapshot-*.safetensors")}
-    return dict(sorted(files.items()))
+def snapshots_in(files: Mapping[str, str]) -> dict[int, str]:
+    """The snapshots among the files of a run's record, by the number of steps done."""
+    matches = [match for name in files if (match := NAME.fullmatch(name))]
+    return {int(match[1]): match[0] for match in sorted(matches, key=lambda match: int(match[1]))}
+
+
+def remove_snapshots(folder: Path) -> None:
+    """Removes those of an earlier training."""
+    for path in folder.glob(SNAPSHOTS):
+        path.unlink()
+
+
+def snapshot_writer(model: nn.Module, folder: Path, steps: int, log: RunLog) -> Callable[[int], None]:
+    """A function to be called after each step, with the number of steps done, that saves the weights at SHARES.
+
+    If that fails, as on a full disk, training continues without the snapshot.
+    """
+    names = snapshot_names(steps)
+
+    def write(step: int) -> None:
+        if step in names:
+            try:
+                write_atomically(folder / names[step], save(cpu_state_dict(model.state_dict())))
+            except OSError as error:
+                log.write(f"no snapshot at step {step}: {error.strerror or error}; training continues", True)
+
+    return write

@@ -27,13 +27,21 @@ def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Mar
         Marked("![The metric after several numbers of training steps](figures/learning.svg)"),
         emphasis(
             Marked(
-                f"{escape(label[:1].upper() + label[1:])} along training, evaluated on the {study.evaluated}, from "
-                f"the weights that the runs with seed {escape(exhibit.content['seed'])} kept on the way. The last "
-                f"points are those runs at their end; no verdict uses the others."
+                f"{escape(label[:1].upper() + label[1:])} along training, evaluated on the {study.evaluated}, of the "
+                f"runs with seed {escape(exhibit.content['seed'])}, which kept their weights at these steps. Each "
+                f"curve ends with the finished run; the earlier points enter no verdict."
             )
         ),
         _table(study, arms),
+        *_without_snapshots(study, points),
     )
+
+
+def _without_snapshots(study: StudyResults, points: dict[str, list[Any]]) -> list[Marked]:
+    """Which arms' runs have their end alone."""
+    names = [escape(study.label(arm)) for arm in points if len(points[arm]) == 1]
+    advice = "the same command with `force=true` makes the runs again and keeps them"
+    return [Marked(f"No weights were kept during the training of {'; '.join(names)}: {advice}.")] if names else []
 
 
 def _values(points: list[dict[str, Any]], metric: str) -> dict[int, float]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,9 +9,9 @@ import pytest
 from ablations import exhibits
 from ablations.cli import prepare_one
 from ablations.config.study import compose_study
-from ablations.errors import ConfigError
+from ablations.errors import ConfigError, TrainingError
 from ablations.execution import exhibits as execution
-from ablations.execution.exhibits import Exhibit, make_exhibit
+from ablations.execution.exhibits import Exhibit, make_exhibit, measure_run
 from ablations.execution.jobs import plan, plan_exhibits
 from ablations.execution.progress import ProgressReporter
 from ablations.execution.scheduler import Outcome, Scheduler
@@ -37,7 +36,7 @@ def exhibit(compose, tmp_path, monkeypatch):
         return {"made": len(made), "runs": len(runs)}
 
     monkeypatch.setattr(exhibits, "maker", lambda name: {"count": make}[name])
-    monkeypatch.setattr(exhibits, "measurer", lambda name: None)
+    monkeypatch.setattr(exhibits, "run_measurer", lambda name: None)
     monkeypatch.setattr(execution, "version_besides_runs", {"ablations.exhibits.count": "1"}.__getitem__)
     return Exhibit("count", runs)
 
@@ -79,31 +78,65 @@ def test_exhibits_are_made_last_and_one_after_another(exhibit):
     assert len(runs) == 2 and first.needs == runs and second.needs == runs | {first.name}
 
 
-def test_what_an_exhibit_measures_of_each_run_is_shared_out_among_the_workers(exhibit, log, monkeypatch):
-    """The scheduler hands what the parts returned, in the order of the runs, to the job that makes the exhibit."""
-    threads = []
+@pytest.fixture
+def measuring(exhibit, monkeypatch):
+    """The same exhibit, which measures each run; both must be measured at once, or the test fails."""
+    together = threading.Barrier(2, timeout=60)
 
-    def measure(study, run):
-        threads.append(threading.get_ident())
-        time.sleep(0.2)
+    def measure_run(study, run):
+        together.wait()
         return {"arm": run.arm, "study": study.name}
 
     def make(study, runs, folder, measured):
         return {"measured": measured}
 
-    monkeypatch.setattr(exhibits, "measurer", lambda name: measure)
+    monkeypatch.setattr(exhibits, "run_measurer", lambda name: measure_run)
     monkeypatch.setattr(exhibits, "maker", lambda name: make)
-    *parts, job = plan_exhibits([exhibit])
-    runs = {part.name for part in plan(exhibit.runs) if part.run is not None}
+    return exhibit
+
+
+def schedule(exhibit, lines):
+    """The outcome of making an exhibit of runs that are done."""
+    outcome = Outcome()
+    done = {job.name for job in plan(exhibit.runs) if job.run is not None}
+    with ProgressReporter(2, 2, 2, lines.append) as progress:
+        Scheduler(plan_exhibits([exhibit]), done, Threads(), progress, outcome).run(lambda: False)
+    return outcome
+
+
+def test_workers_measure_the_runs_in_parallel_and_their_results_arrive_in_the_order_of_the_runs(measuring):
+    *parts, job = plan_exhibits([measuring])
+    runs = {part.name for part in plan(measuring.runs) if part.run is not None}
     assert len(parts) == 2 and all(part.needs == runs for part in parts)
     assert job.needs == runs | set(job.inputs) and job.inputs == tuple(part.name for part in parts)
-    lines, outcome = [], Outcome()
-    with ProgressReporter(2, 2, 2, lines.append) as progress:
-        Scheduler([*parts, job], runs, Threads(), progress, outcome).run(lambda: False)
-    assert not outcome.failures and len(set(threads)) == 2
-    measured = [{"arm": run.arm, "study": "roialign"} for run in exhibit.runs]
-    assert load_exhibit(exhibit.path).content == {"measured": measured}
+    lines = []
+    assert not schedule(measuring, lines).failures
+    measured = [{"arm": run.arm, "study": "roialign"} for run in measuring.runs]
+    assert load_exhibit(measuring.path).content == {"measured": measured} and measuring.is_current()
     assert len(lines) == 1 and "exhibit count ready" in lines[0], "parts are not announced"
+
+
+def test_a_run_that_cannot_be_measured_leaves_no_record_and_is_the_only_failure_beside_the_exhibit(
+    measuring, log, monkeypatch
+):
+    assert not schedule(measuring, []).failures and measuring.path.exists()
+    monkeypatch.setattr(exhibits, "run_measurer", lambda name: lambda study, run: {"softmax": 1}[run.arm])
+    lines = []
+    failures = schedule(measuring, lines).failures
+    assert list(failures) == ["maskloss: exhibit count of sigmoid seed 5", "maskloss: exhibit count"]
+    assert "KeyError: 'sigmoid'" in failures["maskloss: exhibit count of sigmoid seed 5"]
+    assert "depends on failed" in failures["maskloss: exhibit count"] and not measuring.path.exists()
+
+
+def test_what_was_measured_of_a_run_that_was_replaced_since_is_refused(measuring, log, monkeypatch):
+    monkeypatch.setattr(exhibits, "run_measurer", lambda name: lambda study, run: 1)
+    measured = [measure_run(measuring, run, log) for run in measuring.runs]
+    path = measuring.runs[1].folder / "run.json"
+    run = load_run(path)
+    save(dataclasses.replace(run, provenance=run.provenance | {"finished": "later"}), path)
+    with pytest.raises(TrainingError, match="another process has replaced some; run the same command again"):
+        make_exhibit(measuring, measured, log)
+    assert not measuring.path.exists()
 
 
 class Threads:

@@ -1,6 +1,7 @@
 """The exhibits of multitask, maskloss, maskclass and rpn on tiny networks, and what reports make of them."""
 
 import dataclasses
+import pickle
 
 import pytest
 import torch
@@ -45,6 +46,8 @@ def exhibit(compose, tmp_path, log):
             run_arm(run, log)
         first = exhibits_of(study, runs)[0]
         measured = [measure_run(first, run, log) for run in runs] if first.measures_runs else []
+        assert b"torch" not in pickle.dumps(measured), "tensors would go between processes in shared memory"
+        measured = pickle.loads(pickle.dumps(measured))
         return make_exhibit(first, measured, log).content
 
     return make

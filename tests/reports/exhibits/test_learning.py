@@ -16,8 +16,9 @@ def test_the_section_says_whose_weights_these_are_and_that_no_verdict_uses_them(
     figures = Measured()
     exhibit = ExhibitRecord("learning", "roialign", {}, content, {})
     text = section(analyse(read_study(outputs, "roialign"), resamples=0), exhibit, figures)
-    assert "the runs with seed 5 kept on the way" in text and "no verdict uses the others" in text
+    assert "of the runs with seed 5" in text and "the earlier points enter no verdict" in text
     assert "| RoIPool, stride 16 | 10.0 | 36.2 |" in text and "| RoIAlign, stride 16 | – | 36.2 |" in text
+    assert "No weights were kept" not in text
     assert figures.drawn == ["learning"] and figures.faults == {}
 
 
@@ -30,5 +31,6 @@ def test_mask_ap_stands_for_a_headline_that_is_taken_of_finished_runs(outputs):
     exhibit = ExhibitRecord("learning", "roialign", {}, {"seed": 5, "arms": {"pool16": points}}, {})
     text = section(analysis, exhibit, figures)
     assert "*Mask AP along training" in text and "| RoIPool, stride 16 | 36.2 |" in text
+    assert "No weights were kept during the training of RoIPool, stride 16: the same command with `force=true`" in text
     nothing = ExhibitRecord("learning", "roialign", {}, {"seed": 5, "arms": {"pool16": []}}, {})
     assert "Neither mask AP nor box AP was measured" in section(analysis, nothing, Measured())

@@ -1,6 +1,7 @@
 """The exhibit of neighbours, from detections to the section and to the metrics that hypotheses name."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
@@ -55,7 +56,10 @@ class Run:
     """As much of a run as the exhibit looks at."""
 
     def __init__(self, arm, seed):
-        self.arm, self.config = arm, type("Config", (), {"seed": seed, "data": ShapesSpec(num_val=2)})
+        self.arm, self.config = (
+            arm,
+            type("Config", (), {"seed": seed, "data": ShapesSpec(num_val=2), "budget": SimpleNamespace(first_seed=0)}),
+        )
 
     def mask(self, condition, masks):
         return masks.any(0) if self.arm == "pool16" and condition.neighbour == "same" else masks[0]

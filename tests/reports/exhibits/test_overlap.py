@@ -62,7 +62,13 @@ def outputs(tmp_path_factory):
                 home / "run.json",
             )
             system = SimpleNamespace(kind="fcis" if ARMS[arm] == "FCIS" else "mask_rcnn")
-            runs.append(SimpleNamespace(arm=arm, folder=home, config=SimpleNamespace(seed=seed, system=system)))
+            runs.append(
+                SimpleNamespace(
+                    arm=arm,
+                    folder=home,
+                    config=SimpleNamespace(seed=seed, system=system, budget=SimpleNamespace(first_seed=0)),
+                )
+            )
     images = folder / "exhibits" / "overlap"
     images.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patched:
