@@ -138,7 +138,7 @@ def test_submitit_gives_the_same_records(study, tmp_path):
     """With its executor for this machine, which starts a process for each job as Slurm would."""
     pytest.importorskip("submitit")
     outputs, _ = study
-    arm = ["model=toy_fpn_head", "roi=pool", "split=test"]
+    arm = ["model=toy_fpn_head", "roi=pool", "split=test", "snapshots=true"]  # as in the study, for its first seed
     code, out, err = run_here(*arm, "launcher=submitit", "launcher.cluster=local", *TINY, f"outputs={tmp_path}")
     assert code == 0, out + err
     (path,) = tmp_path.glob("single/*/seed0/run.json")
@@ -192,6 +192,7 @@ def test_mistakes_are_told_in_a_line_each_and_nothing_is_begun(tmp_path):
 def test_killing_a_study_ends_its_workers_and_loses_nothing(study, tmp_path):
     """A short version of tests/torture.py: killed within a stage and within a run, a study ends as if undisturbed."""
     arguments = ["study=roialign", "study.exhibits=[]", *TINY, "budget.seeds=1", "checkpoint.steps=1", "workers=1"]
+    arguments += ["snapshots=true"]  # as in `study`, whose exhibits ask for them
     process = torture.start(arguments, tmp_path)
     assert torture.kill_when(process, lambda: any(tmp_path.glob("stages/.partial-*/checkpoint.safetensors")))
 
