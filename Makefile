@@ -64,8 +64,9 @@ report: $(INSTALLED) ## write the report of every study that has records
 claims: $(INSTALLED) ## compare the video's claims with the records
 	$(PY) -m reports.claims
 
-gallery: $(INSTALLED) ## publish complete studies, with their records, in reports/gallery
+gallery: $(INSTALLED) ## publish complete studies in reports/gallery, and their numbers in the tables of README and docs
 	$(PY) -m reports.gallery
+	$(PY) -m tools.result_tables
 
 republish: $(INSTALLED) ## render the published reports again from the published records, after a change of text or charts
 	$(PY) -m tools.republish

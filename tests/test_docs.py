@@ -1,7 +1,6 @@
 """What the documentation names exists, and what it claims is what the records say."""
 
 import ast
-import csv
 import importlib.util
 import json
 import re
@@ -11,6 +10,7 @@ import pytest
 
 from reports.text import transfer
 from reports.web.pages import published
+from tools import result_tables as tables
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", "ops/README.md")]
@@ -100,49 +100,33 @@ def defined_by(node):
     return {getattr(node, "name", None)}
 
 
-def hypotheses():
-    for path in GALLERY.glob("*/contrasts.csv"):
-        with path.open(encoding="utf-8", newline="") as file:
-            yield from ((row["study"], row["hypothesis"], row) for row in csv.DictReader(file) if row["hypothesis"])
-
-
-def points(value, decimals=1):
-    return f"{float(value):+.{decimals}f}".replace("-", "−")
-
-
-def interval(record):
-    """Both ends, with as many decimals as it takes to see on which side of them the paper's value lies."""
-    low, high, paper = (float(record[name] or "nan") for name in ("low", "high", "paper"))
-    excluded = paper < low or paper > high
-    decimals = next((n for n in (1, 2) if not (excluded and round(low, n) <= paper <= round(high, n))), 3)
-    return points(low, decimals), points(high, decimals)
-
-
-RECORDED = {(study, name): row for study, name, row in hypotheses()}
-ROWS = re.findall(
-    r"^\| `(\w+)` \| `([\w-]+)` \| .+ \| (\S+) \| (\S+) \((\S+) to (\S+)\) \| (.+) \|$",
-    text_of(ROOT / "docs/results.md"),
-    flags=re.MULTILINE,
-)
-
-
 def test_the_table_of_results_has_all_studies_of_the_gallery():
-    assert {study for study, *_ in ROWS} == {study for study, _ in RECORDED} - {"real"}
+    named = {match["study"] for match in tables.ROW.finditer(text_of(ROOT / "docs/results.md"))}
+    assert named == {study for study, _ in tables.recorded()} - {"real"}
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]}-{row[1]}")
-def test_the_table_of_results_says_what_the_records_say(row):
-    study, hypothesis, paper, mean, low, high, verdict = row
-    record = RECORDED[study, hypothesis]
-    assert (mean, low, high) == (points(record["mean"]), *interval(record))
-    assert paper == (points(record["paper"]) if record["paper"] else "–")
-    assert verdict == record["verdict"]
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_the_tables_of_results_say_what_the_records_say(page):
+    """`python -m tools.result_tables` would change nothing."""
+    text = text_of(ROOT / page)
+    update = tables.update_readme if page == "README.md" else tables.update_results
+    assert update(text, tables.recorded()) == text
 
 
-def test_the_readmes_numbers_are_those_of_the_table_of_results():
-    rows = re.findall(r"\*\*(\S+)\*\* \| (\S+) to (\S+) \| (\S+) \|$", text_of(ROOT / "README.md"), flags=re.MULTILINE)
-    assert len(rows) == 3
-    assert set(rows) <= {(mean, low, high, paper) for _, _, paper, mean, low, high, _ in ROWS}
+def test_tables_of_results_with_other_numbers_are_written_anew():
+    text = text_of(ROOT / "docs/results.md")
+    rows = {key: row | {"mean": "12.345", "verdict": "undecided"} for key, row in tables.recorded().items()}
+    updated = tables.update_results(text, rows)
+    assert updated.count("| +12.3 (") == len(tables.ROW.findall(text)) > 50
+    assert tables.update_results(updated, tables.recorded()) == text
+    readme = text_of(ROOT / "README.md")
+    assert tables.update_readme(readme, rows).count("**+12.3** | ") == len(tables.IN_README) == 3
+
+
+def test_an_interval_shows_on_which_side_of_it_the_papers_value_lies():
+    assert tables.interval({"low": "3.46", "high": "5.449", "paper": "5.5"}) == ("+3.5", "+5.4")
+    assert tables.interval({"low": "3.446", "high": "5.452", "paper": "5.5"}) == ("+3.45", "+5.45")
+    assert tables.interval({"low": "-0.04", "high": "1", "paper": ""}) == ("−0.0", "+1.0")
 
 
 def test_what_holds_on_photographs_is_what_the_records_say():
