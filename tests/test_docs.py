@@ -123,6 +123,14 @@ def test_tables_of_results_with_other_numbers_are_written_anew():
     assert tables.update_readme(readme, rows).count("**+12.3** | ") == len(tables.IN_README) == 3
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_only_rows_about_photographs_are_written_anew_from_their_table(page):
+    text, table = text_of(ROOT / page), transfer.table(published(GALLERY))
+    assert tables.update_transfer(text, table) == text
+    changed = tables.update_transfer(text, table.replace("holds", "is other"))
+    assert "**is other**" in changed and changed.replace("**is other**", "**holds**") == text
+
+
 def test_an_interval_shows_on_which_side_of_it_the_papers_value_lies():
     assert tables.interval({"low": "3.46", "high": "5.449", "paper": "5.5"}) == ("+3.5", "+5.4")
     assert tables.interval({"low": "3.446", "high": "5.452", "paper": "5.5"}) == ("+3.45", "+5.45")

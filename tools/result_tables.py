@@ -87,7 +87,7 @@ def update_readme(text: str, rows: Rows) -> str:
 
 def update_transfer(text: str, table: str) -> str:
     """A page with those rows of the table of what holds on photographs that it has."""
-    for line in table.splitlines():
+    for line in table.splitlines()[2:]:  # below its header and the line under it, which other tables may share
         name = line.split("|")[1]
         text = re.sub(rf"^\|{re.escape(name)}\|.*$", line.replace("\\", r"\\"), text, flags=re.MULTILINE)
     return text

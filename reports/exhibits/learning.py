@@ -1,5 +1,6 @@
 """Average precision along training, of the first seed's runs."""
 
+import math
 from typing import Any
 
 from matplotlib.lines import Line2D
@@ -66,7 +67,8 @@ def _draw(study: StudyResults, arms: dict[str, dict[int, float]], label: str, fi
     axes.margins(y=0.08)
     axes.grid(axis="y")
     handles = [Line2D([], [], label=study.label(arm), **line) for arm, line in lines.items()]
-    drawn.legend(handles=handles, loc="outside lower center", ncols=min(3, len(handles)))
+    rows = math.ceil(len(handles) / 3)
+    drawn.legend(handles=handles, loc="outside lower center", ncols=math.ceil(len(handles) / rows))
     figures.save(drawn, "learning")
 
 
