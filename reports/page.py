@@ -50,6 +50,9 @@ OUTSIDE = re.compile(
     r"https://www\.flickr\.com/photo\.gne\?id=[0-9]+|https://creativecommons\.org/licenses/[a-z-]+/[0-9.]+/"
 )
 """Where photographs and their licences are found: the only links that leave a page."""
+MOST_COLUMNS = 9
+"""Of a table with letters of the usual size: those of more columns would not fit a screen of 1280 pixels."""
+
 FILE = re.compile(r"[a-z]+\.csv")
 PICTURE = re.compile(r"(\.\./[A-Za-z0-9_-]+/)?figures/[A-Za-z0-9_.-]+\.(png|svg|jpg)")
 OPEN, CLOSE = "\ue000details\ue001", "\ue000/details\ue001"
@@ -234,8 +237,11 @@ def _fold(root: etree.Element) -> None:
 
 
 def _label_cells(element: etree.Element) -> None:
-    """Gives each cell its column's name: on a narrow screen rows become blocks of names and values."""
+    """Gives each cell its column's name: on a narrow screen rows become blocks of names and values. A table of many
+    columns gets a class, and with it smaller letters."""
     names = ["".join(cell.itertext()) for cell in element.findall("thead/tr/th")]
+    if len(names) > MOST_COLUMNS:
+        element.set("class", "many")
     for row in element.findall("tbody/tr"):
         for name, cell in zip(names, row, strict=False):
             cell.set("data-label", name)

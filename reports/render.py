@@ -105,6 +105,7 @@ def _answer(analysis: Analysis) -> dict[str, Any]:
     """What came out, and how large the experiment is."""
     study, verdicts = analysis.study, analysis.verdicts
     primary = metric_label(analysis.primary)
+    charted = [verdict for verdict in verdicts if verdict.hypothesis.metric == analysis.primary]
     return {
         "answer": wording.answer(analysis),
         "sentences": [
@@ -117,8 +118,8 @@ def _answer(analysis: Analysis) -> dict[str, Any]:
         "primary": primary[0].upper() + primary[1:],
         "measure": captions.measure(analysis.primary),
         "ours": captions.ours(study.record.hypotheses),
-        "thresholds": any(verdict.hypothesis.threshold for verdict in verdicts),
-        "equivalences": any(verdict.hypothesis.direction == "equal" for verdict in verdicts),
+        "thresholds": any(verdict.hypothesis.threshold for verdict in charted),
+        "equivalences": any(verdict.hypothesis.direction == "equal" for verdict in charted),
         "planned": len(study.record.seeds),
         "complete": len(study.seeds()),
         "num_planned": len(study.record.seeds) * len(study.record.arms),

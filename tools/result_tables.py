@@ -7,7 +7,6 @@ photographs are written whole. Sentences with numbers in them are not touched: r
 import argparse
 import csv
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -104,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
         new = update_transfer(update(old, rows), table)
         changed = [line for line, before in zip(new.splitlines(), old.splitlines(), strict=True) if line != before]
         path.write_text(new, encoding="utf-8")
-        print(f"{path.relative_to(ROOT)}: {len(changed)} rows changed", *changed, sep="\n  ", file=sys.stdout)
+        print(f"{path.relative_to(ROOT)}: {len(changed)} rows changed", *changed, sep="\n  ")
     return 0
 
 

@@ -147,10 +147,8 @@ def without_voting(run: Run) -> list[dict[str, Any]]:
     model = trained_model(run)
     assert isinstance(model, FCIS)
     model.fcis = dataclasses.replace(model.fcis, vote_iou=1.0)
-    config = dataclasses.replace(
-        run.config, system=model.fcis
-    )  # under torchrun the other ranks build the network from it
-    return detect(model, stages_of(config))
+    # Under torchrun the other ranks build their network from the settings.
+    return detect(model, stages_of(dataclasses.replace(run.config, system=model.fcis)))
 
 
 def _edges(matched: list[MatchedObject]) -> dict[str, Any]:

@@ -32,9 +32,10 @@ def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Mar
         ),
         _times(study, content),
         Marked(
-            '*"Added" is the time beside that of the same network without masks, the median over the images. FLOPs '
-            "count the convolutions and matrix products of the layers, a multiplication and an addition as two; they "
-            "leave out the RoI operator, suppression and the proposal network.*"
+            '*"Added" compares the time with that of the same network without masks, image by image; it is the median '
+            "of the images' ratios, which need not be the ratio of the medians. The claim is about the mean over seeds. "
+            "FLOPs count the convolutions and matrix products of the layers, a multiplication and an addition as two; "
+            "they leave out the RoI operator, suppression and the proposal network.*"
         ),
         _parts(study, content),
         Marked("*Parameters of each part; FLOPs of the first image without masks, and of each mask.*"),

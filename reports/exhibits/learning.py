@@ -20,17 +20,19 @@ def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Mar
     curves = {metric: {arm: _values(points[arm], metric) for arm in points} for metric in metrics}
     metric = next((metric for metric, by_arm in curves.items() if any(by_arm.values())), None)
     if metric is None:
-        return Marked("## When the difference appears\n\nNeither mask AP nor box AP was measured along the training.")
+        return Marked("## AP along training\n\nNeither mask AP nor box AP was measured along the training.")
     arms, label = curves[metric], metric_label(metric)
     _draw(study, arms, label, figures)
     return paragraphs(
-        Marked("## When the difference appears"),
+        Marked("## AP along training"),
         Marked("![The metric after several numbers of training steps](figures/learning.svg)"),
         emphasis(
             Marked(
                 f"{escape(label[:1].upper() + label[1:])} along training, evaluated on the {study.evaluated}, of the "
                 f"runs with seed {escape(exhibit.content['seed'])}, which kept their weights at these steps. Each "
-                f"curve ends with the finished run; the earlier points enter no verdict."
+                f"curve ends with the finished run; the earlier points enter no verdict. This is one seed: small "
+                f"gaps between its curves may be chance, and its last points are not the means over all seeds, which "
+                f"stand in the tables below."
             )
         ),
         _table(study, arms),

@@ -137,7 +137,7 @@ def unit_of(metric: str) -> str:
     """What differences of a metric, or of a difference of two of one kind, are counted in."""
     kind, _, key = metric.partition(".")
     if kind == "inference_cost":
-        return "% of the cost without masks"
+        return "% of the value without masks"
     if key.startswith("leakage"):
         return "% of a mask's area"
     if key.startswith("seams"):

@@ -87,7 +87,9 @@ def all_sizes(analysis: Analysis) -> Marked:
     verbs = ("has the opposite sign", "have the opposite sign"), ("vanishes", "vanish")
     counted = [(names, verb) for names, verb in zip((turned, gone), verbs, strict=True) if names]
     parts = [f"{len(names)} {verb[len(names) > 1]} ({'; '.join(names)})" for names, verb in counted]
-    if parts:
+    if parts and len(known) == 1:
+        text += f" Over all objects this difference {verbs[0][0] if turned else verbs[1][0]}."
+    elif parts:
         text += f" Of {plural(len(known), 'difference')}, over all objects, {and_list(parts)}."
     else:
         text += " No claimed difference has another sign over all objects than on large ones."

@@ -275,6 +275,18 @@ def test_pictures_without_numbers_are_explained(report, undrawn, tmp_path, monke
     assert "Images with more than 1 objects carry neither numbers nor names.*" in read(tmp_path)
 
 
+@pytest.mark.parametrize(("metric", "told"), [("segm.AP", True), ("bbox.AP", False)])
+def test_the_main_charts_caption_names_the_threshold_only_if_a_claim_about_its_metric_has_one(
+    tmp_path, undrawn, metric, told
+):
+    record = load_study(write_study(tmp_path) / "study.json")
+    first, second = record.hypotheses[:2]
+    claims = [first, dataclasses.replace(second, name="other", metric=metric, threshold=3.0)]
+    save(dataclasses.replace(record, hypotheses=claims), tmp_path / "roialign/study.json")
+    text = render(read_study(tmp_path, "roialign"), tmp_path / "report", resamples=0).read_text()
+    assert first.metric == "segm.AP" and ("the dashed line is what the claim has to exceed" in text) == told
+
+
 def test_arms_without_masks_are_pictured_with_their_boxes(tmp_path, monkeypatch):
     folder = write_study(tmp_path / "outputs", seeds=1)
     for arm in ("pool16", "align16"):

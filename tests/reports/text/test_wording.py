@@ -256,7 +256,7 @@ def test_costs_are_in_per_cent_and_what_is_counted_may_be_the_same_for_every_see
     claim = Hypothesis("parameters", "They grow.", metric, {"align16": 1.0, "pool16": -1.0}, paper=4.4)
     (verdict,) = analyse(study(runs, hypotheses=[claim], seeds=[0, 1]), resamples=0).verdicts
     text = wording.sentence(verdict, 1)
-    assert "**+1.2 % of the cost without masks**" in text or "**+1.3 % of the cost without masks**" in text
+    assert "**+1.2 % of the value without masks**" in text or "**+1.3 % of the value without masks**" in text
     assert "as it is counted and not measured" in text and "unusual" not in text and " points" not in text
 
 

@@ -145,13 +145,15 @@ def test_the_ledger_fits_loads_nothing_external_and_is_accessible(open_page, acc
     assert page.troubles == []
 
 
-def test_no_published_report_is_wider_than_the_screen(open_page, site):
+def test_no_published_report_nor_any_of_its_tables_is_wider_than_the_screen(open_page, site):
+    wide = "[...document.querySelectorAll('.wide')].filter((one) => one.scrollWidth > one.clientWidth + 1).length"
     for path in sorted(site.glob("*/report.html")):
         page = open_page(path)
         page.evaluate("document.querySelectorAll('details').forEach((fold) => (fold.open = true))")
         for width in (390, 1280):
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate("document.documentElement.scrollWidth") <= width, path.parent.name
+            assert page.evaluate(wide) == 0, path.parent.name
         assert page.troubles == [], path.parent.name
 
 
