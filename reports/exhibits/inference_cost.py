@@ -32,9 +32,9 @@ def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Mar
         ),
         _times(study, content),
         Marked(
-            '*"Added" compares the time with that of the same network without masks, image by image; it is the median '
-            "of the images' ratios, which need not be the ratio of the medians. The claim is about the mean over seeds. "
-            "FLOPs count the convolutions and matrix products of the layers, a multiplication and an addition as two; "
+            '*"Added" compares the time with that of the same network without masks, image by image: it is the median '
+            "of the images' ratios, which need not be the ratio of the medians. The claim is about all seeds. FLOPs "
+            "count the convolutions and matrix products of the layers, a multiplication and an addition as two; "
             "they leave out the RoI operator, suppression and the proposal network.*"
         ),
         _parts(study, content),
