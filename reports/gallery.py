@@ -6,10 +6,14 @@ Only what a reader may trust is published: studies that are complete, at full si
 import argparse
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from ablations.errors import RecordError
+from ablations.records.schema import RunRecord
+from ablations.records.storage import save
 from data.terminal import run_command
+from reports import packed
 from reports.analysis import analyse
 from reports.claims import render_claims
 from reports.load import StudyResults, find_studies, read_study
@@ -19,14 +23,12 @@ from reports.text.provenance import warnings
 
 GALLERY = Path("reports/gallery")
 RECORDS = (
-    "study.json",
     "exhibits/*.json",
     "exhibits/*/*.jpg",
     "exhibits/*/*.png",
-    "*/seed*/run.json",
-    "*/seed*/metrics.jsonl",
 )
-"""What is published of a study's folder: everything that numbers come from, without weights, images and masks."""
+"""What is copied of a study's folder. Of its runs, records and curves are published: see packed.py. That is everything
+that numbers come from, without weights, images and masks."""
 
 
 def objections(study: StudyResults, folder: Path) -> list[str]:
@@ -52,11 +54,17 @@ def publish(study: StudyResults, folder: Path) -> Path:
     for source in records:
         target = folder / "records" / source.relative_to(study.folder)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if source.name in ("study.json", "run.json"):
-            target.write_text(identify.without_places(source), encoding="utf-8")
-        else:
-            shutil.copyfile(source, target)
+        shutil.copyfile(source, target)
+    save(identify.without_places(study.record), folder / "records" / "study.json")
+    runs = [(identify.without_places(_as_run(study, run)), study.curves(*key)) for key, run in study.runs.items()]
+    packed.pack(runs, folder / "records")
     return path
+
+
+def _as_run(study: StudyResults, run: RunRecord) -> RunRecord:
+    """A run's record as the run wrote it: without the metrics that exhibits measured of it afterwards."""
+    own = {kind: table for kind, table in run.metrics.items() if kind not in study.record.exhibits}
+    return replace(run, metrics=own)
 
 
 def index(gallery: Path) -> str:

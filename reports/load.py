@@ -14,6 +14,7 @@ from ablations.errors import RecordError
 from ablations.records.schema import TRUE_BOXES, ExhibitRecord, RunRecord, StudyRecord
 from ablations.records.storage import load_exhibit, load_run, load_status, load_study
 from data import digests
+from reports import packed
 from reports.contents import (
     Unusable,
     log_line,
@@ -44,15 +45,17 @@ class RunProblem:
 class StudyResults:
     """A study with those of its planned runs that are done.
 
-    runs:     (arm, seed) -> RunRecord.
-    problems: the planned runs that are not done, and finished ones that were not planned.
-    refused:  file -> why it cannot be used, of those that were read so far and are no records.
+    runs:      (arm, seed) -> RunRecord.
+    problems:  the planned runs that are not done, and finished ones that were not planned.
+    published: (arm, seed) -> record and curves of a published study, see reports/packed.py; else None.
+    refused:   file -> why it cannot be used, of those that were read so far and are no records.
     """
 
     folder: Path
     record: StudyRecord
     runs: dict[tuple[str, int], RunRecord]
     problems: list[RunProblem] = field(default_factory=list)
+    published: dict[tuple[str, int], packed.PackedRun] | None = field(default=None, repr=False, compare=False)
     refused: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     _of_samples: dict[tuple[str, int], list[dict[str, Any]]] = field(default_factory=dict, repr=False, compare=False)
 
@@ -158,6 +161,8 @@ class StudyResults:
 
         A run that was resumed may repeat a step: the last line of a step counts.
         """
+        if self.published is not None:
+            return self.published[arm, seed][1] if (arm, seed) in self.published else []
         path = self.run_folder(arm, seed) / "metrics.jsonl"
         texts = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         lines = {line["step"]: line for line in map(log_line, texts) if line is not None}
@@ -239,17 +244,18 @@ def read_study(outputs: Path, name: str) -> StudyResults:
             f"{folder / 'study.json'}: expected names of arms of letters, digits, '-', '_' and '.', "
             f"got {strange[0]!r}; do not use this record"
         )
+    published = packed.unpack(folder)
     runs: dict[tuple[str, int], RunRecord] = {}
     problems: list[RunProblem] = []
     for arm in record.arms:
         for seed in record.seeds:
-            outcome = _read_run(folder, arm, seed)
+            outcome = _read_run(folder, arm, seed) if published is None else _unpacked(published, arm, seed)
             if isinstance(outcome, RunProblem):
                 problems.append(outcome)
             else:
                 runs[arm, seed] = outcome
     problems += _unplanned(folder, record)
-    study = StudyResults(folder=folder, record=record, runs=runs, problems=problems)
+    study = StudyResults(folder=folder, record=record, runs=runs, problems=problems, published=published)
     for name in record.exhibits:
         _add_metrics(study, name)
     return study
@@ -292,6 +298,12 @@ def _read_run(folder: Path, arm: str, seed: int) -> RunRecord | RunProblem:
     read = {name: digest for name, digest in run.files.items() if name in READ and (path.parent / name).exists()}
     problem = digests.damage(path.parent, read)
     return RunProblem(arm, seed, "unreadable", problem) if problem else run
+
+
+def _unpacked(published: dict[tuple[str, int], packed.PackedRun], arm: str, seed: int) -> RunRecord | RunProblem:
+    if (arm, seed) not in published:
+        return RunProblem(arm, seed, "missing", f"not in {packed.FILE}")
+    return published[arm, seed][0]
 
 
 def _unfinished(folder: Path, arm: str, seed: int) -> RunProblem:

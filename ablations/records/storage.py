@@ -78,6 +78,11 @@ def load_run(path: Path) -> RunRecord:
     return _build(RunRecord, _read(path, RunRecord), path)
 
 
+def run_of(text: str, source: str) -> RunRecord:
+    """The record of a run, of which `text` is the JSON. source: what errors call the text."""
+    return _build(RunRecord, _checked(text, RunRecord, source), source)
+
+
 def result_file(folder: Path, name: str) -> Path:
     """A file of a finished run, to be read. Raises RecordError if it is not what the run wrote, by its record."""
     record = load_run(folder / "run.json")
@@ -125,11 +130,18 @@ def _digest_of(content: dict[str, Any]) -> str:
 
 
 def _read(path: Path, kind: type) -> dict[str, Any]:
-    """The JSON of a record whose fields have the types of `kind`, and whose digest is right if it has one."""
     if path.exists() and not path.is_file():  # reading a pipe would never end
         raise RecordError(f"{path}: expected a record, got a folder or a device; delete it and run again")
     try:
         text = path.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise RecordError(f"{path}: not JSON ({error}); delete it and run again") from error
+    return _checked(text, kind, path)
+
+
+def _checked(text: str, kind: type, path: Path | str) -> dict[str, Any]:
+    """The JSON of a record whose fields have the types of `kind`, and whose digest is right if it has one."""
+    try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not JSON ({error}); delete it and run again") from error
@@ -152,7 +164,7 @@ def _checker(kind: type) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _build(kind: type, content: dict[str, Any], path: Path) -> Any:
+def _build(kind: type, content: dict[str, Any], path: Path | str) -> Any:
     try:
         return kind(**content)
     except TypeError as error:

@@ -7,11 +7,13 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from ablations.records.storage import as_json, load_run, load_study
+from ablations.records.schema import RunRecord, StudyRecord
 from reports.contents import is_id
 from reports.load import StudyResults
+
+Recorded = TypeVar("Recorded", RunRecord, StudyRecord)
 
 BY_NAME = ("imagenet", "shipped")
 """Weights that need no file."""
@@ -45,11 +47,9 @@ def images(study: StudyResults) -> dict[str, list[int]]:
     return {split: ids for split, ids in found.items() if ids}
 
 
-def without_places(record: Path) -> str:
-    """The text of a run's or study's record; of a file or folder in its settings, the name is all that is left."""
-    kept = load_run(record) if record.name == "run.json" else load_study(record)
-    config = _names_only(kept.config)
-    return record.read_text(encoding="utf-8") if config == kept.config else as_json(replace(kept, config=config))
+def without_places(record: Recorded) -> Recorded:
+    """A run's or study's record of which no file or folder in its settings has more left than its name."""
+    return replace(record, config=_names_only(record.config))
 
 
 def _names_only(settings: Any) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.records.storage import load_run, save
+from ablations.records.storage import load_run
 from data.build import build
 from reports import gallery
 from reports.published import Published
@@ -75,17 +75,14 @@ def test_known_weights_are_said_in_words():
 
 def test_a_published_record_has_no_path_of_a_machine(tmp_path):
     write_study(tmp_path, seeds=1)
-    path = tmp_path / "roialign/align16/seed0/run.json"
-    assert identify.without_places(path) == path.read_text()
-    run = load_run(path)
+    run = load_run(tmp_path / "roialign/align16/seed0/run.json")
+    assert identify.without_places(run) == run
     settings = run.config | {"data": {"root": "/home/somebody/coco", "train_json": "a/b.json"}, "lists": ["/a/b"]}
-    save(dataclasses.replace(run, config=settings), path)
-    path.write_text(identify.without_places(path))
-    kept = load_run(path)  # whose digest is right
+    kept = identify.without_places(dataclasses.replace(run, config=settings))
     assert kept.config == settings | {"data": {"root": "coco", "train_json": "a/b.json"}, "lists": ["b"]}
     assert kept.metrics == run.metrics
 
 
 def test_the_gallery_has_no_path_of_a_machine():
-    for path in (Path(__file__).parents[3] / gallery.GALLERY).rglob("*.json"):
+    for path in (Path(__file__).parents[3] / gallery.GALLERY).rglob("*.json*"):
         assert not re.search(r'"/\w+/', path.read_text(encoding="utf-8")), path
