@@ -15,6 +15,7 @@
    Forward, threads share out the bins; backward, the rows of the maps. No two write the same number, and each sum is
    taken in the order of RoIs and bins, so that the number of threads changes no bit. */
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 

@@ -1,23 +1,58 @@
 /* Weighted sums of cells, for `compiled_sum.py`; names as in `compiled.c`, which includes this file. */
 
-/* `sampling.axis_samples` and `sampling.mean_pairs` for S samples per bin: on one axis, the cells beside each bin's
-   samples and their weights in its mean, both [K, P, N]; returns N, at most 2 S, for which there is room. low and high
-   [K] are the ends of RoIs in cells of an axis of length [K]; total [2 S] is room to add in. */
+/* `sampling.axis_samples` in one bin: `count` samples, `gap` apart, of which those from slot `first` to `last` are
+   taken. With an adaptive number, that of ratio 0, the others are outside the map. */
+struct samples {
+    double left, gap, count, first, last;
+};
+
+UNFUSED static struct samples samples_of(double low, double high, double length, int64_t p, int64_t P, int64_t ratio,
+                                         int64_t aligned)
+{
+    UNFUSED_FROM_HERE
+    double size = high - low, step = (aligned || size > 1 ? size : 1) / P;
+    double count = ratio > 0 ? ratio : step > 0 ? ceil(step) : 0;
+    struct samples s = {(aligned ? low - 0.5 : low) + p * step, step / (count > 1 ? count : 1), count, 0, count - 1};
+    if (ratio > 0 || count == 0)
+        return s;
+    double whole = s.gap > DBL_MIN ? s.gap : DBL_MIN;
+    s.first = within(floor((-1 - s.left) / whole - 0.5), 0, count - 1);
+    s.last = within(ceil((length - s.left) / whole + 0.5), 0, count - 1);
+    return s;
+}
+
+/* The most slots that a bin of an adaptive number of samples takes; low, high and length as for `mean_pairs`. */
+int64_t adaptive_slots(const double *low, const double *high, const double *length, int64_t K, int64_t P,
+                       int64_t aligned)
+{
+    double most = 1;
+    for (int64_t bin = 0; bin < K * P; bin++) {
+        int64_t k = bin / P;
+        struct samples s = samples_of(low[k], high[k], length[k], bin % P, P, 0, aligned);
+        most = s.last - s.first + 1 > most ? s.last - s.first + 1 : most;
+    }
+    return most;
+}
+
+/* `sampling.mean_pairs`: on one axis, the cells beside each bin's samples, in S slots, and their weights in its mean,
+   both [K, P, N]; returns N, at most 2 S, for which there is room. low and high [K] are the ends of RoIs in cells of an
+   axis of length [K]; total [2 S] is room to add in. */
 
 UNFUSED int64_t mean_pairs(const double *low, const double *high, const double *length, int64_t *cells, double *weights,
-                           double *total, int64_t K, int64_t P, int64_t S, int64_t aligned)
+                           double *total, int64_t K, int64_t P, int64_t S, int64_t ratio, int64_t aligned)
 {
     UNFUSED_FROM_HERE
     int64_t longest = 1;
     for (int64_t bin = 0; bin < K * P; bin++) {
         int64_t k = bin / P, *cell = cells + bin * 2 * S, highest = 0;
         double *weight = weights + bin * 2 * S, last = length[k] - 1;
-        double start = aligned ? low[k] - 0.5 : low[k], size = high[k] - low[k];
-        double step = (aligned || size > 1 ? size : 1) / P, left = start + bin % P * step;
+        struct samples s = samples_of(low[k], high[k], length[k], bin % P, P, ratio, aligned);
         for (int64_t i = 0; i < S; i++) {
-            double position = left + (i + 0.5) * (step / S), inside = within(position, 0, last);
+            double slot = s.first + i < s.last ? s.first + i : s.last > 0 ? s.last : 0;
+            double position = s.left + (slot + 0.5) * s.gap, inside = within(position, 0, last);
             double below = within(floor(inside), 0, last > 1 ? last - 1 : 0), above = inside - below;
-            double fraction = position >= -1 && position <= length[k] ? 1.0 / S : 0; /* of the mean */
+            int reads = s.first + i <= s.last && position >= -1 && position <= length[k];
+            double fraction = reads ? 1 / s.count : 0; /* of the mean */
             cell[2 * i] = below;
             cell[2 * i + 1] = within(below + 1, 0, last);
             weight[2 * i] = (1 - above) * fraction;

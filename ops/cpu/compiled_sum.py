@@ -11,24 +11,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .. import sampling
 from ..autograd import differentiable_once
 from ..sampling import Axis, Pairs
 from .compiled import Size, call, channels_last, locate, room, stored_as, summed_as, zeros
 
 
 def mean_pairs(axis: Axis, dtype: torch.dtype) -> Pairs:
-    """`sampling.mean_pairs`, to the bit: (cells, weights), each [K, P, N]; dtype is the map's.
-
-    An adaptive number of samples, which differs from RoI to RoI, is left to `sampling.py`.
-    """
-    if axis.sampling_ratio <= 0:
-        return sampling.mean_pairs(axis)
-    num_rois, bins, samples = len(axis.low), axis.num_bins, axis.sampling_ratio
+    """`sampling.mean_pairs`, to the bit: (cells, weights), each [K, P, N]; dtype is the map's."""
+    ends = [values.contiguous() for values in (axis.low, axis.high, axis.length)]
+    num_rois, bins, ratio, aligned = len(axis.low), axis.num_bins, max(axis.sampling_ratio, 0), bool(axis.aligned)
+    samples = ratio or call("adaptive_slots", dtype, *ends, num_rois, bins, aligned)
     cells = room(num_rois * bins * 2 * samples)
     weights, total = room(len(cells), dtype=torch.float64), room(2 * samples, dtype=torch.float64)
-    ends = [values.contiguous() for values in (axis.low, axis.high, axis.length)]
-    pairs = call("mean_pairs", dtype, *ends, cells, weights, total, num_rois, bins, samples, bool(axis.aligned))
+    pairs = call("mean_pairs", dtype, *ends, cells, weights, total, num_rois, bins, samples, ratio, aligned)
     cells, weights = (values[: num_rois * bins * pairs].view(-1, bins, pairs) for values in (cells, weights))
     return cells, weights
 
