@@ -48,8 +48,9 @@ ANCHOR = re.compile(r"#[a-z0-9_-]+")
 PAGE = re.compile(r"(\.\./)?[A-Za-z0-9_-]+/[A-Za-z0-9_-]+\.md(#[a-z0-9_-]+)?")
 OUTSIDE = re.compile(
     r"https://www\.flickr\.com/photo\.gne\?id=[0-9]+|https://creativecommons\.org/licenses/[a-z-]+/[0-9.]+/"
+    r"|https://arxiv\.org/abs/[0-9.]+"
 )
-"""Where photographs and their licences are found: the only links that leave a page."""
+"""Where photographs and their licences are found, and papers: the only links that leave a page."""
 MOST_COLUMNS = 9
 """Of a table with letters of the usual size: those of more columns would not fit a screen of 1280 pixels."""
 
@@ -89,6 +90,7 @@ def to_html(text: str, folder: Path, navigation: str = "") -> str:
         "script": script,
         "scenes": _data(folder / "figures" / "scenes.json") if policy.has_samples else "{}",
         "navigation": navigation,
+        "end": navigation.replace('aria-label="site"', 'aria-label="site, at the end"'),
         "body": body,
     }
     return re.sub(r"{{ (\w+) }}", lambda match: values[match.group(1)], page)
@@ -268,8 +270,12 @@ def _verdict(element: etree.Element) -> str | None:
 
 
 def _unbroken(text: str | None) -> str | None:
-    """A number and its percent sign stay on one line; code is left as it is."""
-    return re.sub(r"(?<=\d) (?=%)", "\u00a0", text) if text else text
+    """A number and what it counts stay on one line; code is left as it is."""
+    return (
+        re.sub(r"(?<=\d) (?=%|px\b)|(?<=\bn) (?=[=≥])|(?<=[=≥]) (?=\d)|(?<=\btable) (?=\d)", "\u00a0", text)
+        if text
+        else text
+    )
 
 
 def _is_one(element: etree.Element, tag: str) -> bool:

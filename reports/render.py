@@ -109,7 +109,12 @@ def _answer(analysis: Analysis) -> dict[str, Any]:
     return {
         "answer": wording.answer(analysis),
         "sentences": [
-            wording.sentence(verdict, len(verdicts), noise=analysis.noise.get(verdict.hypothesis.name))
+            wording.sentence(
+                verdict,
+                len(verdicts),
+                noise=analysis.noise.get(verdict.hypothesis.name),
+                of=analysis.label(verdict.hypothesis.contrast) if is_pair(verdict.hypothesis.contrast) else "",
+            )
             for verdict in verdicts
         ],
         "shares": wording.shares(analysis),
@@ -230,7 +235,7 @@ def _statistics(analysis: Analysis) -> dict[str, Any]:
         "without_noise": _without_noise(analysis),
         "resamples": f"{analysis.resamples:,}",
         "every_seed": tables.every_seed(study),
-        "differences": [tables.every_difference(analysis, metric) for metric in metrics],
+        "differences": list(filter(None, (tables.every_difference(analysis, metric) for metric in metrics))),
         "by_size": tables.by_size(analysis),
         "limits": scope.limits(analysis),
     }

@@ -80,7 +80,7 @@ def _times(study: StudyResults, content: dict[str, Any]) -> Marked:
                 study.label(variant["arm"]),
                 MASKS[variant["masks"]],
                 number(variant["masks_per_image"]),
-                number(flops(content, variant) / 1e6, 0),
+                f"{flops(content, variant) / 1e6:,.0f}",
                 f"{number(statistics.median(times))} ({number(low)} to {number(high)})",
                 more,
             ]
@@ -96,7 +96,7 @@ def _parts(study: StudyResults, content: dict[str, Any]) -> Marked:
         costs = [content["flops"][arm].get(name) for name in ("without_masks", "per_mask")]
         millions = [number(None if cost is None else cost / 1e6) for cost in costs]
         rows.append([study.label(arm), *cells, f"{sum(counts.values()):,}", *millions])
-    header = ["arm", *PARTS.values(), "all parts", "million FLOPs without masks", "for each mask"]
+    header = ["arm", *PARTS.values(), "all parts", "million FLOPs without masks", "million FLOPs for each mask"]
     return table(header, rows)
 
 

@@ -70,7 +70,7 @@ def _draw(study: StudyResults, arms: dict[str, dict[int, float]], label: str, fi
     axes.grid(axis="y")
     handles = [Line2D([], [], label=study.label(arm), **line) for arm, line in lines.items()]
     rows = math.ceil(len(handles) / 3)
-    drawn.legend(handles=handles, loc="outside lower center", ncols=math.ceil(len(handles) / rows))
+    drawn.legend(handles=handles, loc="outside lower center", ncols=math.ceil(len(handles) / rows), handlelength=3)
     figures.save(drawn, "learning")
 
 

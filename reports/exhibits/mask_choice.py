@@ -23,13 +23,13 @@ def section(analysis: Analysis, exhibit: ExhibitRecord, figures: Figures) -> Mar
         Marked("## Who chooses the mask"),
         Marked(
             "A branch that draws a mask for each class leaves it to the classifier which of them counts. Here the same "
-            "networks' detections keep their boxes, classes and scores, and only the choice of the mask is another."
+            "networks' detections keep their boxes, classes and scores, and only the choice of the mask changes."
         ),
         table(["who chooses", *(study.label(arm) for arm in arms)], rows),
         emphasis(
             Marked(
                 "Mask AP, and below the share of objects, given their true boxes: mean and standard deviation over "
-                "seeds. A mask is the surer, the higher the mean probability of its own pixels."
+                "seeds. The surest mask is the one whose own pixels have the highest mean probability."
             )
         ),
     )

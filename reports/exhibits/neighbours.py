@@ -158,7 +158,8 @@ def _draw_effects(study: StudyResults, places: dict[str, Any], figures: Figures)
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
         axes.grid(axis="y")
         despine(axes)
-    drawn.legend(handles=handles, loc="outside lower center", ncols=min(4, max(1, len(handles))), labelcolor=INK)
+    columns = max(1, len(handles) // len(KINDS))  # one for each arm
+    drawn.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=3, labelcolor=INK)
     figures.save(drawn, "neighbours_effects")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib import patheffects
@@ -79,6 +80,7 @@ def outline(mask: np.ndarray, thickness: int) -> np.ndarray:
 def write_notes(axes: Axes, instances: Sequence[Instance], size: tuple[int, int], inches: float) -> None:
     """Writes every note on the middle of its mask, or as near as the others and the image's border leave room.
 
+    It has its outline's colour, which tells whose it is where masks lie in each other.
     A mask that the note would hide has it below, or above where there is no room.
     """
     height, width = size
@@ -102,5 +104,6 @@ def write_notes(axes: Axes, instances: Sequence[Instance], size: tuple[int, int]
                 y = place
                 break
         taken.append((x, y, half))
-        text = axes.text(x, y, item.note, ha="center", va="center", fontsize=NOTE_SIZE, color="white", weight="bold")
+        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": NOTE_SIZE, "weight": "bold"}
+        text = axes.text(x, y, item.note, color=item.colour, **style)
         text.set_path_effects([patheffects.withStroke(linewidth=2, foreground=INK)])

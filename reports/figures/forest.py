@@ -27,6 +27,7 @@ from reports.text.labels import (
     arms_of,
     context_label,
     contrast_label,
+    difference_label,
     interval,
     is_pair,
     metric_label,
@@ -75,7 +76,7 @@ def forest(analysis: Analysis, figures: Figures, name: str = "forest") -> bool:
     despine(axes, "left")
     study = analysis.study
     labels = [contrast_label(study, weights) for weights in contrasts]
-    heads = {label.split(", ")[0] for label in labels}
+    heads = {difference_label(study, weights) for weights in contrasts}
     axes.set_xlabel(f"{heads.pop()} (points)" if len(heads) == 1 else "difference (points)")
     paper = any(analysis.paper(weights, metric) is not None for weights in contrasts for metric in metrics)
     _legend(axes, labels if heads else [context_label(study, weights) for weights in contrasts], styles, paper)

@@ -50,10 +50,12 @@ function makeSortable(table) {
         return;
       }
       head.setAttribute("aria-sort", descending ? "descending" : "ascending");
-      const rows = original.map((row) => [sortKey(row.cells[column]), row]);
+      // Differences, in italics, are no arms: they stay below them.
+      const [arms, differences] = [false, true].map((of) => original.filter((row) => !!row.cells[0].querySelector("em") === of));
+      const rows = arms.map((row) => [sortKey(row.cells[column]), row]);
       const isEmpty = ([key]) => key === "–";
       rows.sort((one, other) => isEmpty(one) - isEmpty(other) || (descending ? -1 : 1) * order(one[0], other[0]));
-      body.append(...rows.map((row) => row[1]));
+      body.append(...rows.map((row) => row[1]), ...differences);
     });
   });
 }
@@ -203,9 +205,9 @@ class Compare {
   }
 }
 
-// On a narrow screen charts that are much wider keep their size and scroll sideways, which has to work with the keyboard too.
+// On a narrow screen charts and pictures that are much wider keep their size and scroll sideways, which has to work with the keyboard too.
 function makeScrollable() {
-  for (const chart of document.querySelectorAll("figure > img.chart")) {
+  for (const chart of document.querySelectorAll("figure > img.chart, figure > img.picture")) {
     const figure = chart.parentElement;
     const isWider = matchMedia("(max-width: 40rem)").matches && chart.naturalWidth > 1.3 * figure.clientWidth;
     figure.classList.toggle("scrolls", isWider);

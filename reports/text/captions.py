@@ -33,8 +33,9 @@ def rising(strides: Sequence[int]) -> Marked:
         return Marked("")
     at = f"stride{'s' if len(strides) > 1 else ''} {and_list([str(stride) for stride in strides])}"
     return Marked(
-        f"At {at} the gain rises with the object's size: only on large objects are these masks precise enough to be "
-        "spoilt, the opposite of what displacement alone would give, which is a larger share of a smaller object."
+        f"At {at} the largest objects gain most, and on the smallest no gain is resolved: only on large objects are "
+        "these masks precise enough to be spoilt. Displacement alone would give the opposite, as it is a larger share "
+        "of a smaller object."
     )
 
 
@@ -57,8 +58,9 @@ def measure(metric: str) -> str:
 
 
 def ours(hypotheses: Sequence[Hypothesis]) -> Marked:
-    """That the paper has none of the measures that claims are about; "" where it has all."""
-    metrics = dict.fromkeys(metric_label(item.metric) for item in hypotheses if is_ours(item))
-    if not metrics:
+    """That the paper has no values for some claims; "" where it has them for all."""
+    count = sum(is_ours(item) for item in hypotheses)
+    if not count:
         return Marked("")
-    return Marked(f"The paper gives no values of {escape('; '.join(metrics))}: the measure is ours.")
+    claims = "these claims" if count == len(hypotheses) else f"{count} of these claims"
+    return Marked(f"The paper has no values for {claims}: the comparisons, or the measures, are ours.")

@@ -137,7 +137,8 @@ def unit_of(metric: str) -> str:
     """What differences of a metric, or of a difference of two of one kind, are counted in."""
     kind, _, key = metric.partition(".")
     if kind == "inference_cost":
-        return "% of the value without masks"
+        of = {"time_added": "time", "multiply_adds_added": "multiply-adds", "parameters_added": "parameters"}
+        return f"% of the {of.get(key, 'value')} without masks"
     if key.startswith("leakage"):
         return "% of a mask's area"
     if key.startswith("seams"):
@@ -162,6 +163,11 @@ def contrast_label(study: StudyResults, weights: Mapping[str, float]) -> str:
     if not ours or not theirs:
         return f"{study.label(plus)} {MINUS} {study.label(minus)}"
     return ", ".join([f"{ours} {MINUS} {theirs}", *shared])
+
+
+def difference_label(study: StudyResults, weights: Mapping[str, float]) -> str:
+    """What is subtracted from what, without what both arms share: "RoIAlign − RoIPool"."""
+    return contrast_label(study, weights).removesuffix(f", {context_label(study, weights)}")
 
 
 def context_label(study: StudyResults, weights: Mapping[str, float]) -> str:

@@ -38,7 +38,7 @@ def origin(studies: Sequence[StudyResults]) -> Marked:
 def _untouched(study: StudyResults) -> str:
     """A folder has no test images of its own: its validation images are, where the study says so."""
     is_test = study.record.config.get("split") == "test" and study.data.get("split") == "val"
-    return ", on which nothing was chosen" if is_test else ""
+    return ", on which no setting was chosen" if is_test else ""
 
 
 def _jitter(study: StudyResults) -> str:
@@ -116,18 +116,16 @@ def limits(analysis: Analysis) -> list[Marked]:
         texts.append(
             Marked(
                 "The images are synthetic and small, and show few classes. What holds here need not hold for "
-                "photographs, above all not in size; the paper's values are given for the direction."
+                "photographs, least of all its size; the paper's values are given for the direction."
             )
         )
     else:
         texts += _of_photographs(study)
     texts += _resolution(analysis)
-    texts.append(
-        Marked(
-            "There is one number of training steps, the same for all arms: an arm that needs more looks worse than "
-            "it is."
+    if len({run.steps for run in study.runs.values()}) < 2:
+        texts.append(
+            Marked("All arms have the same number of training steps: an arm that needs more looks worse than it is.")
         )
-    )
     return texts
 
 
@@ -158,7 +156,7 @@ def _of_photographs(study: StudyResults) -> list[Marked]:
     data, model, texts = study.data, _model(study), []
     classes = data.get("classes")
     if isinstance(classes, list) and len(classes) == 1:
-        texts.append(f"The objects are of one class, {escape(classes[0])}.")
+        texts.append(f"All objects count as one class, “{escape(classes[0])}”.")
     if data.get("num_train"):
         texts.append(
             f"All seeds train on the same {data['num_train']:,} images; no interval covers other training images."
@@ -210,14 +208,24 @@ def _resolution_of_images(analysis: Analysis) -> list[Marked]:
         Marked(
             "The sample of images is a limit of its own, whatever the number of seeds: with the usual error of a claim "
             f"over images, a true difference of {number(statistics.median(least))} points is found in "
-            f"{100 * POWER:.0f} % of the cases ({number(min(least))} to {number(max(least))}, by the claim)."
+            f"{100 * POWER:.0f} % of the cases{_from_claim_to_claim(least)}."
         )
     ]
 
 
+def _from_claim_to_claim(least: Sequence[float]) -> str:
+    low, high = number(min(least)), number(max(least))
+    return "" if low == high else f" ({low} to {high}, depending on the claim)"
+
+
 def _other_counts(spread: float, count: int) -> str:
-    """How many seeds round differences need, larger ones fewer than `count` and smaller ones more."""
-    needed = [(seeds_for(effect, spread), name) for effect, name in ((0.5, "half a point"), (1.0, "one point"))]
+    """How many seeds round differences need, larger ones fewer than `count` and smaller ones more.
+
+    Nothing is said of a difference that looks the same as the one that `count` seeds find.
+    """
+    found = number(detectable_effect(spread, count))
+    effects = [(0.5, "half a point"), (1.0, "one point")]
+    needed = [(seeds_for(effect, spread), name) for effect, name in effects if number(effect) != found]
     fewer, more = ([item for item in needed if (item[0] - count) * sign > 0] for sign in (-1, 1))
     texts = [
         f" {head}: {_seeds(items)}."

@@ -1,7 +1,7 @@
 """The tables of a report."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablations.records.schema import DIFFERENCE
@@ -108,9 +108,19 @@ def every_seed(study: StudyResults) -> Marked:
 
 
 def every_difference(analysis: Analysis, metric: str) -> Marked:
-    """Seed by seed, the study's contrasts in one metric, with their mean and standard deviation."""
-    compared = [*analysis.differences, *(item.weights for item in analysis.interactions if item.metric == metric)]
+    """Seed by seed, the study's contrasts in one metric, with their mean and standard deviation; "" without any.
+
+    Of a difference of two metrics only the contrasts that claims are about.
+    """
+    claimed: list[Mapping[str, float]] = [
+        item.contrast for item in analysis.study.record.hypotheses if item.metric == metric
+    ]
+    if DIFFERENCE not in metric:
+        claimed = [*analysis.differences, *(item.weights for item in analysis.interactions if item.metric == metric)]
+    compared = [weights for weights in claimed if analysis.estimate(weights, metric).n]
     estimates = [analysis.estimate(weights, metric) for weights in compared]
+    if not compared:
+        return Marked("")
     rows: list[list[object]] = [
         [f"seed {seed}", *(signed(item.values.get(seed)) for item in estimates)] for seed in analysis.study.record.seeds
     ]

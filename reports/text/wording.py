@@ -1,6 +1,7 @@
 """Verdicts as sentences. A sentence always gives the estimate, its interval, the number of seeds and the paper's value,
 whatever the verdict is."""
 
+import re
 from collections import Counter
 from itertools import permutations
 
@@ -14,7 +15,7 @@ from reports.text.labels import (
     and_list,
     arms_of,
     context_label,
-    contrast_label,
+    difference_label,
     interval,
     is_ours,
     is_pair,
@@ -64,10 +65,13 @@ def _compared(analysis: Analysis, verdict: Verdict) -> str:
     plus, minus = arms_of(hypothesis.contrast)
     better, worse = (plus, minus) if estimate.mean >= 0 else (minus, plus)
     metric = metric_label(hypothesis.metric)
-    return (
-        f"{escape(metric[:1].upper() + metric[1:])}: **{number(means[better])}** with {escape(study.label(better))}, "
-        f"**{number(means[worse])}** with {escape(study.label(worse))}."
-    )
+    first, second = (f"**{number(means[arm])}** with {_quoted(study.label(arm))}" for arm in (better, worse))
+    return f"{escape(metric[:1].upper() + metric[1:])}: {first}, {second}."
+
+
+def _quoted(label: str) -> str:
+    """An arm's name within a sentence, in quotation marks unless it is a single word."""
+    return escape(label) if re.fullmatch(r"\w+", label) else f"“{escape(label)}”"
 
 
 def summary(verdicts: list[Verdict]) -> Marked:
@@ -87,16 +91,22 @@ def summary(verdicts: list[Verdict]) -> Marked:
         "no verdict": ("is without a verdict", "are without a verdict"),
     }
     shares = [f"{counts[kind]} {name[counts[kind] > 1]}" for kind, name in names.items() if counts[kind]]
+    if len(shares) == 1:
+        every = {1: "The claim", 2: "Both claims"}.get(len(verdicts), f"All {len(verdicts)} claims")
+        return Marked(f"{every} {shares[0].partition(' ')[2]}.")
     return Marked(f"Of {plural(len(verdicts), 'claim')}, {and_list(shares)}.")
 
 
-def sentence(verdict: Verdict, family: int, about_slide: bool = False, noise: ImageNoise | None = None) -> Marked:
+def sentence(
+    verdict: Verdict, family: int, about_slide: bool = False, noise: ImageNoise | None = None, of: str = ""
+) -> Marked:
     """A sentence or two about a hypothesis.
 
     family: how many hypotheses the study tests together. about_slide: the hypothesis is the opposite of what a slide
-    says, and the sentence says what that means for the slide. noise: of the images, where it is known.
+    says, and the sentence says what that means for the slide. noise: of the images, where it is known. of: the
+    difference that was measured, such as "RoIAlign − RoIPool", which tells what a sign means.
     """
-    texts = [_stated(verdict, about_slide, noise), *_explanation(verdict, family), *_unresolved(verdict, noise)]
+    texts = [_stated(verdict, about_slide, noise, of), *_explanation(verdict, family), *_unresolved(verdict, noise)]
     return Marked(" ".join(texts))
 
 
@@ -115,7 +125,7 @@ def _unresolved(verdict: Verdict, noise: ImageNoise | None) -> list[str]:
     return [f"Not resolved over images: that interval covers {_zero(verdict)}{least}."]
 
 
-def _stated(verdict: Verdict, about_slide: bool = False, noise: ImageNoise | None = None) -> str:
+def _stated(verdict: Verdict, about_slide: bool = False, noise: ImageNoise | None = None, of: str = "") -> str:
     """The verdict, the claim and what was measured."""
     undecided = f"Undecided with {plural(verdict.estimate.n, 'seed')}."
     head = undecided if verdict.kind == "undecided" else f"{verdict.kind[0].upper()}{verdict.kind[1:]}."
@@ -124,7 +134,8 @@ def _stated(verdict: Verdict, about_slide: bool = False, noise: ImageNoise | Non
         turned = {"reproduced": ("✘", "Speaks against the slide."), "contradicted": ("✔", "Speaks for the slide.")}
         mark, head = turned.get(verdict.kind, (mark, head))
     claim = escape(verdict.hypothesis.claim.rstrip("."))
-    return f"**{mark} {head}** The claim: {claim}. Measured: {_measured(verdict, noise)}."
+    what = f"Measured, {escape(of)}" if of and verdict.measured.mean is not None else "Measured"
+    return f"**{mark} {head}** The claim: {claim}. {what}: {_measured(verdict, noise)}."
 
 
 def reason(verdict: Verdict) -> str:
@@ -243,8 +254,21 @@ def _explanation(verdict: Verdict, family: int) -> list[str]:
 
 def _equivalence(verdict: Verdict) -> str:
     margin = f"±{verdict.hypothesis.margin:g} {_unit(verdict)}, the margin fixed beforehand"
-    relation = {"reproduced": "lies within", "contradicted": "lies outside"}.get(verdict.kind, "reaches across")
+    relation = {1: "lies within", -1: "lies outside"}.get(_side(verdict), "reaches across")
     return f"The {100 * verdict.level:.0f} % interval, which decides, {relation} {margin}."
+
+
+def _side(verdict: Verdict) -> int:
+    """Whether the interval that decides lies wholly where the claim has it (1), wholly elsewhere (-1), or neither."""
+    decides, hypothesis = verdict.interval, verdict.hypothesis
+    if decides is None:
+        return 0
+    low, high = decides
+    if hypothesis.direction == "equal":
+        margin = hypothesis.margin or 0.0
+        return 1 if -margin < low and high < margin else -1 if low > margin or high < -margin else 0
+    sides = (low > 0) - (high < 0)
+    return sides if hypothesis.direction == "greater" else -sides
 
 
 def _scales(verdict: Verdict) -> str:
@@ -260,9 +284,10 @@ def _scales(verdict: Verdict) -> str:
 
 def _open_question(verdict: Verdict, family: int) -> list[str]:
     if verdict.p is not None and verdict.p <= ALPHA:
+        side = "for" if _side(verdict) > 0 else "against"
         return [
-            f"On its own it would count (p = {p_value(verdict.p)}); corrected for the study's {family} hypotheses it "
-            f"does not (p = {p_value(verdict.p_corrected)})."
+            f"On its own it would count {side} the claim (p = {p_value(verdict.p)}); corrected for the study's "
+            f"{family} hypotheses it does not (p = {p_value(verdict.p_corrected)})."
         ]
     return [f"The interval covers {_zero(verdict)}."] if verdict.hypothesis.direction != "equal" else []
 
@@ -315,7 +340,7 @@ def interaction(analysis: Analysis, item: Interaction) -> Marked:
         return Marked("There are not enough runs for this comparison yet.")
     paper = analysis.paper(item.weights, item.metric)
     return Marked(
-        f"{escape(contrast_label(study, item.first).split(', ')[0])} in {escape(metric_label(item.metric))}: "
+        f"{escape(difference_label(study, item.first))} in {escape(metric_label(item.metric))}: "
         f"{signed(first.mean)} points at {escape(context_label(study, item.first))}, {signed(second.mean)} at "
         f"{escape(context_label(study, item.second))}. The second minus the first: **{signed(between.mean)} points** "
         f"({PERCENT} interval {interval(between.low, between.high)}, n = {plural(between.n, 'seed')}"

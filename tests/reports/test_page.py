@@ -82,6 +82,7 @@ class Page(HTMLParser):
                 target = attributes.get(name)
                 assert target is None or re.fullmatch(
                     r"#[a-z0-9_-]+|https://www\.flickr\.com/photo\.gne\?id=\d+|https://creativecommons\.org/licenses/[a-z-]+/[\d.]+/|"
+                    r"https://arxiv\.org/abs/[\d.]+|"
                     r"data:(image/(svg\+xml|png|jpeg)|text/csv);base64,[A-Za-z0-9+/=]*|(\.\./)?[\w-]+/[\w-]+\.html",
                     target,
                 ), f"{tag} {name}={target[:60]}"

@@ -113,13 +113,13 @@ class Panel {
     const titles = { pool: "RoIPool", warp: step === 1 ? "RoIWarp" : step === 0 ? "RoIWarp = RoIAlign" : "RoIWarp, finer", align: "RoIAlign" };
     const says = {
       pool: "rounds the box to whole cells",
-      warp: `${rounds}, samples between them`,
+      warp: `${rounds}, samples between cells`,
       align: aligned ? "rounds nothing, but takes cells to stand elsewhere" : "rounds nothing, samples between cells",
     };
     this.title.textContent = titles[operator];
     this.says.textContent = says[operator];
     const amount = Number.isNaN(this.off) ? "reads nothing" : this.off < 0.05 ? "in place" : `${this.off.toFixed(1)} px off`;
-    this.score.replaceChildren(htmlElement("b", { class: "off" }, amount), Number.isNaN(this.iou) ? htmlElement("span", {}, "no object in the box") : htmlElement("span", {}, "mask IoU ", htmlElement("b", { class: "iou" }, this.iou.toFixed(2))));
+    this.score.replaceChildren(htmlElement("b", { class: "off" }, amount), Number.isNaN(this.iou) ? htmlElement("span", {}, "no object in the box") : htmlElement("span", {}, "mask IoU in the box ", htmlElement("b", { class: "iou" }, this.iou.toFixed(2))));
   }
 
   // The closer look: bins, samples, and a stalk from where each bin should be to where it reads.

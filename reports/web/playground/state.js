@@ -58,7 +58,7 @@ function examples(data) {
   const usual = { picture: 1, box: box(1, 2) };
   const shifted = { ...usual, box: moved(usual.box, 8, 0, data.side) };
   return [
-    ["An object displaced as usual", usual],
+    ["An object of typical displacement", usual],
     ["The box half a cell to the right", shifted],
     ["An object of 40 px", { box: box(0, 1) }],
     ["Stride 32", { ...usual, stride: 32 }],

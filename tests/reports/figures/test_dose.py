@@ -112,8 +112,8 @@ def test_a_gain_rises_where_only_the_masks_of_large_objects_are_worth_it(gains, 
 
 def test_what_a_rising_gain_means_is_said_of_its_strides():
     assert captions.rising([]) == ""
-    assert captions.rising([16]).startswith("At stride 16 the gain rises")
-    assert captions.rising([16, 32]).startswith("At strides 16 and 32 the gain rises")
+    assert captions.rising([16]).startswith("At stride 16 the largest objects gain most")
+    assert captions.rising([16, 32]).startswith("At strides 16 and 32 the largest objects gain most")
 
 
 def test_studies_without_true_boxes_or_roi_pool_have_no_curves(root, outputs):

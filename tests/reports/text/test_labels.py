@@ -39,7 +39,7 @@ def test_ticks_have_no_more_digits_than_they_need():
         ("neighbours.leakage_same - neighbours.leakage_other", "% of a mask's area"),
         ("overlap.seams", "% of a mask's edge"),
         ("neighbours.detected_same", "% of the objects"),
-        ("inference_cost.time_added", "% of the value without masks"),
+        ("inference_cost.time_added", "% of the time without masks"),
     ],
 )
 def test_every_metric_has_a_unit(metric, expected):

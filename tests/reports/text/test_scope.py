@@ -52,9 +52,9 @@ def test_the_limits_of_photographs_are_those_of_the_settings():
     config = {"model": model, "split": "test", "rpn": "jitter", "jitter": {"share": 0.1, "copies": 8}}
     photos = study([run("pool16", 0, data=data, config=config)], data=data, config=config)
     texts = " ".join(scope.limits(analyse(photos, resamples=0)))
-    assert "one class, person." in texts and "the same 142 images" in texts and "frozen" in texts
+    assert "one class, “person”." in texts and "the same 142 images" in texts and "frozen" in texts
     assert "128 units" in texts and "64 channels" in texts and "same proposals" in texts
-    assert "142 training and 103 validation images, on which nothing was chosen (coco)." in scope.setting(photos)
+    assert "142 training and 103 validation images, on which no setting was chosen (coco)." in scope.setting(photos)
     chosen_on = dataclasses.replace(photos.record, config={})
     assert "nothing was chosen" not in scope.setting(dataclasses.replace(photos, record=chosen_on))
     plain = " ".join(scope.limits(analyse(study(), resamples=0)))
@@ -135,7 +135,7 @@ def test_the_smallest_difference_over_images_is_told_where_it_is_known():
     for name, error in {"mask-ap-16": 1.0, "mask-ap-32": 2.0, "interaction": 3.0}.items():
         analysis.noise[name] = ImageNoise(1.0, 0.0, 2.0, 300, 2, error=error)
     (text,) = [text for text in scope.limits(analysis) if "sample of images" in text]
-    assert "a true difference of 5.6 points is found in 80 % of the cases (2.8 to 8.4, by the claim)" in text
+    assert "a true difference of 5.6 points is found in 80 % of the cases (2.8 to 8.4, depending on the claim)" in text
 
 
 def test_one_seed_has_no_spread():

@@ -82,10 +82,27 @@ def test_a_claim_that_counts_alone_but_not_among_the_others_says_so():
     """t is 3 times the root of 3, with two degrees of freedom: p = 1 - (27 / 29)^(1/2) = 0.0351."""
     values = estimate({0: 2.0, 1: 3.0, 2: 4.0})
     claim = dataclasses.replace(MORE, paper=None)
-    first, *_ = judge([(claim, values)] * 5)
-    assert (
-        "On its own it would count (p = 0.035); corrected for the study's 5 hypotheses it does not (p = 0.175)."
-    ) in wording.sentence(first, 5)
+    for sided, side in ((claim, "for"), (dataclasses.replace(claim, direction="less"), "against")):
+        first, *_ = judge([(sided, values)] * 5)
+        assert (
+            f"On its own it would count {side} the claim (p = 0.035); corrected for the study's 5 hypotheses it does "
+            "not (p = 0.175)."
+        ) in wording.sentence(first, 5)
+
+
+def test_an_interval_beyond_the_margin_is_said_to_lie_there_though_the_correction_leaves_it_open():
+    equal = dataclasses.replace(MORE, paper=None, direction="equal", margin=1.0)
+    first, *_ = judge([(equal, estimate({0: 0.5, 1: 2.0, 2: 3.5}))] * 5)
+    text = wording.sentence(first, 5)
+    assert first.kind == "undecided" and "reaches across ±1 points" in text
+    first, *_ = judge([(equal, estimate({0: 2.5, 1: 3.0, 2: 3.5}))] * 5)
+    text = wording.sentence(first, 5)
+    assert first.kind == "undecided" and "lies outside ±1 points" in text and "count against the claim" in text
+
+
+def test_the_difference_that_was_measured_tells_what_a_sign_means():
+    text = wording.sentence(verdict_on([10.0, 10.2, 9.8]), 1, of="RoIAlign − RoIPool")
+    assert "Measured, RoIAlign − RoIPool: **+10.0 points**" in text
 
 
 def test_an_equivalence_is_judged_by_its_90_percent_interval():
@@ -133,8 +150,9 @@ def test_of_a_measure_of_ours_it_is_said_once_that_the_paper_has_none():
     other = dataclasses.replace(MORE, paper=None, source="slide 3; the comparison is ours")
     assert "n = 3 seeds; the paper gives no value)." in wording.sentence(verdict_on([10.0, 10.2, 9.8], other), 1)
     assert captions.ours([own, own, other, MORE]) == (
-        "The paper gives no values of mask IoU on true boxes: the measure is ours."
+        "The paper has no values for 2 of these claims: the comparisons, or the measures, are ours."
     )
+    assert captions.ours([own]).startswith("The paper has no values for these claims:")
     assert captions.ours([other, MORE]) == ""
 
 
@@ -147,19 +165,21 @@ def test_a_chart_explains_the_measure_that_it_shows():
 def test_verdicts_are_counted():
     verdicts = [verdict_on(values) for values in ([10.0, 10.2, 9.8], [10.0, 10.1, 9.9], [-9.0, -9.1, -9.2], [4.0])]
     assert wording.summary(verdicts) == ("Of 4 claims, 2 are reproduced, 1 is contradicted and 1 is without a verdict.")
-    assert wording.summary(verdicts[:1]) == "Of 1 claim, 1 is reproduced."
+    assert wording.summary(verdicts[:1]) == "The claim is reproduced."
+    assert wording.summary(verdicts[:2]) == "Both claims are reproduced."
+    assert wording.summary(verdicts[:1] * 3) == "All 3 claims are reproduced."
     assert wording.summary([]) == wording.answer(analyse(study(hypotheses=[]), 0)) == "The study states no hypotheses."
 
 
 def test_the_answer_is_the_first_claim_and_the_count():
     text = wording.answer(analyse(study(), resamples=0))
     assert text.startswith(
-        "Mask AP: **42.0** with RoIAlign, stride 16, **31.0** with RoIPool, stride 16. **○ Undecided with 2 seeds.** "
-        "The claim: RoIAlign beats RoIPool in mask AP at stride 16. Measured: **+11.0 points**"
+        "Mask AP: **42.0** with “RoIAlign, stride 16”, **31.0** with “RoIPool, stride 16”. **○ Undecided with 2 "
+        "seeds.** The claim: RoIAlign beats RoIPool in mask AP at stride 16. Measured: **+11.0 points**"
     )
     assert ". Of 5 claims, " in text
     alone = wording.answer(analyse(study(hypotheses=[MORE]), resamples=0))
-    assert "Of 1 claim" not in alone
+    assert "The claim is" not in alone
 
 
 def test_a_sentence_has_the_interval_over_images_and_says_where_it_covers_0():
@@ -256,7 +276,7 @@ def test_costs_are_in_per_cent_and_what_is_counted_may_be_the_same_for_every_see
     claim = Hypothesis("parameters", "They grow.", metric, {"align16": 1.0, "pool16": -1.0}, paper=4.4)
     (verdict,) = analyse(study(runs, hypotheses=[claim], seeds=[0, 1]), resamples=0).verdicts
     text = wording.sentence(verdict, 1)
-    assert "**+1.2 % of the value without masks**" in text or "**+1.3 % of the value without masks**" in text
+    assert "**+1.2 % of the parameters without masks**" in text or "**+1.3 % of the parameters without masks**" in text
     assert "as it is counted and not measured" in text and "unusual" not in text and " points" not in text
 
 

@@ -33,7 +33,8 @@ def test_every_published_study_has_a_page_and_every_link_leads_somewhere(site):
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         for target in re.findall(r'href="([^"#]+?)(?:#[^"]*)?"', text):
-            if not target.startswith(("data:", "https://creativecommons.org/", "https://www.flickr.com/")):
+            outside = ("https://creativecommons.org/", "https://www.flickr.com/", "https://arxiv.org/abs/")
+            if not target.startswith(("data:", *outside)):
                 assert (page.parent / target).is_file(), f"{page.relative_to(site)} links to {target}"
 
 
