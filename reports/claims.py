@@ -159,8 +159,11 @@ def render_claims(outputs: Path, folder: Path, reports: Path | None = None, page
     figures = Figures(folder / "figures")
     slides: dict[int, list[dict[str, Any]]] = {}
     for index, claim in enumerate(claims):
-        picture = draw_picture(claim, studies, figures, index, reports)
-        slides.setdefault(claim.slide, []).append(_entry(claim, studies, picture))
+        entries = slides.setdefault(claim.slide, [])
+        # A picture that serves two claims stands with the first.
+        is_new = all(claim.picture != entry["claim"].picture for entry in entries)
+        picture = draw_picture(claim, studies, figures, index, reports) if is_new else Marked("")
+        entries.append(_entry(claim, studies, picture))
     overview.overview(overview_rows(claims), figures)
     named = {name for claim in claims for name in claim.studies}
     text = template("claims.md.j2").render(
