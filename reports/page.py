@@ -252,6 +252,11 @@ def _label_cells(element: etree.Element) -> None:
             kind = "long" if len(text) > 30 else "nothing" if text == NOTHING else ""
             if kind:
                 cell.set("class", f"{cell.get('class', '')} {kind}".strip())
+            if len(cell):  # one element, which stays together beside the label
+                content = etree.Element("span")
+                content.text, cell.text = cell.text, None
+                content.extend(list(cell))
+                cell[:] = [content]
 
 
 def _mark_verdicts(element: etree.Element) -> None:

@@ -123,6 +123,7 @@ def _answer(analysis: Analysis) -> dict[str, Any]:
         "primary": primary[0].upper() + primary[1:],
         "measure": captions.measure(analysis.primary),
         "ours": captions.ours(study.record.hypotheses),
+        "terms": captions.terms(study),
         "thresholds": any(verdict.hypothesis.threshold for verdict in charted),
         "equivalences": any(verdict.hypothesis.direction == "equal" for verdict in charted),
         "planned": len(study.record.seeds),

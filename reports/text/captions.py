@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ablations.records.schema import Hypothesis
+from reports.load import StudyResults
 from reports.stats.dose import Dose
 from reports.text.labels import OPERATORS, and_list, is_of_large, is_ours, metric_label, of_all_sizes, unit_of
 from reports.text.markup import Marked, escape
@@ -55,6 +56,24 @@ def measure(metric: str) -> str:
         "points of IoU": "IoU, intersection over union, is the area that a mask and its object share, as a share of "
         "the area that they cover together, from 0 to 100.",
     }.get(unit_of(metric), "")
+
+
+TERMS = {
+    "FCIS": "fully convolutional instance-aware segmentation (Li and others, 2017): it reads classes, boxes and masks "
+    "from one set of score maps, in which each part of a region has maps of its own.",
+    "FCN": "fully convolutional network, here a mask head of convolutions, in which each position of a mask comes "
+    "from the features around the same position.",
+    "MLP": "multilayer perceptron, here a mask head of fully connected layers, in which every position of a mask is "
+    "computed from all features of the region.",
+    "RoIWarp": "rounds the box to whole cells as RoIPool does, and then samples it as RoIAlign does.",
+}
+"""Names that arms have, for those who meet them first."""
+
+
+def terms(study: StudyResults) -> list[Marked]:
+    """What names in the labels of a study's arms mean, as lines of a list."""
+    labels = [arm.label for arm in study.record.arms.values()]
+    return [Marked(f"**{name}**: {meaning}") for name, meaning in TERMS.items() if any(name in text for text in labels)]
 
 
 def ours(hypotheses: Sequence[Hypothesis]) -> Marked:

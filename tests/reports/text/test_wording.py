@@ -162,6 +162,12 @@ def test_a_chart_explains_the_measure_that_it_shows():
     assert captions.measure("recall.AR@100") == ""
 
 
+def test_names_of_arms_are_explained_where_they_occur():
+    named = study(arms={"align16": Arm("FCN, stride 16", []), "pool16": Arm("RoIPool", [])})
+    assert [text[:7] for text in captions.terms(named)] == ["**FCN**"]
+    assert captions.terms(study()) == []
+
+
 def test_verdicts_are_counted():
     verdicts = [verdict_on(values) for values in ([10.0, 10.2, 9.8], [10.0, 10.1, 9.9], [-9.0, -9.1, -9.2], [4.0])]
     assert wording.summary(verdicts) == ("Of 4 claims, 2 are reproduced, 1 is contradicted and 1 is without a verdict.")
