@@ -43,12 +43,15 @@ PERCENT = f"{100 * LEVEL:.0f} %"
 
 
 def answer(analysis: Analysis) -> Marked:
-    """The report's first sentences: what was measured, the first claim with its verdict, how many came out how."""
+    """The report's first sentences: what was measured, the first claim with its verdict, how many came out how.
+
+    They stand above the first picture, so they are short: sources and other images are told with the claims.
+    """
     verdicts = analysis.verdicts
     if not verdicts:
         return summary(verdicts)
     first, noise = verdicts[0], analysis.noise.get(verdicts[0].hypothesis.name)
-    sentences = [_compared(analysis, first), _stated(first, noise=noise), *_unresolved(first, noise)]
+    sentences = [_compared(analysis, first), _stated(first, measured=_in_short(first)), *_unresolved(first, noise)]
     sentences += [summary(verdicts)] if len(verdicts) > 1 else []
     return Marked(" ".join(filter(None, sentences)))
 
@@ -125,8 +128,20 @@ def _unresolved(verdict: Verdict, noise: ImageNoise | None) -> list[str]:
     return [f"Not resolved over images: that interval covers {_zero(verdict)}{least}."]
 
 
-def _stated(verdict: Verdict, about_slide: bool = False, noise: ImageNoise | None = None, of: str = "") -> str:
-    """The verdict, the claim and what was measured."""
+def _in_short(verdict: Verdict) -> str:
+    """What was measured with its interval, and the paper's value, without more."""
+    decides, paper = verdict.measured.interval(verdict.level), verdict.hypothesis.paper
+    if verdict.measured.mean is None or decides is None:
+        return ""
+    between = f"{100 * verdict.level:.0f} % interval {beside_paper(verdict, *decides)}{_against(verdict)}"
+    theirs = "" if paper is None else f"; the paper {signed(paper)}"
+    return f"**{signed_mean(verdict)}** ({between}{theirs})"
+
+
+def _stated(
+    verdict: Verdict, about_slide: bool = False, noise: ImageNoise | None = None, of: str = "", measured: str = ""
+) -> str:
+    """The verdict, the claim and what was measured; with these words for it, if any are given."""
     undecided = f"Undecided with {plural(verdict.estimate.n, 'seed')}."
     head = undecided if verdict.kind == "undecided" else f"{verdict.kind[0].upper()}{verdict.kind[1:]}."
     mark = MARKS[verdict.kind]
@@ -135,7 +150,7 @@ def _stated(verdict: Verdict, about_slide: bool = False, noise: ImageNoise | Non
         mark, head = turned.get(verdict.kind, (mark, head))
     claim = escape(verdict.hypothesis.claim.rstrip("."))
     what = f"Measured, {escape(of)}" if of and verdict.measured.mean is not None else "Measured"
-    return f"**{mark} {head}** The claim: {claim}. {what}: {_measured(verdict, noise)}."
+    return f"**{mark} {head}** The claim: {claim}. {what}: {measured or _measured(verdict, noise)}."
 
 
 def reason(verdict: Verdict) -> str:
