@@ -115,7 +115,7 @@ def _line(axes: Axes, effect: Estimate, paper: float | None, y: float, style: di
     if effect.mean is not None:
         axes.plot([effect.mean], [y], markersize=6.5, **style | {"linestyle": "none"})
     if paper is not None:
-        axes.plot([paper], [y], linestyle="none", markersize=5.5, **PAPER_MARK)
+        axes.plot([paper], [y], linestyle="none", markersize=8, **PAPER_MARK)
     axes.annotate(
         estimate_text(effect),
         (1.01, y),
@@ -163,7 +163,7 @@ def _legend(axes: Axes, labels: list[str], styles: list[dict[str, Any]], paper: 
     """paper: whether it has a figure for any of the differences."""
     handles = [Line2D([], [], label=label, linewidth=1.8, **style) for label, style in zip(labels, styles, strict=True)]
     if paper:
-        handles.append(Line2D([], [], linestyle="none", markersize=5.5, label="the paper's difference", **PAPER_MARK))
+        handles.append(Line2D([], [], linestyle="none", markersize=8, label="the paper's difference", **PAPER_MARK))
     widest = max(text_width(str(handle.get_label()), 8.5) for handle in handles) + 0.6
     columns = max(1, min(len(handles), int(7.5 / widest)))
     axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, handletextpad=0.5)

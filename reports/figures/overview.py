@@ -167,14 +167,14 @@ def _draw_row(axes: Axes, verdict: Verdict, y: float, height: float) -> None:
     if effect.mean is not None:
         axes.plot([effect.mean], [y], "o", color=INK, markersize=5.5, markeredgecolor="white")
     if paper is not None:
-        axes.plot([paper], [y], linestyle="none", markersize=5, **PAPER_MARK)
+        axes.plot([paper], [y], linestyle="none", markersize=7.5, **PAPER_MARK)
 
 
 def _legend(drawn: Figure, total: float) -> None:
     handles = [
         Line2D([], [], color=INK, marker="o", markersize=5.5, linewidth=2, label="mean and interval"),
         Line2D([], [], color=MUTED, marker="o", markersize=2.6, linestyle="none", label="one seed"),
-        Line2D([], [], linestyle="none", markersize=5, label="the paper", **PAPER_MARK),
+        Line2D([], [], linestyle="none", markersize=7.5, label="the paper", **PAPER_MARK),
         Rectangle((0, 0), 1, 1, color=CLAIMED, label="where the claim would have it"),
     ]
     place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1 - 0.36 / total)}

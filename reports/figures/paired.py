@@ -273,7 +273,7 @@ def _differences(axes: Axes, panel: Panel, low: float, high: float) -> None:
         axes.plot([0, 0], panel.interval, color=INK, linewidth=2.2, solid_capstyle="butt")
     axes.plot([0], [panel.gain], "o", color=INK, markersize=7)
     if panel.paper is not None:
-        axes.plot([0], [panel.paper], linestyle="none", markersize=6.5, **PAPER_MARK)
+        axes.plot([0], [panel.paper], linestyle="none", markersize=9, **PAPER_MARK)
     _label_differences(axes, panel, 0.075 * (high - low))
     axes.set_xlim(*RIGHT)
     axes.set_xticks([0.0], ["difference"])
@@ -318,7 +318,7 @@ def _legend(drawn: Figure, panels: list[Panel], top: float) -> None:
     interval = f"mean and {' or '.join(sorted(levels, reverse=True))} interval" if levels else "mean"
     handles.append(Line2D([], [], color=INK, marker="o", markersize=7, linewidth=2.2, label=interval))
     if any(panel.paper is not None for panel in panels):
-        handles.append(Line2D([], [], linestyle="none", markersize=6.5, label="the paper's difference", **PAPER_MARK))
+        handles.append(Line2D([], [], linestyle="none", markersize=9, label="the paper's difference", **PAPER_MARK))
     if any(panel.threshold is not None for panel in panels):
         handles.append(Line2D([], [], label="threshold of the claim", **THRESHOLD))
     if equivalence:

@@ -81,6 +81,7 @@ DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
 
 PAPER_MARK: dict[str, Any] = {
     "marker": "D",
+    "zorder": 1.9,  # behind our own mean, around which it shows where they coincide
     "markerfacecolor": "white",
     "markeredgecolor": INK,
     "markeredgewidth": 1.2,
