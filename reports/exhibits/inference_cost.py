@@ -129,8 +129,9 @@ def draw(study: StudyResults, content: dict[str, Any], figures: Figures, name: s
         dots = {"color": colour, "markersize": 2.4, "alpha": 0.35, "markeredgewidth": 0}
         axes.plot(times[inside], (spread - row)[inside], "o", **dots)
         if not inside.all():
-            text = f"{plural(int((~inside).sum()), 'image')} slower, up to {number(float(times.max()), 0)} ms"
-            axes.annotate(text, (most, -row - 0.36), ha="right", va="center", fontsize=7, color=MUTED)
+            text = f"{plural(int((~inside).sum()), 'image')} slower,\nup to {number(float(times.max()), 0)} ms"
+            beside = ("axes fraction", "data")
+            axes.annotate(text, (1.01, -row), xycoords=beside, va="center", fontsize=7, color=MUTED)
         middle = float(np.median(times))
         axes.plot([middle, middle], [-row - 0.3, -row + 0.3], color=INK, linewidth=2)
         axes.annotate(number(middle), (middle, -row + 0.32), ha="center", va="bottom", fontsize=8, fontweight="bold")

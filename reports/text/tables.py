@@ -223,7 +223,7 @@ def doses(items: Sequence[Dose]) -> Marked:
         cells = [number(item.pixels), f"{number(item.share)} %", estimated(item.lost), str(item.lost.n)]
         rows.append([name, str(item.stride), *cells])
     lost = metric_label(items[0].metric) if items else ""
-    return table(["operator", "stride", "displacement (px)", "of the object's side", f"{lost} lost", "n"], rows)
+    return table(["operator", "stride", "displacement (px)", "of the object's side", f"lost in {lost}", "n"], rows)
 
 
 def by_size(analysis: Analysis) -> Marked:

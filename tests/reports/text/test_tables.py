@@ -157,7 +157,7 @@ def test_doses_name_the_operator_and_where_it_comes_from():
     warp = Dose("warp", 16, 16, 5.0, 10.0, lost, "")
     beside = Dose("pool", 0, 32, 12.0, 30.0, estimate({0: 9.0}), "roialign", same_net=False)
     assert rows(tables.doses([own, warp, beside])) == [
-        ["operator", "stride", "displacement (px)", "of the object's side", "mask AP lost", "n"],
+        ["operator", "stride", "displacement (px)", "of the object's side", "lost in mask AP", "n"],
         ["RoIAlign, boxes rounded to 8 px", "16", "2.8", "7.1 %", "+3.0 (−9.7 to +15.7)", "2"],
         ["RoIWarp, boxes rounded to 16 px", "16", "5.0", "10.0 %", "+3.0 (−9.7 to +15.7)", "2"],
         ["RoIPool (study roialign, with another head)", "32", "12.0", "30.0 %", "+9.0", "1"],
