@@ -17,12 +17,13 @@ from ..roi_align import roi_align
 from ..roi_pool import roi_pool
 from ..validate import check_boxes
 
-SAMPLING = 2  # samples per bin along each axis, the paper's four points
-
 
 @dataclass(frozen=True)
 class Case:
-    """One shape. `strides` names the map's level, or a pyramid's; sides are in pixels; sizes are of boxes in pixels."""
+    """One shape. `strides` names the map's level, or a pyramid's; sides are in pixels; sizes are of boxes in pixels.
+
+    sampling: samples per bin along each axis; 0 is adaptive, the default of torchvision and detectron2.
+    """
 
     name: str
     operator: str  # roi_align, roi_pool, multi_scale or ps_roi_pool
@@ -33,6 +34,7 @@ class Case:
     rois_per_image: int
     pooled: int
     sizes: tuple[float, float]
+    sampling: int = 2  # with which a bin has the paper's four points
 
     @property
     def map_shapes(self) -> list[tuple[int, int, int, int]]:
@@ -66,6 +68,8 @@ def cases(gpu: bool) -> list[Case]:
             Case("toy, stride 16", operator, 16, (256, 256), 64, (16,), 16, 7, (24, 160)),
             Case("toy, stride 32", operator, 16, (256, 256), 128, (32,), 16, 7, (24, 160)),
         ]
+        listed.append(Case("one box", operator, 1, (128, 128), 8, (16,), 1, 7, (24, 96)))  # the cost of a call
+    listed.append(Case("FPN box, adaptive samples", "roi_align", 2, photo, 256, (8,), 4 * some, 7, (56, 224), 0))
     listed.append(Case("FPN box, P2 to P5", "multi_scale", 2, photo, 256, (4, 8, 16, 32), 4 * some, 7, (16, 640)))
     listed.append(Case("FPN mask, P2 to P5", "multi_scale", 2, photo, 256, (4, 8, 16, 32), some, 14, (16, 640)))
     listed.append(Case("R-FCN, 21 maps, 7 x 7", "ps_roi_pool", 2, photo, 21 * 49, (16,), many, 7, (112, 560)))
@@ -156,7 +160,7 @@ def contenders(case: Case, device: torch.device) -> list[Contender]:
         if case.operator == "roi_align":
             listed.append(Contender("torchvision, deterministic", False, _deterministic(_torchvision(case))))
             listed.append(Contender("ours, without Triton", True, _ours(case, backend="pytorch")))
-        if case.operator != "roi_pool":
+        if case.operator != "roi_pool" and case.sampling:
             listed.append(Contender("one thread per output, one launch", True, _peer(case)))
     return listed
 
@@ -164,23 +168,23 @@ def contenders(case: Case, device: torch.device) -> list[Contender]:
 def _torchvision(case: Case):
     scale = 1 / case.strides[0]
     if case.operator == "roi_align":
-        return lambda maps, boxes: torchvision_ops.roi_align(maps[0], list(boxes), case.pooled, scale, SAMPLING)
+        return lambda maps, boxes: torchvision_ops.roi_align(maps[0], list(boxes), case.pooled, scale, case.sampling)
     if case.operator == "roi_pool":
         return lambda maps, boxes: torchvision_ops.roi_pool(maps[0], list(boxes), case.pooled, scale)
     if case.operator == "ps_roi_pool":
         return lambda maps, boxes: torchvision_ops.ps_roi_pool(maps[0], list(boxes), case.pooled, scale)
-    return _pyramid(case, torchvision_ops.MultiScaleRoIAlign(_names(case), case.pooled, SAMPLING))
+    return _pyramid(case, torchvision_ops.MultiScaleRoIAlign(_names(case), case.pooled, case.sampling))
 
 
 def _ours(case: Case, **options):
     scale = 1 / case.strides[0]
     if case.operator == "roi_align":
-        return lambda maps, boxes: roi_align(maps[0], boxes, case.pooled, scale, SAMPLING, **options)
+        return lambda maps, boxes: roi_align(maps[0], boxes, case.pooled, scale, case.sampling, **options)
     if case.operator == "roi_pool":
         return lambda maps, boxes: roi_pool(maps[0], boxes, case.pooled, scale, **options)
     if case.operator == "ps_roi_pool":
         return lambda maps, boxes: ps_roi_pool(maps[0], boxes, case.pooled, case.pooled, scale)
-    return _pyramid(case, MultiScaleRoIAlign(_names(case), case.pooled, SAMPLING, **options))
+    return _pyramid(case, MultiScaleRoIAlign(_names(case), case.pooled, case.sampling, **options))
 
 
 def _peer(case: Case):
@@ -193,7 +197,7 @@ def _peer(case: Case):
         rois = check_boxes(boxes, case.num_images, boxes.device)
         level = level_of(rois.boxes, scales).int()
         pooled = (case.pooled, case.pooled)
-        return scalar_align(maps, rois.boxes, rois.image.int(), level, scales, pooled, SAMPLING)
+        return scalar_align(maps, rois.boxes, rois.image.int(), level, scales, pooled, case.sampling)
 
     return call
 
