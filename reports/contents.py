@@ -122,9 +122,13 @@ def picture_problem(path: Path, size: tuple[int, int] | None = None) -> str:
 def log_line(text: str) -> dict[str, Any] | None:
     """A line of metrics.jsonl with its step and its finite numbers; None if it has no step or cannot be read."""
     try:
-        line = json.loads(text)
+        return log_row(json.loads(text))
     except (ValueError, RecursionError):
         return None
+
+
+def log_row(line: Any) -> dict[str, Any] | None:
+    """The same of what a line holds."""
     if not isinstance(line, dict) or not is_id(line.get("step")) or line["step"] < 0:
         return None
     return {key: value for key, value in line.items() if is_number(value)}

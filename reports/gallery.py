@@ -6,11 +6,9 @@ Only what a reader may trust is published: studies that are complete, at full si
 import argparse
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from ablations.errors import RecordError
-from ablations.records.schema import RunRecord
 from ablations.records.storage import save
 from data.terminal import run_command
 from reports import packed
@@ -56,15 +54,9 @@ def publish(study: StudyResults, folder: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
     save(identify.without_places(study.record), folder / "records" / "study.json")
-    runs = [(identify.without_places(_as_run(study, run)), study.curves(*key)) for key, run in study.runs.items()]
+    runs = [(identify.without_places(run), study.curves(*key)) for key, run in study.recorded.items()]
     packed.pack(runs, folder / "records")
     return path
-
-
-def _as_run(study: StudyResults, run: RunRecord) -> RunRecord:
-    """A run's record as the run wrote it: without the metrics that exhibits measured of it afterwards."""
-    own = {kind: table for kind, table in run.metrics.items() if kind not in study.record.exhibits}
-    return replace(run, metrics=own)
 
 
 def index(gallery: Path) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +45,8 @@ class RunProblem:
 class StudyResults:
     """A study with those of its planned runs that are done.
 
-    runs:      (arm, seed) -> RunRecord.
+    runs:      (arm, seed) -> RunRecord, with the metrics that exhibits measured of it afterwards.
+    recorded:  (arm, seed) -> RunRecord as the run wrote it.
     problems:  the planned runs that are not done, and finished ones that were not planned.
     published: (arm, seed) -> record and curves of a published study, see reports/packed.py; else None.
     refused:   file -> why it cannot be used, of those that were read so far and are no records.
@@ -55,6 +56,7 @@ class StudyResults:
     record: StudyRecord
     runs: dict[tuple[str, int], RunRecord]
     problems: list[RunProblem] = field(default_factory=list)
+    recorded: dict[tuple[str, int], RunRecord] = field(default_factory=dict, repr=False, compare=False)
     published: dict[tuple[str, int], packed.PackedRun] | None = field(default=None, repr=False, compare=False)
     refused: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     _of_samples: dict[tuple[str, int], list[dict[str, Any]]] = field(default_factory=dict, repr=False, compare=False)
@@ -228,7 +230,8 @@ def find_studies(outputs: Path) -> list[str]:
 def read_study(outputs: Path, name: str) -> StudyResults:
     """Reads a study and its runs.
 
-    Raises RecordError when there is no readable study record; an unreadable run is a RunProblem of the study instead.
+    Raises RecordError when there is no readable study record, and where a published study's runs are damaged; of other
+    studies an unreadable run is a RunProblem.
     """
     folder = outputs / name
     if not (folder / "study.json").is_file():
@@ -254,8 +257,8 @@ def read_study(outputs: Path, name: str) -> StudyResults:
                 problems.append(outcome)
             else:
                 runs[arm, seed] = outcome
-    problems += _unplanned(folder, record)
-    study = StudyResults(folder=folder, record=record, runs=runs, problems=problems, published=published)
+    problems += _unplanned(folder, record, published or {})
+    study = StudyResults(folder, record, runs, problems, recorded=dict(runs), published=published)
     for name in record.exhibits:
         _add_metrics(study, name)
     return study
@@ -334,9 +337,12 @@ def _failure(log: Path) -> str | None:
     return last[-1] if any(line.startswith("Traceback") for line in last) else None
 
 
-def _unplanned(folder: Path, record: StudyRecord) -> Iterator[RunProblem]:
+def _unplanned(folder: Path, record: StudyRecord, published: Iterable[tuple[str, int]]) -> Iterator[RunProblem]:
     """Finished runs that the study record does not name: leftovers of an earlier plan, never used."""
-    for path in sorted(folder.glob("*/seed*/run.json")):
-        arm, number = path.parent.parent.name, path.parent.name.removeprefix("seed")
-        if number.isdecimal() and (arm not in record.arms or int(number) not in record.seeds):
-            yield RunProblem(arm, int(number), "unplanned", "not part of the study's plan; left out")
+    found = [
+        (path.parent.parent.name, path.parent.name.removeprefix("seed")) for path in folder.glob("*/seed*/run.json")
+    ]
+    done = [(arm, int(number)) for arm, number in found if number.isdecimal()]
+    for arm, seed in sorted([*done, *published]):
+        if arm not in record.arms or seed not in record.seeds:
+            yield RunProblem(arm, seed, "unplanned", "not part of the study's plan; left out")

@@ -12,6 +12,7 @@ from ablations.errors import RecordError
 from ablations.records.schema import RunRecord
 from ablations.records.storage import as_json, run_of
 from data import digests
+from reports.contents import log_row
 
 FILE = "runs.jsonl"
 
@@ -25,7 +26,10 @@ def pack(runs: Iterable[PackedRun], folder: Path) -> None:
         for record, rows in runs:
             names = dict.fromkeys(name for row in rows for name in row)
             columns = {name: [row.get(name) for row in rows] for name in names}
-            line = {"record": json.loads(as_json(record)), "curves": columns}
+            content = json.loads(as_json(record))
+            if not record.digest:  # of an older version
+                content["digest"] = ""
+            line = {"record": content, "curves": columns}
             file.write(json.dumps(line | {"digest": digests.of_content(line)}, separators=(",", ":")) + "\n")
 
 
@@ -42,7 +46,10 @@ def unpack(folder: Path) -> dict[tuple[str, int], PackedRun] | None:
         raise RecordError(f"{folder / FILE}: cannot be read ({error}); check it out from git again") from error
     runs = {}
     for number, line in enumerate(lines, 1):
-        record, rows = _unpack_line(line, f"{folder / FILE}, line {number}")
+        source = f"{folder / FILE}, line {number}"
+        record, rows = _unpack_line(line, source)
+        if (record.arm, record.seed) in runs:
+            raise RecordError(f"{source}: expected each run once, got '{record.arm}', seed {record.seed}, again")
         runs[record.arm, record.seed] = record, rows
     return runs
 
@@ -54,10 +61,8 @@ def _unpack_line(line: str, source: str) -> PackedRun:
         if digest != digests.of_content(content):
             raise ValueError("its digest is another")
         columns = content["curves"]
-        rows = [
-            {name: value for name, value in zip(columns, row, strict=True) if value is not None}
-            for row in zip(*columns.values(), strict=True)
-        ]
+        rows = [log_row(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+        return run_of(json.dumps(content["record"]), "the record"), [row for row in rows if row is not None]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RecordError(f"{source}: damaged ({error}); check it out from git again") from error
-    return run_of(json.dumps(content["record"]), source), rows
+        why = str(error).partition("; delete it")[0]
+        raise RecordError(f"{source}: damaged ({why}); check it out from git again") from error

@@ -156,7 +156,9 @@ class Reader(Treeprocessor):
     def run(self, root: etree.Element) -> None:
         _fold(root)
         for element in root.iter():
-            element.text, element.tail = _unbroken(element.text), _unbroken(element.tail)
+            if element.tag != "code":
+                element.text = _unbroken(element.text)
+            element.tail = _unbroken(element.tail)
         for parent in list(root.iter()):
             for child in list(parent):
                 self._allow(parent, child)

@@ -27,7 +27,7 @@ from reports.text.labels import (
     and_list,
     changed_factors,
     context_label,
-    contrast_label,
+    difference_label,
     factor_label,
     is_of_large,
     is_pair,
@@ -122,7 +122,7 @@ def _answer(analysis: Analysis) -> dict[str, Any]:
         "most_seeds": MOST_SEEDS,
         "primary": primary[0].upper() + primary[1:],
         "measure": captions.measure(analysis.primary),
-        "ours": captions.ours(study.record.hypotheses),
+        "without_values": captions.without_values(study.record.hypotheses),
         "terms": captions.terms(study),
         "thresholds": any(verdict.hypothesis.threshold for verdict in charted),
         "equivalences": any(verdict.hypothesis.direction == "equal" for verdict in charted),
@@ -289,7 +289,7 @@ def _interaction(analysis: Analysis, items: list[Interaction], index: int, figur
     paired.interaction(analysis, first, figures, name)
     asked = [item for item in analysis.verdicts if item.hypothesis.contrast == first.weights]
     contexts = [context_label(study, weights) for weights in (first.first, first.second)]
-    compared = contrast_label(study, first.first).split(", ")[0]
+    compared = difference_label(study, first.first)
     return {
         "title": f"{compared}: does the difference depend on {f'the {and_list(others)}' if others else 'the setting'}?",
         "figure": Marked(figures.reference(name)),

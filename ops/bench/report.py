@@ -24,6 +24,7 @@ Position-sensitive pooling is given boxes of whole cells, on which torchvision's
 
 # How many times as fast as torchvision each pass, or both together, should be; on a CPU with one thread.
 CPU_TARGETS = {
+    ("roi_align", "FPN box, adaptive"): {},  # as for a single box, nothing was set out
     ("roi_align", "one box"): {},
     ("roi_pool", "one box"): {},
     ("roi_align", "toy"): {"both": 10},

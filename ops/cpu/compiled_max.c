@@ -119,13 +119,17 @@ void max_backward(const stored *grad, const uint16_t *where, const int64_t *plan
         EACH_BIN
         {
             const int64_t bin = BIN(k, p, q), *tall = rows + (k * s.P + p) * 2, *wide = columns + (k * s.Q + q) * 2;
+            const int64_t *of = owner + line[k];
+            /* Rows of a thread lie together: bins without any are not read at all. */
+            if (tall[0] >= tall[1] || of[tall[0]] > thread || of[tall[1] - 1] < thread)
+                continue;
             REAL *map = (REAL *)plane[k];
             const stored *restrict given = grad + bin * s.C;
             const uint16_t *restrict place = where + bin * s.C;
             for (int64_t c = 0; c < in_blocks; c += BLOCK)
-                spread_block(given + c, place + c, map + c, width[k], tall, wide, s.C, owner + line[k], thread);
+                spread_block(given + c, place + c, map + c, width[k], tall, wide, s.C, of, thread);
             for (int64_t y = tall[0]; in_blocks < s.C && y < tall[1]; y++) {
-                if (owner[line[k] + y] != thread)
+                if (of[y] != thread)
                     continue;
                 for (int64_t x = wide[0]; x < wide[1]; x++) {
                     REAL *restrict total = map + (y * width[k] + x) * s.C;

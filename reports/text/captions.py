@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ablations.records.schema import Hypothesis
 from reports.load import StudyResults
 from reports.stats.dose import Dose
-from reports.text.labels import OPERATORS, and_list, is_of_large, is_ours, metric_label, of_all_sizes, unit_of
+from reports.text.labels import OPERATORS, and_list, is_of_large, metric_label, of_all_sizes, unit_of
 from reports.text.markup import Marked, escape
 
 
@@ -76,10 +76,8 @@ def terms(study: StudyResults) -> list[Marked]:
     return [Marked(f"**{name}**: {meaning}") for name, meaning in TERMS.items() if any(name in text for text in labels)]
 
 
-def ours(hypotheses: Sequence[Hypothesis]) -> Marked:
+def without_values(hypotheses: Sequence[Hypothesis]) -> Marked:
     """That the paper has no values for some claims; "" where it has them for all."""
-    count = sum(is_ours(item) for item in hypotheses)
-    if not count:
-        return Marked("")
-    claims = "these claims" if count == len(hypotheses) else f"{count} of these claims"
-    return Marked(f"The paper has no values for {claims}: the comparisons, or the measures, are ours.")
+    return Marked(
+        "Where no value of the paper stands, it has none." if any(item.paper is None for item in hypotheses) else ""
+    )

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from ablations.records.schema import DIFFERENCE, Hypothesis
+from ablations.records.schema import DIFFERENCE
 from reports.load import StudyResults
 
 LARGE = "_96_px_and_more"  # ends the name of a metric of large objects
@@ -121,11 +121,6 @@ def _on_true_boxes(key: str) -> str:
 def is_of_large(metric: str) -> bool:
     """Whether a metric is about objects of 96 pixels and more alone."""
     return metric.endswith(LARGE)
-
-
-def is_ours(hypothesis: Hypothesis) -> bool:
-    """Whether a claim is about a measure that the paper does not have, as its source says."""
-    return hypothesis.paper is None and hypothesis.source.endswith("the measure is ours")
 
 
 def of_all_sizes(metric: str) -> str:

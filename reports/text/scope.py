@@ -117,7 +117,7 @@ def limits(analysis: Analysis) -> list[Marked]:
         texts.append(
             Marked(
                 "The images are synthetic and small, and show few classes. What holds here need not hold for "
-                "photographs, least of all its size; the paper's values are given for the direction."
+                "photographs, least of all in size; the paper's values are given for the direction."
             )
         )
     else:

@@ -1,5 +1,5 @@
-"""Verdicts as sentences. A sentence always gives the estimate, its interval, the number of seeds and the paper's value,
-whatever the verdict is."""
+"""Verdicts as sentences. With a claim, the estimate, its interval, the number of seeds and the paper's value are given,
+whatever the verdict is; a report's first sentences give less."""
 
 import re
 from collections import Counter
@@ -17,7 +17,6 @@ from reports.text.labels import (
     context_label,
     difference_label,
     interval,
-    is_ours,
     is_pair,
     metric_label,
     number,
@@ -51,9 +50,16 @@ def answer(analysis: Analysis) -> Marked:
     if not verdicts:
         return summary(verdicts)
     first, noise = verdicts[0], analysis.noise.get(verdicts[0].hypothesis.name)
-    sentences = [_compared(analysis, first), _stated(first, measured=_in_short(first)), *_unresolved(first, noise)]
+    sentences = [_compared(analysis, first), _stated(first, measured=_in_short(first)), _open(first, noise)]
     sentences += [summary(verdicts)] if len(verdicts) > 1 else []
     return Marked(" ".join(filter(None, sentences)))
+
+
+def _open(verdict: Verdict, noise: ImageNoise | None) -> str:
+    """That other images could turn the sign of a difference; "" where they could not."""
+    if noise is None or not is_open_over_images(verdict, noise):
+        return ""
+    return f"Other images could bring it to the other side of {_zero(verdict)} ({over_images(verdict, noise)})."
 
 
 def _compared(analysis: Analysis, verdict: Verdict) -> str:
@@ -68,13 +74,14 @@ def _compared(analysis: Analysis, verdict: Verdict) -> str:
     plus, minus = arms_of(hypothesis.contrast)
     better, worse = (plus, minus) if estimate.mean >= 0 else (minus, plus)
     metric = metric_label(hypothesis.metric)
-    first, second = (f"**{number(means[arm])}** with {_quoted(study.label(arm))}" for arm in (better, worse))
+    labels = [study.label(arm) for arm in (better, worse)]
+    # Names of several words stand in quotation marks.
+    plain = all(re.fullmatch(r"\w+", label) for label in labels)
+    first, second = (
+        f"**{number(means[arm])}** with {escape(label) if plain else f'“{escape(label)}”'}"
+        for arm, label in zip((better, worse), labels, strict=True)
+    )
     return f"{escape(metric[:1].upper() + metric[1:])}: {first}, {second}."
-
-
-def _quoted(label: str) -> str:
-    """An arm's name within a sentence, in quotation marks unless it is a single word."""
-    return escape(label) if re.fullmatch(r"\w+", label) else f"“{escape(label)}”"
 
 
 def summary(verdicts: list[Verdict]) -> Marked:
@@ -158,9 +165,9 @@ def reason(verdict: Verdict) -> str:
     interval = verdict.measured.interval(verdict.level)
     if verdict.kind not in ("undecided", "smaller than the paper's") or not interval or interval[0] * interval[1] <= 0:
         return ""
-    if verdict.hypothesis.direction == "equal":
-        return "across the margin"
-    return "after correction" if verdict.p is not None and verdict.p <= ALPHA else "threshold"
+    if verdict.p is not None and verdict.p <= ALPHA:
+        return "after correction"
+    return "across the margin" if verdict.hypothesis.direction == "equal" else "threshold"
 
 
 def brief(verdict: Verdict) -> str:
@@ -233,7 +240,7 @@ def _paper(verdict: Verdict) -> str:
     if verdict.not_compared is not None:
         return f"; the paper's {signed(verdict.not_compared)}{source}, is of detectors that find objects themselves"
     if hypothesis.paper is None:
-        return "" if is_ours(hypothesis) else "; the paper gives no value"
+        return ""
     return f"; the paper {signed(hypothesis.paper)}{source}"
 
 
@@ -268,21 +275,22 @@ def _explanation(verdict: Verdict, family: int) -> list[str]:
 
 
 def _equivalence(verdict: Verdict) -> str:
-    margin = f"±{verdict.hypothesis.margin:g} {_unit(verdict)}, the margin fixed beforehand"
-    relation = {1: "lies within", -1: "lies outside"}.get(_side(verdict), "reaches across")
-    return f"The {100 * verdict.level:.0f} % interval, which decides, {relation} {margin}."
+    margin, side = f"±{verdict.hypothesis.margin:g} {_unit(verdict)}, the margin fixed beforehand", _side(verdict)
+    relation = {1: "lies within", -1: "lies outside"}.get(side, "reaches across")
+    level = LEVEL if side < 0 else 1 - 2 * ALPHA
+    return f"The {100 * level:.0f} % interval, which decides, {relation} {margin}."
 
 
 def _side(verdict: Verdict) -> int:
     """Whether the interval that decides lies wholly where the claim has it (1), wholly elsewhere (-1), or neither."""
-    decides, hypothesis = verdict.interval, verdict.hypothesis
-    if decides is None:
+    hypothesis, whole = verdict.hypothesis, verdict.estimate.interval(LEVEL)
+    if whole is None:
         return 0
-    low, high = decides
     if hypothesis.direction == "equal":
-        margin = hypothesis.margin or 0.0
-        return 1 if -margin < low and high < margin else -1 if low > margin or high < -margin else 0
-    sides = (low > 0) - (high < 0)
+        margin, narrow = hypothesis.margin or 0.0, verdict.estimate.interval(1 - 2 * ALPHA) or whole
+        beyond = whole[0] > margin or whole[1] < -margin
+        return -1 if beyond else int(-margin < narrow[0] and narrow[1] < margin)
+    sides = (whole[0] > 0) - (whole[1] < 0)
     return sides if hypothesis.direction == "greater" else -sides
 
 

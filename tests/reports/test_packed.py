@@ -1,10 +1,13 @@
 """A published study's runs are those that were published, or the reader is told."""
 
+import dataclasses
 import json
 
 import pytest
 
 from ablations.errors import RecordError
+from ablations.records.storage import load_run, save
+from data import digests
 from reports import gallery, packed
 from reports.load import read_study
 from tests.damage import flip_bit
@@ -22,7 +25,12 @@ def studies(tmp_path):
 
 
 def write(study, folder):
-    packed.pack([(run, study.curves(*key)) for key, run in study.runs.items()], folder)
+    packed.pack([(run, study.curves(*key)) for key, run in study.recorded.items()], folder)
+
+
+def sealed(content):
+    """A line with its digest."""
+    return json.dumps(content | {"digest": digests.of_content(content)}) + "\n"
 
 
 def read_published(folder):
@@ -54,10 +62,42 @@ def test_what_an_exhibit_measured_stays_with_the_exhibit(tmp_path):
     assert first["record"] == json.loads((folder / "pool16/seed0/run.json").read_text())
 
 
+def test_an_exhibit_of_the_name_of_a_run_s_own_metrics_takes_none_of_them_away(tmp_path):
+    folder = write_study(tmp_path, seeds=1)
+    path = folder / "pool16/seed0/run.json"
+    run = load_run(path)
+    save(dataclasses.replace(run, metrics=run.metrics | {"overlap": {"AP_some": 40.0}}), path)
+    record = json.loads((folder / "study.json").read_text()) | {"exhibits": ["overlap"]}
+    record.pop("digest")
+    (folder / "study.json").write_text(json.dumps(record))
+    save_exhibit(folder, "overlap", {"pictures": []}, [("pool16", 0)])
+    study = read_study(tmp_path, "roialign")
+    path = gallery.publish(study, tmp_path / "gallery/roialign").parent / "records"
+    assert read_published(path).value("pool16", 0, "overlap.AP_some") == 40
+
+
+def test_a_record_without_a_digest_stays_without(studies):
+    study, folder = studies
+    (folder / "study.json").write_bytes((study.folder / "study.json").read_bytes())
+    study.recorded["pool16", 0] = dataclasses.replace(study.recorded["pool16", 0], digest="")
+    write(study, folder)
+    assert [run.digest == "" for run in read_published(folder).runs.values()].count(True) == 1
+
+
+def test_a_run_beyond_the_plan_is_named(studies):
+    study, folder = studies
+    (folder / "study.json").write_bytes((study.folder / "study.json").read_bytes())
+    extra = dataclasses.replace(study.recorded["pool16", 0], seed=7)
+    study.recorded["pool16", 7] = extra
+    write(study, folder)
+    [problem] = read_published(folder).problems
+    assert (problem.arm, problem.seed, problem.kind) == ("pool16", 7, "unplanned")
+
+
 def test_a_run_that_was_not_published_is_missing(studies):
     study, folder = studies
     (folder / "study.json").write_bytes((study.folder / "study.json").read_bytes())
-    del study.runs["align16", 1]
+    del study.recorded["align16", 1]
     write(study, folder)
     [problem] = read_published(folder).problems
     assert (problem.arm, problem.seed, problem.kind, problem.detail) == ("align16", 1, "missing", "not in runs.jsonl")
@@ -70,9 +110,12 @@ def test_a_run_that_was_not_published_is_missing(studies):
         (lambda path: path.write_text(path.read_text()[:-40]), r"line 8: damaged"),
         (lambda path: path.write_text("[]\n"), "line 1: damaged"),
         (lambda path: path.write_text('{"digest": "0"}\n'), "line 1: damaged .its digest is another"),
+        (lambda path: path.write_text(2 * path.read_text()), "line 9: expected each run once, got 'pool16', seed 0"),
+        (lambda path: path.write_text(sealed({"curves": {}})), "line 1: damaged .'record'"),
+        (lambda path: path.write_text(sealed({"record": {"schema": 1}, "curves": {}})), r"damaged \(the record: .*git"),
         (lambda path: path.write_bytes(b"\xff\xfe"), "runs.jsonl: cannot be read .*check it out from git again"),
     ],
-    ids=["flipped bit", "cut off", "no run", "wrong digest", "no text"],
+    ids=["flipped bit", "cut off", "no run", "wrong digest", "a run twice", "no record", "another record", "no text"],
 )
 def test_damage_is_found(studies, damage, told):
     study, folder = studies

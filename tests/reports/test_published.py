@@ -1,7 +1,9 @@
 """What is kept beside published records, and reports that are rendered again from it."""
 
+import csv
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ from tests.reports.conftest import write_study
 from tests.reports.rounding import write_rounding
 from tools import republish
 
+GALLERY = Path(__file__).parents[2] / gallery.GALLERY
 pytestmark = pytest.mark.xdist_group("published")  # one process publishes the study
 
 
@@ -133,3 +136,16 @@ def test_numbers_have_to_be_numbers(published):
     (records / FILE).write_text(json.dumps(content))
     with pytest.raises(RecordError, match="noise.*low.*number"):
         read_published(records)
+
+
+@pytest.mark.parametrize("study", sorted(path.parent.parent.name for path in GALLERY.glob("*/records/study.json")))
+def test_the_published_verdicts_are_those_of_the_published_records(study):
+    """The records are what the site and the claims are made of; the tables beside them were written with the report."""
+    verdicts = analyse(read_study(GALLERY / study, "records"), resamples=0).verdicts
+    with (GALLERY / study / "contrasts.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["hypothesis"]: row for row in csv.DictReader(file) if row["hypothesis"]}
+    assert {item.hypothesis.name: item.kind for item in verdicts} == {
+        name: row["verdict"] for name, row in rows.items()
+    }
+    for item in verdicts:
+        assert float(rows[item.hypothesis.name]["mean"]) == pytest.approx(item.measured.mean, rel=1e-5)

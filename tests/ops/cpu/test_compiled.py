@@ -126,7 +126,7 @@ def test_the_default_device_makes_no_difference(device):
     expected = [output_and_gradient(operator, feature, boxes) for operator in OPERATORS.values()]
     grads = [torch.randn(out.shape, generator=torch.Generator().manual_seed(9)) for out, _ in expected]
     for (name, operator), wanted, grad in zip(OPERATORS.items(), expected, grads, strict=True):
-        if name in ("RoIAlign", "RoIPool"):
+        if name in ("RoIAlign", "RoIAlign, adaptive", "RoIPool"):
             with torch.device(device):
                 assert_same_bits(output_and_gradient(operator, feature, boxes, grad=grad), wanted)
 
@@ -171,17 +171,23 @@ def ends(dtype=torch.float64):
 
 
 @pytest.mark.usefixtures("compiler")
-@pytest.mark.parametrize("ratio", [-1, 1, 2, 3, 8])
+@pytest.mark.parametrize("ratio", [-1, 0, 1, 2, 3, 8])
 @pytest.mark.parametrize("aligned", [False, True])
-@pytest.mark.parametrize("small", [False, True])
-def test_samples_are_those_of_the_operators_to_the_bit(ratio, aligned, small):
+@pytest.mark.parametrize("kind", ["any", "small", "huge", "empty", "none"])
+def test_samples_are_those_of_the_operators_to_the_bit(ratio, aligned, kind):
     low, high = ends()
-    if small:
+    if kind == "small":
         high = low + (high - low).clamp(max=6)  # bins of few cells, which are merged
+    elif kind == "huge":
+        low, high = -(high.abs() ** 20), low.abs() ** 20
+    elif kind == "empty":
+        high = low.clone()
+    elif kind == "none":
+        low, high = low[:0], high[:0]
     length = torch.tensor([1.0, 2, 13, 30]).repeat(len(low))[: len(low)].double()
     axis = sampling.Axis(low, high, length, 7, ratio, aligned)
     expected = sampling.mean_pairs(axis)
-    assert not small or ratio in (-1, 1) or expected[0].shape[2] < 2 * ratio
+    assert kind != "small" or ratio < 2 or expected[0].shape[2] < 2 * ratio
     pairs = compiled_sum.mean_pairs(axis, torch.float32)
     for ours, theirs in zip(pairs, expected, strict=True):
         assert torch.equal(ours, theirs)

@@ -56,7 +56,7 @@ def test_the_limits_of_photographs_are_those_of_the_settings():
     assert "128 units" in texts and "64 channels" in texts and "same proposals" in texts
     assert "142 training and 103 validation images, on which no setting was chosen (coco)." in scope.setting(photos)
     chosen_on = dataclasses.replace(photos.record, config={})
-    assert "nothing was chosen" not in scope.setting(dataclasses.replace(photos, record=chosen_on))
+    assert "no setting was chosen" not in scope.setting(dataclasses.replace(photos, record=chosen_on))
     plain = " ".join(scope.limits(analyse(study(), resamples=0)))
     assert not any(words in plain for words in ("one class", "frozen", "light", "proposals"))
 

@@ -97,7 +97,13 @@ def test_an_interval_beyond_the_margin_is_said_to_lie_there_though_the_correctio
     assert first.kind == "undecided" and "reaches across ±1 points" in text
     first, *_ = judge([(equal, estimate({0: 2.5, 1: 3.0, 2: 3.5}))] * 5)
     text = wording.sentence(first, 5)
-    assert first.kind == "undecided" and "lies outside ±1 points" in text and "count against the claim" in text
+    assert first.kind == "undecided" and "The 95 % interval, which decides, lies outside ±1 points" in text
+    assert "count against the claim" in text and wording.reason(first) == "after correction"
+    # At 90 % these lie beyond the margin, at 95 %, which would contradict the claim, they do not.
+    [alone] = judge([(equal, estimate({0: 2.0, 1: 3.0, 2: 4.0}))])
+    text = wording.sentence(alone, 1)
+    assert alone.kind == "undecided" and alone.interval[0] > 1 and "The 90 % interval, which decides, reaches" in text
+    assert wording.reason(alone) == "across the margin"
 
 
 def test_the_difference_that_was_measured_tells_what_a_sign_means():
@@ -144,16 +150,11 @@ def test_what_a_record_says_is_text():
     )
 
 
-def test_of_a_measure_of_ours_it_is_said_once_that_the_paper_has_none():
-    own = dataclasses.replace(MORE, paper=None, source="slide 8; the measure is ours", metric="true_boxes.IoU")
+def test_it_is_said_once_that_the_paper_has_no_value_for_some_claims():
+    own = dataclasses.replace(MORE, paper=None)
     assert wording.sentence(verdict_on([10.0, 10.2, 9.8], own), 1).endswith("+9.5 to +10.5, n = 3 seeds).")
-    other = dataclasses.replace(MORE, paper=None, source="slide 3; the comparison is ours")
-    assert "n = 3 seeds; the paper gives no value)." in wording.sentence(verdict_on([10.0, 10.2, 9.8], other), 1)
-    assert captions.ours([own, own, other, MORE]) == (
-        "The paper has no values for 2 of these claims: the comparisons, or the measures, are ours."
-    )
-    assert captions.ours([own]).startswith("The paper has no values for these claims:")
-    assert captions.ours([other, MORE]) == ""
+    assert captions.without_values([own, MORE]) == "Where no value of the paper stands, it has none."
+    assert captions.without_values([MORE]) == ""
 
 
 def test_a_chart_explains_the_measure_that_it_shows():
