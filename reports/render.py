@@ -22,7 +22,19 @@ from reports.stats.bootstrap import RESAMPLES
 from reports.stats.contrasts import Interaction
 from reports.stats.misalignment import Misalignment, measure
 from reports.stats.paired import MOST_SEEDS
-from reports.text import captions, floors, frames, identify, photographs, provenance, reproduce, scope, tables, wording
+from reports.text import (
+    captions,
+    comparisons,
+    floors,
+    frames,
+    identify,
+    photographs,
+    provenance,
+    reproduce,
+    scope,
+    tables,
+    wording,
+)
 from reports.text.labels import (
     and_list,
     changed_factors,
@@ -117,7 +129,7 @@ def _answer(analysis: Analysis) -> dict[str, Any]:
             )
             for verdict in verdicts
         ],
-        "shares": wording.shares(analysis),
+        "shares": comparisons.shares(analysis),
         "family": len(verdicts),
         "most_seeds": MOST_SEEDS,
         "primary": primary[0].upper() + primary[1:],
@@ -294,7 +306,7 @@ def _interaction(analysis: Analysis, items: list[Interaction], index: int, figur
         "title": f"{compared}: does the difference depend on {f'the {and_list(others)}' if others else 'the setting'}?",
         "figure": Marked(figures.reference(name)),
         "metric": metric_label(first.metric),
-        "texts": [wording.interaction(analysis, item) for item in items],
+        "texts": [comparisons.interaction(analysis, item) for item in items],
         "scales": tables.scales(asked, contexts),
         "depends": any(verdict.kind == "depends on the scale" for verdict in asked),
     }

@@ -14,6 +14,12 @@ from tests.damage import flip_bit
 from tests.reports.conftest import save_exhibit, write_study
 
 
+@pytest.fixture(autouse=True)
+def unrendered(monkeypatch):
+    """Reports have tests of their own."""
+    monkeypatch.setattr(gallery, "render", lambda study, folder, page, keep: folder / "report.md")
+
+
 @pytest.fixture
 def studies(tmp_path):
     """A study, and the same as published."""

@@ -51,7 +51,11 @@ def test_the_answer_comes_first_with_interval_seeds_and_the_papers_value(report)
     assert "Of 5 claims, 4 are reproduced and 1 is undecided but smaller than the paper's." in text
     assert (
         "**✔ Reproduced.** The claim: RoIAlign beats RoIPool in mask AP at stride 16. Measured: **+14.3 points** (95 % "
-        "interval +12.5 to +16.0, n = 5 seeds; other images +"
+        "interval +12.5 to +16.0; the paper +3.4). Of 5 claims"
+    ) in text
+    assert (
+        "Measured, RoIAlign − RoIPool, stride 16: **+14.3 points** (95 % interval +12.5 to +16.0, n = 5 seeds; other "
+        "images +"
     ) in text and "; the paper +3.4, table 2c)." in text
     assert "**○ Smaller than the paper's.** The claim: The gain in mask AP is larger" in text
     assert "The paper's +3.9 lies outside the interval: a difference as large is excluded." in text

@@ -9,7 +9,7 @@ from reports.analysis import analyse
 from reports.stats.bootstrap import ImageNoise
 from reports.stats.dose import Dose
 from reports.stats.paired import Scale, Verdict, estimate, judge
-from reports.text import captions, wording
+from reports.text import captions, comparisons, wording
 from tests.reports.conftest import AT_16, AT_32, MORE_AT_32
 from tests.reports.text.hand_made import run, study
 
@@ -231,12 +231,12 @@ def test_an_interaction_in_words():
     analysis = analyse(study(), resamples=0)
     [item] = analysis.interactions
     assert (item.first, item.second, item.weights) == (AT_16, AT_32, MORE_AT_32)
-    assert wording.interaction(analysis, item) == (
+    assert comparisons.interaction(analysis, item) == (
         "RoIAlign − RoIPool in mask AP: +11.0 points at stride 16, +15.0 at stride 32. The second minus the first: "
         "**+4.0 points** (95 % interval −8.7 to +16.7, n = 2 seeds; the paper +3.9)."
     )
     partial = analyse(study([run("pool16", 0)]), resamples=0)
-    assert wording.interaction(partial, item) == "There are not enough runs for this comparison yet."
+    assert comparisons.interaction(partial, item) == "There are not enough runs for this comparison yet."
 
 
 def test_operators_from_elsewhere_say_where_from():
@@ -263,14 +263,14 @@ def three_arms(*levels: float):
 
 
 def test_a_difference_that_is_the_sum_of_two_is_divided():
-    assert wording.shares(three_arms(20.0, 13.0, 10.0)) == [
+    assert comparisons.shares(three_arms(20.0, 13.0, 10.0)) == [
         "“A” scores +10.0 points of mask AP against “C”. **7.0 of them (70 %)** remain against “B”; "
         "the other 3.0 (30 %) are “B” against “C”."
     ]
 
 
 def test_differences_of_opposite_signs_are_no_shares():
-    assert wording.shares(three_arms(20.0, 25.0, 10.0)) == [] and wording.shares(analyse(study(), 0)) == []
+    assert comparisons.shares(three_arms(20.0, 25.0, 10.0)) == [] and comparisons.shares(analyse(study(), 0)) == []
 
 
 def test_costs_are_in_per_cent_and_what_is_counted_may_be_the_same_for_every_seed():
