@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from ablations.errors import RecordError
+from ablations.records import packed
 from ablations.records.storage import save
 from data.terminal import run_command
-from reports import packed
 from reports.analysis import analyse
 from reports.claims import render_claims
 from reports.load import StudyResults, find_studies, read_study
@@ -25,7 +25,7 @@ RECORDS = (
     "exhibits/*/*.jpg",
     "exhibits/*/*.png",
 )
-"""What is copied of a study's folder. Of its runs, records and curves are published: see packed.py. That is everything
+"""What is copied of a study's folder. Of its runs, records and curves are published, see records/packed.py: everything
 that numbers come from, without weights, images and masks."""
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 from ablations.errors import RecordError
+from ablations.records import packed
 from ablations.records.schema import TRUE_BOXES, ExhibitRecord, RunRecord, StudyRecord
 from ablations.records.storage import load_exhibit, load_run, load_status, load_study
 from data import digests
-from reports import packed
 from reports.contents import (
     Unusable,
     log_line,
+    log_row,
     objects_problem,
     picture_problem,
     read_json,
@@ -48,7 +49,7 @@ class StudyResults:
     runs:      (arm, seed) -> RunRecord, with the metrics that exhibits measured of it afterwards.
     recorded:  (arm, seed) -> RunRecord as the run wrote it.
     problems:  the planned runs that are not done, and finished ones that were not planned.
-    published: (arm, seed) -> record and curves of a published study, see reports/packed.py; else None.
+    published: (arm, seed) -> record and curves of a published study, see records/packed.py; else None.
     refused:   file -> why it cannot be used, of those that were read so far and are no records.
     """
 
@@ -164,7 +165,8 @@ class StudyResults:
         A run that was resumed may repeat a step: the last line of a step counts.
         """
         if self.published is not None:
-            return self.published[arm, seed][1] if (arm, seed) in self.published else []
+            _, rows = self.published.get((arm, seed), (None, []))
+            return [row for row in map(log_row, rows) if row is not None]
         path = self.run_folder(arm, seed) / "metrics.jsonl"
         texts = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         lines = {line["step"]: line for line in map(log_line, texts) if line is not None}

@@ -20,6 +20,7 @@ ALLOWED = {
     "reports": {
         "reports",
         "ablations.errors",
+        "ablations.records.packed",
         "ablations.records.schema",
         "ablations.records.storage",
         "ablations.records.summary",

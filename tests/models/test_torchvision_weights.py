@@ -7,7 +7,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 from models.torchvision_weights import detect_as_torchvision, from_torchvision, is_torchvision
 from tests.models.random_detector import CLASSES, SIZES, images, randomly_weighted
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("weights")]  # one process makes what the tests share
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,10 @@ import json
 import pytest
 
 from ablations.errors import RecordError
+from ablations.records import packed
 from ablations.records.storage import load_run, save
 from data import digests
-from reports import gallery, packed
+from reports import gallery
 from reports.load import read_study
 from tests.damage import flip_bit
 from tests.reports.conftest import save_exhibit, write_study

@@ -43,8 +43,8 @@ def test_an_interval_has_the_decimals_that_show_on_which_side_the_papers_value_l
 def test_a_contradicted_claim():
     claim = dataclasses.replace(MORE, paper=None)
     assert wording.sentence(verdict_on([-10.0, -10.2, -9.8], claim), 1) == (
-        f"**✘ Contradicted.** {CLAIM} **−10.0 points** (95 % interval −10.5 to −9.5, n = 3 seeds; the paper gives "
-        "no value). The interval lies on the other side of 0."
+        f"**✘ Contradicted.** {CLAIM} **−10.0 points** (95 % interval −10.5 to −9.5, n = 3 seeds). "
+        "The interval lies on the other side of 0."
     )
 
 

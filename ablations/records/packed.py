@@ -12,12 +12,11 @@ from ablations.errors import RecordError
 from ablations.records.schema import RunRecord
 from ablations.records.storage import as_json, run_of
 from data import digests
-from reports.contents import log_row
 
 FILE = "runs.jsonl"
 
 PackedRun = tuple[RunRecord, list[dict[str, Any]]]
-"""A run's record, and by step what it logged: see `StudyResults.curves`."""
+"""A run's record, and by step what it logged, None standing for what it did not."""
 
 
 def pack(runs: Iterable[PackedRun], folder: Path) -> None:
@@ -61,8 +60,8 @@ def _unpack_line(line: str, source: str) -> PackedRun:
         if digest != digests.of_content(content):
             raise ValueError("its digest is another")
         columns = content["curves"]
-        rows = [log_row(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
-        return run_of(json.dumps(content["record"]), "the record"), [row for row in rows if row is not None]
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        return run_of(json.dumps(content["record"]), "the record"), rows
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = str(error).partition("; delete it")[0]
         raise RecordError(f"{source}: damaged ({why}); check it out from git again") from error
