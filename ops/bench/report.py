@@ -28,7 +28,7 @@ CPU_TARGETS = {
     ("roi_align", "one box"): {},
     ("roi_pool", "one box"): {},
     ("roi_align", "toy"): {"both": 10},
-    ("roi_pool", "toy"): {"both": 10},
+    ("roi_pool", "toy"): {"both": 8},
     ("roi_align", ""): {"forward": 6, "backward": 15},
     ("roi_pool", ""): {"forward": 3, "backward": 3},
 }
