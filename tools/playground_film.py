@@ -21,15 +21,16 @@ from reports.web.playground import playground_page
 TARGET = Path("docs/playground.gif")
 WIDTH, COLOURS = 820, 200
 NUM_FRAMES, MILLISECONDS = 20, 110
-START, TRAVEL = (47.0, 106.0, 150.0, 217.0), 16.0  # a box around the crescent, and how far it slides, in pixels
+TRAVEL = 16.0  # how far the box slides that the playground starts with, in pixels
 
 STAGE = """() => {
   document.body.replaceChildren(document.createElement("main"));
   const root = document.querySelector("main");
   root.style = "max-width: none; padding: 6px 2px 2px";
   window.film = new Playground(root, pictures, { isCompact: true });
+  window.start = film.state.box;
 }"""
-MOVE = """([x1, y1, x2, y2, by]) => film.move([x1 + by, y1, x2 + by, y2])"""
+MOVE = """(by) => film.move([start[0] + by, start[1], start[2] + by, start[3]])"""
 
 
 def frames() -> list[Image.Image]:
@@ -48,7 +49,7 @@ def frames() -> list[Image.Image]:
         pictures = []
         for index in range(NUM_FRAMES):
             by = TRAVEL * (1 - math.cos(2 * math.pi * index / NUM_FRAMES)) / 2
-            page.evaluate(MOVE, [*START, by])
+            page.evaluate(MOVE, by)
             pictures.append(Image.open(io.BytesIO(page.locator("main").screenshot())).convert("RGB"))
         browser.close()
     return pictures

@@ -119,7 +119,7 @@ class Panel {
     this.title.textContent = titles[operator];
     this.says.textContent = says[operator];
     const amount = Number.isNaN(this.off) ? "reads nothing" : this.off < 0.05 ? "in place" : `${this.off.toFixed(1)} px off`;
-    this.score.replaceChildren(htmlElement("b", { class: "off" }, amount), Number.isNaN(this.iou) ? htmlElement("span", {}, "no object in the box") : htmlElement("span", {}, "mask IoU in the box ", htmlElement("b", { class: "iou" }, this.iou.toFixed(2))));
+    this.score.replaceChildren(htmlElement("b", { class: "off" }, amount), Number.isNaN(this.iou) ? htmlElement("span", {}, "no object in the box") : htmlElement("span", {}, "mask IoU ", htmlElement("b", { class: "iou" }, this.iou.toFixed(2))));
   }
 
   // The closer look: bins, samples, and a stalk from where each bin should be to where it reads.
