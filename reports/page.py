@@ -51,6 +51,9 @@ OUTSIDE = re.compile(
     r"|https://arxiv\.org/abs/[0-9.]+"
 )
 """Where photographs and their licences are found, and papers: the only links that leave a page."""
+UNBROKEN = re.compile(r"(?<=\d) (?=%|px\b)|(?<=\bn) (?=[=≥])|(?<=[=≥]) (?=\d)|(?<=\btable) (?=\d)")
+"""Spaces at which a line may not break."""
+
 MOST_COLUMNS = 9
 """Of a table with letters of the usual size: those of more columns would not fit a screen of 1280 pixels."""
 
@@ -90,7 +93,7 @@ def to_html(text: str, folder: Path, navigation: str = "") -> str:
         "script": script,
         "scenes": _data(folder / "figures" / "scenes.json") if policy.has_samples else "{}",
         "navigation": navigation,
-        "end": navigation.replace('aria-label="site"', 'aria-label="site, at the end"'),
+        "end": str(navigation).replace('aria-label="site"', 'aria-label="site, at the end"'),
         "body": body,
     }
     return re.sub(r"{{ (\w+) }}", lambda match: values[match.group(1)], page)
@@ -278,11 +281,7 @@ def _verdict(element: etree.Element) -> str | None:
 
 def _unbroken(text: str | None) -> str | None:
     """A number and what it counts stay on one line; code is left as it is."""
-    return (
-        re.sub(r"(?<=\d) (?=%|px\b)|(?<=\bn) (?=[=≥])|(?<=[=≥]) (?=\d)|(?<=\btable) (?=\d)", "\u00a0", text)
-        if text
-        else text
-    )
+    return UNBROKEN.sub("\u00a0", text) if text else text
 
 
 def _is_one(element: etree.Element, tag: str) -> bool:

@@ -1,6 +1,6 @@
 """The runs of a published study in one file: a line for each, with its record and its curves.
 
-A folder for each run, as a study's own folder has them, would take twice the space of everything else in the gallery.
+A folder for each run, as a study's own folder has them, takes more than twice the space on a disk.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 from ablations.errors import RecordError
 from ablations.records.schema import RunRecord
-from ablations.records.storage import as_json, run_of
+from ablations.records.storage import as_json, run_of, write_atomically
 from data import digests
 
 FILE = "runs.jsonl"
@@ -21,15 +21,16 @@ PackedRun = tuple[RunRecord, list[dict[str, Any]]]
 
 def pack(runs: Iterable[PackedRun], folder: Path) -> None:
     """Writes a line for each run, with a digest of what it holds. Of the curves, columns are written, not rows."""
-    with (folder / FILE).open("w", encoding="utf-8") as file:
-        for record, rows in runs:
-            names = dict.fromkeys(name for row in rows for name in row)
-            columns = {name: [row.get(name) for row in rows] for name in names}
-            content = json.loads(as_json(record))
-            if not record.digest:  # of an older version
-                content["digest"] = ""
-            line = {"record": content, "curves": columns}
-            file.write(json.dumps(line | {"digest": digests.of_content(line)}, separators=(",", ":")) + "\n")
+    lines = []
+    for record, rows in runs:
+        names = dict.fromkeys(name for row in rows for name in row)
+        columns = {name: [row.get(name) for row in rows] for name in names}
+        content = json.loads(as_json(record))
+        if not record.digest:  # of an older version
+            content["digest"] = ""
+        line = {"record": content, "curves": columns}
+        lines.append(json.dumps(line | {"digest": digests.of_content(line)}, separators=(",", ":")) + "\n")
+    write_atomically(folder / FILE, "".join(lines))
 
 
 def unpack(folder: Path) -> dict[tuple[str, int], PackedRun] | None:

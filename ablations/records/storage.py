@@ -130,6 +130,7 @@ def _digest_of(content: dict[str, Any]) -> str:
 
 
 def _read(path: Path, kind: type) -> dict[str, Any]:
+    """What a record's file holds, checked."""
     if path.exists() and not path.is_file():  # reading a pipe would never end
         raise RecordError(f"{path}: expected a record, got a folder or a device; delete it and run again")
     try:

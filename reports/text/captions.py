@@ -79,5 +79,7 @@ def terms(study: StudyResults) -> list[Marked]:
 def without_values(hypotheses: Sequence[Hypothesis]) -> Marked:
     """That the paper has no values for some claims; "" where it has them for all."""
     return Marked(
-        "Where no value of the paper stands, it has none." if any(item.paper is None for item in hypotheses) else ""
+        "Where no value from the paper is given, the paper has none."
+        if any(item.paper is None for item in hypotheses)
+        else ""
     )

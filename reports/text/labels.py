@@ -211,6 +211,6 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{ending}"
 
 
-def and_list(words: Sequence[str]) -> str:
-    """ "a, b and c"."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+def and_list(words: Sequence[str], word: str = "and") -> str:
+    """ "a, b and c", or with another word before the last."""
+    return f" {word} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -19,8 +19,7 @@ def setting(study: StudyResults) -> Marked:
     text = f"{plural(len(record.arms), 'arm')} x {plural(len(record.seeds), 'seed')}"
     steps = sorted({run.steps for run in study.runs.values()})
     if steps:
-        counts = [f"{count:,}" for count in steps]
-        text += f", {' or '.join(filter(None, (', '.join(counts[:-1]), counts[-1])))} training steps each"
+        text += f", {and_list([f'{count:,}' for count in steps], 'or')} training steps each"
     if data.get("num_train") and data.get("num_val"):
         text += f", on {data['num_train']:,} training and {data['num_val']:,} {study.evaluated}{_untouched(study)}"
     return Marked((f"{text} ({escape(data['name'])})." if data.get("name") else f"{text}.") + _jitter(study))

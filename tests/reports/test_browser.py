@@ -69,6 +69,20 @@ def test_a_table_is_sorted_by_a_click_and_back(open_page, report):
     assert values() == sorted(values(), reverse=True)
 
 
+def test_differences_stay_below_the_arms_when_a_table_is_sorted(open_page, report):
+    page = open_page(report)
+    page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
+    table = page.locator("table", has=page.locator("td:first-child em")).first
+
+    def is_difference():
+        return [row.locator("td:first-child em").count() > 0 for row in table.locator("tbody tr").all()]
+
+    assert is_difference() == sorted(is_difference()) and any(is_difference()) and not all(is_difference())
+    for _ in ("ascending", "descending", "as it was"):
+        table.locator("th button").nth(1).click()
+        assert is_difference() == sorted(is_difference())
+
+
 def test_the_page_can_be_read_without_scripts(open_page, report):
     page = open_page(report, java_script_enabled=False)
     assert page.locator(".compare").count() == 0 and page.locator("img[data-name=samples]").is_visible()

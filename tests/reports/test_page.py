@@ -210,3 +210,9 @@ def test_damaged_detections_count_as_missing(tmp_path):
     ):
         path.write_text(damage)
         assert read_study(tmp_path, "roialign").detections("pool16", 0) is None
+
+
+def test_numbers_stay_with_what_they_count_and_code_stays_as_it_is(tmp_path):
+    page = to_html("# T\n\n95 % of 16 px with n = 5 (table 2c), by `x = 5 px n = 3 %`.", tmp_path)
+    assert "95\u00a0% of 16\u00a0px with n\u00a0=\u00a05 (table\u00a02c)" in page
+    assert "<code>x = 5 px n = 3 %</code>" in page

@@ -229,7 +229,7 @@ def test_a_study_of_another_kind(tmp_path, undrawn):
     render(read_study(tmp_path / "outputs", "roialign"), tmp_path)
     text = read(tmp_path)
     assert "**✘ Contradicted.** The claim: Both are equally good" in text and "outside ±1 points" in text
-    assert "no value of the paper stands" in text and "In brackets" not in text and "RoI" not in text
+    assert "no value from the paper is given" in text and "In brackets" not in text and "RoI" not in text
 
 
 @pytest.mark.parametrize("reached", [66.0, 80.0])

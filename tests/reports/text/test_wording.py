@@ -153,7 +153,7 @@ def test_what_a_record_says_is_text():
 def test_it_is_said_once_that_the_paper_has_no_value_for_some_claims():
     own = dataclasses.replace(MORE, paper=None)
     assert wording.sentence(verdict_on([10.0, 10.2, 9.8], own), 1).endswith("+9.5 to +10.5, n = 3 seeds).")
-    assert captions.without_values([own, MORE]) == "Where no value of the paper stands, it has none."
+    assert captions.without_values([own, MORE]) == "Where no value from the paper is given, the paper has none."
     assert captions.without_values([MORE]) == ""
 
 

@@ -44,7 +44,10 @@ def test_a_reader_gets_from_each_report_to_the_next_and_back(site):
     after = {page: site / target for page, links in steps.items() for kind, target in links if kind == "next"}
     before = {page: site / target for page, links in steps.items() for kind, target in links if kind == "prev"}
     assert len(after) == len(pages) - 1 and {target: page for page, target in after.items()} == before
-    assert all('href="../index.html"' in page.read_text("utf-8") for page in pages)
+    # At the top and at the end, under names that tell the two apart.
+    ends = [re.findall(r'<nav class="site" aria-label="([^"]+)"', page.read_text("utf-8")) for page in pages]
+    assert all(names == ["site", "site, at the end"] for names in ends)
+    assert all(page.read_text("utf-8").count('href="../index.html"') == 2 for page in pages)
 
 
 def test_the_story_tells_every_slide_with_what_came_out(site):
